@@ -1,0 +1,70 @@
+"""The code behind a result: which files of this project a module imports, and a hash of what each one does.
+
+The hash is of the syntax tree without docstrings, so that comments, docstrings and layout change nothing.
+"""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipeline import files
+from pipeline.errors import InputError
+
+ROOT = Path(__file__).resolve().parent.parent
+_PACKAGES = ("pipeline", "stages")
+
+
+def listing(module: str) -> str:
+    """One line per project file in the import closure of `module` (such as stages.teach): path, two spaces, sha256."""
+    pending, found = [module], {}
+    while pending:
+        name = pending.pop()
+        if name not in found:
+            tree = _parse(_file(name))
+            found[name] = _hash(tree)
+            pending += [imported for imported in _imports(tree) if _file(imported).exists()]
+    return "".join(f"{_file(name).relative_to(ROOT)}  {found[name]}\n" for name in sorted(found))
+
+
+def tree_sha256(module: str) -> str:
+    """Hash of one project module's own syntax tree, docstrings left out."""
+    return _hash(_parse(_file(module)))
+
+
+def commands() -> list[str]:
+    """Modules of stages/ that are a command, by file name."""
+    return sorted(
+        path.stem for path in (ROOT / "stages").glob("*.py") if path.stem not in ("__init__", "cli", "options")
+    )
+
+
+def _file(module: str) -> Path:
+    return ROOT / f"{module.replace('.', '/')}.py"
+
+
+def _parse(path: Path) -> ast.Module:
+    try:
+        return ast.parse(path.read_bytes())
+    except SyntaxError as error:
+        raise InputError(str(path), expected="Python that parses", found=str(error), fix="Correct the file.") from error
+
+
+def _imports(tree: ast.Module) -> Iterator[str]:
+    """Modules of this project that a file imports, inside functions too; `from a import b` may mean module a.b."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        yield from (name for name in names if name.split(".")[0] in _PACKAGES)
+
+
+def _hash(tree: ast.Module) -> str:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(
+            node
+        ):
+            node.body = node.body[1:]
+    return files.sha256(ast.dump(tree).encode())

@@ -1,0 +1,206 @@
+"""Evaluate: every teacher, their ensemble, every baseline and student on the validation and the test split, at T = 1.
+
+Teachers are measured by their cached logits; none is run. This is the only job that reads the test split's labels.
+"""
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline import files, metrics, models, runtime, table, targets, transfer
+from pipeline.cache import Cache
+from pipeline.checkpoint import Checkpoint, seed_weights
+from pipeline.predict import predict
+from pipeline.transfer import Split
+
+SPLITS = ("valid", "test")
+SHOWN = ("accuracy", "errors", "nll", "ece", "agreement")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One line of the results: a teacher, the ensemble, or one student setting with all its seeds.
+
+    kind: teacher, ensemble, baseline or student. student, temperature: text, empty where they do not apply.
+    values: per seed, per split, each metric.
+    """
+
+    name: str
+    kind: str
+    student: str
+    temperature: str
+    parameters: int
+    seeds: tuple[int | None, ...]
+    values: tuple[Mapping[str, Mapping[str, float]], ...]
+
+    def column(self, split: str, metric: str) -> list[float]:
+        """One metric on one split, a value per seed."""
+        return [measured[split][metric] for measured in self.values]
+
+    def facts(self) -> dict[str, Any]:
+        """What goes into the metrics file: means, and the sample standard deviation where there are several seeds."""
+        facts: dict[str, Any] = {"parameters": self.parameters, "seeds": len(self.seeds)}
+        for split in SPLITS:
+            facts[split] = {}
+            for metric in SHOWN:
+                values = self.column(split, metric)
+                facts[split][metric] = statistics.fmean(values)
+                if len(values) > 1:
+                    facts[split][f"{metric}_std"] = statistics.stdev(values)
+        return facts
+
+
+def evaluate(
+    *,
+    splits: Path,
+    teachers: Mapping[str, tuple[Path, Path]],
+    ensemble: Sequence[str],
+    rule: str,
+    weights: Sequence[float] | None,
+    baselines: Mapping[str, Path],
+    students: Mapping[tuple[str, str], Path],
+    metrics_out: Path,
+    plots_out: Path,
+    device: torch.device,
+) -> list[Run]:
+    """Write one metrics file per run and best.json to `metrics_out`; runs.csv, history.csv, temperature.csv to `plots_out`.
+
+    teachers: name → (model folder, cache folder). ensemble: names of those that teach. baselines: student name → folder.
+    students: (student name, temperature as written) → folder. Agreement and KL are with the ensemble.
+    """
+    opened = transfer.open_splits(splits)
+    labels = {name: opened[name].labels() for name in SPLITS}
+    logits = {name: _cached(cache, opened) for name, (_, cache) in teachers.items()}
+    combined = {split: _ensemble([logits[name][split] for name in ensemble], rule, weights) for split in SPLITS}
+
+    def measured(found: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
+        return {split: metrics.summary(found[split], labels[split], combined[split]) for split in SPLITS}
+
+    runs, sizes = [], {}
+    for name, (folder, _) in teachers.items():
+        sizes[name] = _parameters(Checkpoint.open(folder))
+        runs.append(Run(name, "teacher", "", "", sizes[name], (None,), (measured(logits[name]),)))
+    if len(ensemble) > 1:
+        size = sum(sizes[name] for name in ensemble)
+        runs.append(Run("ensemble", "ensemble", "", "", size, (None,), (measured(combined),)))
+    pixels = {name: torch.from_numpy(opened[name].all_images()).to(device) for name in SPLITS}
+    trained = [(f"{name}-hard", "baseline", name, "", folder) for name, folder in baselines.items()]
+    trained += [(f"{name}-T{t}", "student", name, t, folder) for (name, t), folder in students.items()]
+    for name, kind, student, temperature, folder in runtime.progress(trained, "evaluate", unit="run"):
+        checkpoint = Checkpoint.open(folder)
+        seeds = tuple(checkpoint.facts["seeds"])
+        values = []
+        for seed in seeds:
+            net = checkpoint.load(folder / seed_weights(seed), device)
+            values.append(measured({split: predict(net, pixels[split]) for split in SPLITS}))
+        runs.append(Run(name, kind, student, temperature, _parameters(checkpoint), seeds, tuple(values)))
+    _write(runs, teachers, trained, metrics_out, plots_out)
+    return runs
+
+
+def best(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
+    """For each student the temperature with the lowest mean validation NLL, against its baseline on the test split.
+
+    The difference is baseline minus distilled in errors, paired over the seeds both have: above 0 is a gain.
+    """
+    found = {}
+    for baseline in (run for run in runs if run.kind == "baseline"):
+        rivals = [run for run in runs if run.kind == "student" and run.student == baseline.student]
+        if not rivals:
+            continue
+        chosen = min(rivals, key=lambda run: statistics.fmean(run.column("valid", "nll")))
+        before = dict(zip(baseline.seeds, baseline.column("test", "errors"), strict=True))
+        after = dict(zip(chosen.seeds, chosen.column("test", "errors"), strict=True))
+        gains = [before[seed] - after[seed] for seed in before if seed in after]
+        found[baseline.student] = {
+            "temperature": chosen.temperature,
+            "valid_nll": statistics.fmean(chosen.column("valid", "nll")),
+            "test_errors": statistics.fmean(after.values()),
+            "test_errors_std": _std(after.values()),
+            "baseline_test_errors": statistics.fmean(before.values()),
+            "baseline_test_errors_std": _std(before.values()),
+            "errors_saved": statistics.fmean(gains),
+            "errors_saved_std": _std(gains),
+        }
+    return found
+
+
+def _std(values) -> float:
+    """Sample standard deviation, 0 for a single value."""
+    held = list(values)
+    return statistics.stdev(held) if len(held) > 1 else 0.0
+
+
+def _cached(path: Path, splits: Mapping[str, Split]) -> dict[str, np.ndarray]:
+    cache = Cache.open(path)
+    cache.require_data(splits)
+    return {split: cache.read(split)[0] for split in SPLITS}
+
+
+def _ensemble(members: list[np.ndarray], rule: str, weights: Sequence[float] | None) -> np.ndarray:
+    return targets.combine([torch.from_numpy(member) for member in members], 1.0, rule, weights).numpy()
+
+
+def _parameters(checkpoint: Checkpoint) -> int:
+    return models.parameter_count(
+        models.build(models.parse(checkpoint.model), checkpoint.shape, len(checkpoint.classes))
+    )
+
+
+def _write(
+    runs: Sequence[Run], teachers: Mapping, trained: Sequence[tuple], metrics_out: Path, plots_out: Path
+) -> None:
+    with files.replaced_folder(metrics_out) as folder:
+        for run in runs:
+            files.write(folder / f"{run.name}.json", files.readable_json(run.facts()))
+        files.write(folder / "best.json", files.readable_json(best(runs)))
+    sources = [(name, folder) for name, (folder, _) in teachers.items()] + [(row[0], row[-1]) for row in trained]
+    with files.replaced_folder(plots_out) as folder:
+        files.write(folder / "runs.csv", table.to_csv(_long(runs)))
+        files.write(folder / "history.csv", table.to_csv(_histories(sources)))
+        files.write(folder / "temperature.csv", table.to_csv(_by_temperature(runs)))
+
+
+def _long(runs: Sequence[Run]) -> list[dict[str, object]]:
+    """One row per run, seed and split, with every metric."""
+    return [
+        {
+            "run": run.name, "kind": run.kind, "student": run.student, "temperature": run.temperature,
+            "parameters": run.parameters, "seed": "" if seed is None else seed, "split": split, **values[split],
+        }
+        for run in runs
+        for seed, values in zip(run.seeds, run.values, strict=True)
+        for split in SPLITS
+    ]  # fmt: skip
+
+
+def _by_temperature(runs: Sequence[Run]) -> list[dict[str, object]]:
+    """One row per student and temperature: mean validation and test accuracy."""
+    rows = []
+    for run in runs:
+        if run.kind == "student":
+            means = {f"{split}_accuracy": statistics.fmean(run.column(split, "accuracy")) for split in SPLITS}
+            rows.append({"student": run.student, "temperature": run.temperature, **means})
+    return rows or [{"student": "", "temperature": "", **{f"{split}_accuracy": math.nan for split in SPLITS}}]
+
+
+def _histories(sources: Sequence[tuple[str, Path]]) -> list[dict[str, object]]:
+    """Every training's history, the mean over seeds of each epoch."""
+    rows = []
+    for run, folder in sources:
+        by_epoch: dict[str, list[dict[str, str]]] = {}
+        for row in table.from_csv(folder / "history.csv"):
+            by_epoch.setdefault(row["epoch"], []).append(row)
+        for epoch, found in by_epoch.items():
+            means = {
+                key: statistics.fmean(float(row[key]) for row in found)
+                for key in ("train_loss", "valid_accuracy", "valid_nll")
+            }
+            rows.append({"run": run, "epoch": epoch, **means})
+    return rows

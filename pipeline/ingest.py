@@ -1,0 +1,259 @@
+"""Ingest: from a source of labelled images to the splits that everything else reads.
+
+Rows are shuffled once, here, and keep that order for good. Nothing is written before every image has been decoded.
+"""
+
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from pipeline import files, randomness, runtime, transfer
+from pipeline.errors import InputError
+from pipeline.randomness import Use
+from pipeline.transfer import UNLABELLED, Split
+
+DIGITS = "digits"
+_SPLITS = ("train", "valid", "test", "transfer")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows in memory: ids, encoded images, labels (N,) int64 with -1 where unknown; class names in label order."""
+
+    source: str
+    ids: list[str]
+    images: list[bytes]
+    labels: np.ndarray
+    classes: tuple[str, ...] | None
+
+    def take(self, index: np.ndarray) -> "Rows":
+        """The rows at `index`, in its order."""
+        picked = [self.ids[i] for i in index], [self.images[i] for i in index]
+        return Rows(self.source, *picked, self.labels[index], self.classes)
+
+
+def ingest(
+    *,
+    train: str,
+    valid: str | float | int,
+    test: str | float | int,
+    transfer_set: str | None,
+    seed: int,
+    out: Path,
+) -> dict[str, Split]:
+    """Write {train,valid,test}.parquet below `out`, and transfer.parquet where the transfer set has a source of its own.
+
+    train, transfer_set: `digits` or the path of a Parquet file in the Hugging Face image layout. valid, test: likewise,
+    or a number: that share (below 1) or count of the training rows is carved out, stratified by class. transfer_set None
+    means the training split; its labels may be missing. Raises InputError for input that is not sound; then `out` is
+    as it was.
+    """
+    splits = {"train": load(train, "train")}
+    for name, origin in (("test", test), ("valid", valid)):
+        if isinstance(origin, str):
+            splits[name] = load(origin, name)
+        else:
+            splits["train"], splits[name] = carve(splits["train"], origin, name, seed)
+    if transfer_set is not None:
+        splits["transfer"] = load(transfer_set, "transfer")
+    classes = _class_names(splits)
+    _check_labels(splits, classes)
+    _check_ids(splits)
+    mode, size = _pixel_format(splits)
+    with files.replaced_folder(out) as folder:
+        for name, rows in splits.items():
+            order = randomness.permutation(len(rows.ids), seed, Use.SHUFFLE, _SPLITS.index(name))
+            final = rows.take(order)
+            path = folder / f"{name}.parquet"
+            transfer.write(path, final.ids, final.images, final.labels, classes=classes, mode=mode, size=size)
+    return transfer.open_splits(out)
+
+
+# ---------------------------------------------------------------- sources
+
+
+def load(source: str, role: str) -> Rows:
+    """Read a source. Rows without an `id` column are called after their role and number: train-000007."""
+    return _digits() if source == DIGITS else _parquet(Path(source), role)
+
+
+def _digits() -> Rows:
+    """The 1,797 handwritten digits of scikit-learn (UCI, Alpaydin & Kaynak 1998): 8×8 pixels of 0 to 16, times 15."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    images = []
+    for pixels in (bunch.images * 15).astype(np.uint8):
+        held = io.BytesIO()
+        Image.fromarray(pixels).save(held, format="PNG")
+        images.append(held.getvalue())
+    ids = [f"digits-{row:06d}" for row in range(len(images))]
+    return Rows(DIGITS, ids, images, bunch.target.astype(np.int64), tuple(str(name) for name in bunch.target_names))
+
+
+def _parquet(path: Path, role: str) -> Rows:
+    """Parquet in the Hugging Face layout: image (struct of bytes and path), label (integer), optionally id."""
+    fix = "Give a Parquet file with the columns image (struct of bytes and path) and label (int64)."
+    try:
+        file = pq.ParquetFile(path)
+    except FileNotFoundError as error:
+        raise InputError(f"{role} source {path}", expected="a Parquet file", found="no such file", fix=fix) from error
+    except IsADirectoryError as error:
+        raise InputError(f"{role} source {path}", expected="a Parquet file", found="a folder", fix=fix) from error
+    except pa.ArrowInvalid as error:
+        raise InputError(
+            f"{role} source {path}", expected="a Parquet file", found="another kind of file", fix=fix
+        ) from error
+    with file:
+        columns = _columns(file.schema_arrow, path, role, fix)
+        ids: list[str] = []
+        images: list[bytes | None] = []
+        paths: list[str | None] = []
+        labels: list[int | None] = []
+        for batch in file.iter_batches(columns=columns):
+            image = batch.column("image")
+            images += image.field("bytes").to_pylist()
+            paths += image.field("path").to_pylist() if image.type.get_field_index("path") >= 0 else [None] * len(batch)
+            labels += batch.column("label").to_pylist() if "label" in columns else [None] * len(batch)
+            ids += [str(value) for value in batch.column("id").to_pylist()] if "id" in columns else []
+        classes = _names(file.schema_arrow.metadata)
+    ids = ids or [f"{role}-{row:06d}" for row in range(len(images))]
+    for row, data in enumerate(images):
+        if data is None:
+            where = _where(str(path), row, ids[row], paths[row])
+            raise InputError(where, expected="image bytes", found="none", fix="Embed the images in the file.")
+    known = np.array([UNLABELLED if label is None else label for label in labels], np.int64)
+    return Rows(str(path), ids, images, known, classes)
+
+
+def _columns(schema: pa.Schema, path: Path, role: str, fix: str) -> list[str]:
+    """Check the columns by name and type; only a transfer set may lack `label`."""
+    found = ", ".join(schema.names) or "no columns"
+    required = ("image",) if role == "transfer" else ("image", "label")
+    for name in required:
+        if name not in schema.names:
+            raise InputError(f"{role} source {path}", expected=f"a column `{name}`", found=found, fix=fix)
+    image = schema.field("image").type
+    if not (pa.types.is_struct(image) and image.get_field_index("bytes") >= 0):
+        raise InputError(f"{path}, column image", expected="a struct of bytes and path", found=str(image), fix=fix)
+    if "label" in schema.names and not pa.types.is_integer(schema.field("label").type):
+        kind = schema.field("label").type
+        raise InputError(f"{path}, column label", expected="whole numbers", found=str(kind), fix=fix)
+    return [name for name in ("id", "image", "label") if name in schema.names]
+
+
+def _names(metadata: dict[bytes, bytes] | None) -> tuple[str, ...] | None:
+    """Class names out of the schema metadata, where Hugging Face datasets keep them."""
+    try:
+        return tuple(json.loads(metadata[b"huggingface"])["info"]["features"]["label"]["names"])
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+# ---------------------------------------------------------------- splits
+
+
+def carve(rows: Rows, amount: float | int, name: str, seed: int) -> tuple[Rows, Rows]:
+    """Split `rows` into (the rest, the carved), stratified: every class gives its share, to within one row.
+
+    amount: a share in (0, 1) or a count of rows.
+    """
+    total = len(rows.ids)
+    count = round(amount * total) if amount < 1 else int(amount)
+    if not 0 < count < total or (amount >= 1 and amount != count):
+        fix = f"Correct the setting `{name}`."
+        expected = f"a share in (0, 1) or a count below {total:,}"
+        raise InputError(
+            f"{name} split", expected=f"{expected} that leaves rows on both sides", found=str(amount), fix=fix
+        )
+    # Each row's place within its class, as a share of the class: the smallest places, over all classes, are carved.
+    shuffled = randomness.permutation(total, seed, Use.CARVE, _SPLITS.index(name))
+    places = np.empty(total)
+    for label in np.unique(rows.labels):
+        members = shuffled[rows.labels[shuffled] == label]
+        places[members] = (np.arange(len(members)) + 0.5) / len(members)
+    carved = shuffled[np.argsort(places[shuffled], kind="stable")][:count]
+    mask = np.zeros(total, bool)
+    mask[carved] = True
+    return rows.take(np.flatnonzero(~mask)), rows.take(np.flatnonzero(mask))
+
+
+def _class_names(splits: dict[str, Rows]) -> tuple[str, ...]:
+    """The training source's names, or numbers where it names none; every other source must agree."""
+    train = splits["train"]
+    if not len(train.labels):
+        raise InputError(
+            f"train source {train.source}", expected="rows", found="none", fix="Give a source that has rows."
+        )
+    classes = train.classes or tuple(str(label) for label in range(int(train.labels.max()) + 1))
+    for name, rows in splits.items():
+        if rows.classes not in (None, classes):
+            expected = f"the classes of train ({', '.join(classes)})"
+            found = ", ".join(rows.classes)
+            raise InputError(
+                f"{name} source {rows.source}", expected=expected, found=found, fix="Use one label map for all."
+            )
+    if len(classes) < 2:
+        raise InputError(
+            f"train source {train.source}", expected="two classes or more", found=str(len(classes)), fix="Add rows."
+        )
+    return classes
+
+
+def _check_labels(splits: dict[str, Rows], classes: tuple[str, ...]) -> None:
+    for name, rows in splits.items():
+        if not rows.ids:
+            raise InputError(f"{name} split", expected="rows", found="none", fix="Give it a source that has rows.")
+        lowest = UNLABELLED if name == "transfer" else 0
+        bad = np.flatnonzero((rows.labels < lowest) | (rows.labels >= len(classes)))
+        if len(bad):
+            row = int(bad[0])
+            found = "no label" if rows.labels[row] == UNLABELLED else str(rows.labels[row])
+            expected = f"a label from 0 to {len(classes) - 1}"
+            where = _where(rows.source, row, rows.ids[row], None)
+            raise InputError(where, expected=expected, found=found, fix="Correct the label or the class names.")
+
+
+def _check_ids(splits: dict[str, Rows]) -> None:
+    """Ids are unique within a split, and a test or validation row is never a training row."""
+    for group in (("train", "valid", "test"), ("transfer",)):
+        seen: dict[str, str] = {}
+        for name in group:
+            for identity in splits[name].ids if name in splits else ():
+                if identity in seen:
+                    found = (
+                        f"{identity!r} in {seen[identity]} and in {name}"
+                        if seen[identity] != name
+                        else f"{identity!r} twice"
+                    )
+                    raise InputError(
+                        f"{name} split, ids", expected="each id once", found=found, fix="Make the ids unique."
+                    )
+                seen[identity] = name
+
+
+def _pixel_format(splits: dict[str, Rows]) -> tuple[str, tuple[int, int]]:
+    """Decode every image: RGB if any is in colour, and the one size that all have."""
+    modes, first = set(), None
+    for name, rows in splits.items():
+        for row, data in enumerate(runtime.progress(rows.images, f"decoding {name}", unit="image")):
+            where = _where(rows.source, row, rows.ids[row], None)
+            mode, *size = transfer.peek(data, where)
+            first = first or size
+            if size != first:
+                expected, found = (f"{height}×{width} pixels" for height, width in (first, size))
+                raise InputError(
+                    where, expected=f"{expected} as in the first image", found=found, fix="Resize the images."
+                )
+            modes.add(mode)
+    return ("RGB" if "RGB" in modes else "L"), (first[0], first[1])
+
+
+def _where(source: str, row: int, name: str, path: str | None) -> str:
+    return f"{source}, row {row} (id {name}{f', path {path}' if path else ''})"

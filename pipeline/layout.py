@@ -1,0 +1,83 @@
+"""The layout: how logits lie in a zarr v3 array, and the bytes of one span made by zarr's own codecs, in memory."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import zarr
+from zarr.buffer.cpu import Buffer
+from zarr.codecs import Crc32cCodec
+from zarr.storage import MemoryStore
+
+from pipeline.errors import InputError
+
+ARRAYS = "logits.zarr"  # the folder in a cache that holds one array per split
+SPLITS = ("transfer", "valid", "test")  # the splits that a cache covers
+CHUNK_BYTES = 1 << 20
+DTYPES = ("float32", "float16")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How logits lie on disk. span, chunk: rows of a shard and of one of its inner chunks, powers of two."""
+
+    classes: int
+    dtype: str
+    span: int
+    chunk: int
+
+    @classmethod
+    def plan(cls, classes: int, dtype: str, span: int) -> "Layout":
+        """The inner chunk is the largest power of two of rows within 1 MB, at most a span.
+
+        Raises InputError for a dtype other than float32 (exact) or float16 (half the size, 11 significant bits).
+        """
+        if dtype not in DTYPES:
+            raise InputError(
+                "cache dtype", expected=" or ".join(DTYPES), found=repr(dtype), fix="Correct the setting `dtype`."
+            )
+        fitting = max(1, CHUNK_BYTES // (classes * np.dtype(dtype).itemsize))
+        return cls(classes, dtype, span, min(span, 1 << (fitting.bit_length() - 1)))
+
+    def facts(self) -> dict[str, int | str]:
+        """What of the layout is part of a cache's identity."""
+        return {"dtype": self.dtype, "span": self.span, "chunk": self.chunk, "codecs": "bytes(little), crc32c"}
+
+    def encode(self, block: np.ndarray) -> bytes:
+        """(rows, classes) of the layout's dtype, rows at most a span, to the bytes of one shard."""
+        held: dict[str, Buffer] = {}
+        self._array(held, (1, *block.shape))[0] = block
+        return held["c/0/0/0"].to_bytes()
+
+    def decode(self, data: bytes, rows: int) -> np.ndarray:
+        """The bytes of one shard to (rows, classes) of the layout's dtype. Raises ValueError where they are damaged."""
+        held: dict[str, Buffer] = {}
+        array = self._array(held, (1, rows, self.classes))
+        held["c/0/0/0"] = Buffer.from_bytes(data)
+        return array[0]
+
+    def metadata(self, views: int, rows: int) -> bytes:
+        """The bytes of an array's zarr.json."""
+        held: dict[str, Buffer] = {}
+        self._array(held, (views, rows, self.classes))
+        return held["zarr.json"].to_bytes()
+
+    def _array(self, held: dict[str, Buffer], shape: tuple[int, ...]) -> zarr.Array:
+        return zarr.create_array(
+            MemoryStore(held),
+            shape=shape,
+            dtype=self.dtype,
+            chunks=(1, self.chunk, self.classes),
+            shards=(1, self.span, self.classes),
+            filters=None,
+            compressors=[Crc32cCodec()],  # logits hardly compress; without this a flipped bit reads as a wrong number
+            fill_value=np.nan,
+            zarr_format=3,
+            dimension_names=("view", "row", "class"),
+            config={"write_empty_chunks": True},
+        )
+
+
+def shard(array: Path, view: int, span: int) -> Path:
+    """The file that holds one span of one view, below the folder of its array."""
+    return array / "c" / str(view) / str(span) / "0"

@@ -1,0 +1,93 @@
+"""Small built-in nets. A model takes uint8 pixels (B, C, H, W), normalises them itself and gives logits (B, classes)."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from pipeline import randomness, spec
+from pipeline.errors import InputError
+from pipeline.randomness import Use
+
+
+class Pixels(nn.Module):
+    """uint8 pixels to float32 in [0, 1], so that what is stored and sent is bytes."""
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return pixels.to(torch.float32) / 255
+
+
+def mlp(
+    shape: Sequence[int], classes: int, hidden: Sequence[int], dropout: float = 0.0, input_dropout: float = 0.0
+) -> nn.Module:
+    """Rectified-linear layers of the sizes in `hidden`; dropout as in Hinton et al. 2012 (arXiv 1207.0580)."""
+    _require(_sizes(hidden), "mlp hidden", "a list of layer sizes such as [1200, 1200]", hidden)
+    _require_probability("mlp dropout", dropout)
+    _require_probability("mlp input_dropout", input_dropout)
+    layers: list[nn.Module] = [Pixels(), nn.Flatten()]
+    if input_dropout:
+        layers.append(nn.Dropout(input_dropout))
+    width = math.prod(shape)
+    for size in hidden:
+        layers += [nn.Linear(width, size), nn.ReLU()]
+        if dropout:
+            layers.append(nn.Dropout(dropout))
+        width = size
+    return nn.Sequential(*layers, nn.Linear(width, classes))
+
+
+def cnn(shape: Sequence[int], classes: int, channels: Sequence[int], dropout: float = 0.0) -> nn.Module:
+    """3×3 convolutions, each with a rectifier and 2×2 max pooling while the image is large enough; one linear layer."""
+    _require(_sizes(channels), "cnn channels", "a list of channel counts such as [32, 64]", channels)
+    _require_probability("cnn dropout", dropout)
+    width, height, breadth = shape
+    layers: list[nn.Module] = [Pixels()]
+    for size in channels:
+        layers += [nn.Conv2d(width, size, 3, padding=1), nn.ReLU()]
+        if min(height, breadth) >= 2:
+            layers.append(nn.MaxPool2d(2))
+            height, breadth = height // 2, breadth // 2
+        width = size
+    layers.append(nn.Flatten())
+    if dropout:
+        layers.append(nn.Dropout(dropout))
+    return nn.Sequential(*layers, nn.Linear(width * height * breadth, classes))
+
+
+MODELS = {"mlp": mlp, "cnn": cnn}
+
+
+def parse(text: str) -> spec.Spec:
+    """Parse a model spec; a plug-in's callable takes (shape, classes) before its settings."""
+    return spec.parse(text, MODELS, given=2)
+
+
+def build(model: spec.Spec, shape: Sequence[int], classes: int, *, seed: int = 0) -> nn.Module:
+    """Build a model with the initial weights of `seed`, leaving torch's own random state as it was.
+
+    shape: (channels, height, width) of the pixels. Raises InputError for settings that make no model.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(randomness.torch_seed(seed, Use.INIT))
+        built = model(tuple(shape), classes)
+    _require(isinstance(built, nn.Module), f"model {model.text}", "a torch.nn.Module", type(built).__name__)
+    return built
+
+
+def parameter_count(model: nn.Module) -> int:
+    """Number of trained values."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _sizes(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(size, int) and size > 0 for size in value)
+
+
+def _require_probability(what: str, value: object) -> None:
+    _require(isinstance(value, int | float) and 0 <= value < 1, what, "a number in [0, 1)", value)
+
+
+def _require(holds: bool, what: str, expected: str, found: object) -> None:
+    if not holds:
+        raise InputError(what, expected=expected, found=repr(found), fix="Correct the model's spec.")

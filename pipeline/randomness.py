@@ -1,0 +1,59 @@
+"""Addressed randomness: a value is a pure function of a seed and an address such as (row, view, slot).
+
+Nothing is drawn from a stream, so batch size, order, workers and resuming cannot change a value. The hash is the
+finaliser of SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014, with
+Stafford's variant 13 constants), applied once per part of the address. It is arithmetic on 64-bit integers only, so
+the values are the same on every machine and for every version of numpy.
+"""
+
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_FIRST = np.uint64(0xBF58476D1CE4E5B9)
+_SECOND = np.uint64(0x94D049BB133111EB)
+
+
+class Use(IntEnum):
+    """The first part of every address: what the value is for, so that no two uses share values."""
+
+    CARVE = 1  # which rows become validation or test rows
+    SHUFFLE = 2  # the one order of the rows, fixed at ingest
+    POLICY = 3  # the pixels of a view
+    ORDER = 4  # the order of the rows in an epoch
+    DRAW = 5  # which view of a row an epoch uses
+    INIT = 6  # initial weights
+    DROPOUT = 7  # torch's own stream within an epoch
+
+
+def bits(seed: int, *address: ArrayLike) -> np.ndarray:
+    """64 random bits for each address; integer parts broadcast against each other. Returns uint64."""
+    state = _mix(np.uint64(seed & 0xFFFFFFFFFFFFFFFF))
+    for part in address:
+        state = _mix(state ^ np.asarray(part).astype(np.uint64))
+    return state
+
+
+def integers(high: int, seed: int, *address: ArrayLike) -> np.ndarray:
+    """Uniform integers in [0, high), int64. The bias of the modulo is below high / 2^64."""
+    return (bits(seed, *address) % np.uint64(high)).astype(np.int64)
+
+
+def permutation(count: int, seed: int, *address: int) -> np.ndarray:
+    """A random order of range(count), int64: the rows sorted by their own random bits."""
+    return np.argsort(bits(seed, *address, np.arange(count)), kind="stable")
+
+
+def torch_seed(seed: int, *address: int) -> int:
+    """A seed for torch.manual_seed, in [0, 2^63)."""
+    return int(bits(seed, *address) >> np.uint64(1))
+
+
+def _mix(value: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):  # wrapping is the point
+        value = value + _GOLDEN
+        value = (value ^ (value >> np.uint64(30))) * _FIRST
+        value = (value ^ (value >> np.uint64(27))) * _SECOND
+        return value ^ (value >> np.uint64(31))

@@ -1,0 +1,72 @@
+"""The machine: device, threads, determinism, progress bars. None of it is identity; all of it is provenance."""
+
+import os
+import platform
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from pipeline.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def prepare(device: str = "auto", *, workers: int = 1) -> "torch.device":
+    """Set torch up for repeatable float32 results and return the device.
+
+    device: auto (CUDA where there is one), cpu, cuda or cuda:N. workers: processes that share the cores; each gets
+    cores / workers threads. Raises InputError for a device that is not there.
+    """
+    # Read by cuBLAS when it starts; without it repeated runs on CUDA may differ in their last bits.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    import torch
+
+    torch.set_num_threads(max(1, cores() // workers))
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise InputError(
+            f"device {device!r}",
+            expected="auto, cpu, cuda or cuda:N, present on this machine",
+            found=str(error).splitlines()[0],
+            fix="Choose another --device.",
+        ) from error
+    return chosen
+
+
+def provenance(device: "torch.device") -> dict[str, str | int]:
+    """Where and with what a result was made. For people: nothing may depend on it."""
+    import numpy
+    import torch
+    import zarr
+
+    cuda = device.type == "cuda"
+    return {
+        "host": platform.node(),
+        "system": platform.platform(),
+        "processor": torch.backends.cpu.get_cpu_capability(),
+        "device": torch.cuda.get_device_name(device) if cuda else "cpu",
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+        "zarr": zarr.__version__,
+    }
+
+
+def progress(items: Iterable, what: str, *, total: int | None = None, unit: str = "it"):
+    """Iterate with a progress bar on a terminal, silently elsewhere."""
+    from tqdm import tqdm
+
+    return tqdm(items, desc=what, total=total, unit=unit, disable=None, leave=False, dynamic_ncols=True)

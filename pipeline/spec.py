@@ -1,0 +1,137 @@
+"""A spec: one line of text such as `mlp(hidden=[30])` that names a callable and its settings.
+
+Short names come from a table; `package.module:attribute(...)` is imported, which runs its code, and is therefore
+refused unless the variable SOFTCACHE_PLUGINS names the module. Arguments are Python literals, nothing else.
+"""
+
+import ast
+import hashlib
+import importlib
+import inspect
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import InputError
+
+_SHAPE = re.compile(
+    r"\s*(?P<name>[A-Za-z]\w*(?:\.[A-Za-z]\w*)*(?::[A-Za-z]\w*)?)\s*(?P<arguments>\(.*\))?\s*", re.DOTALL
+)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A parsed spec.
+
+    text: canonical form, with every argument by name, defaults included; equal text means equal behaviour.
+    source_sha256: sha256 of the file that an imported plug-in came from; None for names out of a table.
+    """
+
+    text: str
+    target: Callable
+    arguments: dict[str, Any]
+    source_sha256: str | None = None
+
+    def __call__(self, *given: Any) -> Any:
+        """Call the target: `given` is what the room provides, the rest is what the spec says."""
+        return self.target(*given, **self.arguments)
+
+
+def parse(text: str, table: Mapping[str, Callable], *, given: int = 0) -> Spec:
+    """Parse `text` against `table`. The first `given` parameters of the target are the caller's to fill.
+
+    Raises InputError for bad syntax, an unknown name, an argument that is not a literal or that does not fit.
+    """
+    shape = _SHAPE.fullmatch(text) if isinstance(text, str) else None
+    if shape is None:
+        raise InputError(
+            f"spec {text!r}", expected='"name(setting=value, …)"', found=repr(text), fix="Write it that way."
+        )
+    name = shape["name"]
+    target, source = _resolve(name, table)
+    arguments = _bind(name, target, given, *_literals(text, shape["arguments"] or "()"))
+    written = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
+    return Spec(f"{name}({written})", target, arguments, source)
+
+
+def _literals(text: str, arguments: str) -> tuple[list, dict]:
+    """Read the argument list, as literals only."""
+    try:
+        call = ast.parse(f"f{arguments}", mode="eval").body
+        if not isinstance(call, ast.Call) or any(keyword.arg is None for keyword in call.keywords):
+            raise ValueError("not one argument list")
+        positional = [_plain(ast.literal_eval(node)) for node in call.args]
+        named = {keyword.arg: _plain(ast.literal_eval(keyword.value)) for keyword in call.keywords}
+    except (SyntaxError, ValueError) as error:
+        raise InputError(
+            f"spec {text!r}",
+            expected="arguments that are Python literals (numbers, strings, lists, True, False, None)",
+            found=arguments,
+            fix='Write for example "mlp(hidden=[30], dropout=0.5)".',
+        ) from error
+    return positional, named
+
+
+def _plain(value: Any) -> Any:
+    """Tuples become lists, so that `(1, 2)` and `[1, 2]` have one canonical text."""
+    return [_plain(item) for item in value] if isinstance(value, tuple | list) else value
+
+
+def _bind(name: str, target: Callable, given: int, positional: list, named: dict) -> dict[str, Any]:
+    """Check the arguments against the target's signature and fill in its defaults."""
+    parameters = list(inspect.signature(target).parameters.values())[given:]
+    signature = inspect.Signature(parameters)
+    try:
+        bound = signature.bind(*positional, **named)
+    except TypeError as error:
+        known = ", ".join(parameter.name for parameter in parameters) or "no arguments"
+        raise InputError(f"spec {name}(…)", expected=known, found=str(error), fix="Correct the arguments.") from error
+    bound.apply_defaults()
+    return dict(bound.arguments)
+
+
+def _resolve(name: str, table: Mapping[str, Callable]) -> tuple[Callable, str | None]:
+    if ":" in name:
+        return _import(name)
+    if name not in table:
+        raise InputError(
+            f"spec {name}(…)",
+            expected=f"one of {', '.join(sorted(table))}, or package.module:attribute",
+            found=repr(name),
+            fix="Correct the name.",
+        )
+    return table[name], None
+
+
+def _import(name: str) -> tuple[Callable, str]:
+    """Import a plug-in; the folder the command runs in counts as a place to import from, as with `python -m`."""
+    module_name, attribute = name.split(":")
+    allowed = [prefix for prefix in os.environ.get("SOFTCACHE_PLUGINS", "").split(",") if prefix]
+    if not any(module_name == prefix or module_name.startswith(f"{prefix}.") for prefix in allowed):
+        raise InputError(
+            f"spec {name}(…)",
+            expected="a plug-in module that SOFTCACHE_PLUGINS allows",
+            found=f"SOFTCACHE_PLUGINS={','.join(allowed)!r}",
+            fix=f"Importing runs its code: if you trust it, set SOFTCACHE_PLUGINS={module_name}.",
+        )
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        module = importlib.import_module(module_name)
+        target = getattr(module, attribute)
+    except (ImportError, AttributeError) as error:
+        raise InputError(
+            f"spec {name}(…)",
+            expected="an importable callable",
+            found=str(error),
+            fix="Correct the name, or install it.",
+        ) from error
+    if not callable(target):
+        raise InputError(
+            f"spec {name}(…)", expected="a callable", found=type(target).__name__, fix="Name a function or class."
+        )
+    return target, hashlib.sha256(Path(module.__file__).read_bytes()).hexdigest()

@@ -1,0 +1,21 @@
+"""Tables as CSV: the history of a training, and whatever DVC plots."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+
+def to_csv(rows: Sequence[Mapping[str, object]]) -> bytes:
+    """Rows with equal keys to CSV; floats keep every digit, so that equal results are equal bytes."""
+    held = io.StringIO()
+    writer = csv.DictWriter(held, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return held.getvalue().encode()
+
+
+def from_csv(path: Path) -> list[dict[str, str]]:
+    """Rows of a CSV file, every value as text."""
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))

@@ -1,0 +1,38 @@
+"""Teach: train one teacher on the training split's labels."""
+
+from pathlib import Path
+
+import torch
+
+from pipeline import files, losses, models, table, transfer
+from pipeline.checkpoint import WEIGHTS, Checkpoint
+from pipeline.fit import Examples, Recipe, Validation, fit
+from pipeline.views import Policy
+
+
+def teach(
+    *, name: str, model: str, recipe: Recipe, policy: str, seed: int, splits: Path, out: Path, device: torch.device
+) -> dict[str, float]:
+    """Write model.safetensors, model.json and history.csv below `out`. Returns the last epoch's row of the history.
+
+    policy: how training images are augmented; every epoch shows each row in a view that no epoch had before, or as it
+    is under `none`. splits: the folder that ingest wrote.
+    """
+    opened = transfer.open_splits(splits)
+    train, valid = opened["train"], opened["valid"]
+    spec = models.parse(model)
+    net = models.build(spec, train.shape, len(train.classes), seed=seed).to(device)
+    seen = Policy.parse(policy, seed)
+    examples = Examples(torch.from_numpy(train.all_images()).to(device), seen, None)
+    labels = torch.from_numpy(train.labels()).to(device)
+
+    def objective(logits, rows, views):
+        return losses.cross_entropy(logits, labels[rows])
+
+    validation = Validation(torch.from_numpy(valid.all_images()), valid.labels())
+    rows = fit(net, examples, objective, recipe, validation, seed=seed, name=f"teacher {name}")
+    facts = {"seed": seed, "policy": seen.text, "recipe": recipe.facts(), "source_sha256": spec.source_sha256}
+    with files.replaced_folder(out) as folder:
+        Checkpoint(spec.text, train.shape, train.classes, facts).save(folder, {WEIGHTS: net})
+        files.write(folder / "history.csv", table.to_csv(rows))
+    return rows[-1]

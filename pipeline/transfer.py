@@ -1,0 +1,276 @@
+"""The transfer set and its companions: splits of encoded images and labels in Parquet, in one fixed row order.
+
+A split file has the columns `id` (string), `image` (struct of bytes and path, as Hugging Face datasets write it) and
+`label` (int64, null where unknown). Its schema metadata holds, under `softcache`, what every reader needs: class
+names, pixel mode and shape, span, and digests.
+"""
+
+import hashlib
+import io
+import json
+import os
+import struct
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from pipeline import files
+from pipeline.errors import InputError, IntegrityError
+
+VERSION = 1
+DECODER = "pillow"  # what turns bytes into pixels is part of what a teacher saw, so it is part of the inputs digest
+ROW_GROUP_BYTES = 64 << 20
+SPAN_BYTES = 64 << 20
+SPAN_ROWS = (256, 8192)
+UNLABELLED = -1
+
+_CHANNELS = {"L": 1, "RGB": 3}
+# Pixel modes that convert to 8 bits per channel without losing depth (16-bit and float images are refused).
+_GREY, _COLOUR = {"1", "L"}, {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"}
+_IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+_SCHEMA = pa.schema([("id", pa.string()), ("image", _IMAGE), ("label", pa.int64())])
+
+
+def span_rows(classes: int) -> int:
+    """Rows of a span: the largest power of two whose float32 logits fit 64 MB, between 256 and 8,192."""
+    fitting = 1 << ((SPAN_BYTES // (classes * 4)).bit_length() - 1) if classes * 4 <= SPAN_BYTES else 1
+    return min(max(fitting, SPAN_ROWS[0]), SPAN_ROWS[1])
+
+
+# ---------------------------------------------------------------- pixels
+
+
+def peek(data: bytes, where: str) -> tuple[str, int, int]:
+    """Decode once to prove that it can be done. Returns (mode to decode to, height, width).
+
+    Raises InputError, naming `where`, for what is not a sound PNG or JPEG of 8 bits per channel.
+    """
+    image = _open(data, where)
+    return ("L" if image.mode in _GREY else "RGB"), image.height, image.width
+
+
+def decode(data: bytes, mode: str, where: str) -> np.ndarray:
+    """Encoded image to pixels: (channels, height, width) uint8, mode L or RGB."""
+    pixels = np.asarray(_open(data, where).convert(mode))  # (H, W) or (H, W, C)
+    return pixels[None] if mode == "L" else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def _open(data: bytes, where: str) -> Image.Image:
+    expected = "a PNG or JPEG image"
+    fix = "Repair the image or leave the row out."
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(data), formats=("PNG", "JPEG"))
+            image.load()
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        limit = f"an image of at most {Image.MAX_IMAGE_PIXELS:,} pixels"
+        raise InputError(where, expected=limit, found=_first_line(error), fix=fix) from error
+    except (OSError, SyntaxError, ValueError, struct.error) as error:  # what Pillow's parsers raise for bad bytes
+        found = f"{len(data):,} bytes that do not decode ({_first_line(error)})"
+        raise InputError(where, expected=expected, found=found, fix=fix) from error
+    if image.mode not in _COLOUR:
+        raise InputError(
+            where, expected="8 bits per channel", found=f"pixel mode {image.mode}", fix="Convert the image."
+        )
+    return image
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).split("\n")[0]
+    return "not an image file" if "cannot identify" in text else text
+
+
+# ---------------------------------------------------------------- digests
+
+
+def rows_digest(ids: Sequence[str], images: Sequence[bytes]) -> str:
+    """sha256 over ids and encoded images in order; lengths are hashed too, so that nothing can move across a border."""
+    digest = hashlib.sha256()
+    for name, data in zip(ids, images, strict=True):
+        encoded = name.encode()
+        digest.update(struct.pack("<QQ", len(encoded), len(data)))
+        digest.update(encoded)
+        digest.update(data)
+    return digest.hexdigest()
+
+
+def inputs_digest(decoder: str, mode: str, shape: Sequence[int], span_digests: Sequence[str]) -> str:
+    """Digest of what a model sees: the decoder and every span's rows, in order. Labels are not inputs."""
+    return files.sha256(
+        files.canonical_json({"decoder": decoder, "mode": mode, "shape": list(shape), "spans": list(span_digests)})
+    )
+
+
+def labels_digest(labels: np.ndarray) -> str:
+    """Digest of the labels in order (int64, -1 where unknown)."""
+    return files.sha256(labels.astype("<i8").tobytes())
+
+
+# ---------------------------------------------------------------- a split on disk
+
+
+def write(
+    path: Path,
+    ids: Sequence[str],
+    images: Sequence[bytes],
+    labels: np.ndarray,
+    *,
+    classes: Sequence[str],
+    mode: str,
+    size: tuple[int, int],
+) -> None:
+    """Write one split. labels: (N,) int64, -1 where unknown; size: (height, width). Rows are kept in the order given.
+
+    A row group holds at most 64 MB of image bytes (one row where a single image is larger) and never straddles a span.
+    """
+    span = span_rows(len(classes))
+    shape = [_CHANNELS[mode], *size]
+    spans = [rows_digest(ids[start:stop], images[start:stop]) for start, stop in _ranges(len(ids), span)]
+    facts = {
+        "version": VERSION,
+        "rows": len(ids),
+        "classes": list(classes),
+        "decoder": DECODER,
+        "mode": mode,
+        "shape": shape,
+        "span": span,
+        "span_digests": spans,
+        "inputs_digest": inputs_digest(DECODER, mode, shape, spans),
+        "labels_digest": labels_digest(labels),
+    }
+    features = {"image": {"_type": "Image"}, "label": {"names": list(classes), "_type": "ClassLabel"}}
+    metadata = {"softcache": json.dumps(facts), "huggingface": json.dumps({"info": {"features": features}})}
+    with pq.ParquetWriter(path, _SCHEMA.with_metadata(metadata), compression="none") as writer:
+        for start, stop in _row_groups(images, span):
+            column = pa.array([{"bytes": data, "path": None} for data in images[start:stop]], _IMAGE)
+            known = labels[start:stop]
+            batch = pa.record_batch(
+                [pa.array(ids[start:stop], pa.string()), column, pa.array(known, pa.int64(), mask=known == UNLABELLED)],
+                schema=_SCHEMA,
+            )
+            writer.write_batch(batch, row_group_size=stop - start)
+
+
+def _ranges(rows: int, span: int) -> Iterator[tuple[int, int]]:
+    for start in range(0, rows, span):
+        yield start, min(start + span, rows)
+
+
+def _row_groups(images: Sequence[bytes], span: int) -> Iterator[tuple[int, int]]:
+    start, held = 0, 0
+    for row, data in enumerate(images):
+        if row > start and (row % span == 0 or held + len(data) > ROW_GROUP_BYTES):
+            yield start, row
+            start, held = row, 0
+        held += len(data)
+    yield start, len(images)
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split, opened: its facts are read, its rows are not."""
+
+    path: Path
+    rows: int
+    classes: tuple[str, ...]
+    decoder: str
+    mode: str
+    shape: tuple[int, int, int]  # channels, height, width
+    span: int
+    span_digests: tuple[str, ...]
+    inputs_digest: str
+    labels_digest: str
+
+    @classmethod
+    def open(cls, path: Path) -> "Split":
+        """Read a split's facts. Raises InputError where it is missing or was not written by ingest."""
+        fix = "Run `softcache ingest`."
+        try:
+            metadata = pq.read_schema(path).metadata or {}
+        except FileNotFoundError as error:
+            raise InputError(str(path), expected="a split written by ingest", found="no file", fix=fix) from error
+        except pa.ArrowException as error:
+            raise IntegrityError(str(path), expected="Parquet", found=_first_line(error), fix=fix) from error
+        if b"softcache" not in metadata:
+            raise InputError(str(path), expected="a split written by ingest", found="another Parquet file", fix=fix)
+        facts = json.loads(metadata[b"softcache"])
+        if facts.pop("version") != VERSION:
+            raise InputError(str(path), expected=f"version {VERSION}", found="another version", fix=fix)
+        return cls(path, **{key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()})
+
+    def spans(self) -> list[tuple[int, int]]:
+        """(start, stop) rows of every span."""
+        return list(_ranges(self.rows, self.span))
+
+    def labels(self) -> np.ndarray:
+        """(N,) int64, -1 where unknown. Raises IntegrityError where they disagree with their digest."""
+        column = pq.read_table(self.path, columns=["label"]).column("label")
+        labels = column.fill_null(UNLABELLED).to_numpy().astype(np.int64)
+        self._check("labels", self.labels_digest, labels_digest(labels))
+        return labels
+
+    def images(self, span: int) -> np.ndarray:
+        """Pixels of one span: (rows, channels, height, width) uint8. Raises IntegrityError where bytes have changed."""
+        start, stop = self.spans()[span]
+        ids, images = self._read(start, stop)
+        self._check(f"rows {start} to {stop - 1}", self.span_digests[span], rows_digest(ids, images))
+        pixels = np.empty((stop - start, *self.shape), np.uint8)
+        for row, (name, data) in enumerate(zip(ids, images, strict=True)):
+            pixels[row] = decode(data, self.mode, f"{self.path}, row {start + row} (id {name})")
+        return pixels
+
+    def all_images(self) -> np.ndarray:
+        """Pixels of the whole split: (N, channels, height, width) uint8, in memory."""
+        return np.concatenate([self.images(span) for span in range(len(self.span_digests))])
+
+    def _read(self, start: int, stop: int) -> tuple[list[str], list[bytes]]:
+        """Ids and encoded images of rows [start, stop), which are whole row groups."""
+        ids: list[str] = []
+        images: list[bytes] = []
+        with pq.ParquetFile(self.path) as file:
+            first_row = 0
+            for group in range(file.metadata.num_row_groups):
+                if start <= first_row < stop:
+                    for batch in file.iter_batches(row_groups=[group], columns=["id", "image.bytes"]):
+                        ids += batch.column("id").to_pylist()
+                        images += batch.column("image").field("bytes").to_pylist()
+                first_row += file.metadata.row_group(group).num_rows
+        return ids, images
+
+    def _check(self, what: str, expected: str, found: str) -> None:
+        if expected != found:
+            raise IntegrityError(
+                f"{self.path}, {what}",
+                expected=f"digest {expected[:12]}…",
+                found=f"{found[:12]}…",
+                fix="The file was changed after ingest: run `softcache ingest` again.",
+            )
+
+
+def open_splits(folder: Path) -> dict[str, Split]:
+    """Open transfer, train, valid and test below `folder`; transfer is train where it has no file of its own.
+
+    Raises InputError where they differ in classes, pixel shape or mode.
+    """
+    own = folder / "transfer.parquet"
+    names = {"transfer": own if os.path.exists(own) else folder / "train.parquet"}
+    names |= {name: folder / f"{name}.parquet" for name in ("train", "valid", "test")}
+    splits = {name: Split.open(path) for name, path in names.items()}
+    for split in splits.values():
+        for fact in ("classes", "shape", "mode", "span"):
+            expected, found = getattr(splits["train"], fact), getattr(split, fact)
+            if expected != found:
+                raise InputError(
+                    f"{split.path}, {fact}",
+                    expected=f"{expected} as in train",
+                    found=str(found),
+                    fix="Run `softcache ingest`.",
+                )
+    return splits

@@ -1,0 +1,60 @@
+"""softcache capture: the raw logits of one teacher."""
+
+from pathlib import Path
+
+import click
+
+from stages.options import Name, Stage, data_option, machine_options, params_option, views_options
+
+
+@click.command(cls=Stage, sections=("capture", "views"))
+@click.argument("name", type=Name())
+@views_options
+@click.option("--dtype", default="float32", show_default=True, help="float32 (exact) or float16 (half the size).")
+@click.option("--tile", type=int, default=512, show_default=True, help="Rows of one forward pass.")
+@click.option(
+    "--work",
+    type=click.Path(file_okay=False, path_type=Path),
+    envvar="SOFTCACHE_WORK",
+    default=".softcache",
+    show_default=True,
+    show_envvar=True,
+    help="Where unfinished work is kept.",
+)
+@params_option
+@data_option
+@machine_options
+def command(
+    name: str, policy: str, views: int, view_seed: int, dtype: str, tile: int, work: Path, params: str, data: Path, device: str,
+    workers: int,
+) -> None:  # fmt: skip
+    """Run teacher NAME once and write its raw logits to data/caches/NAME/: every view of the transfer set, valid and test.
+
+    Stopped at any moment, it goes on from the spans that were finished.
+
+    \b
+    Example:
+      softcache capture a --views 8 --policy "shift(2)"
+    """
+    from pipeline import runtime
+    from pipeline.capture import capture
+
+    out = data / "caches" / name
+    done = capture(
+        name=name,
+        teacher=data / "teachers" / name,
+        splits=data / "transfer",
+        policy=policy,
+        views=views,
+        view_seed=view_seed,
+        dtype=dtype,
+        tile=tile,
+        work=work,
+        out=out,
+        provenance=data / "provenance" / f"{name}.json",
+        device=runtime.prepare(device, workers=workers),
+    )
+    extent = done.manifest.extents["transfer"]
+    size = sum(record.size_bytes for record in done.manifest.records) / 1e6
+    spans = f"{done.computed} spans computed" + (f", {done.kept} kept from before" if done.kept else "")
+    click.echo(f"wrote {out}: {extent.rows:,} rows × {extent.views} views, {size:,.1f} MB, {spans}")

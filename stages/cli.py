@@ -1,0 +1,54 @@
+"""The console script `softcache`: finds each command's file when it is asked for, and words every error."""
+
+import errno
+import importlib
+
+import click
+
+from pipeline.errors import SoftcacheError
+
+COMMANDS = ("ingest", "teach", "capture", "distill", "evaluate", "report", "code")
+
+
+class Softcache(click.Group):
+    """A group whose commands live in stages/<name>.py and are imported only when used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        return importlib.import_module(f"stages.{name}").command if name in COMMANDS else None
+
+    def invoke(self, ctx: click.Context):
+        """The one place where errors become messages: no traceback for what a user can mend."""
+        try:
+            return super().invoke(ctx)
+        except SoftcacheError as error:
+            raise _failure(str(error), error.exit_code) from error
+        except OSError as error:
+            if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise
+            where = error.filename or "writing"
+            again = "Make room or give access, then run again: what was finished is kept."
+            raise _failure(f"{where}: {error.strerror}. {again}", 2) from error
+
+
+def _failure(message: str, exit_code: int) -> click.ClickException:
+    failure = click.ClickException(message)
+    failure.exit_code = exit_code
+    return failure
+
+
+@click.command(cls=Softcache, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="softcache", message="%(prog)s %(version)s")
+def main() -> None:
+    """Run the teacher once, keep its raw logits, train any number of students at any temperature.
+
+    Settings come from params.yaml; an option on the command line comes before them. `dvc repro` runs everything.
+
+    \b
+    Exit codes: 0 done, 2 bad input or settings, 3 damaged or foreign data, 4 busy (run again later).
+    \b
+    Example:
+      softcache ingest && softcache teach a && softcache capture a && softcache distill tiny -T 4 --teachers a
+    """

@@ -1,0 +1,74 @@
+"""softcache distill: students of one architecture at one temperature."""
+
+from pathlib import Path
+
+import click
+
+from stages.options import (
+    Name,
+    Stage,
+    Temperature,
+    data_option,
+    machine_options,
+    params_option,
+    recipe,
+    recipe_options,
+    views_options,
+)
+
+
+@click.command(cls=Stage, sections=("recipe", "views", "distill", "students.{name}"))
+@click.argument("name", type=Name())
+@click.option("-T", "--temperature", type=Temperature(), help="Temperature of the soft targets.")
+@click.option("--hard", is_flag=True, help="Train the baseline instead: labels only, no cache.")
+@click.option("--model", required=True, help="Such as `mlp(hidden=[30])`.")
+@recipe_options
+@click.option("--seeds", type=int, multiple=True, default=[0], show_default=True, help="One student each; repeatable.")
+@views_options
+@click.option("--teachers", type=Name(), multiple=True, help="Teachers whose caches to learn from; repeatable.")
+@click.option("--weights", type=float, multiple=True, help="Weight of each teacher; repeatable.  [default: equal]")
+@click.option(
+    "--rule", default="probabilities", show_default=True, help="What an ensemble averages: probabilities or logits."
+)
+@click.option(
+    "--alpha", type=float, default=0.9, show_default=True, help="Weight of the soft term; labels weigh 1 − alpha."
+)
+@params_option
+@data_option
+@machine_options
+def command(
+    name: str, temperature: str | None, hard: bool, model: str, seeds: tuple[int, ...], policy: str, views: int, view_seed: int,
+    teachers: tuple[str, ...], weights: tuple[float, ...], rule: str, alpha: float, params: str, data: Path, device: str,
+    workers: int, **rest,
+) -> None:  # fmt: skip
+    """Train student NAME from cached logits and write it to data/students/NAME-T<temperature>/, one set of weights per seed.
+
+    With --hard, train its baseline on the same rows and views from labels alone, to data/students/NAME-hard/.
+
+    \b
+    Example:
+      softcache distill tiny -T 4
+    """
+    from pipeline import runtime
+    from pipeline.distill import Soft, Views, distill
+
+    if hard == (temperature is not None):
+        raise click.UsageError("Give either --temperature or --hard.")
+    soft = None
+    if not hard:
+        caches = {teacher: data / "caches" / teacher for teacher in teachers}
+        soft = Soft(caches, float(temperature), alpha, rule, weights or None)
+    out = data / "students" / (f"{name}-hard" if hard else f"{name}-T{temperature}")
+    last = distill(
+        name=out.name,
+        model=model,
+        recipe=recipe(rest),
+        views=Views(policy, views, view_seed),
+        soft=soft,
+        seeds=seeds,
+        splits=data / "transfer",
+        out=out,
+        device=runtime.prepare(device, workers=workers),
+    )
+    mean = sum(row["valid_accuracy"] for row in last) / len(last)
+    click.echo(f"wrote {out}: {len(last)} seeds, mean validation accuracy {mean:.2%}")

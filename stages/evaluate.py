@@ -1,0 +1,61 @@
+"""softcache evaluate: metrics and plots of every run."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from stages.options import Name, Stage, Temperature, data_option, machine_options, params_option, section_of
+
+
+def _collect(params: dict[str, Any]) -> dict[str, Any]:
+    """The explicit list of runs: what params.yaml names, never what happens to lie on disk."""
+    distill = section_of(params, "distill")
+    return {
+        "teachers": list(section_of(params, "teachers")),
+        "students": list(section_of(params, "students")),
+        "temperatures": params.get("temperatures") or [],
+        "ensemble": distill.get("teachers"),
+        "rule": distill.get("rule"),
+        "weights": distill.get("weights"),
+    }
+
+
+@click.command(cls=Stage, collect=_collect)
+@click.option("--teachers", type=Name(), multiple=True, required=True, help="Teachers; repeatable.")
+@click.option("--students", type=Name(), multiple=True, help="Students; repeatable.")
+@click.option("--temperatures", type=Temperature(), multiple=True, help="Temperatures; repeatable.")
+@click.option("--ensemble", type=Name(), multiple=True, help="Teachers that the students learned from; repeatable.")
+@click.option("--weights", type=float, multiple=True, help="Weight of each; repeatable.  [default: equal]")
+@click.option(
+    "--rule", default="probabilities", show_default=True, help="What the ensemble averages: probabilities or logits."
+)
+@params_option
+@data_option
+@machine_options
+def command(
+    teachers: tuple[str, ...], students: tuple[str, ...], temperatures: tuple[str, ...], ensemble: tuple[str, ...],
+    weights: tuple[float, ...], rule: str, params: str, data: Path, device: str, workers: int,
+) -> None:  # fmt: skip
+    """Measure every teacher, the ensemble, and every baseline and student; write data/metrics/ and data/plots/.
+
+    \b
+    Example:
+      softcache evaluate && dvc metrics show
+    """
+    from pipeline import runtime
+    from pipeline.evaluate import evaluate
+
+    runs = evaluate(
+        splits=data / "transfer",
+        teachers={name: (data / "teachers" / name, data / "caches" / name) for name in teachers},
+        ensemble=ensemble or teachers,
+        rule=rule,
+        weights=weights or None,
+        baselines={name: data / "students" / f"{name}-hard" for name in students},
+        students={(name, t): data / "students" / f"{name}-T{t}" for name in students for t in temperatures},
+        metrics_out=data / "metrics",
+        plots_out=data / "plots",
+        device=runtime.prepare(device, workers=workers),
+    )
+    click.echo(f"wrote {data / 'metrics'} and {data / 'plots'}: {len(runs)} runs")

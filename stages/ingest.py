@@ -1,0 +1,38 @@
+"""softcache ingest: a source of images to the splits below data/transfer/."""
+
+from pathlib import Path
+
+import click
+
+from stages.options import SourceOrAmount, Stage, data_option, params_option
+
+
+@click.command(cls=Stage, sections=("ingest",))
+@click.option("--train", required=True, help="`digits`, or a Parquet file in the Hugging Face image layout.")
+@click.option(
+    "--valid", type=SourceOrAmount(), default=0.1, show_default=True, help="Likewise, or a share or count of train."
+)
+@click.option(
+    "--test", type=SourceOrAmount(), default=0.2, show_default=True, help="Likewise, or a share or count of train."
+)
+@click.option("--transfer", help="Source of the transfer set, labels optional.  [default: the training split]")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of carving and shuffling.")
+@params_option
+@data_option
+def command(
+    train: str, valid: str | float, test: str | float, transfer: str | None, seed: int, params: str, data: Path
+) -> None:
+    """Read images, check and shuffle them once, and write the splits to data/transfer/.
+
+    \b
+    Example:
+      softcache ingest --train train.parquet --test test.parquet --valid 0.1
+    """
+    from pipeline.ingest import ingest
+
+    splits = ingest(train=train, valid=valid, test=test, transfer_set=transfer, seed=seed, out=data / "transfer")
+    sizes = ", ".join(f"{name} {split.rows:,}" for name, split in splits.items())
+    channels, height, width = splits["train"].shape
+    click.echo(
+        f"wrote {data / 'transfer'}: {sizes} rows of {height}×{width}×{channels}, {len(splits['train'].classes)} classes"
+    )

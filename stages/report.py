@@ -1,0 +1,24 @@
+"""softcache report: one page with what came out."""
+
+from pathlib import Path
+
+import click
+
+from stages.options import Stage, data_option, params_option
+
+
+@click.command(cls=Stage)
+@params_option
+@data_option
+def command(params: str, data: Path) -> None:
+    """Write data/report/index.html, a page that opens offline, from data/metrics/ and data/plots/.
+
+    \b
+    Example:
+      softcache report
+    """
+    from pipeline.report import report
+
+    out = data / "report"
+    report(metrics=data / "metrics", plots=data / "plots", out=out)
+    click.echo(f"wrote {out / 'index.html'}: open it in a browser")

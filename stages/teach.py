@@ -1,0 +1,42 @@
+"""softcache teach: train one teacher."""
+
+from pathlib import Path
+
+import click
+
+from stages.options import Name, Stage, data_option, machine_options, params_option, recipe, recipe_options
+
+
+@click.command(cls=Stage, sections=("teach", "teachers.{name}"))
+@click.argument("name", type=Name())
+@click.option("--model", required=True, help="Such as `mlp(hidden=[1200, 1200], dropout=0.5, input_dropout=0.2)`.")
+@recipe_options
+@click.option("--policy", default="none", show_default=True, help="Augmentation, such as `shift(2) | flip()`.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of weights, order and augmentation.")
+@params_option
+@data_option
+@machine_options
+def command(
+    name: str, model: str, policy: str, seed: int, params: str, data: Path, device: str, workers: int, **rest
+) -> None:
+    """Train teacher NAME on the training split and write it to data/teachers/NAME/.
+
+    \b
+    Example:
+      softcache teach a --epochs 10
+    """
+    from pipeline import runtime
+    from pipeline.teach import teach
+
+    out = data / "teachers" / name
+    last = teach(
+        name=name,
+        model=model,
+        recipe=recipe(rest),
+        policy=policy,
+        seed=seed,
+        splits=data / "transfer",
+        out=out,
+        device=runtime.prepare(device, workers=workers),
+    )
+    click.echo(f"wrote {out}: {last['epoch']} epochs, validation accuracy {last['valid_accuracy']:.2%}")
