@@ -24,17 +24,21 @@ _SPLITS = ("train", "valid", "test", "transfer")
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows in memory: ids, encoded images, labels (N,) int64 with -1 where unknown; class names in label order."""
+    """Rows in memory: encoded images and labels (N,) int64, -1 where unknown; class names in label order.
+
+    places: where each row came from, for messages.
+    """
 
     source: str
     ids: list[str]
+    places: list[str]
     images: list[bytes]
     labels: np.ndarray
     classes: tuple[str, ...] | None
 
     def take(self, index: np.ndarray) -> "Rows":
         """The rows at `index`, in its order."""
-        picked = [self.ids[i] for i in index], [self.images[i] for i in index]
+        picked = ([column[row] for row in index] for column in (self.ids, self.places, self.images))
         return Rows(self.source, *picked, self.labels[index], self.classes)
 
 
@@ -80,7 +84,10 @@ def ingest(
 
 def load(source: str, role: str) -> Rows:
     """Read a source. Rows without an `id` column are called after their role and number: train-000007."""
-    return _digits() if source == DIGITS else _parquet(Path(source), role)
+    rows = _digits() if source == DIGITS else _parquet(Path(source), role)
+    if not rows.ids:
+        raise InputError(f"{role} source {source}", expected="rows", found="none", fix="Give a source that has rows.")
+    return rows
 
 
 def _digits() -> Rows:
@@ -94,18 +101,19 @@ def _digits() -> Rows:
         Image.fromarray(pixels).save(held, format="PNG")
         images.append(held.getvalue())
     ids = [f"digits-{row:06d}" for row in range(len(images))]
-    return Rows(DIGITS, ids, images, bunch.target.astype(np.int64), tuple(str(name) for name in bunch.target_names))
+    return Rows(
+        DIGITS, ids, ids, images, bunch.target.astype(np.int64), tuple(str(name) for name in bunch.target_names)
+    )
 
 
 def _parquet(path: Path, role: str) -> Rows:
     """Parquet in the Hugging Face layout: image (struct of bytes and path), label (integer), optionally id."""
     fix = "Give a Parquet file with the columns image (struct of bytes and path) and label (int64)."
+    if not path.is_file():
+        found = "a folder" if path.is_dir() else "no such file"
+        raise InputError(f"{role} source {path}", expected="a Parquet file", found=found, fix=fix)
     try:
         file = pq.ParquetFile(path)
-    except FileNotFoundError as error:
-        raise InputError(f"{role} source {path}", expected="a Parquet file", found="no such file", fix=fix) from error
-    except IsADirectoryError as error:
-        raise InputError(f"{role} source {path}", expected="a Parquet file", found="a folder", fix=fix) from error
     except pa.ArrowInvalid as error:
         raise InputError(
             f"{role} source {path}", expected="a Parquet file", found="another kind of file", fix=fix
@@ -124,12 +132,15 @@ def _parquet(path: Path, role: str) -> Rows:
             ids += [str(value) for value in batch.column("id").to_pylist()] if "id" in columns else []
         classes = _names(file.schema_arrow.metadata)
     ids = ids or [f"{role}-{row:06d}" for row in range(len(images))]
-    for row, data in enumerate(images):
+    places = [
+        f"{path}, row {row} (id {name}{f', path {inner}' if inner else ''})"
+        for row, (name, inner) in enumerate(zip(ids, paths, strict=True))
+    ]
+    for place, data in zip(places, images, strict=True):
         if data is None:
-            where = _where(str(path), row, ids[row], paths[row])
-            raise InputError(where, expected="image bytes", found="none", fix="Embed the images in the file.")
+            raise InputError(place, expected="image bytes", found="none", fix="Embed the images in the file.")
     known = np.array([UNLABELLED if label is None else label for label in labels], np.int64)
-    return Rows(str(path), ids, images, known, classes)
+    return Rows(str(path), ids, places, images, known, classes)
 
 
 def _columns(schema: pa.Schema, path: Path, role: str, fix: str) -> list[str]:
@@ -208,16 +219,15 @@ def _class_names(splits: dict[str, Rows]) -> tuple[str, ...]:
 
 def _check_labels(splits: dict[str, Rows], classes: tuple[str, ...]) -> None:
     for name, rows in splits.items():
-        if not rows.ids:
-            raise InputError(f"{name} split", expected="rows", found="none", fix="Give it a source that has rows.")
         lowest = UNLABELLED if name == "transfer" else 0
         bad = np.flatnonzero((rows.labels < lowest) | (rows.labels >= len(classes)))
         if len(bad):
             row = int(bad[0])
             found = "no label" if rows.labels[row] == UNLABELLED else str(rows.labels[row])
             expected = f"a label from 0 to {len(classes) - 1}"
-            where = _where(rows.source, row, rows.ids[row], None)
-            raise InputError(where, expected=expected, found=found, fix="Correct the label or the class names.")
+            raise InputError(
+                rows.places[row], expected=expected, found=found, fix="Correct the label or the class names."
+            )
 
 
 def _check_ids(splits: dict[str, Rows]) -> None:
@@ -243,7 +253,7 @@ def _pixel_format(splits: dict[str, Rows]) -> tuple[str, tuple[int, int]]:
     modes, first = set(), None
     for name, rows in splits.items():
         for row, data in enumerate(runtime.progress(rows.images, f"decoding {name}", unit="image")):
-            where = _where(rows.source, row, rows.ids[row], None)
+            where = rows.places[row]
             mode, *size = transfer.peek(data, where)
             first = first or size
             if size != first:
@@ -253,7 +263,3 @@ def _pixel_format(splits: dict[str, Rows]) -> tuple[str, tuple[int, int]]:
                 )
             modes.add(mode)
     return ("RGB" if "RGB" in modes else "L"), (first[0], first[1])
-
-
-def _where(source: str, row: int, name: str, path: str | None) -> str:
-    return f"{source}, row {row} (id {name}{f', path {path}' if path else ''})"

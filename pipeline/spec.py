@@ -62,8 +62,10 @@ def _literals(text: str, arguments: str) -> tuple[list, dict]:
     """Read the argument list, as literals only."""
     try:
         call = ast.parse(f"f{arguments}", mode="eval").body
-        if not isinstance(call, ast.Call) or any(keyword.arg is None for keyword in call.keywords):
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
             raise ValueError("not one argument list")
+        if any(keyword.arg is None for keyword in call.keywords):
+            raise ValueError("** is no literal")
         positional = [_plain(ast.literal_eval(node)) for node in call.args]
         named = {keyword.arg: _plain(ast.literal_eval(keyword.value)) for keyword in call.keywords}
     except (SyntaxError, ValueError) as error:

@@ -1,0 +1,51 @@
+"""What several tests need: tiny data sets, settings, and a way to run commands."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+
+
+def png(pixels: np.ndarray) -> bytes:
+    """Pixels (H, W) or (H, W, 3) uint8 as a PNG file."""
+    held = io.BytesIO()
+    Image.fromarray(pixels).save(held, format="PNG")
+    return held.getvalue()
+
+
+def images(count: int, *, seed: int = 0, size: int = 6, classes: int = 3) -> tuple[list[bytes], list[int]]:
+    """Noisy images that can be learned: class c is brighter in its own band of rows."""
+    generator = np.random.default_rng(seed)
+    pixels = generator.integers(0, 120, (count, size, size), dtype=np.uint8)
+    labels = [row % classes for row in range(count)]
+    for row, label in enumerate(labels):
+        pixels[row, label * size // classes : (label + 1) * size // classes] += 100
+    return [png(picture) for picture in pixels], labels
+
+
+def write_parquet(path: Path, encoded: list[bytes | None], labels: list[int | None] | None, **extra) -> Path:
+    """A Parquet file in the Hugging Face image layout; `extra`: further columns, and names= for class names."""
+    names = extra.pop("names", None)
+    columns = {"image": pa.array([{"bytes": data, "path": f"{row}.png"} for row, data in enumerate(encoded)], IMAGE)}
+    if labels is not None:
+        columns["label"] = pa.array(labels, pa.int64())
+    table = pa.table({**columns, **extra})
+    if names:
+        features = {"label": {"_type": "ClassLabel", "names": names}}
+        table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path)
+    return path
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A Parquet file of 48 small images in 3 classes."""
+    return write_parquet(tmp_path / "source.parquet", *images(48), names=["low", "middle", "high"])

@@ -1,0 +1,270 @@
+"""Ingest: splits, order, and every kind of bad input."""
+
+from collections import Counter
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from conftest import images, png, write_parquet
+from pipeline import ingest as room
+from pipeline.errors import InputError
+from pipeline.ingest import Rows, carve, ingest
+from pipeline.transfer import Split
+
+
+def run(out, train, **changes):
+    settings = {"valid": 0.25, "test": 0.25, "transfer_set": None, "seed": 0} | changes
+    return ingest(train=str(train), out=out, **settings)
+
+
+def ids(split: Split) -> list[str]:
+    return pq.read_table(split.path).column("id").to_pylist()
+
+
+# ---------------------------------------------------------------- what is written
+
+
+def test_splits_cover_the_source_once_in_shuffled_order(tmp_path, source):
+    splits = run(tmp_path / "out", source)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "test.parquet",
+        "train.parquet",
+        "valid.parquet",
+    ]
+    assert [splits[name].rows for name in ("train", "valid", "test")] == [27, 9, 12]
+    every = ids(splits["train"]) + ids(splits["valid"]) + ids(splits["test"])
+    assert sorted(every) == [f"train-{row:06d}" for row in range(48)]
+    assert ids(splits["train"]) != sorted(ids(splits["train"]))
+    assert splits["transfer"].path == splits["train"].path
+
+
+def test_images_and_labels_stay_together(tmp_path, source):
+    original = pq.read_table(source).to_pylist()
+    splits = run(tmp_path / "out", source)
+    for name in ("train", "valid", "test"):
+        for row in pq.read_table(splits[name].path).to_pylist():
+            first = original[int(row["id"].removeprefix("train-"))]
+            assert (row["label"], row["image"]["bytes"]) == (first["label"], first["image"]["bytes"])
+
+
+def test_class_names_come_from_the_metadata_or_are_numbers(tmp_path, source):
+    assert run(tmp_path / "named", source)["train"].classes == ("low", "middle", "high")
+    plain = write_parquet(tmp_path / "plain.parquet", *images(48))
+    assert run(tmp_path / "numbered", plain)["train"].classes == ("0", "1", "2")
+
+
+def test_same_settings_same_bytes_and_another_seed_another_order(tmp_path, source):
+    first, second, third = (run(tmp_path / name, source, seed=seed) for name, seed in (("a", 1), ("b", 1), ("c", 2)))
+    for name in ("train", "valid", "test"):
+        assert first[name].path.read_bytes() == second[name].path.read_bytes()
+    assert ids(first["train"]) != ids(third["train"])
+
+
+def test_given_splits_and_an_unlabelled_transfer_set(tmp_path, source):
+    given = {
+        name: write_parquet(tmp_path / f"{name}.parquet", *images(9, seed=seed))
+        for seed, name in enumerate(("valid", "test"))
+    }
+    bare = write_parquet(tmp_path / "bare.parquet", images(20, seed=5)[0], None)
+    splits = run(tmp_path / "out", source, valid=str(given["valid"]), test=str(given["test"]), transfer_set=str(bare))
+    assert {name: split.rows for name, split in splits.items()} == {"transfer": 20, "train": 48, "valid": 9, "test": 9}
+    assert (splits["transfer"].labels() == -1).all()
+
+
+def test_an_id_column_is_kept(tmp_path):
+    encoded, labels = images(12)
+    path = write_parquet(tmp_path / "s.parquet", encoded, labels, id=[f"x{row}" for row in range(12)])
+    splits = run(tmp_path / "out", path)
+    assert {name[0] for split in splits.values() for name in ids(split)} == {"x"}
+
+
+def test_digits_are_the_uci_digits(tmp_path):
+    splits = run(tmp_path / "out", "digits")
+    assert sum(splits[name].rows for name in ("train", "valid", "test")) == 1797
+    assert splits["train"].shape == (1, 8, 8)
+    pixels = splits["train"].all_images()
+    assert set(np.unique(pixels)) == {15 * value for value in range(17)}
+
+
+# ---------------------------------------------------------------- carving
+
+
+def rows_of(labels: list[int]) -> Rows:
+    return Rows(
+        "memory", (ids := [str(row) for row in range(len(labels))]), ids, [b""] * len(labels), np.array(labels), None
+    )
+
+
+def test_carving_is_stratified():
+    """Of 600, 300 and 100 rows a tenth is 60, 30 and 10."""
+    labels = [0] * 600 + [1] * 300 + [2] * 100
+    rest, carved = carve(rows_of(labels), 0.1, "test", seed=3)
+    assert Counter(carved.labels.tolist()) == {0: 60, 1: 30, 2: 10}
+    assert sorted(rest.ids + carved.ids, key=int) == [str(row) for row in range(1000)]
+
+
+def test_carving_takes_a_count_too_and_depends_on_the_seed():
+    first, second = (carve(rows_of([0, 1] * 50), 20, "valid", seed=seed)[1] for seed in (1, 2))
+    assert len(first.ids) == len(second.ids) == 20
+    assert first.ids != second.ids
+
+
+@pytest.mark.parametrize("amount", [0, 1.5, 100, 1000, -0.5, 0.001])
+def test_carving_that_leaves_a_side_empty_is_refused(amount):
+    with pytest.raises(InputError, match="that leaves rows on both sides"):
+        carve(rows_of([0, 1] * 50), amount, "valid", seed=0)
+
+
+# ---------------------------------------------------------------- bad input: one clear message, nothing written
+
+
+def refuse(tmp_path, train, *parts: str, **changes):
+    out = tmp_path / "out"
+    with pytest.raises(InputError) as caught:
+        run(out, train, **changes)
+    for part in parts:
+        assert part in str(caught.value)
+    assert not list(tmp_path.glob("*out*")), "something was written"
+
+
+def test_missing_file(tmp_path):
+    refuse(tmp_path, tmp_path / "none.parquet", "none.parquet", "no such file")
+
+
+def test_folder(tmp_path):
+    refuse(tmp_path, tmp_path, "a folder")
+
+
+def test_not_parquet(tmp_path):
+    (tmp_path / "x.parquet").write_text("a,b\n1,2\n")
+    refuse(tmp_path, tmp_path / "x.parquet", "a Parquet file", "another kind of file")
+
+
+@pytest.mark.parametrize("column", ["image", "label"])
+def test_missing_column(tmp_path, source, column):
+    pq.write_table(pq.read_table(source).drop_columns([column]), tmp_path / "less.parquet")
+    refuse(tmp_path, tmp_path / "less.parquet", f"a column `{column}`")
+
+
+def test_image_column_of_another_type(tmp_path):
+    pq.write_table(pa.table({"image": ["x.png"], "label": [0]}), tmp_path / "s.parquet")
+    refuse(tmp_path, tmp_path / "s.parquet", "column image", "a struct of bytes and path", "string")
+
+
+def test_label_column_of_another_type(tmp_path):
+    encoded, _ = images(3)
+    pq.write_table(
+        pa.table({"image": [{"bytes": data} for data in encoded], "label": ["a", "b", "c"]}), tmp_path / "s.parquet"
+    )
+    refuse(tmp_path, tmp_path / "s.parquet", "column label", "whole numbers", "string")
+
+
+@pytest.mark.parametrize(("label", "found"), [(3, "found 3"), (-2, "found -2"), (None, "no label"), (-1, "no label")])
+def test_label_out_of_range(tmp_path, label, found):
+    encoded, labels = images(12)
+    path = write_parquet(tmp_path / "s.parquet", encoded, [*labels[:11], label], names=["a", "b", "c"])
+    refuse(tmp_path, path, "from 0 to 2", found, "train-000011")
+
+
+@pytest.mark.parametrize("data", [b"", b"not an image", b"\x89PNG\r\n\x1a\n" + b"\0" * 40, b"GIF89a" + b"\0" * 20])
+def test_undecodable_image_is_named_by_row(tmp_path, data):
+    encoded, labels = images(12)
+    path = write_parquet(tmp_path / "s.parquet", [*encoded[:7], data, *encoded[8:]], labels)
+    refuse(tmp_path, path, "train-000007", "7.png", "a PNG or JPEG image")
+
+
+@pytest.mark.parametrize("keep", [0.3, 0.6, 0.9])
+def test_truncated_image(tmp_path, keep):
+    encoded, labels = images(12, size=24)
+    cut = encoded[2][: int(len(encoded[2]) * keep)]
+    path = write_parquet(tmp_path / "s.parquet", [*encoded[:2], cut, *encoded[3:]], labels)
+    refuse(tmp_path, path, "train-000002")
+
+
+def test_image_without_bytes(tmp_path):
+    encoded, labels = images(12)
+    refuse(tmp_path, write_parquet(tmp_path / "s.parquet", [None, *encoded[1:]], labels), "image bytes", "0.png")
+
+
+def test_sixteen_bit_image(tmp_path):
+    import io
+
+    held = io.BytesIO()
+    Image.fromarray(np.full((6, 6), 40_000, np.uint16)).save(held, format="PNG")
+    encoded, labels = images(12)
+    refuse(
+        tmp_path,
+        write_parquet(tmp_path / "s.parquet", [*encoded[:11], held.getvalue()], labels),
+        "8 bits per channel",
+        "I;16",
+    )
+
+
+def test_decompression_bomb(tmp_path, monkeypatch):
+    encoded, labels = images(12)
+    path = write_parquet(tmp_path / "s.parquet", [*encoded[:11], png(np.zeros((40, 40), np.uint8))], labels)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    refuse(tmp_path, path, "at most 1,000 pixels", "1600 pixels")
+
+
+def test_images_of_different_sizes(tmp_path):
+    encoded, labels = images(12)
+    path = write_parquet(tmp_path / "s.parquet", [*encoded[:11], png(np.zeros((6, 7), np.uint8))], labels)
+    refuse(tmp_path, path, "6×6 pixels as in the first image", "6×7 pixels", "train-000011")
+
+
+def test_empty_source(tmp_path):
+    refuse(tmp_path, write_parquet(tmp_path / "s.parquet", [], []), "expected rows")
+
+
+def test_empty_valid(tmp_path, source):
+    empty = write_parquet(tmp_path / "e.parquet", [], [])
+    refuse(tmp_path, source, "valid source", "expected rows, found none", valid=str(empty))
+
+
+def test_duplicate_ids_within_a_file(tmp_path):
+    encoded, labels = images(12)
+    path = write_parquet(tmp_path / "s.parquet", encoded, labels, id=["same", "same", *(str(row) for row in range(10))])
+    refuse(tmp_path, path, "each id once", "'same'")
+
+
+def test_an_id_in_train_and_test(tmp_path):
+    encoded, labels = images(12)
+    paths = [
+        write_parquet(
+            tmp_path / f"{name}.parquet", encoded, labels, id=[f"{name}{row}" for row in range(11)] + ["shared"]
+        )
+        for name in ("one", "two")
+    ]
+    refuse(tmp_path, paths[0], "test split, ids", "each id once", "'shared' in ", test=str(paths[1]))
+
+
+def test_another_label_map(tmp_path, source):
+    other = write_parquet(tmp_path / "o.parquet", *images(9), names=["high", "low", "middle"])
+    refuse(tmp_path, source, "low, middle, high", "high, low, middle", test=str(other))
+
+
+def test_a_failed_ingest_leaves_the_former_output(tmp_path, source):
+    before = run(tmp_path / "out", source)["train"].path.read_bytes()
+    with pytest.raises(InputError):
+        run(tmp_path / "out", tmp_path / "none.parquet")
+    assert (tmp_path / "out/train.parquet").read_bytes() == before
+
+
+def test_a_source_that_vanishes_while_writing_leaves_nothing(tmp_path, source, monkeypatch):
+    calls = []
+
+    def fails(*args, **kwargs):
+        calls.append(args)
+        if len(calls) == 2:
+            raise OSError("disk")
+        original(*args, **kwargs)
+
+    original = room.transfer.write
+    monkeypatch.setattr(room.transfer, "write", fails)
+    with pytest.raises(OSError, match="disk"):
+        run(tmp_path / "out", source)
+    assert not list(tmp_path.glob("*out*"))

@@ -1,0 +1,68 @@
+"""Specs: canonical text, literals only, and plug-ins only where they are allowed."""
+
+import hashlib
+import sys
+
+import pytest
+
+from pipeline import spec
+from pipeline.errors import InputError
+
+
+def net(shape, hidden, dropout=0.0):
+    return shape, hidden, dropout
+
+
+TABLE = {"net": net}
+
+
+@pytest.mark.parametrize(
+    "text", ["net([3])", "net(hidden=[3])", " net ( (3,) , dropout = 0.0 ) ", "net(dropout=0.0, hidden=[3])"]
+)
+def test_equal_settings_have_one_text(text):
+    assert spec.parse(text, TABLE, given=1).text == "net(hidden=[3], dropout=0.0)"
+
+
+def test_calls_the_target_with_what_the_room_gives():
+    assert spec.parse("net(hidden=[3])", TABLE, given=1)("shape") == ("shape", [3], 0.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("nett(hidden=[3])", "one of net"),
+        ("net(hiden=[3])", "hidden, dropout"),
+        ("net()", "hidden"),
+        ("net(hidden=open('x'))", "literals"),
+        ("net(**{})", "literals"),
+        ("net(hidden=[3]", "name(setting=value"),
+        ("net)(", "name(setting=value"),
+        ("net(1)(2)", "literals"),
+        ("__import__('os')", "name(setting=value"),
+        ("", "name(setting=value"),
+    ],
+)
+def test_bad_specs_say_what_was_expected(text, part):
+    with pytest.raises(InputError) as caught:
+        spec.parse(text, TABLE, given=1)
+    assert part in str(caught.value)
+
+
+def test_a_plug_in_needs_leave_and_is_hashed(tmp_path, monkeypatch):
+    code = b"def build(shape, classes, width=2):\n    return shape, classes, width\n"
+    (tmp_path / "my_plug_in.py").write_bytes(code)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    with pytest.raises(InputError, match="SOFTCACHE_PLUGINS=my_plug_in"):
+        spec.parse("my_plug_in:build()", {}, given=2)
+    assert "my_plug_in" not in sys.modules
+    monkeypatch.setenv("SOFTCACHE_PLUGINS", "other,my_plug_in")
+    found = spec.parse("my_plug_in:build(width=5)", {}, given=2)
+    assert found((1, 2, 3), 10) == ((1, 2, 3), 10, 5)
+    assert found.source_sha256 == hashlib.sha256(code).hexdigest()
+
+
+def test_a_private_attribute_is_no_plug_in(monkeypatch):
+    monkeypatch.setenv("SOFTCACHE_PLUGINS", "os")
+    with pytest.raises(InputError):
+        spec.parse("os:_exit(0)", {})

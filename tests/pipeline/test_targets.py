@@ -1,0 +1,68 @@
+"""Ensembles: the two rules against probabilities worked out in float64."""
+
+import pytest
+import torch
+
+from pipeline import targets
+from pipeline.errors import InputError
+
+
+def members(count=3, rows=4, classes=5):
+    return [torch.randn(2, rows, classes, generator=torch.Generator().manual_seed(seed)) * 3 for seed in range(count)]
+
+
+def soft(logits, temperature):
+    return torch.softmax(logits.double() / temperature, -1)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0, 20.0])
+@pytest.mark.parametrize("weights", [None, [1, 2, 5], [0, 1, 1]])
+def test_probabilities_is_the_arithmetic_mean_at_t(temperature, weights):
+    found = targets.combine(members(), temperature, "probabilities", weights)
+    shares = torch.tensor(weights or [1, 1, 1], dtype=torch.float64)
+    expected = sum(share * soft(z, temperature) for share, z in zip(shares / shares.sum(), members(), strict=True))
+    torch.testing.assert_close(soft(found, temperature), expected, rtol=1e-5, atol=1e-7)
+    assert found.mean(-1).abs().max() < 1e-4
+
+
+def test_probabilities_depends_on_the_temperature_it_is_taken_at():
+    one, four = (targets.combine(members(), t, "probabilities") for t in (1.0, 4.0))
+    assert (soft(one, 4.0) - soft(four, 4.0)).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_logits_is_the_geometric_mean(temperature):
+    found = targets.combine(members(), temperature, "logits")
+    geometric = torch.stack([soft(z, temperature) for z in members()]).log().mean(0).exp()
+    torch.testing.assert_close(
+        soft(found, temperature), geometric / geometric.sum(-1, keepdim=True), rtol=1e-5, atol=1e-7
+    )
+
+
+@pytest.mark.parametrize("rule", targets.RULES)
+def test_one_teacher_is_left_as_it_is(rule):
+    alone = members(1)
+    assert targets.combine(alone, 4.0, rule) is alone[0]
+
+
+@pytest.mark.parametrize("rule", targets.RULES)
+def test_a_teacher_twice_is_that_teacher(rule):
+    (alone,) = members(1)
+    torch.testing.assert_close(
+        soft(targets.combine([alone, alone], 4.0, rule), 4.0), soft(alone, 4.0), rtol=1e-5, atol=1e-7
+    )
+
+
+@pytest.mark.parametrize(
+    ("temperature", "rule", "weights"),
+    [
+        (0.0, "logits", None),
+        (float("nan"), "logits", None),
+        (1.0, "mean", None),
+        (1.0, "logits", [1]),
+        (1.0, "logits", [-1, 1, 1]),
+    ],
+)
+def test_bad_settings_are_refused(temperature, rule, weights):
+    with pytest.raises(InputError):
+        targets.combine(members(), temperature, rule, weights)

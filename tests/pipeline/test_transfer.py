@@ -1,0 +1,146 @@
+"""Split files: round trip, digests, row groups and spans, damage."""
+
+import hashlib
+import json
+import struct
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from conftest import images, png
+from pipeline import transfer
+from pipeline.errors import InputError, IntegrityError
+from pipeline.transfer import Split
+
+IDS = ["a", "b", "c"]
+BYTES = [b"one", b"two", b"three"]
+
+
+def write(path, count=10, classes=("x", "y", "z"), **changes):
+    encoded, labels = images(count)
+    facts = {"ids": [f"row-{i}" for i in range(count)], "images": encoded, "labels": np.array(labels)} | changes
+    transfer.write(path, **facts, classes=classes, mode="L", size=(6, 6))
+    return Split.open(path)
+
+
+# ---------------------------------------------------------------- digests
+
+
+def test_rows_digest_is_the_documented_one():
+    digest = hashlib.sha256()
+    for name, data in zip(IDS, BYTES, strict=True):
+        digest.update(struct.pack("<QQ", len(name), len(data)) + name.encode() + data)
+    assert transfer.rows_digest(IDS, BYTES) == digest.hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("ids", "data"),
+    [
+        (["a", "b", "d"], BYTES),
+        (IDS, [b"one", b"two", b"threE"]),
+        (["b", "a", "c"], [b"two", b"one", b"three"]),
+        (["ao", "b", "c"], [b"ne", b"two", b"three"]),
+        (IDS[:2], BYTES[:2]),
+    ],
+    ids=["id", "byte", "order", "border", "fewer"],
+)
+def test_rows_digest_changes_with(ids, data):
+    assert transfer.rows_digest(ids, data) != transfer.rows_digest(IDS, BYTES)
+
+
+def test_inputs_digest_changes_with_decoder_and_mode_but_not_with_labels(tmp_path):
+    base = transfer.inputs_digest("pillow", "L", (1, 6, 6), ["s"])
+    assert base != transfer.inputs_digest("other", "L", (1, 6, 6), ["s"])
+    assert base != transfer.inputs_digest("pillow", "RGB", (3, 6, 6), ["s"])
+    first = write(tmp_path / "a.parquet")
+    second = write(tmp_path / "b.parquet", labels=np.zeros(10, np.int64))
+    assert first.inputs_digest == second.inputs_digest
+    assert first.labels_digest != second.labels_digest
+
+
+def test_inputs_digest_of_a_file_changes_with_one_bit_of_one_image(tmp_path):
+    encoded, _ = images(10)
+    flipped = [*encoded[:9], encoded[9][:-1] + bytes([encoded[9][-1] ^ 1])]
+    assert write(tmp_path / "a.parquet").inputs_digest != write(tmp_path / "b.parquet", images=flipped).inputs_digest
+
+
+# ---------------------------------------------------------------- files
+
+
+def test_round_trip(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 255, (5, 6, 6), dtype=np.uint8)
+    labels = np.array([0, 2, transfer.UNLABELLED, 1, 0])
+    path = tmp_path / "s.parquet"
+    transfer.write(
+        path, list("abcde"), [png(p) for p in pixels], labels, classes=["x", "y", "z"], mode="L", size=(6, 6)
+    )
+    split = Split.open(path)
+    assert (split.rows, split.shape, split.classes, split.span) == (5, (1, 6, 6), ("x", "y", "z"), 8192)
+    assert (split.all_images() == pixels[:, None]).all()
+    assert (split.labels() == labels).all()
+    assert pq.read_table(path).column("label").to_pylist() == [0, 2, None, 1, 0]
+
+
+def test_colour_keeps_its_channels(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 255, (4, 5, 3), dtype=np.uint8)
+    assert (transfer.decode(png(pixels), "RGB", "here") == pixels.transpose(2, 0, 1)).all()
+
+
+def test_spans_fit_64_megabytes_between_their_bounds():
+    assert transfer.span_rows(10) == 8192
+    assert transfer.span_rows(1000) == 8192
+    assert transfer.span_rows(10_000) == 1024
+    assert transfer.span_rows(1_000_000) == 256
+    assert transfer.span_rows(100_000_000) == 256
+
+
+def test_row_groups_stay_small_and_inside_spans(tmp_path, monkeypatch):
+    """With spans of 4 rows and room for three images in a row group: 3 + 1, 3 + 1, 2."""
+    encoded, _ = images(1)
+    monkeypatch.setattr(transfer, "span_rows", lambda classes: 4)
+    monkeypatch.setattr(transfer, "ROW_GROUP_BYTES", 3 * len(encoded[0]))
+    split = write(tmp_path / "s.parquet", images=encoded * 10)
+    metadata = pq.ParquetFile(split.path).metadata
+    assert [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)] == [3, 1, 3, 1, 2]
+    assert split.spans() == [(0, 4), (4, 8), (8, 10)]
+    assert [len(split.images(span)) for span in range(3)] == [4, 4, 2]
+
+
+def test_an_image_changed_after_ingest_is_noticed(tmp_path):
+    split = write(tmp_path / "s.parquet")
+    table = pq.read_table(split.path)
+    rows = table.to_pylist()
+    rows[3]["image"]["bytes"] = rows[4]["image"]["bytes"]
+    pq.write_table(table.from_pylist(rows, schema=table.schema), split.path)
+    with pytest.raises(IntegrityError, match="rows 0 to 9"):
+        Split.open(split.path).all_images()
+
+
+def test_a_label_changed_after_ingest_is_noticed(tmp_path):
+    split = write(tmp_path / "s.parquet")
+    table = pq.read_table(split.path)
+    rows = table.to_pylist()
+    rows[3]["label"] = 2 - rows[3]["label"]
+    pq.write_table(table.from_pylist(rows, schema=table.schema), split.path)
+    with pytest.raises(IntegrityError, match="labels"):
+        Split.open(split.path).labels()
+
+
+def test_other_files_are_refused(tmp_path, source):
+    with pytest.raises(InputError, match="no file"):
+        Split.open(tmp_path / "none.parquet")
+    with pytest.raises(InputError, match="another Parquet file"):
+        Split.open(source)
+    (tmp_path / "text").write_text("hello")
+    with pytest.raises(IntegrityError, match="Parquet"):
+        Split.open(tmp_path / "text")
+
+
+def test_an_unknown_version_is_refused(tmp_path):
+    split = write(tmp_path / "s.parquet")
+    table = pq.read_table(split.path)
+    facts = json.loads(table.schema.metadata[b"softcache"]) | {"version": 99}
+    pq.write_table(table.replace_schema_metadata({"softcache": json.dumps(facts)}), split.path)
+    with pytest.raises(InputError, match="version 1"):
+        Split.open(split.path)

@@ -1,0 +1,97 @@
+"""Views replay: a pure function of (image, seed, row, view), with golden pixels."""
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline import randomness
+from pipeline.errors import InputError
+from pipeline.randomness import Use
+from pipeline.views import Policy
+
+PICTURE = torch.arange(1, 10, dtype=torch.uint8).reshape(1, 1, 3, 3)
+
+
+def batch(count: int, *, channels: int = 2, size: int = 5) -> torch.Tensor:
+    generator = np.random.default_rng(0)
+    return torch.from_numpy(generator.integers(1, 255, (count, channels, size, size), dtype=np.uint8))
+
+
+def moved(image: np.ndarray, down: int, right: int) -> np.ndarray:
+    """Shift by slicing into a padded copy: what moves in is 0."""
+    pixels = max(abs(down), abs(right))
+    padded = np.pad(image, ((0, 0), (pixels, pixels), (pixels, pixels)))
+    height, width = image.shape[1:]
+    return padded[:, pixels + down : pixels + down + height, pixels + right : pixels + right + width]
+
+
+def test_golden_views():
+    """Pixels of row 7 under seed 11, worked out from the offsets that the reference hash gives."""
+    policy = Policy.parse("shift(1)", 11)
+    shown = [policy.apply(PICTURE, np.array([7]), np.array([view]))[0, 0].tolist() for view in range(4)]
+    assert shown == [
+        [[1, 2, 3], [4, 5, 6], [7, 8, 9]],
+        [[5, 6, 0], [8, 9, 0], [0, 0, 0]],
+        [[2, 3, 0], [5, 6, 0], [8, 9, 0]],
+        [[5, 6, 0], [8, 9, 0], [0, 0, 0]],
+    ]
+
+
+@pytest.mark.parametrize("text", ["shift(2)", "flip()", "shift(1) | flip()", "flip() | shift(3)"])
+def test_pixels_do_not_depend_on_the_batch(text):
+    """All rows at once, one by one, and in reverse."""
+    policy = Policy.parse(text, 3)
+    images, rows, views = batch(40), np.arange(100, 140), np.arange(40) % 4
+    together = policy.apply(images, rows, views)
+    alone = torch.cat([policy.apply(images[i : i + 1], rows[i : i + 1], views[i : i + 1]) for i in range(40)])
+    backwards = policy.apply(images.flip(0), rows[::-1].copy(), views[::-1].copy()).flip(0)
+    assert torch.equal(together, alone)
+    assert torch.equal(together, backwards)
+    assert (together != images).any()
+
+
+def test_shift_moves_by_what_the_hash_says():
+    images, rows, views = batch(30), np.arange(30), np.full(30, 2)
+    shown = Policy.parse("shift(2)", 5).apply(images, rows, views).numpy()
+    for row in range(30):
+        down, right = (int(randomness.integers(5, 5, Use.POLICY, row, 2, 0, slot)) - 2 for slot in (0, 1))
+        assert (shown[row] == moved(images[row].numpy(), down, right)).all()
+
+
+def test_shift_reaches_every_offset():
+    shown = Policy.parse("shift(1)", 0).apply(PICTURE.expand(500, 1, 3, 3), np.arange(500), np.ones(500, int))
+    assert len({tuple(image.flatten().tolist()) for image in shown}) == 9
+
+
+def test_flip_mirrors_about_half():
+    images = batch(1000, size=3)
+    shown = Policy.parse("flip()", 0).apply(images, np.arange(1000), np.ones(1000, int))
+    mirrored = sum(torch.equal(now, before.flip(-1)) for now, before in zip(shown, images, strict=True))
+    untouched = sum(torch.equal(now, before) for now, before in zip(shown, images, strict=True))
+    assert mirrored + untouched == 1000
+    assert 430 < mirrored < 570  # more than four standard deviations wide
+
+
+@pytest.mark.parametrize("text", ["none", "shift(2)", "shift(1) | flip()"])
+def test_view_0_is_the_row_itself(text):
+    images = batch(20)
+    assert torch.equal(Policy.parse(text, 9).apply(images, np.arange(20), np.zeros(20, int)), images)
+
+
+def test_seed_row_and_view_all_matter():
+    """Twenty copies of one image: at least one moves elsewhere when any part of the address changes."""
+    images, rows, views = batch(1, size=9).expand(20, -1, -1, -1), np.arange(20), np.ones(20, int)
+    base = Policy.parse("shift(4)", 1).apply(images, rows, views)
+    assert not torch.equal(base, Policy.parse("shift(4)", 2).apply(images, rows, views))
+    assert not torch.equal(base, Policy.parse("shift(4)", 1).apply(images, rows + 1, views))
+    assert not torch.equal(base, Policy.parse("shift(4)", 1).apply(images, rows, views + 1))
+
+
+def test_canonical_text():
+    assert Policy.parse(" shift( 2 )|flip() ", 0).text == "shift(pixels=2) | flip()"
+
+
+@pytest.mark.parametrize("text", ["shift", "shift(-1)", "shift(1.5)", "spin(3)", "shift(1) |", "shift(1) || flip()"])
+def test_bad_policies_are_refused(text):
+    with pytest.raises(InputError):
+        Policy.parse(text, 0)
