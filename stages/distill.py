@@ -11,7 +11,6 @@ from stages.options import (
     data_option,
     machine_options,
     params_option,
-    recipe,
     recipe_options,
     views_options,
 )
@@ -39,7 +38,7 @@ from stages.options import (
 def command(
     name: str, temperature: str | None, hard: bool, model: str, seeds: tuple[int, ...], policy: str, views: int, view_seed: int,
     teachers: tuple[str, ...], weights: tuple[float, ...], rule: str, alpha: float, params: str, data: Path, device: str,
-    workers: int, **rest,
+    workers: int, **recipe,
 ) -> None:  # fmt: skip
     """Train student NAME from cached logits and write it to data/students/NAME-T<temperature>/, one set of weights per seed.
 
@@ -51,6 +50,7 @@ def command(
     """
     from pipeline import runtime
     from pipeline.distill import Soft, Views, distill
+    from pipeline.fit import Recipe
 
     if hard == (temperature is not None):
         raise click.UsageError("Give either --temperature or --hard.")
@@ -62,7 +62,7 @@ def command(
     last = distill(
         name=out.name,
         model=model,
-        recipe=recipe(rest),
+        recipe=Recipe.parse(**recipe),
         views=Views(policy, views, view_seed),
         soft=soft,
         seeds=seeds,

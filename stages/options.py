@@ -183,11 +183,3 @@ views_options = options(
     ),
     click.option("--view_seed", "--view-seed", type=int, default=0, show_default=True, help="Seed of the views."),
 )
-RECIPE = ("optimizer", "schedule", "epochs", "batch_size", "max_norm")
-
-
-def recipe(given: dict[str, Any]):
-    """Take the recipe's options out of a command's keyword arguments."""
-    from pipeline.fit import Recipe
-
-    return Recipe.parse(**{key: given.pop(key) for key in RECIPE})

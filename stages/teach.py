@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from stages.options import Name, Stage, data_option, machine_options, params_option, recipe, recipe_options
+from stages.options import Name, Stage, data_option, machine_options, params_option, recipe_options
 
 
 @click.command(cls=Stage, sections=("teach", "teachers.{name}"))
@@ -17,7 +17,7 @@ from stages.options import Name, Stage, data_option, machine_options, params_opt
 @data_option
 @machine_options
 def command(
-    name: str, model: str, policy: str, seed: int, params: str, data: Path, device: str, workers: int, **rest
+    name: str, model: str, policy: str, seed: int, params: str, data: Path, device: str, workers: int, **recipe
 ) -> None:
     """Train teacher NAME on the training split and write it to data/teachers/NAME/.
 
@@ -26,13 +26,14 @@ def command(
       softcache teach a --epochs 10
     """
     from pipeline import runtime
+    from pipeline.fit import Recipe
     from pipeline.teach import teach
 
     out = data / "teachers" / name
     last = teach(
         name=name,
         model=model,
-        recipe=recipe(rest),
+        recipe=Recipe.parse(**recipe),
         policy=policy,
         seed=seed,
         splits=data / "transfer",

@@ -1,0 +1,161 @@
+"""The training loop: schedules, norms, what the order depends on, and equality with a loop written another way."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline import losses, models, randomness, runtime
+from pipeline.errors import InputError
+from pipeline.fit import Examples, Recipe, Validation, constant, cosine, fit, one_cycle
+from pipeline.randomness import Use
+from pipeline.views import Policy
+
+SHAPE, CLASSES, COUNT = (1, 4, 4), 3, 50
+PIXELS = torch.from_numpy(np.random.default_rng(0).integers(0, 255, (COUNT, *SHAPE), dtype=np.uint8))
+LABELS = torch.arange(COUNT) % CLASSES
+PIXELS[torch.arange(COUNT), 0, LABELS] = 255  # a bright row of pixels tells the class
+VALIDATION = Validation(PIXELS[:10], LABELS[:10].numpy())
+
+
+@pytest.fixture(autouse=True)
+def _prepared():
+    runtime.prepare("cpu")
+
+
+def recipe(**changes) -> Recipe:
+    settings = {
+        "optimizer": "sgd(lr=0.5, momentum=0.9)",
+        "schedule": "constant",
+        "epochs": 2,
+        "batch_size": 16,
+        "max_norm": None,
+    }
+    return Recipe.parse(**(settings | changes))
+
+
+def train(seed=0, views=2, policy="shift(1)", model="mlp(hidden=[5], dropout=0.2)", **changes):
+    net = models.build(models.parse(model), SHAPE, CLASSES, seed=seed)
+    examples = Examples(PIXELS, Policy.parse(policy, 4), views)
+    history = fit(
+        net,
+        examples,
+        lambda z, rows, _: losses.cross_entropy(z, LABELS[rows]),
+        recipe(**changes),
+        VALIDATION,
+        seed=seed,
+        name="t",
+    )
+    return net, history
+
+
+def flat(net: torch.nn.Module) -> torch.Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in net.parameters()])
+
+
+def test_schedules_at_known_points():
+    assert [constant(share) for share in (0, 0.5, 1)] == [1, 1, 1]
+    assert [cosine(share) for share in (0, 0.5, 1)] == pytest.approx([1, 0.5, 0])
+    assert [cosine(share, warmup=0.2) for share in (0, 0.1, 0.2, 0.6, 1)] == pytest.approx([0, 0.5, 1, 0.5, 0])
+    assert [one_cycle(share) for share in (0, 0.15, 0.3, 0.65, 1)] == pytest.approx([0.04, 0.52, 1, 0.500002, 4e-6])
+
+
+def test_one_cycle_is_that_of_torch():
+    """torch's OneCycleLR without momentum, over 100 steps, reaches its ends one step early: compare on its own grid."""
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1.0, total_steps=101, cycle_momentum=False)
+    for step in range(100):
+        peak = 0.3 * 101 - 1
+        done = 0.3 * step / peak if step <= peak else 0.3 + 0.7 * (step - peak) / (100 - peak)
+        assert one_cycle(done) == pytest.approx(schedule.get_last_lr()[0], rel=1e-6)
+        optimizer.step()
+        schedule.step()
+
+
+def test_same_seed_same_bits_and_another_seed_others():
+    assert torch.equal(flat(train(seed=1)[0]), flat(train(seed=1)[0]))
+    assert not torch.equal(flat(train(seed=1)[0]), flat(train(seed=2)[0]))
+
+
+def test_torchs_own_random_state_does_not_matter():
+    torch.manual_seed(1)
+    first = flat(train()[0])
+    torch.manual_seed(2)
+    assert torch.equal(first, flat(train()[0]))
+
+
+def test_equals_a_loop_written_by_hand():
+    """Two epochs of plain SGD, batches of 16, 16, 16 and 2, gradients through a hand-written softmax regression."""
+    net, history = train(model="mlp(hidden=[])", policy="none", optimizer="sgd(lr=0.5)", seed=3)
+    start = models.build(models.parse("mlp(hidden=[])"), SHAPE, CLASSES, seed=3)
+    weight, bias = (parameter.detach().double().numpy() for parameter in start.parameters())
+    inputs, labels = PIXELS.flatten(1).numpy() / 255.0, LABELS.numpy()
+    for epoch in range(2):
+        order, total = randomness.permutation(COUNT, 3, Use.ORDER, epoch), 0.0
+        for first in range(0, COUNT, 16):
+            rows = order[first : first + 16]
+            scores = np.exp(inputs[rows] @ weight.T + bias)
+            probabilities = scores / scores.sum(1, keepdims=True)
+            total -= np.log(probabilities[np.arange(len(rows)), labels[rows]]).sum()
+            slope = (probabilities - np.eye(CLASSES)[labels[rows]]) / len(rows)
+            weight, bias = weight - 0.5 * slope.T @ inputs[rows], bias - 0.5 * slope.sum(0)
+        assert history[epoch]["train_loss"] == pytest.approx(total / COUNT, rel=1e-5)
+    np.testing.assert_allclose(flat(net).numpy(), np.concatenate([weight.ravel(), bias]), rtol=1e-4, atol=1e-6)
+
+
+def test_views_drawn_depend_on_seed_epoch_and_row_only():
+    examples = Examples(PIXELS, Policy.parse("shift(1)", 0), 5)
+    rows = np.arange(COUNT)
+    drawn = examples.drawn(1, 2, rows)
+    assert (examples.drawn(1, 2, rows[::-1])[::-1] == drawn).all()
+    assert set(drawn) == set(range(5))
+    assert not (examples.drawn(1, 3, rows) == drawn).all()
+    assert not (examples.drawn(2, 2, rows) == drawn).all()
+
+
+def test_without_a_number_of_views_every_epoch_shows_a_new_one():
+    examples = Examples(PIXELS, Policy.parse("shift(1)", 0), None)
+    assert [set(examples.drawn(1, epoch, np.arange(9))) for epoch in range(3)] == [{1}, {2}, {3}]
+
+
+def test_max_norm_bounds_every_unit():
+    free, bounded = (train(max_norm=bound, model="mlp(hidden=[5])")[0] for bound in (None, 0.3))
+    norms = [parameter.detach().norm(dim=1) for parameter in bounded.parameters() if parameter.dim() > 1]
+    assert max(float(norm.max()) for norm in norms) <= 0.3 + 1e-6
+    assert (
+        max(float(parameter.detach().norm(dim=1).max()) for parameter in free.parameters() if parameter.dim() > 1) > 0.3
+    )
+
+
+def test_history_has_a_row_per_epoch():
+    _, history = train(epochs=3, schedule="cosine")
+    assert [row["epoch"] for row in history] == [1, 2, 3]
+    assert list(history[0]) == ["epoch", "lr", "train_loss", "valid_accuracy", "valid_nll"]
+    assert history[0]["lr"] == pytest.approx(0.5 * (1 + math.cos(math.pi * 3 / 12)) / 2)
+
+
+def test_training_learns():
+    _, history = train(epochs=40, policy="none", model="mlp(hidden=[30])", optimizer="sgd(lr=0.2, momentum=0.9)")
+    assert history[-1]["train_loss"] < 0.5 * history[0]["train_loss"]
+
+
+def test_a_loss_that_is_not_finite_stops_at_once():
+    with pytest.raises(InputError, match="epoch 1.*a finite loss.*learning rate"):
+        train(optimizer="sgd(lr=1e30)", model="mlp(hidden=[5, 5])")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"epochs": 0},
+        {"batch_size": 0},
+        {"max_norm": -1.0},
+        {"optimizer": "sgd()"},
+        {"schedule": "cosine(warmup=1.5)"},
+        {"optimizer": "adam(lr=1)"},
+    ],
+)
+def test_bad_recipes_are_refused(changes):
+    with pytest.raises(InputError):
+        recipe(**changes)

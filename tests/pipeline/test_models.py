@@ -1,0 +1,139 @@
+"""Built-in nets, their checkpoints, and prediction in tiles."""
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline import models
+from pipeline.checkpoint import Checkpoint
+from pipeline.errors import InputError, IntegrityError
+from pipeline.predict import predict
+
+CPU = torch.device("cpu")
+PIXELS = torch.from_numpy(np.random.default_rng(0).integers(0, 255, (37, 1, 5, 4), dtype=np.uint8))
+
+
+def build(text: str, seed=0, shape=(1, 5, 4)) -> torch.nn.Module:
+    return models.build(models.parse(text), shape, 3, seed=seed).eval()
+
+
+def test_mlp_is_the_written_formula():
+    net = build("mlp(hidden=[6])")
+    first, first_bias, second, second_bias = (parameter.detach().numpy() for parameter in net.parameters())
+    inputs = PIXELS.flatten(1).numpy() / np.float32(255)
+    expected = np.maximum(inputs @ first.T + first_bias, 0) @ second.T + second_bias
+    np.testing.assert_allclose(predict(net, PIXELS), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("mlp(hidden=[])", 20 * 3 + 3),
+        ("mlp(hidden=[7, 6], dropout=0.5, input_dropout=0.2)", 20 * 7 + 7 + 7 * 6 + 6 + 6 * 3 + 3),
+        ("cnn(channels=[4, 8, 8, 8])", 9 * 4 + 4 + 9 * 32 + 8 + 2 * (9 * 64 + 8) + 8 * 3 + 3),
+    ],
+)
+def test_sizes(text, expected):
+    net = build(text)
+    assert models.parameter_count(net) == expected
+    assert net(PIXELS).shape == (37, 3)
+
+
+def test_colour_and_grey():
+    assert build("cnn(channels=[4])", shape=(3, 8, 8))(torch.zeros(2, 3, 8, 8, dtype=torch.uint8)).shape == (2, 3)
+
+
+def test_initial_weights_depend_on_the_seed_alone():
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    first = build("mlp(hidden=[6])", seed=1)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    torch.manual_seed(6)
+    second, third = build("mlp(hidden=[6])", seed=1), build("mlp(hidden=[6])", seed=2)
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+    assert not torch.equal(next(first.parameters()), next(third.parameters()))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "mlp(hidden=5)",
+        "mlp(hidden=[0])",
+        "mlp(hidden=[2.5])",
+        "mlp(hidden=[5], dropout=1)",
+        "cnn(channels='x')",
+        "mlp(hidden=[5], input_dropout=-0.1)",
+    ],
+)
+def test_bad_settings_are_refused(text):
+    with pytest.raises(InputError, match="Correct the model's spec"):
+        build(text)
+
+
+# ---------------------------------------------------------------- prediction
+
+
+@pytest.mark.parametrize("tile", [1, 5, 36, 37, 64])
+def test_tiles_cover_every_row_once(tile):
+    net = build("mlp(hidden=[6])")
+    np.testing.assert_allclose(predict(net, PIXELS, tile=tile), net(PIXELS).detach().numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_every_forward_pass_has_the_tiles_size():
+    sizes = []
+    net = build("mlp(hidden=[6])")
+    net.register_forward_hook(lambda module, inputs, output: sizes.append(len(output)))
+    predict(net, PIXELS, tile=16)
+    assert sizes == [16, 16, 16]
+
+
+def test_prediction_is_in_evaluation_mode_and_restores_the_mode():
+    net = build("mlp(hidden=[6], dropout=0.9)").train()
+    assert (predict(net, PIXELS) == predict(net, PIXELS)).all()
+    assert net.training
+
+
+# ---------------------------------------------------------------- checkpoints
+
+
+def saved(folder, text="mlp(hidden=[6])"):
+    checkpoint = Checkpoint(models.parse(text).text, (1, 5, 4), ("a", "b", "c"), {"seed": 7})
+    net = build(text, seed=7)
+    checkpoint.save(folder, {"w.safetensors": net})
+    return net
+
+
+def test_checkpoint_round_trip_is_bitwise_and_deterministic(tmp_path):
+    net = saved(tmp_path / "one")
+    saved(tmp_path / "two")
+    for name in ("model.json", "w.safetensors"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    found = Checkpoint.open(tmp_path / "one")
+    assert (found.shape, found.classes, found.facts) == ((1, 5, 4), ("a", "b", "c"), {"seed": 7})
+    loaded = found.load(tmp_path / "one/w.safetensors", CPU)
+    assert (predict(loaded, PIXELS) == predict(net, PIXELS)).all()
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated", "other model", "pickle"])
+def test_bad_weights_are_refused(tmp_path, damage):
+    saved(tmp_path)
+    path = tmp_path / "w.safetensors"
+    if damage == "missing":
+        path.unlink()
+    elif damage == "truncated":
+        path.write_bytes(path.read_bytes()[:-8])
+    elif damage == "pickle":
+        torch.save({"x": torch.zeros(1)}, path)
+    else:
+        saved(tmp_path / "other", "mlp(hidden=[9])")
+        path.write_bytes((tmp_path / "other/w.safetensors").read_bytes())
+    with pytest.raises(IntegrityError, match=r"w.safetensors: expected the weights of mlp\(hidden=\[6\]"):
+        Checkpoint.open(tmp_path).load(path, CPU)
+
+
+def test_an_unknown_version_is_refused(tmp_path):
+    saved(tmp_path)
+    path = tmp_path / "model.json"
+    path.write_text(path.read_text().replace('"version": 1', '"version": 2'))
+    with pytest.raises(IntegrityError, match="version 1, found 2"):
+        Checkpoint.open(tmp_path)
