@@ -55,9 +55,7 @@ class Cache:
                 start = record.span * self.layout.span
                 stop = min(start + self.layout.span, extent.rows)
                 logits[record.view, start:stop] = self._span(record, stop - start)
-        self._require(
-            self.path / ARRAYS / split, "a logit for every view, row and class", "gaps", not np.isnan(logits).any()
-        )
+        self._require(self.path / ARRAYS / split, "a logit for every view, row and class", "gaps", not np.isnan(logits).any())
         return logits
 
     def require_data(self, splits: Mapping[str, Split]) -> None:
@@ -86,9 +84,7 @@ class Cache:
         for field, expected, found in differences(wanted, held):
             name = self.path.name
             fix = f"Correct the settings, or run `softcache capture {name}` with these."
-            raise InputError(
-                f"cache {name}, {prefix}{field}", expected=f"{expected} as in {owner}", found=str(found), fix=fix
-            )
+            raise InputError(f"cache {name}, {prefix}{field}", expected=f"{expected} as in {owner}", found=str(found), fix=fix)
 
     def _span(self, record: Record, rows: int) -> np.ndarray:
         file = self._file(record)

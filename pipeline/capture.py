@@ -45,7 +45,7 @@ def capture(
     provenance: Path,
     device: torch.device,
 ) -> Captured:
-    """Write the cache of the teacher in folder `teacher` to `out`: `views` views of the transfer set, valid and test as they are.
+    """Write the cache of the teacher in folder `teacher` to `out`: `views` views of the transfer set; valid and test as they are.
 
     Spans already recorded below `work` under the same identity are kept. tile: rows of one forward pass.
     Raises InputError where teacher and data do not fit, BusyError where another process captures the same,
@@ -62,8 +62,7 @@ def capture(
     layout = Layout.plan(len(checkpoint.classes), dtype, opened["transfer"].span)
     identity = _identity(checkpoint, teacher / WEIGHTS, opened["transfer"], seen, tile, layout)
     extents = {
-        split: Extent(found.rows, views if split == "transfer" else 1, found.inputs_digest)
-        for split, found in opened.items()
+        split: Extent(found.rows, views if split == "transfer" else 1, found.inputs_digest) for split, found in opened.items()
     }
     started = time.monotonic()
     with Work.hold(work, name, identity, layout) as progress:
@@ -77,9 +76,15 @@ def capture(
 
 
 def _fill(
-    work: Work, name: str, net: torch.nn.Module, splits: dict[str, Split], extents: dict[str, Extent], policy: Policy, tile: int,
+    work: Work,
+    name: str,
+    net: torch.nn.Module,
+    splits: dict[str, Split],
+    extents: dict[str, Extent],
+    policy: Policy,
+    tile: int,
     device: torch.device,
-) -> tuple[int, int]:  # fmt: skip
+) -> tuple[int, int]:
     """Publish every span that is missing; a span's images are decoded once for all its views."""
     plan = [(split, span) for split, found in splits.items() for span in range(len(found.span_digests))]
     total = sum(extents[split].views for split, _ in plan)
@@ -101,9 +106,7 @@ def _fill(
     return computed, total - computed
 
 
-def _identity(
-    checkpoint: Checkpoint, weights: Path, split: Split, policy: Policy, tile: int, layout: Layout
-) -> dict[str, Any]:
+def _identity(checkpoint: Checkpoint, weights: Path, split: Split, policy: Policy, tile: int, layout: Layout) -> dict[str, Any]:
     """All that a logit is a function of, besides its row. Rows and views are extents: they may grow."""
     return {
         "output": "raw logits, before any temperature",

@@ -48,9 +48,7 @@ class Checkpoint:
         facts = files.read_json(path)
         version = facts.pop("version", None)
         if version != VERSION:
-            raise IntegrityError(
-                str(path), expected=f"version {VERSION}", found=f"{version}", fix="Train the model again."
-            )
+            raise IntegrityError(str(path), expected=f"version {VERSION}", found=f"{version}", fix="Train the model again.")
         return cls(facts.pop("model"), tuple(facts.pop("shape")), tuple(facts.pop("classes")), facts)
 
     def load(self, path: Path, device: torch.device) -> torch.nn.Module:

@@ -33,9 +33,7 @@ def tree_sha256(module: str) -> str:
 
 def commands() -> list[str]:
     """Modules of stages/ that are a command, by file name."""
-    return sorted(
-        path.stem for path in (ROOT / "stages").glob("*.py") if path.stem not in ("__init__", "cli", "options")
-    )
+    return sorted(path.stem for path in (ROOT / "stages").glob("*.py") if path.stem not in ("__init__", "cli", "options"))
 
 
 def _file(module: str) -> Path:
@@ -63,8 +61,6 @@ def _imports(tree: ast.Module) -> Iterator[str]:
 
 def _hash(tree: ast.Module) -> str:
     for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(
-            node
-        ):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(node):
             node.body = node.body[1:]
     return files.sha256(ast.dump(tree).encode())

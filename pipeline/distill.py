@@ -59,9 +59,7 @@ def distill(
     for a damaged cache.
     """
     if not seeds or len(set(seeds)) != len(seeds):
-        raise InputError(
-            "seeds", expected="one or more, all different", found=str(list(seeds)), fix="Correct the setting."
-        )
+        raise InputError("seeds", expected="one or more, all different", found=str(list(seeds)), fix="Correct the setting.")
     if views.count < 1:
         raise InputError("views", expected="1 or more", found=str(views.count), fix="Correct the setting.")
     opened = transfer.open_splits(splits)

@@ -3,9 +3,8 @@
 Teachers are measured by their cached logits; none is run. This is the only job that reads the test split's labels.
 """
 
-import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,10 +48,7 @@ class Run:
         for split in SPLITS:
             facts[split] = {}
             for metric in SHOWN:
-                values = self.column(split, metric)
-                facts[split][metric] = statistics.fmean(values)
-                if len(values) > 1:
-                    facts[split][f"{metric}_std"] = statistics.stdev(values)
+                facts[split] |= _spread(metric, self.column(split, metric))
         return facts
 
 
@@ -69,7 +65,7 @@ def evaluate(
     plots_out: Path,
     device: torch.device,
 ) -> list[Run]:
-    """Write one metrics file per run and best.json to `metrics_out`; runs.csv, history.csv, temperature.csv to `plots_out`.
+    """Write one metrics file per run to `metrics_out`, and runs, best, history and temperature.csv to `plots_out`.
 
     teachers: name → (model folder, cache folder). ensemble: names of those that teach. baselines: student name → folder.
     students: (student name, temperature as written) → folder. Agreement and KL are with the ensemble.
@@ -104,12 +100,12 @@ def evaluate(
     return runs
 
 
-def best(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
+def best(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """For each student the temperature with the lowest mean validation NLL, against its baseline on the test split.
 
     The difference is baseline minus distilled in errors, paired over the seeds both have: above 0 is a gain.
     """
-    found = {}
+    rows = []
     for baseline in (run for run in runs if run.kind == "baseline"):
         rivals = [run for run in runs if run.kind == "student" and run.student == baseline.student]
         if not rivals:
@@ -118,23 +114,24 @@ def best(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
         before = dict(zip(baseline.seeds, baseline.column("test", "errors"), strict=True))
         after = dict(zip(chosen.seeds, chosen.column("test", "errors"), strict=True))
         gains = [before[seed] - after[seed] for seed in before if seed in after]
-        found[baseline.student] = {
-            "temperature": chosen.temperature,
-            "valid_nll": statistics.fmean(chosen.column("valid", "nll")),
-            "test_errors": statistics.fmean(after.values()),
-            "test_errors_std": _std(after.values()),
-            "baseline_test_errors": statistics.fmean(before.values()),
-            "baseline_test_errors_std": _std(before.values()),
-            "errors_saved": statistics.fmean(gains),
-            "errors_saved_std": _std(gains),
-        }
-    return found
+        rows.append(
+            {
+                "student": baseline.student,
+                "temperature": chosen.temperature,
+                **_spread("valid_nll", chosen.column("valid", "nll")),
+                **_spread("test_errors", after.values()),
+                **_spread("baseline_test_errors", before.values()),
+                **_spread("errors_saved", gains),
+            }
+        )
+    return rows
 
 
-def _std(values) -> float:
-    """Sample standard deviation, 0 for a single value."""
+def _spread(name: str, values: Iterable[float]) -> dict[str, float]:
+    """Mean and sample standard deviation, the latter only where there are several values."""
     held = list(values)
-    return statistics.stdev(held) if len(held) > 1 else 0.0
+    spread = {f"{name}_std": statistics.stdev(held)} if len(held) > 1 else {}
+    return {name: statistics.fmean(held), **spread}
 
 
 def _cached(path: Path, splits: Mapping[str, Split]) -> dict[str, np.ndarray]:
@@ -148,22 +145,18 @@ def _ensemble(members: list[np.ndarray], rule: str, weights: Sequence[float] | N
 
 
 def _parameters(checkpoint: Checkpoint) -> int:
-    return models.parameter_count(
-        models.build(models.parse(checkpoint.model), checkpoint.shape, len(checkpoint.classes))
-    )
+    return models.parameter_count(models.build(models.parse(checkpoint.model), checkpoint.shape, len(checkpoint.classes)))
 
 
-def _write(
-    runs: Sequence[Run], teachers: Mapping, trained: Sequence[tuple], metrics_out: Path, plots_out: Path
-) -> None:
+def _write(runs: Sequence[Run], teachers: Mapping, trained: Sequence[tuple], metrics_out: Path, plots_out: Path) -> None:
     with files.replaced_folder(metrics_out) as folder:
         for run in runs:
             files.write(folder / f"{run.name}.json", files.readable_json(run.facts()))
-        files.write(folder / "best.json", files.readable_json(best(runs)))
     sources = [(name, folder) for name, (folder, _) in teachers.items()] + [(row[0], row[-1]) for row in trained]
     with files.replaced_folder(plots_out) as folder:
         files.write(folder / "runs.csv", table.to_csv(_long(runs)))
         files.write(folder / "history.csv", table.to_csv(_histories(sources)))
+        files.write(folder / "best.csv", table.to_csv(best(runs)))
         files.write(folder / "temperature.csv", table.to_csv(_by_temperature(runs)))
 
 
@@ -171,23 +164,29 @@ def _long(runs: Sequence[Run]) -> list[dict[str, object]]:
     """One row per run, seed and split, with every metric."""
     return [
         {
-            "run": run.name, "kind": run.kind, "student": run.student, "temperature": run.temperature,
-            "parameters": run.parameters, "seed": "" if seed is None else seed, "split": split, **values[split],
+            "run": run.name,
+            "kind": run.kind,
+            "student": run.student,
+            "temperature": run.temperature,
+            "parameters": run.parameters,
+            "seed": "" if seed is None else seed,
+            "split": split,
+            **values[split],
         }
         for run in runs
         for seed, values in zip(run.seeds, run.values, strict=True)
         for split in SPLITS
-    ]  # fmt: skip
+    ]
 
 
 def _by_temperature(runs: Sequence[Run]) -> list[dict[str, object]]:
-    """One row per student and temperature: mean validation and test accuracy."""
+    """One row per student and temperature, means over seeds."""
     rows = []
     for run in runs:
         if run.kind == "student":
             means = {f"{split}_accuracy": statistics.fmean(run.column(split, "accuracy")) for split in SPLITS}
-            rows.append({"student": run.student, "temperature": run.temperature, **means})
-    return rows or [{"student": "", "temperature": "", **{f"{split}_accuracy": math.nan for split in SPLITS}}]
+            rows.append({"series": run.student, "temperature": run.temperature, **means})
+    return rows
 
 
 def _histories(sources: Sequence[tuple[str, Path]]) -> list[dict[str, object]]:
@@ -199,8 +198,7 @@ def _histories(sources: Sequence[tuple[str, Path]]) -> list[dict[str, object]]:
             by_epoch.setdefault(row["epoch"], []).append(row)
         for epoch, found in by_epoch.items():
             means = {
-                key: statistics.fmean(float(row[key]) for row in found)
-                for key in ("train_loss", "valid_accuracy", "valid_nll")
+                key: statistics.fmean(float(row[key]) for row in found) for key in ("train_loss", "valid_accuracy", "valid_nll")
             }
-            rows.append({"run": run, "epoch": epoch, **means})
+            rows.append({"series": run, "epoch": epoch, **means})
     return rows

@@ -30,9 +30,7 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError as error:
         raise InputError(str(path), expected="a file", found="none", fix="Run the stage that writes it.") from error
     except ValueError as error:
-        raise InputError(
-            str(path), expected="JSON", found=str(error), fix="Run the stage that writes it again."
-        ) from error
+        raise InputError(str(path), expected="JSON", found=str(error), fix="Run the stage that writes it again.") from error
 
 
 def sha256(data: bytes | memoryview) -> str:

@@ -87,9 +87,7 @@ class Recipe:
         course = spec.parse(schedule, SCHEDULES, given=1)
         warmup = course.arguments.get("warmup", 0.0)
         if not (isinstance(warmup, int | float) and 0 <= warmup < 1):
-            raise InputError(
-                f"schedule {schedule!r}", expected="a warmup in [0, 1)", found=repr(warmup), fix="Correct it."
-            )
+            raise InputError(f"schedule {schedule!r}", expected="a warmup in [0, 1)", found=repr(warmup), fix="Correct it.")
         return cls(rate, course, epochs, batch_size, max_norm)
 
     def facts(self) -> dict[str, str | int | float | None]:
@@ -174,9 +172,7 @@ def fit(
     return history
 
 
-def _step(
-    model, examples: Examples, objective: Objective, optimizer, rows: np.ndarray, views: np.ndarray
-) -> torch.Tensor:
+def _step(model, examples: Examples, objective: Objective, optimizer, rows: np.ndarray, views: np.ndarray) -> torch.Tensor:
     """One update; returns the summed loss of the batch, detached."""
     device = examples.pixels.device
     row_index, view_index = torch.from_numpy(rows).to(device), torch.from_numpy(views).to(device)

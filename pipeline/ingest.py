@@ -101,9 +101,7 @@ def _digits() -> Rows:
         Image.fromarray(pixels).save(held, format="PNG")
         images.append(held.getvalue())
     ids = [f"digits-{row:06d}" for row in range(len(images))]
-    return Rows(
-        DIGITS, ids, ids, images, bunch.target.astype(np.int64), tuple(str(name) for name in bunch.target_names)
-    )
+    return Rows(DIGITS, ids, ids, images, bunch.target.astype(np.int64), tuple(str(name) for name in bunch.target_names))
 
 
 def _parquet(path: Path, role: str) -> Rows:
@@ -115,9 +113,7 @@ def _parquet(path: Path, role: str) -> Rows:
     try:
         file = pq.ParquetFile(path)
     except pa.ArrowInvalid as error:
-        raise InputError(
-            f"{role} source {path}", expected="a Parquet file", found="another kind of file", fix=fix
-        ) from error
+        raise InputError(f"{role} source {path}", expected="a Parquet file", found="another kind of file", fix=fix) from error
     with file:
         columns = _columns(file.schema_arrow, path, role, fix)
         ids: list[str] = []
@@ -180,9 +176,7 @@ def carve(rows: Rows, amount: float | int, name: str, seed: int) -> tuple[Rows, 
     if not 0 < count < total or (amount >= 1 and amount != count):
         fix = f"Correct the setting `{name}`."
         expected = f"a share in (0, 1) or a count below {total:,}"
-        raise InputError(
-            f"{name} split", expected=f"{expected} that leaves rows on both sides", found=str(amount), fix=fix
-        )
+        raise InputError(f"{name} split", expected=f"{expected} that leaves rows on both sides", found=str(amount), fix=fix)
     # Each row's place within its class, as a share of the class: the smallest places, over all classes, are carved.
     shuffled = randomness.permutation(total, seed, Use.CARVE, _SPLITS.index(name))
     places = np.empty(total)
@@ -199,17 +193,13 @@ def _class_names(splits: dict[str, Rows]) -> tuple[str, ...]:
     """The training source's names, or numbers where it names none; every other source must agree."""
     train = splits["train"]
     if not len(train.labels):
-        raise InputError(
-            f"train source {train.source}", expected="rows", found="none", fix="Give a source that has rows."
-        )
+        raise InputError(f"train source {train.source}", expected="rows", found="none", fix="Give a source that has rows.")
     classes = train.classes or tuple(str(label) for label in range(int(train.labels.max()) + 1))
     for name, rows in splits.items():
         if rows.classes not in (None, classes):
             expected = f"the classes of train ({', '.join(classes)})"
             found = ", ".join(rows.classes)
-            raise InputError(
-                f"{name} source {rows.source}", expected=expected, found=found, fix="Use one label map for all."
-            )
+            raise InputError(f"{name} source {rows.source}", expected=expected, found=found, fix="Use one label map for all.")
     if len(classes) < 2:
         raise InputError(
             f"train source {train.source}", expected="two classes or more", found=str(len(classes)), fix="Add rows."
@@ -225,9 +215,7 @@ def _check_labels(splits: dict[str, Rows], classes: tuple[str, ...]) -> None:
             row = int(bad[0])
             found = "no label" if rows.labels[row] == UNLABELLED else str(rows.labels[row])
             expected = f"a label from 0 to {len(classes) - 1}"
-            raise InputError(
-                rows.places[row], expected=expected, found=found, fix="Correct the label or the class names."
-            )
+            raise InputError(rows.places[row], expected=expected, found=found, fix="Correct the label or the class names.")
 
 
 def _check_ids(splits: dict[str, Rows]) -> None:
@@ -238,13 +226,9 @@ def _check_ids(splits: dict[str, Rows]) -> None:
             for identity in splits[name].ids if name in splits else ():
                 if identity in seen:
                     found = (
-                        f"{identity!r} in {seen[identity]} and in {name}"
-                        if seen[identity] != name
-                        else f"{identity!r} twice"
+                        f"{identity!r} in {seen[identity]} and in {name}" if seen[identity] != name else f"{identity!r} twice"
                     )
-                    raise InputError(
-                        f"{name} split, ids", expected="each id once", found=found, fix="Make the ids unique."
-                    )
+                    raise InputError(f"{name} split, ids", expected="each id once", found=found, fix="Make the ids unique.")
                 seen[identity] = name
 
 
@@ -258,8 +242,6 @@ def _pixel_format(splits: dict[str, Rows]) -> tuple[str, tuple[int, int]]:
             first = first or size
             if size != first:
                 expected, found = (f"{height}×{width} pixels" for height, width in (first, size))
-                raise InputError(
-                    where, expected=f"{expected} as in the first image", found=found, fix="Resize the images."
-                )
+                raise InputError(where, expected=f"{expected} as in the first image", found=found, fix="Resize the images.")
             modes.add(mode)
     return ("RGB" if "RGB" in modes else "L"), (first[0], first[1])

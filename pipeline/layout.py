@@ -33,9 +33,7 @@ class Layout:
         Raises InputError for a dtype other than float32 (exact) or float16 (half the size, 11 significant bits).
         """
         if dtype not in DTYPES:
-            raise InputError(
-                "cache dtype", expected=" or ".join(DTYPES), found=repr(dtype), fix="Correct the setting `dtype`."
-            )
+            raise InputError("cache dtype", expected=" or ".join(DTYPES), found=repr(dtype), fix="Correct the setting `dtype`.")
         fitting = max(1, CHUNK_BYTES // (classes * np.dtype(dtype).itemsize))
         return cls(classes, dtype, span, min(span, 1 << (fitting.bit_length() - 1)))
 

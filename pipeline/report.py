@@ -36,13 +36,10 @@ class Line:
     cells: Mapping[tuple[str, str], tuple[float, float | None]]
 
 
-def report(*, metrics: Path, plots: Path, out: Path) -> None:
-    """Write index.html, results.md (the same table) and temperature.svg to `out`, from what `evaluate` wrote.
-
-    metrics: the folder with best.json; plots: the folder with runs.csv.
-    """
+def report(*, plots: Path, out: Path) -> None:
+    """Write index.html, results.md (the same table) and temperature.svg to `out`, from what `evaluate` wrote to `plots`."""
     lines = _lines(table.from_csv(plots / "runs.csv"))
-    best = files.read_json(metrics / "best.json")
+    best = table.from_csv(plots / "best.csv")
     picture = _draw(_chart(lines))
     with files.replaced_folder(out) as folder:
         files.write(folder / "index.html", _page(lines, best, picture).encode())
@@ -64,9 +61,7 @@ def _lines(rows: Sequence[Mapping[str, str]]) -> list[Line]:
                 cells[split, metric] = (statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
         first = members[0]
         seeds = len({row["seed"] for row in members})
-        lines.append(
-            Line(run, first["kind"], first["student"], first["temperature"], int(first["parameters"]), seeds, cells)
-        )
+        lines.append(Line(run, first["kind"], first["student"], first["temperature"], int(first["parameters"]), seeds, cells))
     return lines
 
 
@@ -74,88 +69,84 @@ def _lines(rows: Sequence[Mapping[str, str]]) -> list[Line]:
 
 
 def _chart(lines: Sequence[Line]) -> dict[str, Any]:
-    """Test accuracy against temperature as a Vega-Lite specification; a dashed line is the hard-label baseline."""
-    colour = {
-        "field": "student",
-        "type": "nominal",
-        "title": None,
-        "sort": None,
-        "scale": {"range": ["#1f6feb", "#d9480f", "#2b8a3e"]},
-    }
+    """Test accuracy against temperature, as a Vega-Lite specification."""
+    students = [_point(line) for line in lines if line.kind == "student"]
+    baselines = [_point(line) for line in lines if line.kind == "baseline"]
+    teacher = [_point(line) for line in lines if line.kind in ("teacher", "ensemble")][-1:]  # the ensemble comes last
+    palette = {"range": ["#1f6feb", "#d9480f", "#2b8a3e", "#9c36b5", "#0b7285"]}
+    colour = {"field": "student", "type": "nominal", "title": None, "sort": None, "scale": palette}
     x = {
         "field": "T",
         "type": "quantitative",
-        "scale": {"type": "log", "nice": False, "padding": 16},
         "title": "temperature T (log scale)",
+        "scale": {"type": "log", "nice": False, "padding": 16},
+        "axis": {"values": sorted({point["T"] for point in students}), "grid": False, "format": "~r"},
     }
-    temperatures = sorted({float(line.temperature) for line in lines if line.kind == "student"})
-    x["axis"] = {"values": temperatures, "grid": False, "format": "~r"}
     y = {
         "field": "accuracy",
         "type": "quantitative",
-        "scale": {"zero": False, "padding": 12},
         "title": "test accuracy, %",
+        "scale": {"zero": False, "padding": 12},
     }
-    students = [_point(line) for line in lines if line.kind == "student"]
-    flat = [_point(line) for line in lines if line.kind == "baseline"]
-    ensemble = [_point(line) for line in lines if line.kind in ("ensemble", "teacher")][-1:]
-    label = {"align": "right", "dx": -4, "dy": -7, "fontSize": 11, "x": "width"}
+    subtitle = "mean ± standard deviation over seeds; dashed: the same student on hard labels"
     return {
         "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
-        "width": 560,
-        "height": 320,
+        "width": 600,
+        "height": 340,
+        "title": {
+            "text": "Students distilled from cached logits",
+            "subtitle": subtitle,
+            "anchor": "start",
+            "offset": 12,
+        },
         "config": {
             "view": {"stroke": None},
             "font": "sans-serif",
             "axis": {"gridColor": "#e5e7eb", "labelFontSize": 12, "titleFontSize": 12},
+            "legend": {"labelFontSize": 12},
         },
+        "background": "white",
         "layer": [
-            {
-                "data": {"values": flat},
-                "mark": {"type": "rule", "strokeDash": [6, 4], "strokeWidth": 1.5},
-                "encoding": {"y": y, "color": colour},
-            },
-            {
-                "data": {"values": flat},
-                "mark": {"type": "text", **label},
-                "encoding": {"y": y, "text": {"field": "label"}, "color": colour},
-            },
-            {"data": {"values": ensemble}, "mark": {"type": "rule", "color": "#868e96"}, "encoding": {"y": y}},
-            {
-                "data": {"values": ensemble},
-                "mark": {"type": "text", "color": "#495057", **label},
-                "encoding": {"y": y, "text": {"field": "label"}},
-            },
-            {
-                "data": {"values": students},
-                "mark": {"type": "rule", "strokeWidth": 1.5},
-                "encoding": {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}, "color": colour},
-            },
-            {
-                "data": {"values": students},
-                "mark": {"type": "line", "strokeWidth": 2},
-                "encoding": {"x": x, "y": y, "color": colour},
-            },
-            {
-                "data": {"values": students},
-                "mark": {"type": "point", "filled": True, "size": 60, "opacity": 1},
-                "encoding": {"x": x, "y": y, "color": colour},
-            },
+            _layer(baselines, {"type": "rule", "strokeDash": [6, 4], "strokeWidth": 1.5}, y=y, color=colour),
+            _layer(teacher, {"type": "rule", "color": "#868e96"}, y=y),
+            _layer(
+                teacher,
+                {
+                    "type": "text",
+                    "color": "#495057",
+                    "align": "right",
+                    "x": "width",
+                    "dx": -4,
+                    "dy": -7,
+                    "fontSize": 12,
+                },
+                y=y,
+                text={"field": "label"},
+            ),
+            _layer(
+                students,
+                {"type": "rule", "strokeWidth": 1.5},
+                x=x,
+                y=y | {"field": "low"},
+                y2={"field": "high"},
+                color=colour,
+            ),
+            _layer(students, {"type": "line", "strokeWidth": 2}, x=x, y=y, color=colour),
+            _layer(students, {"type": "point", "filled": True, "size": 60, "opacity": 1}, x=x, y=y, color=colour),
         ],
     }
+
+
+def _layer(points: list[dict[str, Any]], mark: dict[str, Any], **encoding: dict[str, Any]) -> dict[str, Any]:
+    return {"data": {"values": points}, "mark": mark, "encoding": encoding}
 
 
 def _point(line: Line) -> dict[str, Any]:
     mean, std = line.cells["test", "accuracy"]
     spread = std or 0.0
-    label = (
-        f"{line.student}, hard labels"
-        if line.kind == "baseline"
-        else ("teacher ensemble" if line.kind == "ensemble" else f"teacher {line.run}")
-    )
     return {
         "student": line.student,
-        "label": label,
+        "label": "teacher ensemble" if line.kind == "ensemble" else f"teacher {line.run}",
         "T": float(line.temperature or 0),
         "accuracy": 100 * mean,
         "low": 100 * (mean - spread),
@@ -178,18 +169,20 @@ def _number(cell: tuple[float, float | None], factor: float, digits: int) -> str
     return f"{mean * factor:.{digits}f}{spread}"
 
 
-def _finding(student: str, found: Mapping[str, Any]) -> str:
+def _finding(row: Mapping[str, str]) -> str:
     """One sentence per student: distilled at the T that validation chose, against its baseline."""
-    saved, spread = found["errors_saved"], found["errors_saved_std"]
+
+    def value(name: str) -> str:
+        return _number((abs(float(row[name])), float(spread) if (spread := row.get(f"{name}_std")) else None), 1, 1)
+
+    comparison = "fewer" if float(row["errors_saved"]) >= 0 else "more"
     return (
-        f"{student} at T = {found['temperature']} (lowest validation NLL): "
-        f"{found['test_errors']:.1f} ± {found['test_errors_std']:.1f} test errors, "
-        f"hard labels {found['baseline_test_errors']:.1f} ± {found['baseline_test_errors_std']:.1f}; "
-        f"{abs(saved):.1f} ± {spread:.1f} {'fewer' if saved >= 0 else 'more'}, paired over seeds."
+        f"{row['student']} at T = {row['temperature']} (lowest validation NLL): {value('test_errors')} test errors; on hard "
+        f"labels {value('baseline_test_errors')}. That is {value('errors_saved')} {comparison}, paired over seeds."
     )
 
 
-def _markdown(lines: Sequence[Line], best: Mapping[str, Mapping[str, Any]]) -> str:
+def _markdown(lines: Sequence[Line], best: Sequence[Mapping[str, str]]) -> str:
     """The test table in Markdown: what the README shows."""
     shown = ("accuracy", "errors", "nll", "agreement")
     heading = ["run", "parameters", *(COLUMNS[metric][0] for metric in shown)]
@@ -203,23 +196,20 @@ def _markdown(lines: Sequence[Line], best: Mapping[str, Mapping[str, Any]]) -> s
             ]
         )
     text = "".join(f"| {' | '.join(row)} |\n" for row in rows)
-    return text + "\n" + "".join(f"- {_finding(student, found)}\n" for student, found in best.items())
+    return text + "\n" + "".join(f"- {_finding(row)}\n" for row in best)
 
 
-def _page(lines: Sequence[Line], best: Mapping[str, Mapping[str, Any]], picture: str) -> str:
+def _page(lines: Sequence[Line], best: Sequence[Mapping[str, str]], picture: str) -> str:
     import jinja2
 
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     return environment.from_string(_TEMPLATE).render(
         groups=[(title, [line for line in lines if line.kind == kind]) for kind, title in KINDS.items()],
         columns=COLUMNS,
         number=_number,
-        chosen={f"{student}-T{found['temperature']}" for student, found in best.items()},
-        findings=[_finding(student, found) for student, found in best.items()],
+        chosen={f"{row['student']}-T{row['temperature']}" for row in best},
+        findings=[_finding(row) for row in best],
         picture=picture,
-        seeds=max(line.seeds for line in lines),
     )
 
 
@@ -259,8 +249,6 @@ _TEMPLATE = """\
 {% endif %}
 <h2>Accuracy against temperature</h2>
 {{ picture | safe }}
-<p class="note">Test split. Dots and bars: mean ± standard deviation over seeds. Dashed: the same student trained on
-hard labels.</p>
 {% for split, title in (("test", "Test split"), ("valid", "Validation split")) %}
 <h2>{{ title }}</h2>
 <div class="scroll">

@@ -18,9 +18,7 @@ from typing import Any
 
 from pipeline.errors import InputError
 
-_SHAPE = re.compile(
-    r"\s*(?P<name>[A-Za-z]\w*(?:\.[A-Za-z]\w*)*(?::[A-Za-z]\w*)?)\s*(?P<arguments>\(.*\))?\s*", re.DOTALL
-)
+_SHAPE = re.compile(r"\s*(?P<name>[A-Za-z]\w*(?:\.[A-Za-z]\w*)*(?::[A-Za-z]\w*)?)\s*(?P<arguments>\(.*\))?\s*", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -48,9 +46,7 @@ def parse(text: str, table: Mapping[str, Callable], *, given: int = 0) -> Spec:
     """
     shape = _SHAPE.fullmatch(text) if isinstance(text, str) else None
     if shape is None:
-        raise InputError(
-            f"spec {text!r}", expected='"name(setting=value, …)"', found=repr(text), fix="Write it that way."
-        )
+        raise InputError(f"spec {text!r}", expected='"name(setting=value, …)"', found=repr(text), fix="Write it that way.")
     name = shape["name"]
     target, source = _resolve(name, table)
     arguments = _bind(name, target, given, *_literals(text, shape["arguments"] or "()"))
@@ -133,7 +129,5 @@ def _import(name: str) -> tuple[Callable, str]:
             fix="Correct the name, or install it.",
         ) from error
     if not callable(target):
-        raise InputError(
-            f"spec {name}(…)", expected="a callable", found=type(target).__name__, fix="Name a function or class."
-        )
+        raise InputError(f"spec {name}(…)", expected="a callable", found=type(target).__name__, fix="Name a function or class.")
     return target, hashlib.sha256(Path(module.__file__).read_bytes()).hexdigest()

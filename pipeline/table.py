@@ -7,9 +7,9 @@ from pathlib import Path
 
 
 def to_csv(rows: Sequence[Mapping[str, object]]) -> bytes:
-    """Rows with equal keys to CSV; floats keep every digit, so that equal results are equal bytes."""
+    """Rows to CSV, a column for every key; floats keep every digit, so that equal results are equal bytes."""
     held = io.StringIO()
-    writer = csv.DictWriter(held, list(rows[0]), lineterminator="\n")
+    writer = csv.DictWriter(held, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return held.getvalue().encode()

@@ -22,9 +22,7 @@ def combine(
     Raises InputError for an unknown rule, for weights that do not fit, and for a temperature that is not above 0.
     """
     if rule not in RULES:
-        raise InputError(
-            "ensemble rule", expected=" or ".join(RULES), found=repr(rule), fix="Correct the setting `rule`."
-        )
+        raise InputError("ensemble rule", expected=" or ".join(RULES), found=repr(rule), fix="Correct the setting `rule`.")
     if not temperature > 0:
         raise InputError("temperature", expected="a number above 0", found=str(temperature), fix="Correct it.")
     scaled = normalised(weights, len(members))

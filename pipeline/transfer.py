@@ -76,9 +76,7 @@ def _open(data: bytes, where: str) -> Image.Image:
         found = f"{len(data):,} bytes that do not decode ({_first_line(error)})"
         raise InputError(where, expected=expected, found=found, fix=fix) from error
     if image.mode not in _COLOUR:
-        raise InputError(
-            where, expected="8 bits per channel", found=f"pixel mode {image.mode}", fix="Convert the image."
-        )
+        raise InputError(where, expected="8 bits per channel", found=f"pixel mode {image.mode}", fix="Convert the image.")
     return image
 
 

@@ -79,9 +79,7 @@ class Work:
         os.link(aside, path)  # fails if present: a published span is never written over
         files.sync_folder(path.parent)
         aside.unlink()
-        record = Record(
-            split, view, span, rows, len(data), files.sha256(data), float(logits.min()), float(logits.max())
-        )
+        record = Record(split, view, span, rows, len(data), files.sha256(data), float(logits.min()), float(logits.max()))
         files.write(self._record_path(record.name), files.canonical_json(asdict(record)))
         self.records[record.name] = record
         return record

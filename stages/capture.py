@@ -25,9 +25,18 @@ from stages.options import Name, Stage, data_option, machine_options, params_opt
 @data_option
 @machine_options
 def command(
-    name: str, policy: str, views: int, view_seed: int, dtype: str, tile: int, work: Path, params: str, data: Path, device: str,
+    name: str,
+    policy: str,
+    views: int,
+    view_seed: int,
+    dtype: str,
+    tile: int,
+    work: Path,
+    params: str,
+    data: Path,
+    device: str,
     workers: int,
-) -> None:  # fmt: skip
+) -> None:
     """Run teacher NAME once and write its raw logits to data/caches/NAME/: every view of the transfer set, valid and test.
 
     Stopped at any moment, it goes on from the spans that were finished.

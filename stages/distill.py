@@ -26,20 +26,30 @@ from stages.options import (
 @views_options
 @click.option("--teachers", type=Name(), multiple=True, help="Teachers whose caches to learn from; repeatable.")
 @click.option("--weights", type=float, multiple=True, help="Weight of each teacher; repeatable.  [default: equal]")
-@click.option(
-    "--rule", default="probabilities", show_default=True, help="What an ensemble averages: probabilities or logits."
-)
-@click.option(
-    "--alpha", type=float, default=0.9, show_default=True, help="Weight of the soft term; labels weigh 1 − alpha."
-)
+@click.option("--rule", default="probabilities", show_default=True, help="What an ensemble averages: probabilities or logits.")
+@click.option("--alpha", type=float, default=0.9, show_default=True, help="Weight of the soft term; labels weigh 1 − alpha.")
 @params_option
 @data_option
 @machine_options
 def command(
-    name: str, temperature: str | None, hard: bool, model: str, seeds: tuple[int, ...], policy: str, views: int, view_seed: int,
-    teachers: tuple[str, ...], weights: tuple[float, ...], rule: str, alpha: float, params: str, data: Path, device: str,
-    workers: int, **recipe,
-) -> None:  # fmt: skip
+    name: str,
+    temperature: str | None,
+    hard: bool,
+    model: str,
+    seeds: tuple[int, ...],
+    policy: str,
+    views: int,
+    view_seed: int,
+    teachers: tuple[str, ...],
+    weights: tuple[float, ...],
+    rule: str,
+    alpha: float,
+    params: str,
+    data: Path,
+    device: str,
+    workers: int,
+    **recipe,
+) -> None:
     """Train student NAME from cached logits and write it to data/students/NAME-T<temperature>/, one set of weights per seed.
 
     With --hard, train its baseline on the same rows and views from labels alone, to data/students/NAME-hard/.

@@ -27,16 +27,22 @@ def _collect(params: dict[str, Any]) -> dict[str, Any]:
 @click.option("--temperatures", type=Temperature(), multiple=True, help="Temperatures; repeatable.")
 @click.option("--ensemble", type=Name(), multiple=True, help="Teachers that the students learned from; repeatable.")
 @click.option("--weights", type=float, multiple=True, help="Weight of each; repeatable.  [default: equal]")
-@click.option(
-    "--rule", default="probabilities", show_default=True, help="What the ensemble averages: probabilities or logits."
-)
+@click.option("--rule", default="probabilities", show_default=True, help="What the ensemble averages: probabilities or logits.")
 @params_option
 @data_option
 @machine_options
 def command(
-    teachers: tuple[str, ...], students: tuple[str, ...], temperatures: tuple[str, ...], ensemble: tuple[str, ...],
-    weights: tuple[float, ...], rule: str, params: str, data: Path, device: str, workers: int,
-) -> None:  # fmt: skip
+    teachers: tuple[str, ...],
+    students: tuple[str, ...],
+    temperatures: tuple[str, ...],
+    ensemble: tuple[str, ...],
+    weights: tuple[float, ...],
+    rule: str,
+    params: str,
+    data: Path,
+    device: str,
+    workers: int,
+) -> None:
     """Measure every teacher, the ensemble, and every baseline and student; write data/metrics/ and data/plots/.
 
     \b

@@ -9,12 +9,8 @@ from stages.options import SourceOrAmount, Stage, data_option, params_option
 
 @click.command(cls=Stage, sections=("ingest",))
 @click.option("--train", required=True, help="`digits`, or a Parquet file in the Hugging Face image layout.")
-@click.option(
-    "--valid", type=SourceOrAmount(), default=0.1, show_default=True, help="Likewise, or a share or count of train."
-)
-@click.option(
-    "--test", type=SourceOrAmount(), default=0.2, show_default=True, help="Likewise, or a share or count of train."
-)
+@click.option("--valid", type=SourceOrAmount(), default=0.1, show_default=True, help="Likewise, or a share or count of train.")
+@click.option("--test", type=SourceOrAmount(), default=0.2, show_default=True, help="Likewise, or a share or count of train.")
 @click.option("--transfer", help="Source of the transfer set, labels optional.  [default: the training split]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of carving and shuffling.")
 @params_option

@@ -66,9 +66,7 @@ def section_of(params: Mapping[str, Any], dotted: str) -> Mapping[str, Any]:
             )
         found = found[key]
     if found is not None and not isinstance(found, Mapping):
-        raise InputError(
-            f"params.yaml, {dotted}", expected="a section", found=repr(found), fix="Write `key: value` lines."
-        )
+        raise InputError(f"params.yaml, {dotted}", expected="a section", found=repr(found), fix="Write `key: value` lines.")
     return found or {}
 
 
@@ -140,9 +138,7 @@ def options(*decorators: Callable) -> Callable:
     return apply
 
 
-params_option = click.option(
-    "--params", type=click.Path(dir_okay=False), help="File of settings.  [default: params.yaml]"
-)
+params_option = click.option("--params", type=click.Path(dir_okay=False), help="File of settings.  [default: params.yaml]")
 data_option = click.option(
     "--data",
     type=click.Path(file_okay=False, path_type=Path),
@@ -178,8 +174,6 @@ recipe_options = options(
 )
 views_options = options(
     click.option("--policy", default="none", show_default=True, help="Views of a row, such as `shift(2) | flip()`."),
-    click.option(
-        "--views", type=int, default=1, show_default=True, help="Views of each row; the first is the row as it is."
-    ),
+    click.option("--views", type=int, default=1, show_default=True, help="Views of each row; the first is the row as it is."),
     click.option("--view_seed", "--view-seed", type=int, default=0, show_default=True, help="Seed of the views."),
 )

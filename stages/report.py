@@ -11,7 +11,7 @@ from stages.options import Stage, data_option, params_option
 @params_option
 @data_option
 def command(params: str, data: Path) -> None:
-    """Write data/report/index.html, a page that opens offline, from data/metrics/ and data/plots/.
+    """Write data/report/index.html, a page that opens offline, from the tables in data/plots/.
 
     \b
     Example:
@@ -20,5 +20,5 @@ def command(params: str, data: Path) -> None:
     from pipeline.report import report
 
     out = data / "report"
-    report(metrics=data / "metrics", plots=data / "plots", out=out)
+    report(plots=data / "plots", out=out)
     click.echo(f"wrote {out / 'index.html'}: open it in a browser")

@@ -43,9 +43,7 @@ def fill(work: Work, only=None) -> int:
     published = 0
     for split, view, span in parts():
         if (only is None or (split, view, span) in only) and not work.done(split, view, span, f"rows-{split}-{span}"):
-            work.publish(
-                split, view, span, f"rows-{split}-{span}", logits(split)[view, span * SPAN : (span + 1) * SPAN]
-            )
+            work.publish(split, view, span, f"rows-{split}-{span}", logits(split)[view, span * SPAN : (span + 1) * SPAN])
             published += 1
     return published
 
@@ -90,10 +88,17 @@ def test_spans_are_what_zarr_itself_would_write(tmp_path):
     source = zarr.open_array(out / "logits.zarr/transfer", mode="r", zarr_format=3)
     path = tmp_path / "by-zarr"
     twin = zarr.create_array(
-        path, shape=source.shape, chunks=source.chunks, shards=source.shards, dtype=source.dtype,
-        compressors=source.compressors, filters=None, fill_value=np.nan, config={"write_empty_chunks": True},
+        path,
+        shape=source.shape,
+        chunks=source.chunks,
+        shards=source.shards,
+        dtype=source.dtype,
+        compressors=source.compressors,
+        filters=None,
+        fill_value=np.nan,
+        config={"write_empty_chunks": True},
         dimension_names=("view", "row", "class"),
-    )  # fmt: skip
+    )
     for view in range(2):
         for start in range(0, 10, SPAN):
             twin[view, start : start + SPAN] = logits("transfer")[view, start : start + SPAN]
@@ -165,9 +170,7 @@ def test_damaged_work_is_computed_again(tmp_path, damage):
         path.write_bytes(data)
         (folder / "records/transfer-1-1.json").write_text("{")
     elif damage != "missing":
-        path.write_bytes(
-            {"flip": data[:9] + bytes([data[9] ^ 1]) + data[10:], "truncate": data[:-1], "empty": b""}[damage]
-        )
+        path.write_bytes({"flip": data[:9] + bytes([data[9] ^ 1]) + data[10:], "truncate": data[:-1], "empty": b""}[damage])
     with Work.hold(tmp_path / "work", "a", identity(), Layout.plan(CLASSES, "float32", SPAN)) as work:
         assert fill(work) == 1
         work.seal(tmp_path / "again", EXTENTS)
@@ -218,9 +221,7 @@ def test_work_of_a_former_identity_is_cleared_but_not_another_teachers(tmp_path)
             fill(work)
             work.seal(tmp_path / "out" / teacher, EXTENTS)
             work.clear_former(teacher)
-    left = {
-        json.loads(path.read_text())["identity"]["teacher"]["weights_sha256"] for path in tmp_path.glob("*/work.json")
-    }
+    left = {json.loads(path.read_text())["identity"]["teacher"]["weights_sha256"] for path in tmp_path.glob("*/work.json")}
     assert left == {"other", "new"}
 
 

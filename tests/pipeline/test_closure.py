@@ -31,10 +31,13 @@ def test_follows_imports_inside_functions(project):
     assert names(closure.listing("stages.go")) == ["pipeline/a.py", "pipeline/b.py", "stages/go.py"]
 
 
-@pytest.mark.parametrize("text", [
-    "import os\n\n\ndef run():\n    return 1\n",
-    '"""Other."""\nimport os  # why\ndef run():\n    "Other."\n    return (1)\n',
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import os\n\n\ndef run():\n    return 1\n",
+        '"""Other."""\nimport os  # why\ndef run():\n    "Other."\n    return (1)\n',
+    ],
+)
 def test_comments_docstrings_and_layout_change_nothing(project, text):
     before = closure.listing("stages.go")
     (project / "pipeline/a.py").write_text(text)

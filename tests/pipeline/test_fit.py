@@ -123,9 +123,7 @@ def test_max_norm_bounds_every_unit():
     free, bounded = (train(max_norm=bound, model="mlp(hidden=[5])")[0] for bound in (None, 0.3))
     norms = [parameter.detach().norm(dim=1) for parameter in bounded.parameters() if parameter.dim() > 1]
     assert max(float(norm.max()) for norm in norms) <= 0.3 + 1e-6
-    assert (
-        max(float(parameter.detach().norm(dim=1).max()) for parameter in free.parameters() if parameter.dim() > 1) > 0.3
-    )
+    assert max(float(parameter.detach().norm(dim=1).max()) for parameter in free.parameters() if parameter.dim() > 1) > 0.3
 
 
 def test_history_has_a_row_per_epoch():

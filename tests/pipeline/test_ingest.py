@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import images, png, write_parquet
 from PIL import Image
 
-from conftest import images, png, write_parquet
 from pipeline import ingest as room
 from pipeline.errors import InputError
 from pipeline.ingest import Rows, carve, ingest
@@ -65,8 +65,7 @@ def test_same_settings_same_bytes_and_another_seed_another_order(tmp_path, sourc
 
 def test_given_splits_and_an_unlabelled_transfer_set(tmp_path, source):
     given = {
-        name: write_parquet(tmp_path / f"{name}.parquet", *images(9, seed=seed))
-        for seed, name in enumerate(("valid", "test"))
+        name: write_parquet(tmp_path / f"{name}.parquet", *images(9, seed=seed)) for seed, name in enumerate(("valid", "test"))
     }
     bare = write_parquet(tmp_path / "bare.parquet", images(20, seed=5)[0], None)
     splits = run(tmp_path / "out", source, valid=str(given["valid"]), test=str(given["test"]), transfer_set=str(bare))
@@ -93,9 +92,7 @@ def test_digits_are_the_uci_digits(tmp_path):
 
 
 def rows_of(labels: list[int]) -> Rows:
-    return Rows(
-        "memory", (ids := [str(row) for row in range(len(labels))]), ids, [b""] * len(labels), np.array(labels), None
-    )
+    return Rows("memory", (ids := [str(row) for row in range(len(labels))]), ids, [b""] * len(labels), np.array(labels), None)
 
 
 def test_carving_is_stratified():
@@ -156,9 +153,7 @@ def test_image_column_of_another_type(tmp_path):
 
 def test_label_column_of_another_type(tmp_path):
     encoded, _ = images(3)
-    pq.write_table(
-        pa.table({"image": [{"bytes": data} for data in encoded], "label": ["a", "b", "c"]}), tmp_path / "s.parquet"
-    )
+    pq.write_table(pa.table({"image": [{"bytes": data} for data in encoded], "label": ["a", "b", "c"]}), tmp_path / "s.parquet")
     refuse(tmp_path, tmp_path / "s.parquet", "column label", "whole numbers", "string")
 
 
@@ -234,9 +229,7 @@ def test_duplicate_ids_within_a_file(tmp_path):
 def test_an_id_in_train_and_test(tmp_path):
     encoded, labels = images(12)
     paths = [
-        write_parquet(
-            tmp_path / f"{name}.parquet", encoded, labels, id=[f"{name}{row}" for row in range(11)] + ["shared"]
-        )
+        write_parquet(tmp_path / f"{name}.parquet", encoded, labels, id=[f"{name}{row}" for row in range(11)] + ["shared"])
         for name in ("one", "two")
     ]
     refuse(tmp_path, paths[0], "test split, ids", "each id once", "'shared' in ", test=str(paths[1]))

@@ -49,9 +49,7 @@ def test_ece_against_a_loop_over_bins():
 
 
 def test_agreement_and_kl():
-    assert metrics.agreement(LOGITS, LOGITS[:, ::-1]) == pytest.approx(
-        1 / 3
-    )  # equal logits: the first class on both sides
+    assert metrics.agreement(LOGITS, LOGITS[:, ::-1]) == pytest.approx(1 / 3)  # equal logits: the first class on both sides
     assert metrics.kl_to_teacher(LOGITS, LOGITS) == pytest.approx(0, abs=1e-12)
     half = np.zeros((3, 2))
     expected = np.mean(

@@ -34,9 +34,7 @@ def test_probabilities_depends_on_the_temperature_it_is_taken_at():
 def test_logits_is_the_geometric_mean(temperature):
     found = targets.combine(members(), temperature, "logits")
     geometric = torch.stack([soft(z, temperature) for z in members()]).log().mean(0).exp()
-    torch.testing.assert_close(
-        soft(found, temperature), geometric / geometric.sum(-1, keepdim=True), rtol=1e-5, atol=1e-7
-    )
+    torch.testing.assert_close(soft(found, temperature), geometric / geometric.sum(-1, keepdim=True), rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("rule", targets.RULES)
@@ -48,9 +46,7 @@ def test_one_teacher_is_left_as_it_is(rule):
 @pytest.mark.parametrize("rule", targets.RULES)
 def test_a_teacher_twice_is_that_teacher(rule):
     (alone,) = members(1)
-    torch.testing.assert_close(
-        soft(targets.combine([alone, alone], 4.0, rule), 4.0), soft(alone, 4.0), rtol=1e-5, atol=1e-7
-    )
+    torch.testing.assert_close(soft(targets.combine([alone, alone], 4.0, rule), 4.0), soft(alone, 4.0), rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import struct
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-
 from conftest import images, png
+
 from pipeline import transfer
 from pipeline.errors import InputError, IntegrityError
 from pipeline.transfer import Split
@@ -72,9 +72,7 @@ def test_round_trip(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 255, (5, 6, 6), dtype=np.uint8)
     labels = np.array([0, 2, transfer.UNLABELLED, 1, 0])
     path = tmp_path / "s.parquet"
-    transfer.write(
-        path, list("abcde"), [png(p) for p in pixels], labels, classes=["x", "y", "z"], mode="L", size=(6, 6)
-    )
+    transfer.write(path, list("abcde"), [png(p) for p in pixels], labels, classes=["x", "y", "z"], mode="L", size=(6, 6))
     split = Split.open(path)
     assert (split.rows, split.shape, split.classes, split.span) == (5, (1, 6, 6), ("x", "y", "z"), 8192)
     assert (split.all_images() == pixels[:, None]).all()
