@@ -45,7 +45,7 @@ def capture(
     provenance: Path,
     device: torch.device,
 ) -> Captured:
-    """Write the cache of the teacher in folder `teacher` to `out`: `views` views of the transfer set; valid and test as they are.
+    """Write the cache of teacher `teacher` (a folder) to `out`: `views` views of the transfer set; valid and test as they are.
 
     Spans already recorded below `work` under the same identity are kept. tile: rows of one forward pass.
     Raises InputError where teacher and data do not fit, BusyError where another process captures the same,

@@ -1,0 +1,38 @@
+# Everything runs in .venv, which the first target makes; the rest is DVC, pytest and ruff.
+
+PYTHON ?= python3
+READY := .venv/.ready
+
+# The commands in dvc.yaml find what is installed in .venv.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.PHONY: repro test lint mnist readme
+
+repro: $(READY) ## teachers, caches, students and report on the embedded digits
+	.venv/bin/dvc repro
+
+test: $(READY) ## the test suite; MNIST=folder adds the tests that want MNIST
+	.venv/bin/pytest $(if $(MNIST),--mnist $(abspath $(MNIST)))
+
+lint: $(READY)
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+
+mnist: $(READY) ## MNIST=folder with mnist-train.parquet and mnist-test.parquet
+	@test -f "$(MNIST)/mnist-train.parquet" -a -f "$(MNIST)/mnist-test.parquet" || \
+	  { echo "make mnist: expected MNIST=<folder with mnist-train.parquet and mnist-test.parquet>, found '$(MNIST)'."; exit 2; }
+	mkdir -p examples/mnist/data/source
+	ln -sf "$(abspath $(MNIST))/mnist-train.parquet" examples/mnist/data/source/train.parquet
+	ln -sf "$(abspath $(MNIST))/mnist-test.parquet" examples/mnist/data/source/test.parquet
+	cd examples/mnist && $(CURDIR)/.venv/bin/dvc repro
+
+readme: repro ## the table and the picture of README.md, from the last run
+	cp data/report/temperature.svg docs/digits.svg
+	sed -i -e '/<!-- results -->/,/<!-- end -->/{//!d}' -e '/<!-- results -->/r data/report/results.md' README.md
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"make: expected Python 3.11 or later, found {v[0]}.{v[1]}; run make PYTHON=python3.12")'
+	@echo "Setting up .venv: a few minutes the first time, most of it torch."
+	$(PYTHON) -m venv .venv
+	PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 .venv/bin/python -m pip install -e ".[dvc,digits,report,test]"
+	@touch $@
