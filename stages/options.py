@@ -26,17 +26,17 @@ class Stage(click.Command):
         self.collect = collect
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if args_complete := not ctx.resilient_parsing and not set(args) & set(ctx.help_option_names):
+        if not ctx.resilient_parsing and not set(args) & set(ctx.help_option_names):
             given, _, _ = self.make_parser(ctx).parse_args(list(args))
-            args_complete = isinstance(given.get("name", ""), str)  # else click says below what is missing
-        if args_complete:
-            path = given.get("params")
-            params = _read(Path(path) if isinstance(path, str) else None)
-            if params is not None:
-                ctx.default_map = self.collect(params) if self.collect else self._settings(params, given.get("name"))
+            name, path = (value if isinstance(value := given.get(key), str) else None for key in ("name", "params"))
+            params = _read(Path(path) if path else None)
+            if name is not None:
+                Name().convert(name, None, ctx)
+            if params is not None and ("name" not in given or name is not None):  # else click says that NAME is missing
+                ctx.default_map = self.collect(params) if self.collect else self._settings(params, name)
         return super().parse_args(ctx, args)
 
-    def _settings(self, params: Mapping[str, Any], name: Any) -> dict[str, Any]:
+    def _settings(self, params: Mapping[str, Any], name: str | None) -> dict[str, Any]:
         known = [parameter.name for parameter in self.params if isinstance(parameter, click.Option)]
         settings: dict[str, Any] = {}
         for section in self.sections:
@@ -87,13 +87,13 @@ def _read(path: Path | None) -> Mapping[str, Any] | None:
 
 
 class Name(click.ParamType):
-    """A name that is safe in paths and in the commands of dvc.yaml."""
+    """A name that is safe in paths, in the commands of dvc.yaml and in dotted parameters."""
 
     name = "name"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", str(value)):
-            self.fail(f"{value!r}: expected letters, digits, '.', '_' and '-' only.", param, ctx)
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", str(value)):
+            self.fail(f"{value!r}: expected letters, digits, '_' and '-' only.", param, ctx)
         return str(value)
 
 

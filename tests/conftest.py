@@ -49,3 +49,16 @@ def write_parquet(path: Path, encoded: list[bytes | None], labels: list[int | No
 def source(tmp_path: Path) -> Path:
     """A Parquet file of 48 small images in 3 classes."""
     return write_parquet(tmp_path / "source.parquet", *images(48), names=["low", "middle", "high"])
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--mnist", type=Path, help="Folder with mnist-train.parquet and mnist-test.parquet.")
+
+
+@pytest.fixture
+def mnist(request: pytest.FixtureRequest) -> Path:
+    """The folder given by --mnist; tests that want it skip without."""
+    folder = request.config.getoption("--mnist")
+    if folder is None:
+        pytest.skip("needs --mnist <folder with mnist-train.parquet and mnist-test.parquet>")
+    return folder

@@ -7,8 +7,8 @@ import struct
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from conftest import images, png
 
+from conftest import images, png
 from pipeline import transfer
 from pipeline.errors import InputError, IntegrityError
 from pipeline.transfer import Split

@@ -1,0 +1,376 @@
+"""The commands, end to end on a few dozen images, and what they say when something is wrong."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from conftest import images, write_parquet
+from pipeline.cache import Cache
+from pipeline.checkpoint import Checkpoint
+from stages.cli import COMMANDS, main
+
+PARAMS = """
+ingest: {train: source.parquet, valid: 0.25, test: 0.25, seed: 0}
+teach: {optimizer: "sgd(lr=0.1, momentum=0.9)", epochs: 3, batch_size: 8, policy: shift(1)}
+teachers:
+  a: {model: "mlp(hidden=[12], dropout=0.2)", seed: 1}
+  b: {model: "cnn(channels=[4])", seed: 2, epochs: 2}
+views: {policy: shift(1) | flip(), views: 3, view_seed: 5}
+capture: {dtype: float32, tile: 16}
+recipe: {optimizer: adamw(lr=0.01), schedule: cosine(warmup=0.1), epochs: 3, batch_size: 8, seeds: [0, 1]}
+students:
+  tiny: {model: "mlp(hidden=[4])"}
+temperatures: [1, 2.5]
+distill: {teachers: [a, b], weights: [2, 1], rule: probabilities, alpha: 0.9}
+"""
+
+
+def run(*args: str) -> Result:
+    return CliRunner().invoke(main, [str(arg) for arg in args])
+
+
+def ok(*args: str) -> str:
+    result = run(*args)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def fails(code: int, *args: str) -> str:
+    """Run a command that must fail as a user sees it: one message, no traceback."""
+    result = run(*args)
+    assert result.exit_code == code, result.output
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    return result.output
+
+
+@pytest.fixture
+def project(tmp_path, source, monkeypatch) -> Path:
+    """A folder with params.yaml and 48 images."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SOFTCACHE_DEVICE", "cpu")
+    (tmp_path / "params.yaml").write_text(PARAMS)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """The same folder after every command has run; tests only read it."""
+    folder = tmp_path_factory.mktemp("finished")
+    write_parquet(folder / "source.parquet", *images(48), names=["low", "middle", "high"])
+    (folder / "params.yaml").write_text(PARAMS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("SOFTCACHE_DEVICE", "cpu")
+        ok("ingest")
+        for teacher in "ab":
+            ok("teach", teacher)
+            ok("capture", teacher)
+        ok("distill", "tiny", "--hard")
+        for temperature in ("1", "2.5"):
+            ok("distill", "tiny", "-T", temperature)
+        ok("evaluate")
+        ok("report")
+        ok("code")
+    return folder
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+# ---------------------------------------------------------------- the whole way
+
+
+def test_everything_is_where_it_should_be(finished):
+    assert sorted(path.name for path in (finished / "data").iterdir()) == [
+        "caches", "code", "metrics", "plots", "provenance", "report", "students", "teachers", "transfer",
+    ]  # fmt: skip
+    assert sorted(path.name for path in (finished / "data/students").iterdir()) == ["tiny-T1", "tiny-T2.5", "tiny-hard"]
+    assert sorted(path.name for path in (finished / "data/students/tiny-T1").iterdir()) == [
+        "history.csv", "model.json", "seed-0.safetensors", "seed-1.safetensors",
+    ]  # fmt: skip
+    assert sorted(path.name for path in (finished / "data/teachers/a").iterdir()) == [
+        "history.csv", "model.json", "model.safetensors",
+    ]  # fmt: skip
+    assert not list(finished.rglob("*.partial"))
+
+
+def test_running_again_gives_the_same_bytes(finished, tmp_path, monkeypatch):
+    """Every output but provenance, from nothing, in another folder."""
+    write_parquet(tmp_path / "source.parquet", *images(48), names=["low", "middle", "high"])
+    (tmp_path / "params.yaml").write_text(PARAMS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SOFTCACHE_DEVICE", "cpu")
+    ok("ingest")
+    for teacher in "ab":
+        ok("teach", teacher)
+        ok("capture", teacher)
+    ok("distill", "tiny", "-T", "2.5")
+    for folder in ("transfer", "teachers", "caches", "students/tiny-T2.5"):
+        assert tree(tmp_path / "data" / folder) == tree(finished / "data" / folder), folder
+
+
+def test_metrics_are_means_and_deviations_over_seeds(finished):
+    for name, seeds in (("a", 1), ("ensemble", 1), ("tiny-hard", 2), ("tiny-T2.5", 2)):
+        facts = json.loads((finished / f"data/metrics/{name}.json").read_text())
+        assert facts["seeds"] == seeds
+        for split in ("valid", "test"):
+            assert {"accuracy", "errors", "nll", "ece", "agreement"} <= facts[split].keys()
+            assert ("accuracy_std" in facts[split]) == (seeds > 1)
+    assert json.loads((finished / "data/metrics/ensemble.json").read_text())["test"]["agreement"] == 1.0
+
+
+def test_accuracy_is_what_the_saved_student_gets(finished):
+    """Recomputed from the weights with numpy alone."""
+    from safetensors.numpy import load_file
+
+    from pipeline.transfer import Split
+
+    split = Split.open(finished / "data/transfer/test.parquet")
+    inputs, labels = split.all_images().reshape(split.rows, -1) / 255.0, split.labels()
+    errors = []
+    for seed in (0, 1):
+        first, first_bias, last, last_bias = (
+            load_file(finished / f"data/students/tiny-T1/seed-{seed}.safetensors")[key]
+            for key in ("2.weight", "2.bias", "4.weight", "4.bias")
+        )
+        errors.append(((np.maximum(inputs @ first.T + first_bias, 0) @ last.T + last_bias).argmax(1) != labels).sum())
+    found = json.loads((finished / "data/metrics/tiny-T1.json").read_text())["test"]
+    assert found["errors"] == pytest.approx(np.mean(errors))
+    assert found["errors_std"] == pytest.approx(np.std(errors, ddof=1))
+    assert found["accuracy"] == pytest.approx(1 - np.mean(errors) / split.rows)
+
+
+def test_a_student_names_the_caches_it_learned_from(finished):
+    facts = Checkpoint.open(finished / "data/students/tiny-T2.5").facts
+    digests = {name: Cache.open(finished / "data/caches" / name).manifest.digest for name in "ab"}
+    assert facts["soft"] == {
+        "temperature": 2.5, "alpha": 0.9, "rule": "probabilities", "weights": [2 / 3, 1 / 3], "caches": digests,
+    }  # fmt: skip
+    assert Checkpoint.open(finished / "data/students/tiny-hard").facts["soft"] is None
+
+
+def test_cached_logits_are_the_teachers_on_the_replayed_views(finished):
+    """Invariant 4 (d), with the model called by hand on every row of every view."""
+    import torch
+
+    from pipeline.checkpoint import WEIGHTS
+    from pipeline.transfer import open_splits
+    from pipeline.views import Policy
+
+    cache = Cache.open(finished / "data/caches/b")
+    split = open_splits(finished / "data/transfer")["transfer"]
+    teacher = finished / "data/teachers/b"
+    net = Checkpoint.open(teacher).load(teacher / WEIGHTS, torch.device("cpu"))
+    policy, rows = Policy.parse("shift(1) | flip()", 5), np.arange(split.rows)
+    pixels = torch.from_numpy(split.all_images())
+    stored = cache.read("transfer")
+    assert stored.shape == (3, 27, 3)
+    for view in range(3):
+        live = net(policy.apply(pixels, rows, np.full(split.rows, view))).detach().numpy()
+        assert np.abs(live - stored[view]).max() <= 1e-5 * np.ptp(stored)
+    assert np.abs(stored[1] - stored[2]).max() > 1e-3
+
+
+def test_the_report_opens_without_a_network(finished):
+    page = (finished / "data/report/index.html").read_text()
+    assert "<svg" in page
+    assert page.count("<script") == 0
+    assert "src=" not in page.replace('xmlns="', "")
+    for run_name in ("ensemble", "tiny-hard", "tiny-T1", "tiny-T2.5"):
+        assert f"<td>{run_name}</td>" in page
+
+
+def test_capture_again_computes_nothing(finished, monkeypatch):
+    monkeypatch.chdir(finished)
+    before = tree(finished / "data/caches/a")
+    assert "5 kept from before" in ok("capture", "a")
+    assert tree(finished / "data/caches/a") == before
+
+
+# ---------------------------------------------------------------- help
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_help_ends_its_text_in_an_example(name):
+    text = ok(name, "--help")
+    assert f"Example:\n    softcache {name}" in text
+    assert ok(name, "-h") == text
+
+
+def test_the_group_lists_every_command():
+    text = ok("--help")
+    assert all(f"  {name} " in text for name in COMMANDS)
+
+
+# ---------------------------------------------------------------- settings
+
+
+def test_an_option_comes_before_params(project):
+    assert "train 18, valid 6, test 24 rows of 6×6×1, 3 classes" in ok("ingest", "--test", "0.5")
+
+
+def test_an_unknown_key_lists_the_known_ones(project):
+    (project / "params.yaml").write_text(PARAMS.replace("seed: 0}", "sede: 0}"))
+    text = fails(2, "ingest")
+    assert "ingest.sede" in text
+    assert "seed, test, train, transfer, valid" in text
+
+
+def test_an_unknown_teacher_lists_the_known_ones(project):
+    assert "expected a section 'z', found a, b" in fails(2, "teach", "z")
+
+
+def test_a_missing_section_is_named(project):
+    (project / "params.yaml").write_text("ingest: {train: source.parquet}")
+    assert "params.yaml, teach:" in fails(2, "teach", "a")
+
+
+@pytest.mark.parametrize("text", ["a: [", "a: 1\na: 2\n", "\t"])
+def test_yaml_that_does_not_parse(project, text):
+    (project / "params.yaml").write_text(text)
+    assert "params.yaml: expected YAML" in fails(2, "ingest")
+
+
+def test_numbers_of_yaml_1_2(project):
+    """1e-3 is a number there; PyYAML would read text."""
+    (project / "params.yaml").write_text(PARAMS.replace("valid: 0.25", "valid: 2.5e-1"))
+    assert "valid 9" in ok("ingest")
+
+
+@pytest.mark.parametrize("name", ["../x", "a b", "$(touch x)", "-x", "a.b", ""])
+def test_names_are_safe_in_paths_and_shells(project, name):
+    assert "letters, digits" in fails(2, "teach", "--", name)
+
+
+@pytest.mark.parametrize("temperature", ["0", "-1", "nan", "inf", "warm"])
+def test_temperatures_are_above_zero(project, temperature):
+    assert "a number above 0" in fails(2, "distill", "tiny", f"-T{temperature}")
+
+
+def test_a_temperature_or_hard_labels(project):
+    assert "either --temperature or --hard" in fails(2, "distill", "tiny")
+    assert "either --temperature or --hard" in fails(2, "distill", "tiny", "--hard", "-T", "1")
+
+
+def test_a_device_that_is_not_there(project):
+    ok("ingest")
+    assert "device 'cuda:7'" in fails(2, "teach", "a", "--device", "cuda:7")
+
+
+# ---------------------------------------------------------------- refusing what does not match
+
+
+@pytest.fixture
+def captured(project) -> Path:
+    ok("ingest")
+    for teacher in "ab":
+        ok("teach", teacher)
+        ok("capture", teacher)
+    return project
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        (("shift(1) | flip()", "shift(2) | flip()"), "views.policy: expected shift(pixels=2) | flip() as in the setting"),
+        (("view_seed: 5", "view_seed: 6"), "views.seed: expected 6 as in the setting, found 5"),
+        (("views: 3", "views: 4"), "views.count: expected 4 as in the setting, found 3"),
+    ],
+)
+def test_a_cache_of_other_views_is_refused(captured, change, field):
+    (captured / "params.yaml").write_text(PARAMS.replace(*change))
+    text = fails(2, "distill", "tiny", "-T", "1")
+    assert f"cache a, {field}" in text
+    assert "softcache capture a" in text
+    assert not (captured / "data/students").exists()
+
+
+def test_a_cache_of_other_data_is_refused(captured):
+    write_parquet(captured / "source.parquet", *images(48, seed=1), names=["low", "middle", "high"])
+    ok("ingest")
+    assert "cache a, inputs_digest.transfer: expected" in fails(2, "distill", "tiny", "-T", "1")
+    assert "cache a, inputs_digest.transfer: expected" in fails(2, "evaluate")
+
+
+def test_a_cache_of_other_classes_is_refused(captured):
+    write_parquet(captured / "source.parquet", *images(48), names=["low", "middle", "top"])
+    ok("ingest")
+    assert "cache a, classes: expected ['low', 'middle', 'top']" in fails(2, "distill", "tiny", "-T", "1")
+    assert "teacher a, classes" in fails(2, "capture", "a")
+
+
+def test_fewer_views_than_captured_are_fine(captured):
+    (captured / "params.yaml").write_text(PARAMS.replace("views: 3", "views: 2"))
+    ok("distill", "tiny", "-T", "1")
+
+
+def test_an_unfinished_cache_is_refused(captured):
+    (captured / "data/caches/a/manifest.json").unlink()
+    text = fails(3, "distill", "tiny", "-T", "1")
+    assert "expected a sealed cache" in text
+
+
+def test_a_damaged_cache_is_refused_and_capture_mends_it(captured):
+    path = captured / "data/caches/a/logits.zarr/transfer/c/1/0/0"
+    data = bytearray(path.read_bytes())
+    data[20] ^= 1
+    path.unlink()
+    path.write_bytes(data)
+    assert "softcache capture a" in fails(3, "distill", "tiny", "-T", "1")
+    ok("capture", "a")
+    ok("distill", "tiny", "-T", "1")
+
+
+def test_growing_the_views_computes_only_the_new_ones(captured):
+    (captured / "params.yaml").write_text(PARAMS.replace("views: 3", "views: 5"))
+    assert "2 spans computed, 5 kept from before" in ok("capture", "a")
+    ok("capture", "b")
+    ok("distill", "tiny", "-T", "1")
+
+
+def test_without_a_teacher_or_data(project):
+    assert "Run `softcache ingest`" in fails(2, "teach", "a")
+    ok("ingest")
+    assert "data/teachers/a/model.json: expected a file, found none" in fails(2, "capture", "a")
+    assert "expected a sealed cache" in fails(3, "distill", "tiny", "-T", "1")
+
+
+def test_unlabelled_rows_need_alpha_1(captured):
+    write_parquet(captured / "bare.parquet", images(20, seed=3)[0], None)
+    (captured / "params.yaml").write_text(PARAMS.replace("seed: 0}", "seed: 0, transfer: bare.parquet}", 1))
+    ok("ingest")
+    for teacher in "ab":
+        ok("capture", teacher)
+    text = fails(2, "distill", "tiny", "-T", "1")
+    assert "20 rows without" in text
+    assert "Set alpha to 1" in text
+    ok("distill", "tiny", "-T", "1", "--alpha", "1")
+    fails(2, "distill", "tiny", "--hard")
+
+
+def test_a_folder_that_cannot_be_written(project):
+    (project / "data").write_text("a file where the folder should be")
+    assert "data" in fails(2, "ingest")
+
+
+def test_an_interrupted_student_leaves_the_former_one(captured):
+    ok("distill", "tiny", "-T", "1")
+    before = tree(captured / "data/students")
+    fails(2, "distill", "tiny", "-T", "1", "--optimizer", "sgd(lr=1e30)")
+    assert tree(captured / "data/students") == before
+
+
+def test_the_console_script_prints_one_line_and_no_traceback(project):
+    done = subprocess.run(
+        [sys.executable, "-c", "from stages.cli import main; main()", "teach", "a"], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("Error: data/transfer/train.parquet: expected a split written by ingest, found no file.")
+    assert len(done.stderr.splitlines()) == 1

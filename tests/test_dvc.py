@@ -1,0 +1,218 @@
+"""Only what changed reruns: dvc.yaml read against the commands, and real `dvc repro` runs in a temporary repository."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from conftest import images, write_parquet
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES = sorted(path.parent for path in (ROOT / "examples").glob("*/dvc.yaml"))
+
+
+def load(path: Path) -> dict:
+    return YAML(typ="safe", pure=True).load(path)
+
+
+# ---------------------------------------------------------------- dvc.yaml and params.yaml agree with the commands
+
+
+def body(stage: dict) -> dict:
+    return stage.get("do", stage)
+
+
+@pytest.mark.parametrize("folder", [ROOT, *EXAMPLES], ids=lambda folder: folder.name)
+def test_every_stage_depends_on_the_code_of_its_command(folder):
+    for name, stage in load(folder / "dvc.yaml")["stages"].items():
+        words = body(stage)["cmd"].split()
+        assert words[:2] == ["exec", "softcache"], "without exec, killing dvc leaves the command running"
+        if name != "code":
+            assert f"data/code/{words[2]}.txt" in body(stage)["deps"]
+
+
+@pytest.mark.parametrize("folder", [ROOT, *EXAMPLES], ids=lambda folder: folder.name)
+def test_every_stage_tracks_the_sections_that_its_command_reads(folder):
+    stages = load(folder / "dvc.yaml")["stages"]
+    for name, stage in stages.items():
+        command = import_module(f"stages.{body(stage)['cmd'].split()[2]}").command
+        tracked = {re.sub(r"\$\{.*?\}", "{name}", section) for section in body(stage).get("params", [])}
+        expected = set(getattr(command, "sections", ()))
+        if name == "baseline":
+            expected -= {"distill"}  # temperature, alpha and teachers mean nothing to hard labels
+        if name == "evaluate":
+            expected = {"teachers", "students", "temperatures", "distill"}
+        assert tracked == expected, name
+
+
+@pytest.mark.parametrize("folder", [ROOT, *EXAMPLES], ids=lambda folder: folder.name)
+def test_students_wait_for_every_teacher_they_learn_from(folder):
+    params = load(folder / "params.yaml")
+    deps = load(folder / "dvc.yaml")["stages"]["distill"]["deps"]
+    caches = {dep.removeprefix("data/caches/") for dep in deps if dep.startswith("data/caches/")}
+    assert caches == set(params["distill"]["teachers"]) <= set(params["teachers"])
+
+
+@pytest.mark.parametrize("folder", EXAMPLES, ids=lambda folder: folder.name)
+def test_examples_have_the_pipeline_and_no_other(folder):
+    def general(path: Path) -> str:
+        text = re.sub(r"(?m)^ +- data/caches/.*\n| #.*$", "", path.read_text())
+        return text.replace("../../", "")
+
+    assert general(folder / "dvc.yaml") == general(ROOT / "dvc.yaml")
+
+
+# ---------------------------------------------------------------- real runs
+
+PARAMS = """
+ingest: {train: data/source/source.parquet, valid: 0.25, test: 0.25, seed: 0}
+teach: {optimizer: "sgd(lr=0.1, momentum=0.9)", epochs: 1, batch_size: 8, policy: shift(1)}
+teachers:
+  a: {model: "mlp(hidden=[5])", seed: 1}
+  b: {model: "mlp(hidden=[5])", seed: 2}
+  c: {model: "mlp(hidden=[5])", seed: 3}
+  d: {model: "mlp(hidden=[5])", seed: 4}
+views: {policy: shift(1), views: 2, view_seed: 0}
+capture: {dtype: float32, tile: 16}
+recipe: {optimizer: sgd(lr=0.1), epochs: 1, batch_size: 8, seeds: [0, 1]}
+students:
+  tiny: {model: "mlp(hidden=[3])"}
+temperatures: [1]
+distill: {teachers: [a, b, c, d], rule: probabilities, alpha: 0.9}
+"""
+
+EVERY = ["code", "ingest", *(f"{stage}@{name}" for name in "abcd" for stage in ("teach", "capture"))]
+EVERY += ["baseline@tiny", "distill@tiny-1", "evaluate", "report"]
+
+
+class Repository:
+    """A git and DVC repository with this project's own code and dvc.yaml."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        for name in ("pipeline", "stages"):
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("dvc.yaml", ".gitignore", ".dvcignore", ".dvc/config", ".dvc/.gitignore"):
+            (folder / name).parent.mkdir(exist_ok=True)
+            shutil.copyfile(ROOT / name, folder / name)
+        shutil.copytree(ROOT / ".dvc/plots", folder / ".dvc/plots")
+        write_parquet(folder / "data/source/source.parquet", *images(48), names=["low", "middle", "high"])
+        (folder / "params.yaml").write_text(PARAMS)
+        subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
+
+    def dvc(self, *args: str) -> str:
+        bin_folder = Path(sys.executable).parent
+        env = os.environ | {
+            "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(self.folder),
+            "SOFTCACHE_DEVICE": "cpu",
+            "DVC_NO_ANALYTICS": "1",
+        }
+        done = subprocess.run(
+            [sys.executable, "-m", "dvc", *args],
+            cwd=self.folder,
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    def repro(self, *args: str) -> list[str]:
+        """Run `dvc repro`; returns the stages whose command ran (with --dry: would run)."""
+        return re.findall(r"^Running stage '(.+)':$", self.dvc("repro", *args), re.MULTILINE)
+
+    def edit(self, path: str, old: str, new: str) -> None:
+        text = (self.folder / path).read_text()
+        assert old in text
+        (self.folder / path).write_text(text.replace(old, new))
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory) -> Repository:
+    """After its first `dvc repro`; each test below leaves it reproduced."""
+    repository = Repository(tmp_path_factory.mktemp("repository"))
+    assert sorted(repository.repro()) == sorted(EVERY)
+    return repository
+
+
+def test_a_second_repro_runs_nothing(repository):
+    assert repository.repro() == []
+
+
+def test_metrics_and_plots_are_dvcs(repository):
+    shown = repository.dvc("metrics", "show", "--md")
+    for run in ("a", "d", "ensemble", "tiny-hard", "tiny-T1"):
+        assert f"data/metrics/{run}.json" in shown
+    assert "test.accuracy_std" in shown
+    repository.dvc("plots", "show", "-o", "plots")
+    page = (repository.folder / "plots/index.html").read_text()
+    assert "tiny-hard" in page
+    assert "valid_nll" in page
+
+
+def test_a_new_temperature_runs_its_own_cells_and_what_sums_up(repository):
+    repository.edit("params.yaml", "temperatures: [1]", "temperatures: [1, 2.5]")
+    assert repository.repro() == ["distill@tiny-2.5", "evaluate", "report"]
+
+
+def test_one_changed_teacher_reruns_its_own_chain_and_going_back_restores(repository):
+    repository.edit("params.yaml", "seed: 2}", "seed: 7}")
+    assert repository.repro() == ["teach@b", "capture@b", "distill@tiny-1", "distill@tiny-2.5", "evaluate", "report"]
+    manifest = repository.folder / "data/caches/b/manifest.json"
+    changed = manifest.read_bytes()
+    repository.edit("params.yaml", "seed: 7}", "seed: 2}")
+    assert repository.repro() == []  # every stage comes out of DVC's run cache
+    assert manifest.read_bytes() != changed
+
+
+def test_a_comment_runs_only_the_code_stage(repository):
+    with (repository.folder / "pipeline/errors.py").open("a") as file:
+        file.write("# a comment\n")
+    assert repository.repro() == ["code"]
+
+
+def test_editing_the_report_reruns_the_report(repository):
+    repository.edit("pipeline/report.py", "Softcache report", "Our report")
+    assert repository.repro() == ["code", "report"]
+    assert "Our report" in (repository.folder / "data/report/index.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "first"),
+    [
+        ("alpha: 0.9", "alpha: 0.8", {"distill@tiny-1", "distill@tiny-2.5", "evaluate"}),
+        ("rule: probabilities", "rule: logits", {"distill@tiny-1", "distill@tiny-2.5", "evaluate"}),
+        ("hidden=[3]", "hidden=[4]", {"baseline@tiny", "distill@tiny-1", "distill@tiny-2.5", "evaluate"}),
+        (
+            "views: 2",
+            "views: 3",
+            {f"capture@{name}" for name in "abcd"} | {"baseline@tiny", "distill@tiny-1", "distill@tiny-2.5"},
+        ),
+        ("alpha: 0.9", "alpha: 0.90 # the same", set()),
+    ],
+)
+def test_what_a_setting_touches(repository, old, new, first):
+    """`dvc repro --dry` names the stages that see the change themselves."""
+    before = (repository.folder / "params.yaml").read_text()
+    repository.edit("params.yaml", old, new)
+    try:
+        assert set(repository.repro("--dry")) - {"report"} == first
+    finally:
+        (repository.folder / "params.yaml").write_text(before)
+
+
+def test_a_changed_source_file_is_noticed(repository):
+    path = repository.folder / "data/source/source.parquet"
+    before = path.read_bytes()
+    write_parquet(path, *images(48, seed=9), names=["low", "middle", "high"])
+    assert repository.repro("--dry")[0] == "ingest"
+    path.write_bytes(before)
+    assert repository.repro() == []
