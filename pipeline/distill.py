@@ -53,7 +53,7 @@ def distill(
 ) -> list[dict[str, float]]:
     """Write model.json, seed-<seed>.safetensors and history.csv below `out`; returns each seed's last history row.
 
-    soft None trains the hard-label baseline: the same rows and the same views, and no cache is read. Order and views
+    soft None trains the hard-label baseline on the training split, in the same views; no cache is read. Order and views
     are functions of (seed, epoch): they differ between seeds and agree between temperatures. Raises InputError for
     settings that do not fit and for a cache that is not of these data or views (the field is named), IntegrityError
     for a damaged cache.
@@ -63,7 +63,7 @@ def distill(
     if views.count < 1:
         raise InputError("views", expected="1 or more", found=str(views.count), fix="Correct the setting.")
     opened = transfer.open_splits(splits)
-    source, valid = opened["transfer"], opened["valid"]
+    source, valid = opened["transfer" if soft else "train"], opened["valid"]
     policy = Policy.parse(views.policy, views.seed)
     caches = _open(soft, opened, policy, views.count)
     labels = _labels(source, soft)

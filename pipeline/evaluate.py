@@ -15,6 +15,7 @@ import torch
 from pipeline import files, metrics, models, runtime, table, targets, transfer
 from pipeline.cache import Cache
 from pipeline.checkpoint import Checkpoint, seed_weights
+from pipeline.errors import InputError
 from pipeline.predict import predict
 from pipeline.transfer import Split
 
@@ -69,7 +70,11 @@ def evaluate(
 
     teachers: name → (model folder, cache folder). ensemble: names of those that teach. baselines: student name → folder.
     students: (student name, temperature as written) → folder. Agreement and KL are with the ensemble.
+    Raises InputError for a name, a folder or data that do not match, IntegrityError for damaged ones.
     """
+    if unknown := [name for name in ensemble if name not in teachers]:
+        fix = "Correct the teachers that students learn from."
+        raise InputError("ensemble", expected=f"some of {', '.join(teachers)}", found=", ".join(unknown), fix=fix)
     opened = transfer.open_splits(splits)
     labels = {name: opened[name].labels() for name in SPLITS}
     logits = {name: _cached(cache, opened) for name, (_, cache) in teachers.items()}

@@ -152,7 +152,8 @@ def fit(
     count = len(examples.pixels)
     steps_per_epoch = -(-count // recipe.batch_size)
     history = []
-    for epoch in (bar := runtime.progress(range(recipe.epochs), name, unit="epoch")):
+    bar = runtime.progress((), name, total=recipe.epochs * steps_per_epoch, unit="step")
+    for epoch in range(recipe.epochs):
         torch.manual_seed(randomness.torch_seed(seed, Use.DROPOUT, epoch))
         model.train()
         order = randomness.permutation(count, seed, Use.ORDER, epoch)
@@ -164,11 +165,13 @@ def fit(
             batch = slice(step * recipe.batch_size, (step + 1) * recipe.batch_size)
             total += _step(model, examples, objective, optimizer, order[batch], views[batch])
             _limit_norms(model, recipe.max_norm)
+            bar.update()
         loss = float(total) / count
         _require_finite(loss, name, epoch)
         measured = validation.measure(model)
         history.append({"epoch": epoch + 1, "lr": optimizer.param_groups[0]["lr"], "train_loss": loss, **measured})
-        bar.set_postfix(loss=f"{loss:.4f}", valid=f"{measured['valid_accuracy']:.2%}")
+        bar.set_postfix(epoch=f"{epoch + 1}/{recipe.epochs}", loss=f"{loss:.4f}", valid=f"{measured['valid_accuracy']:.2%}")
+    bar.close()
     return history
 
 

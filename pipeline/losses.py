@@ -22,6 +22,3 @@ def kl(logits: torch.Tensor, targets: torch.Tensor, temperature: float) -> torch
 def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """−log softmax(logits)[label] at T = 1; logits (B, C), labels (B,) int64; returns (B,) in nats."""
     return functional.cross_entropy(logits, labels, reduction="none").double()
-
-
-LOSSES = {"kl": kl}

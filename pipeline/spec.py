@@ -128,6 +128,8 @@ def _import(name: str) -> tuple[Callable, str]:
             found=str(error),
             fix="Correct the name, or install it.",
         ) from error
-    if not callable(target):
-        raise InputError(f"spec {name}(…)", expected="a callable", found=type(target).__name__, fix="Name a function or class.")
-    return target, hashlib.sha256(Path(module.__file__).read_bytes()).hexdigest()
+    source = getattr(module, "__file__", None)
+    if not callable(target) or source is None:
+        found = type(target).__name__ if source else "a module without a file"
+        raise InputError(f"spec {name}(…)", expected="a callable in a file", found=found, fix="Name a function or class.")
+    return target, hashlib.sha256(Path(source).read_bytes()).hexdigest()

@@ -5,6 +5,8 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from pipeline.errors import InputError
+
 
 def to_csv(rows: Sequence[Mapping[str, object]]) -> bytes:
     """Rows to CSV, a column for every key; floats keep every digit, so that equal results are equal bytes."""
@@ -16,6 +18,9 @@ def to_csv(rows: Sequence[Mapping[str, object]]) -> bytes:
 
 
 def from_csv(path: Path) -> list[dict[str, str]]:
-    """Rows of a CSV file, every value as text."""
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+    """Rows of a CSV file, every value as text; raises InputError where there is no such file."""
+    try:
+        with path.open(newline="") as file:
+            return list(csv.DictReader(file))
+    except FileNotFoundError as error:
+        raise InputError(str(path), expected="a table", found="none", fix="Run the stage that writes it.") from error

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from pipeline import files
+from pipeline import files, runtime
 from pipeline.errors import InputError, IntegrityError
 
 VERSION = 1
@@ -226,7 +226,8 @@ class Split:
 
     def all_images(self) -> np.ndarray:
         """Pixels of the whole split: (N, channels, height, width) uint8, in memory."""
-        return np.concatenate([self.images(span) for span in range(len(self.span_digests))])
+        spans = runtime.progress(range(len(self.span_digests)), f"reading {self.path.name}", unit="span")
+        return np.concatenate([self.images(span) for span in spans])
 
     def _read(self, start: int, stop: int) -> tuple[list[str], list[bytes]]:
         """Ids and encoded images of rows [start, stop), which are whole row groups."""

@@ -118,6 +118,8 @@ class Work:
 
     def _clear_unrecorded(self) -> None:
         shutil.rmtree(self.folder / "tmp", ignore_errors=True)
+        for path in self.folder.glob("**/.*.partial"):
+            path.unlink()
         spans = self.folder / "spans"
         for path in sorted(spans.glob("*/c/*/*/0")):
             split, _, view, span, _ = path.relative_to(spans).parts

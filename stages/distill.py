@@ -52,7 +52,7 @@ def command(
 ) -> None:
     """Train student NAME from cached logits and write it to data/students/NAME-T<temperature>/, one set of weights per seed.
 
-    With --hard, train its baseline on the same rows and views from labels alone, to data/students/NAME-hard/.
+    With --hard, train its baseline from the labels of the training split, in the same views, to data/students/NAME-hard/.
 
     \b
     Example:
@@ -81,4 +81,4 @@ def command(
         device=runtime.prepare(device, workers=workers),
     )
     mean = sum(row["valid_accuracy"] for row in last) / len(last)
-    click.echo(f"wrote {out}: {len(last)} seeds, mean validation accuracy {mean:.2%}")
+    click.echo(f"wrote {out}: {len(last)} {'seed' if len(last) == 1 else 'seeds'}, mean validation accuracy {mean:.2%}")

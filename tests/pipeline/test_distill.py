@@ -1,0 +1,121 @@
+"""Students: what their order and views depend on, and that a cached target is the teacher's."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import images, write_parquet
+from pipeline import runtime
+from pipeline.capture import capture
+from pipeline.distill import Soft, Views, distill
+from pipeline.errors import InputError
+from pipeline.fit import Recipe
+from pipeline.ingest import ingest
+from pipeline.teach import teach
+
+CPU = torch.device("cpu")
+VIEWS = Views("shift(1)", 3, 7)
+
+
+def recipe(**changes) -> Recipe:
+    return Recipe.parse(
+        **{"optimizer": "sgd(lr=0.2, momentum=0.9)", "schedule": "constant", "epochs": 3, "batch_size": 8, "max_norm": None}
+        | changes
+    )
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """Splits of 48 images, and the caches of two teachers."""
+    folder = tmp_path_factory.mktemp("data")
+    runtime.prepare("cpu")
+    source = write_parquet(folder / "source.parquet", *images(48))
+    ingest(train=str(source), valid=0.25, test=0.25, transfer_set=None, seed=0, out=folder / "transfer")
+    for seed, name in enumerate("ab"):
+        teach(
+            name=name, model="mlp(hidden=[9])", recipe=recipe(), policy="none", seed=seed, splits=folder / "transfer",
+            out=folder / "teachers" / name, device=CPU,
+        )  # fmt: skip
+        capture(
+            name=name, teacher=folder / "teachers" / name, splits=folder / "transfer", policy="shift(1)", views=3, view_seed=7,
+            dtype="float32", tile=16, work=folder / "work", out=folder / "caches" / name,
+            provenance=folder / "provenance.json", device=CPU,
+        )  # fmt: skip
+    return folder
+
+
+def weights(data: Path, out: Path, soft: Soft | None, seeds=(0,), **changes) -> dict[str, bytes]:
+    distill(
+        name="s", model="mlp(hidden=[4])", recipe=recipe(), views=changes.get("views", VIEWS), soft=soft, seeds=seeds,
+        splits=data / "transfer", out=out, device=CPU,
+    )  # fmt: skip
+    return {path.name: path.read_bytes() for path in out.glob("*.safetensors")}
+
+
+def soft(data: Path, temperature=2.0, alpha=0.5, names="ab", rule="probabilities", chosen=None) -> Soft:
+    return Soft({name: data / "caches" / name for name in names}, temperature, alpha, rule, chosen)
+
+
+def test_order_and_views_agree_between_temperatures_and_with_the_baseline(data, tmp_path):
+    """At alpha 0 the soft term is gone, so whatever still differed would be order or views."""
+    cold, warm = (weights(data, tmp_path / str(t), soft(data, t, alpha=0.0), seeds=(0, 1)) for t in (1.0, 20.0))
+    assert cold == warm == weights(data, tmp_path / "hard", None, seeds=(0, 1))
+    assert cold["seed-0.safetensors"] != cold["seed-1.safetensors"]
+
+
+def test_a_seed_gives_the_same_student_in_any_list(data, tmp_path):
+    alone = weights(data, tmp_path / "a", soft(data), seeds=(3,))
+    among = weights(data, tmp_path / "b", soft(data), seeds=(1, 3, 2))
+    assert alone["seed-3.safetensors"] == among["seed-3.safetensors"]
+
+
+def test_temperature_alpha_rule_weights_and_members_all_matter(data, tmp_path):
+    settings = [{}, {"temperature": 4.0}, {"alpha": 1.0}, {"rule": "logits"}, {"chosen": [1, 3]}, {"names": "a"}]
+    found = [
+        weights(data, tmp_path / str(i), soft(data, **changes))["seed-0.safetensors"] for i, changes in enumerate(settings)
+    ]
+    assert len(set(found)) == len(settings)
+
+
+def test_a_member_of_weight_0_is_as_if_it_were_not_there(data, tmp_path):
+    first = weights(data, tmp_path / "a", soft(data, chosen=[1, 0], rule="logits"))
+    assert first == weights(data, tmp_path / "b", soft(data, names="a"))
+
+
+def test_soft_targets_alone_bring_the_student_to_the_teacher(data, tmp_path):
+    """alpha 1 and 300 epochs on view 0: the student's logits on its own rows approach the teacher's distribution."""
+    from pipeline import metrics
+    from pipeline.cache import Cache
+    from pipeline.checkpoint import Checkpoint
+    from pipeline.predict import predict
+    from pipeline.transfer import open_splits
+
+    out = tmp_path / "s"
+    distill(
+        name="s", model="mlp(hidden=[40])", recipe=recipe(epochs=300), views=Views("shift(1)", 1, 7),
+        soft=soft(data, 1.0, alpha=1.0, names="a"), seeds=(0,), splits=data / "transfer", out=out, device=CPU,
+    )  # fmt: skip
+    net = Checkpoint.open(out).load(out / "seed-0.safetensors", CPU)
+    pixels = torch.from_numpy(open_splits(data / "transfer")["transfer"].all_images())
+    target = Cache.open(data / "caches/a").read("transfer")[0]
+    assert metrics.kl_to_teacher(predict(net, pixels), target) < 0.01 * metrics.kl_to_teacher(np.zeros_like(target), target)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"soft": {"alpha": 1.5}}, "alpha: expected a number from 0 to 1"),
+        ({"soft": {"names": ""}}, "teachers: expected at least one"),
+        ({"soft": {"chosen": [1]}}, "ensemble weights: expected 2 numbers"),
+        ({"seeds": ()}, "seeds: expected one or more"),
+        ({"seeds": (1, 1)}, "all different"),
+        ({"views": Views("shift(1)", 0, 7)}, "views: expected 1 or more"),
+    ],
+)
+def test_bad_settings_are_refused_and_nothing_is_written(data, tmp_path, changes, message):
+    settings = {"soft": soft(data, **changes.pop("soft", {}))} | changes
+    with pytest.raises(InputError, match=message):
+        weights(data, tmp_path / "out", **settings)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,43 @@
+"""Sums over runs, worked out by hand."""
+
+import pytest
+
+from pipeline.evaluate import Run, best
+
+
+def run(kind: str, student: str, temperature: str, seeds: tuple, errors: list, valid_nll: list) -> Run:
+    values = tuple(
+        {"valid": dict.fromkeys(("accuracy", "errors", "ece", "agreement"), 0.5) | {"nll": nll},
+         "test": {"accuracy": 1 - wrong / 100, "errors": wrong, "nll": 9.0, "ece": 0.0, "agreement": 1.0}}
+        for wrong, nll in zip(errors, valid_nll, strict=True)
+    )  # fmt: skip
+    return Run(f"{student}-{temperature or kind}", kind, student, temperature, 10, seeds, values)
+
+
+RUNS = [
+    run("baseline", "s", "", (0, 1, 2), [10, 12, 14], [0.5, 0.5, 0.5]),
+    run("student", "s", "1", (0, 1, 2), [1, 1, 1], [0.4, 0.4, 0.4]),
+    run("student", "s", "4", (2, 1, 0), [9, 8, 10], [0.2, 0.3, 0.4]),
+    run("baseline", "alone", "", (0,), [7], [0.1]),
+]
+
+
+def test_the_best_temperature_is_chosen_on_validation_though_another_wins_on_test():
+    (row,) = best(RUNS)
+    assert (row["student"], row["temperature"]) == ("s", "4")
+    assert row["valid_nll"] == pytest.approx(0.3)
+
+
+def test_gains_are_paired_by_seed():
+    """Seed 0: 10 − 10, seed 1: 12 − 8, seed 2: 14 − 9."""
+    (row,) = best(RUNS)
+    assert row["errors_saved"] == pytest.approx(3)
+    assert row["errors_saved_std"] == pytest.approx((((0 - 3) ** 2 + (4 - 3) ** 2 + (5 - 3) ** 2) / 2) ** 0.5)
+    assert (row["test_errors"], row["baseline_test_errors"]) == (9, 12)
+
+
+def test_facts_have_a_deviation_only_over_several_seeds():
+    several, single = RUNS[0].facts(), RUNS[3].facts()
+    assert (several["test"]["errors"], several["test"]["errors_std"], several["seeds"]) == (12, 2, 3)
+    assert single["test"]["errors"] == 7
+    assert "errors_std" not in single["test"]
