@@ -53,10 +53,10 @@ def ingest(
 ) -> dict[str, Split]:
     """Write {train,valid,test}.parquet below `out`, and transfer.parquet where the transfer set has a source of its own.
 
-    train, transfer_set: `digits` or the path of a Parquet file in the Hugging Face image layout. valid, test: likewise,
-    or a number: that share (below 1) or count of the training rows is carved out, stratified by class,
-    test before valid. All rows are held in memory, encoded. transfer_set None means the training split; its labels may be missing. Raises InputError for input that is not sound; then `out` is
-    as it was.
+    train, transfer_set: `digits` or the path of a Parquet file in the Hugging Face image layout; transfer_set None means
+    the training split, and its labels may be missing. valid, test: likewise, or a number: that share (below 1) or count
+    of the training rows is carved out, stratified by class, test before valid. All rows are held in memory, encoded.
+    Raises InputError for input that is not sound; then `out` is as it was.
     """
     splits = {"train": load(train, "train")}
     for name, origin in (("test", test), ("valid", valid)):

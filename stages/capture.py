@@ -66,4 +66,6 @@ def command(
     extent = done.manifest.extents["transfer"]
     size = sum(record.size_bytes for record in done.manifest.records) / 1e6
     spans = f"{done.computed} spans computed" + (f", {done.kept} kept from before" if done.kept else "")
-    click.echo(f"wrote {out}: {extent.rows:,} rows × {extent.views} views, {size:,.1f} MB, {spans}")
+    click.echo(
+        f"wrote {out}: {extent.rows:,} rows × {extent.views} {'view' if extent.views == 1 else 'views'}, {size:,.1f} MB, {spans}"
+    )

@@ -33,7 +33,8 @@ class Stage(click.Command):
             if name is not None:
                 Name().convert(name, None, ctx)
             if params is not None and ("name" not in given or name is not None):  # else click says that NAME is missing
-                ctx.default_map = self.collect(params) if self.collect else self._settings(params, name)
+                settings = self.collect(params) if self.collect else self._settings(params, name)
+                ctx.default_map = {key: value for key, value in settings.items() if value is not None}  # null: the default
         return super().parse_args(ctx, args)
 
     def _settings(self, params: Mapping[str, Any], name: str | None) -> dict[str, Any]:

@@ -215,6 +215,11 @@ def test_an_option_comes_before_params(project):
     assert "train 18, valid 6, test 24 rows of 6×6×1, 3 classes" in ok("ingest", "--test", "0.5")
 
 
+def test_null_means_the_default(project):
+    (project / "params.yaml").write_text(PARAMS.replace("test: 0.25", "test: null"))
+    assert "test 10 rows" in ok("ingest")
+
+
 def test_an_unknown_key_lists_the_known_ones(project):
     (project / "params.yaml").write_text(PARAMS.replace("seed: 0}", "sede: 0}"))
     text = fails(2, "ingest")
