@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from stages.options import Name, Stage, data_option, machine_options, params_option, views_options
+from stages.options import Name, Stage, counted, data_option, machine_options, params_option, views_options
 
 
 @click.command(cls=Stage, sections=("capture", "views"))
@@ -65,7 +65,6 @@ def command(
     )
     extent = done.manifest.extents["transfer"]
     size = sum(record.size_bytes for record in done.manifest.records) / 1e6
-    spans = f"{done.computed} spans computed" + (f", {done.kept} kept from before" if done.kept else "")
-    click.echo(
-        f"wrote {out}: {extent.rows:,} rows × {extent.views} {'view' if extent.views == 1 else 'views'}, {size:,.1f} MB, {spans}"
-    )
+    spans = f"{counted(done.computed, 'span')} computed" + (f", {done.kept} kept from before" if done.kept else "")
+    rows = f"{counted(extent.rows, 'row')} × {counted(extent.views, 'view')}"
+    click.echo(f"wrote {out}: {rows}, {size:,.1f} MB, {spans}")

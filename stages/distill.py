@@ -8,6 +8,7 @@ from stages.options import (
     Name,
     Stage,
     Temperature,
+    counted,
     data_option,
     machine_options,
     params_option,
@@ -81,4 +82,4 @@ def command(
         device=runtime.prepare(device, workers=workers),
     )
     mean = sum(row["valid_accuracy"] for row in last) / len(last)
-    click.echo(f"wrote {out}: {len(last)} {'seed' if len(last) == 1 else 'seeds'}, mean validation accuracy {mean:.2%}")
+    click.echo(f"wrote {out}: {counted(len(last), 'seed')}, mean validation accuracy {mean:.2%}")

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from stages.options import Name, Stage, Temperature, data_option, machine_options, params_option, section_of
+from stages.options import Name, Stage, Temperature, counted, data_option, machine_options, params_option, section_of
 
 
 def _collect(params: dict[str, Any]) -> dict[str, Any]:
@@ -64,4 +64,4 @@ def command(
         plots_out=data / "plots",
         device=runtime.prepare(device, workers=workers),
     )
-    click.echo(f"wrote {data / 'metrics'} and {data / 'plots'}: {len(runs)} runs")
+    click.echo(f"wrote {data / 'metrics'} and {data / 'plots'}: {counted(len(runs), 'run')}")

@@ -84,6 +84,11 @@ def _read(path: Path | None) -> Mapping[str, Any] | None:
         raise InputError(str(path), expected="YAML", found=found, fix="Correct the file.") from error
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: 1 seed, 5 seeds."""
+    return f"{number:,} {noun if number == 1 else f'{noun}s'}"
+
+
 # ---------------------------------------------------------------- option types
 
 
