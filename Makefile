@@ -28,8 +28,11 @@ mnist: $(READY) ## MNIST=folder with mnist-train.parquet and mnist-test.parquet
 	cd examples/mnist && $(CURDIR)/.venv/bin/dvc repro
 
 readme: repro ## the table and the picture of README.md, from the last run
+	mkdir -p docs
 	cp data/report/temperature.svg docs/digits.svg
-	sed -i -e '/<!-- results -->/,/<!-- end -->/{//!d}' -e '/<!-- results -->/r data/report/results.md' README.md
+	awk 'FNR == NR {table = table $$0 "\n"; next} /<!-- results -->/ {print; printf "%s", table; cut = 1; next} \
+	  /<!-- end -->/ {cut = 0} !cut' data/report/results.md README.md > README.new
+	mv README.new README.md
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"make: expected Python 3.11 or later, found {v[0]}.{v[1]}; run make PYTHON=python3.12")'

@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import files
+from pipeline import closure, files
 from pipeline.errors import InputError, IntegrityError
-from pipeline.layout import ARRAYS, SPLITS, Layout, shard
+from pipeline.layout import ARRAYS, Layout, shard
 from pipeline.manifest import Manifest, Record, differences
 from pipeline.transfer import Split
+
+PIXELS = ("randomness", "transfer", "views")  # the modules that make the pixels of a view
 
 
 @dataclass(frozen=True)
@@ -59,22 +61,31 @@ class Cache:
         return logits
 
     def require_data(self, splits: Mapping[str, Split]) -> None:
-        """Raise InputError unless the cache holds exactly these splits; the message names the field that differs."""
+        """Raise InputError unless the cache holds exactly these splits; the message names the field that differs.
+
+        splits: those that the caller uses, the transfer set among them.
+        """
         source = splits["transfer"]
         wanted = {
             "classes": list(source.classes),
             "inputs": {"decoder": source.decoder, "mode": source.mode, "shape": list(source.shape)},
-            "rows": {split: splits[split].rows for split in SPLITS},
-            "inputs_digest": {split: splits[split].inputs_digest for split in SPLITS},
+            "rows": {name: split.rows for name, split in splits.items()},
+            "inputs_digest": {name: split.inputs_digest for name, split in splits.items()},
         }
-        extents = self.manifest.extents
+        extents = {name: extent for name, extent in self.manifest.extents.items() if name in splits}
         held = {key: self.manifest.identity[key] for key in ("classes", "inputs")}
         held["rows"] = {split: extent.rows for split, extent in extents.items()}
         held["inputs_digest"] = {split: extent.inputs_digest for split, extent in extents.items()}
         self._refuse(wanted, held, "the data")
 
     def require_views(self, policy: str, seed: int, count: int) -> None:
-        """Raise InputError unless the cache holds `count` views or more under this policy (canonical text) and seed."""
+        """Raise InputError unless the cache holds `count` views or more under this policy (canonical text) and seed.
+
+        The code that makes the pixels must be the same too, or a student would see others than its teacher saw.
+        """
+        code = {module: closure.tree_sha256(f"pipeline.{module}") for module in PIXELS}
+        held = {module: found for module, found in self.manifest.identity["code"].items() if module in PIXELS}
+        self._refuse(code, held, "the code", "code.")
         self._refuse({"policy": policy, "seed": seed}, self.manifest.identity["views"], "the setting", "views.")
         found = self.manifest.extents["transfer"].views
         if found < count:

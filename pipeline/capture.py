@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from pipeline import closure, files, models, runtime, transfer
+from pipeline.cache import PIXELS
 from pipeline.checkpoint import WEIGHTS, Checkpoint
 from pipeline.errors import InputError
 from pipeline.layout import SPLITS, Layout
@@ -18,7 +19,7 @@ from pipeline.transfer import Split
 from pipeline.views import Policy
 from pipeline.work import Work
 
-SHAPING = ("models", "predict", "randomness", "transfer", "views")  # the modules whose code a logit is a function of
+SHAPING = ("models", "predict", *PIXELS)  # the modules whose code a logit is a function of
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def capture(
     for setting, value in {"views": views, "tile": tile}.items():
         if value < 1:
             raise InputError(f"capture {setting}", expected="1 or more", found=str(value), fix="Correct the setting.")
-    opened = {split: found for split, found in transfer.open_splits(splits).items() if split in SPLITS}
+    opened = transfer.open_splits(splits, SPLITS)
     checkpoint = Checkpoint.open(teacher)
     _check_fit(name, checkpoint, opened["transfer"])
     net = checkpoint.load(teacher / WEIGHTS, device)
@@ -68,7 +69,7 @@ def capture(
     with Work.hold(work, name, identity, layout) as progress:
         computed, kept = _fill(progress, name, net, opened, extents, seen, tile, device)
         manifest = progress.seal(out, extents)
-        progress.clear_former(name)
+        progress.clear_former(out)
     facts = {"teacher": name, "manifest": manifest.digest, **runtime.provenance(device)}
     facts |= {"spans_computed": computed, "spans_kept": kept, "seconds": round(time.monotonic() - started, 3)}
     files.write(provenance, files.readable_json(facts))

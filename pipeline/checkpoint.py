@@ -49,14 +49,21 @@ class Checkpoint:
         version = facts.pop("version", None)
         if version != VERSION:
             raise IntegrityError(str(path), expected=f"version {VERSION}", found=f"{version}", fix="Train the model again.")
-        return cls(facts.pop("model"), tuple(facts.pop("shape")), tuple(facts.pop("classes")), facts)
+        try:
+            return cls(facts.pop("model"), tuple(facts.pop("shape")), tuple(facts.pop("classes")), facts)
+        except (KeyError, TypeError) as error:
+            raise IntegrityError(str(path), expected="model, shape and classes", found="less", fix="Train it again.") from error
 
     def load(self, path: Path, device: torch.device) -> torch.nn.Module:
         """Build the model and fill it with the weights in file `path`.
 
         Raises IntegrityError where the file is missing, damaged or holds another model's weights.
         """
-        model = models.build(models.parse(self.model), self.shape, len(self.classes))
+        spec = models.parse(self.model)
+        if spec.source_sha256 != self.facts.get("source_sha256"):
+            fix = "Train the model again, or restore the plug-in."
+            raise IntegrityError(f"{path}, plug-in", expected="the code it was trained with", found="other code", fix=fix)
+        model = models.build(spec, self.shape, len(self.classes))
         try:
             model.load_state_dict(safetensors.torch.load(path.read_bytes()))
         except (FileNotFoundError, RuntimeError, safetensors.SafetensorError) as error:

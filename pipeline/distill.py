@@ -56,14 +56,14 @@ def distill(
     soft None trains the hard-label baseline on the training split, in the same views; no cache is read. Order and views
     are functions of (seed, epoch): they differ between seeds and agree between temperatures. Raises InputError for
     settings that do not fit and for a cache that is not of these data or views (the field is named), IntegrityError
-    for a damaged cache.
+    for a damaged cache, BusyError where another process trains the same.
     """
     if not seeds or len(set(seeds)) != len(seeds):
         raise InputError("seeds", expected="one or more, all different", found=str(list(seeds)), fix="Correct the setting.")
     if views.count < 1:
         raise InputError("views", expected="1 or more", found=str(views.count), fix="Correct the setting.")
-    opened = transfer.open_splits(splits)
-    source, valid = opened["transfer" if soft else "train"], opened["valid"]
+    opened = transfer.open_splits(splits, ("transfer" if soft else "train", "valid"))
+    source, valid = opened.values()
     policy = Policy.parse(views.policy, views.seed)
     caches = _open(soft, opened, policy, views.count)
     labels = _labels(source, soft)
@@ -71,12 +71,6 @@ def distill(
     spec = models.parse(model)
     examples = Examples(torch.from_numpy(source.all_images()).to(device), policy, views.count)
     validation = Validation(torch.from_numpy(valid.all_images()), valid.labels())
-    history, students = [], {}
-    for seed in seeds:
-        net = models.build(spec, source.shape, len(source.classes), seed=seed).to(device)
-        rows = fit(net, examples, objective, recipe, validation, seed=seed, name=f"{name}, seed {seed}")
-        history += [{"seed": seed, **row} for row in rows]
-        students[seed_weights(seed)] = net
     facts = {
         "seeds": list(seeds),
         "soft": _facts(soft, caches),
@@ -84,7 +78,13 @@ def distill(
         "source_sha256": spec.source_sha256,
     }
     facts |= {"views": {"policy": policy.text, "count": views.count, "seed": views.seed}}
+    history, students = [], {}
     with files.replaced_folder(out) as folder:
+        for seed in seeds:
+            net = models.build(spec, source.shape, len(source.classes), seed=seed).to(device)
+            rows = fit(net, examples, objective, recipe, validation, seed=seed, name=f"{name}, seed {seed}")
+            history += [{"seed": seed, **row} for row in rows]
+            students[seed_weights(seed)] = net
         Checkpoint(spec.text, source.shape, source.classes, facts).save(folder, students)
         files.write(folder / "history.csv", table.to_csv(history))
     return [row for row in history if row["epoch"] == recipe.epochs]

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline import files, metrics, models, runtime, table, targets, transfer
+from pipeline import files, layout, metrics, models, runtime, table, targets, transfer
 from pipeline.cache import Cache
 from pipeline.checkpoint import Checkpoint, seed_weights
 from pipeline.errors import InputError
+from pipeline.manifest import differences
 from pipeline.predict import predict
 from pipeline.transfer import Split
 
@@ -75,9 +76,12 @@ def evaluate(
     if unknown := [name for name in ensemble if name not in teachers]:
         fix = "Correct the teachers that students learn from."
         raise InputError("ensemble", expected=f"some of {', '.join(teachers)}", found=", ".join(unknown), fix=fix)
-    opened = transfer.open_splits(splits)
+    opened = transfer.open_splits(splits, layout.SPLITS)
     labels = {name: opened[name].labels() for name in SPLITS}
-    logits = {name: _cached(cache, opened) for name, (_, cache) in teachers.items()}
+    caches = {name: Cache.open(folder) for name, (_, folder) in teachers.items()}
+    for cache in caches.values():
+        cache.require_data(opened)
+    logits = {name: {split: cache.read(split)[0] for split in SPLITS} for name, cache in caches.items()}
     combined = {split: _ensemble([logits[name][split] for name in ensemble], rule, weights) for split in SPLITS}
 
     def measured(found: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
@@ -95,14 +99,38 @@ def evaluate(
     trained += [(f"{name}-T{t}", "student", name, t, folder) for (name, t), folder in students.items()]
     for name, kind, student, temperature, folder in runtime.progress(trained, "evaluate", unit="run"):
         checkpoint = Checkpoint.open(folder)
+        _check_student(name, checkpoint, opened["transfer"], caches)
         seeds = tuple(checkpoint.facts["seeds"])
         values = []
         for seed in seeds:
             net = checkpoint.load(folder / seed_weights(seed), device)
             values.append(measured({split: predict(net, pixels[split]) for split in SPLITS}))
         runs.append(Run(name, kind, student, temperature, _parameters(checkpoint), seeds, tuple(values)))
+    _check_names(runs)
     _write(runs, teachers, trained, metrics_out, plots_out)
     return runs
+
+
+def _check_student(name: str, checkpoint: Checkpoint, data: Split, caches: Mapping[str, Cache]) -> None:
+    """Refuse a student of other data, or of caches that are no longer these."""
+    soft = checkpoint.facts["soft"]
+    wanted = {"classes": list(data.classes), "shape": list(data.shape)}
+    found = {"classes": list(checkpoint.classes), "shape": list(checkpoint.shape)}
+    if soft is not None:
+        found["caches"] = soft["caches"]
+        wanted["caches"] = {teacher: caches[teacher].manifest.digest for teacher in soft["caches"] if teacher in caches}
+    for field, expected, had in differences(wanted, found):
+        fix = "Train the student again with `softcache distill`."
+        raise InputError(f"student {name}, {field}", expected=f"{expected} as it is now", found=str(had), fix=fix)
+
+
+def _check_names(runs: Sequence[Run]) -> None:
+    kinds: dict[str, str] = {}
+    for run in runs:
+        if run.name in kinds:
+            found = f"a {kinds[run.name]} and a {run.kind}"
+            raise InputError(f"run name {run.name}", expected="one run of that name", found=found, fix="Rename one of them.")
+        kinds[run.name] = run.kind
 
 
 def best(runs: Sequence[Run]) -> list[dict[str, Any]]:
@@ -119,6 +147,10 @@ def best(runs: Sequence[Run]) -> list[dict[str, Any]]:
         before = dict(zip(baseline.seeds, baseline.column("test", "errors"), strict=True))
         after = dict(zip(chosen.seeds, chosen.column("test", "errors"), strict=True))
         gains = [before[seed] - after[seed] for seed in before if seed in after]
+        if not gains:
+            found = f"{sorted(before)} and {sorted(after)}"
+            fix = "Train both with the same seeds."
+            raise InputError(f"seeds of {baseline.name} and {chosen.name}", expected="some in common", found=found, fix=fix)
         rows.append(
             {
                 "student": baseline.student,
@@ -137,12 +169,6 @@ def _spread(name: str, values: Iterable[float]) -> dict[str, float]:
     held = list(values)
     spread = {f"{name}_std": statistics.stdev(held)} if len(held) > 1 else {}
     return {name: statistics.fmean(held), **spread}
-
-
-def _cached(path: Path, splits: Mapping[str, Split]) -> dict[str, np.ndarray]:
-    cache = Cache.open(path)
-    cache.require_data(splits)
-    return {split: cache.read(split)[0] for split in SPLITS}
 
 
 def _ensemble(members: list[np.ndarray], rule: str, weights: Sequence[float] | None) -> np.ndarray:

@@ -85,9 +85,19 @@ class Recipe:
                 raise InputError(name, expected="a number above 0", found=str(value), fix="Correct the setting.")
         rate = spec.parse(optimizer, OPTIMIZERS, given=1)
         course = spec.parse(schedule, SCHEDULES, given=1)
-        warmup = course.arguments.get("warmup", 0.0)
-        if not (isinstance(warmup, int | float) and 0 <= warmup < 1):
-            raise InputError(f"schedule {schedule!r}", expected="a warmup in [0, 1)", found=repr(warmup), fix="Correct it.")
+        try:
+            rate([torch.zeros(1, requires_grad=True)])
+        except (ValueError, TypeError) as error:
+            raise InputError(
+                f"optimizer {optimizer!r}", expected="valid settings", found=str(error), fix="Correct them."
+            ) from error
+        try:
+            factors = [course(share) for share in (0.0, 0.25, 0.5, 1.0)]
+            if not all(0 <= factor <= 1 for factor in factors) or not 0 <= course.arguments.get("warmup", 0.0) < 1:
+                raise ValueError("settings out of range")
+        except (ArithmeticError, ValueError, TypeError) as error:
+            expected = "numbers in [0, 1), warmup below 1"
+            raise InputError(f"schedule {schedule!r}", expected=expected, found=str(error), fix="Correct them.") from error
         return cls(rate, course, epochs, batch_size, max_norm)
 
     def facts(self) -> dict[str, str | int | float | None]:

@@ -58,25 +58,25 @@ def ingest(
     of the training rows is carved out, stratified by class, test before valid. All rows are held in memory, encoded.
     Raises InputError for input that is not sound; then `out` is as it was.
     """
-    splits = {"train": load(train, "train")}
-    for name, origin in (("test", test), ("valid", valid)):
-        if isinstance(origin, str):
-            splits[name] = load(origin, name)
-        else:
-            splits["train"], splits[name] = carve(splits["train"], origin, name, seed)
-    if transfer_set is not None:
-        splits["transfer"] = load(transfer_set, "transfer")
-    classes = _class_names(splits)
-    _check_labels(splits, classes)
-    _check_ids(splits)
-    mode, size = _pixel_format(splits)
     with files.replaced_folder(out) as folder:
+        splits = {"train": load(train, "train")}
+        for name, origin in (("test", test), ("valid", valid)):
+            if isinstance(origin, str):
+                splits[name] = load(origin, name)
+            else:
+                splits["train"], splits[name] = carve(splits["train"], origin, name, seed)
+        if transfer_set is not None:
+            splits["transfer"] = load(transfer_set, "transfer")
+        classes = _class_names(splits)
+        _check_labels(splits, classes)
+        _check_ids(splits)
+        mode, size = _pixel_format(splits)
         for name, rows in splits.items():
             order = randomness.permutation(len(rows.ids), seed, Use.SHUFFLE, _SPLITS.index(name))
             final = rows.take(order)
             path = folder / f"{name}.parquet"
             transfer.write(path, final.ids, final.images, final.labels, classes=classes, mode=mode, size=size)
-    return transfer.open_splits(out)
+    return transfer.open_splits(out, [name for name in _SPLITS if name in splits])
 
 
 # ---------------------------------------------------------------- sources
@@ -92,7 +92,11 @@ def load(source: str, role: str) -> Rows:
 
 def _digits() -> Rows:
     """The 1,797 handwritten digits of scikit-learn (UCI, Alpaydin & Kaynak 1998): 8×8 pixels of 0 to 16, times 15."""
-    from sklearn.datasets import load_digits
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        fix = 'Install it: pip install "softcache[digits]".'
+        raise InputError("source digits", expected="scikit-learn", found="not installed", fix=fix) from error
 
     bunch = load_digits()
     images = []
@@ -110,23 +114,27 @@ def _parquet(path: Path, role: str) -> Rows:
     if not path.is_file():
         found = "a folder" if path.is_dir() else "no such file"
         raise InputError(f"{role} source {path}", expected="a Parquet file", found=found, fix=fix)
+    ids: list[str] = []
+    images: list[bytes | None] = []
+    paths: list[str | None] = []
+    labels: list[int | None] = []
     try:
-        file = pq.ParquetFile(path)
-    except pa.ArrowInvalid as error:
-        raise InputError(f"{role} source {path}", expected="a Parquet file", found="another kind of file", fix=fix) from error
-    with file:
-        columns = _columns(file.schema_arrow, path, role, fix)
-        ids: list[str] = []
-        images: list[bytes | None] = []
-        paths: list[str | None] = []
-        labels: list[int | None] = []
-        for batch in file.iter_batches(columns=columns):
-            image = batch.column("image")
-            images += image.field("bytes").to_pylist()
-            paths += image.field("path").to_pylist() if image.type.get_field_index("path") >= 0 else [None] * len(batch)
-            labels += batch.column("label").to_pylist() if "label" in columns else [None] * len(batch)
-            ids += [str(value) for value in batch.column("id").to_pylist()] if "id" in columns else []
-        classes = _names(file.schema_arrow.metadata)
+        with pq.ParquetFile(path) as file:
+            columns = _columns(file.schema_arrow, path, role, fix)
+            for batch in file.iter_batches(columns=columns):
+                image = batch.column("image")
+                images += image.field("bytes").to_pylist()
+                paths += image.field("path").to_pylist() if image.type.get_field_index("path") >= 0 else [None] * len(batch)
+                labels += batch.column("label").to_pylist() if "label" in columns else [None] * len(batch)
+                ids += batch.column("id").to_pylist() if "id" in columns else []
+            classes = _names(file.schema_arrow.metadata, path)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        found = f"another kind of file, or a damaged one ({str(error).splitlines()[0]})"
+        raise InputError(f"{role} source {path}", expected="a Parquet file", found=found, fix=fix) from error
+    if None in ids:
+        found = f"none in row {ids.index(None)}"
+        raise InputError(f"{path}, column id", expected="an id in every row", found=found, fix="Fill or drop it.")
+    ids = [str(name) for name in ids]
     ids = ids or [f"{role}-{row:06d}" for row in range(len(images))]
     places = [
         f"{path}, row {row} (id {name}{f', path {inner}' if inner else ''})"
@@ -135,7 +143,8 @@ def _parquet(path: Path, role: str) -> Rows:
     for place, data in zip(places, images, strict=True):
         if data is None:
             raise InputError(place, expected="image bytes", found="none", fix="Embed the images in the file.")
-    known = np.array([UNLABELLED if label is None else label for label in labels], np.int64)
+    largest = np.iinfo(np.int64).max  # what does not fit is refused as out of range
+    known = np.array([UNLABELLED if label is None else min(label, largest) for label in labels], np.int64)
     return Rows(str(path), ids, places, images, known, classes)
 
 
@@ -147,7 +156,7 @@ def _columns(schema: pa.Schema, path: Path, role: str, fix: str) -> list[str]:
         if name not in schema.names:
             raise InputError(f"{role} source {path}", expected=f"a column `{name}`", found=found, fix=fix)
     image = schema.field("image").type
-    if not (pa.types.is_struct(image) and image.get_field_index("bytes") >= 0):
+    if not (pa.types.is_struct(image) and image.get_field_index("bytes") >= 0 and _is_bytes(image.field("bytes").type)):
         raise InputError(f"{path}, column image", expected="a struct of bytes and path", found=str(image), fix=fix)
     if "label" in schema.names and not pa.types.is_integer(schema.field("label").type):
         kind = schema.field("label").type
@@ -155,12 +164,20 @@ def _columns(schema: pa.Schema, path: Path, role: str, fix: str) -> list[str]:
     return [name for name in ("id", "image", "label") if name in schema.names]
 
 
-def _names(metadata: dict[bytes, bytes] | None) -> tuple[str, ...] | None:
+def _is_bytes(kind: pa.DataType) -> bool:
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+
+
+def _names(metadata: dict[bytes, bytes] | None, path: Path) -> tuple[str, ...] | None:
     """Class names out of the schema metadata, where Hugging Face datasets keep them."""
     try:
-        return tuple(json.loads(metadata[b"huggingface"])["info"]["features"]["label"]["names"])
+        names = json.loads(metadata[b"huggingface"])["info"]["features"]["label"]["names"]
     except (KeyError, TypeError, ValueError):
         return None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len(set(names)) != len(names):
+        fix = "Correct the schema metadata, or remove it to number the classes."
+        raise InputError(f"{path}, class names", expected="a list of different strings", found=repr(names)[:80], fix=fix)
+    return tuple(names)
 
 
 # ---------------------------------------------------------------- splits
@@ -194,7 +211,7 @@ def _class_names(splits: dict[str, Rows]) -> tuple[str, ...]:
     train = splits["train"]
     if not len(train.labels):
         raise InputError(f"train source {train.source}", expected="rows", found="none", fix="Give a source that has rows.")
-    classes = train.classes or tuple(str(label) for label in range(int(train.labels.max()) + 1))
+    classes = train.classes or _numbered(train)
     for name, rows in splits.items():
         if rows.classes not in (None, classes):
             expected = f"the classes of train ({', '.join(classes)})"
@@ -205,6 +222,20 @@ def _class_names(splits: dict[str, Rows]) -> tuple[str, ...]:
             f"train source {train.source}", expected="two classes or more", found=str(len(classes)), fix="Add rows."
         )
     return classes
+
+
+def _numbered(rows: Rows) -> tuple[str, ...]:
+    """0 to the largest label; every one of them must occur, so that a stray label does not become many classes."""
+    present = np.unique(rows.labels[rows.labels != UNLABELLED])
+    gaps = np.flatnonzero(present != np.arange(len(present)))
+    if len(gaps):
+        raise InputError(
+            f"train source {rows.source}",
+            expected=f"labels 0, 1, 2, … without a gap, or class names in the schema metadata (no row has label {gaps[0]})",
+            found=f"label {present[gaps[0]]}",
+            fix="Correct the labels or name the classes.",
+        )
+    return tuple(str(label) for label in present)
 
 
 def _check_labels(splits: dict[str, Rows], classes: tuple[str, ...]) -> None:

@@ -43,6 +43,8 @@ class Layout:
 
     def encode(self, block: np.ndarray) -> bytes:
         """(rows, classes) of the layout's dtype, rows at most a span, to the bytes of one shard."""
+        if block.shape[1] != self.classes or not 0 < len(block) <= self.span:
+            raise ValueError(f"expected at most {self.span} rows of {self.classes} logits, found {block.shape}")
         held: dict[str, Buffer] = {}
         self._array(held, (1, *block.shape))[0] = block
         return held["c/0/0/0"].to_bytes()

@@ -9,14 +9,14 @@ the targets, a constant, and so has the same gradient and the minimum 0.
 import torch
 from torch.nn import functional
 
-# Sums over classes run in float64: the terms nearly cancel at high temperatures, and T² multiplies what is left.
+# In float64: at high temperatures the terms of the sum nearly cancel, and T² multiplies what rounding leaves.
 
 
 def kl(logits: torch.Tensor, targets: torch.Tensor, temperature: float) -> torch.Tensor:
     """T² · KL(softmax(targets / T) ‖ softmax(logits / T)), both (B, C) logits; returns (B,) float64, in nats."""
-    student = functional.log_softmax(logits / temperature, dim=1)
-    teacher = functional.log_softmax(targets / temperature, dim=1)
-    return temperature**2 * (teacher.exp() * (teacher - student)).sum(dim=1, dtype=torch.float64)
+    student = functional.log_softmax(logits.double() / temperature, dim=1)
+    teacher = functional.log_softmax(targets.double() / temperature, dim=1)
+    return temperature**2 * (teacher.exp() * (teacher - student)).sum(dim=1)
 
 
 def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

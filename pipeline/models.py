@@ -66,13 +66,26 @@ def parse(text: str) -> spec.Spec:
 def build(model: spec.Spec, shape: Sequence[int], classes: int, *, seed: int = 0) -> nn.Module:
     """Build a model with the initial weights of `seed`, leaving torch's own random state as it was.
 
-    shape: (channels, height, width) of the pixels. Raises InputError for settings that make no model.
+    shape: (channels, height, width) of the pixels. Raises InputError for settings that make no model, and for a model
+    that cannot be trained, saved, or that does not give one logit per class.
     """
+    what = f"model {model.text}"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(randomness.torch_seed(seed, Use.INIT))
-        built = model(tuple(shape), classes)
-    _require(isinstance(built, nn.Module), f"model {model.text}", "a torch.nn.Module", type(built).__name__)
-    return built
+        try:
+            built = model(tuple(shape), classes)
+            _require(isinstance(built, nn.Module), what, "a torch.nn.Module", type(built).__name__)
+            with torch.no_grad():
+                logits = built.eval()(torch.zeros(2, *shape, dtype=torch.uint8))
+        except (RuntimeError, TypeError, ValueError) as error:
+            found = str(error).splitlines()[0]
+            _require(False, what, f"a net for uint8 pixels {tuple(shape)}", found)
+    found = tuple(getattr(logits, "shape", ()))
+    _require(found == (2, classes), what, f"logits of shape (2, {classes}) for two images", found)
+    _require(parameter_count(built) > 0, what, "parameters to train", 0)
+    places = [tensor.data_ptr() for tensor in built.state_dict().values() if tensor.numel()]
+    _require(len(set(places)) == len(places), what, "weights of its own in every layer", "tied ones")
+    return built.train()
 
 
 def parameter_count(model: nn.Module) -> int:

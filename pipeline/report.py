@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import files, table
+from pipeline.errors import InputError
 
 KINDS = {
     "teacher": "Teachers",
@@ -155,8 +156,11 @@ def _point(line: Line) -> dict[str, Any]:
 
 
 def _draw(chart: dict[str, Any]) -> str:
-    import vl_convert
-
+    try:
+        import vl_convert
+    except ImportError as error:
+        fix = 'Install it: pip install "softcache[report]".'
+        raise InputError("report", expected="vl-convert-python", found="not installed", fix=fix) from error
     return vl_convert.vegalite_to_svg(chart)
 
 

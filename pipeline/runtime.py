@@ -16,17 +16,19 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def prepare(device: str = "auto", *, workers: int = 1) -> "torch.device":
+def prepare(device: str = "auto", *, threads: int | None = None) -> "torch.device":
     """Set torch up for repeatable float32 results and return the device.
 
-    device: auto (CUDA where there is one), cpu, cuda or cuda:N. workers: processes that share the cores; each gets
-    cores / workers threads. Raises InputError for a device that is not there.
+    device: auto (CUDA where there is one), cpu, cuda or cuda:N. threads: of the CPU; None for every core, and processes
+    that share a machine should share its cores. Raises InputError for a device that is not there, or no threads.
     """
+    if threads is not None and threads < 1:
+        raise InputError("threads", expected="1 or more", found=str(threads), fix="Correct --threads.")
     # Read by cuBLAS when it starts; without it repeated runs on CUDA may differ in their last bits.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     import torch
 
-    torch.set_num_threads(max(1, cores() // workers))
+    torch.set_num_threads(threads or cores())
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False

@@ -82,6 +82,9 @@ def _plain(value: Any) -> Any:
 def _bind(name: str, target: Callable, given: int, positional: list, named: dict) -> dict[str, Any]:
     """Check the arguments against the target's signature and fill in its defaults."""
     parameters = list(inspect.signature(target).parameters.values())[given:]
+    if any(parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) for parameter in parameters):
+        fix = "Write a function that names its settings."
+        raise InputError(f"spec {name}(…)", expected="settings by name", found="*args or **kwargs", fix=fix)
     signature = inspect.Signature(parameters)
     try:
         bound = signature.bind(*positional, **named)

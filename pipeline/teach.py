@@ -16,10 +16,9 @@ def teach(
     """Write model.safetensors, model.json and history.csv below `out`. Returns the last epoch's row of the history.
 
     policy: how training images are augmented; every epoch shows each row in a view that no epoch had before, or as it
-    is under `none`. splits: the folder that ingest wrote.
+    is under `none`. splits: the folder that ingest wrote. Raises BusyError where another process trains the same.
     """
-    opened = transfer.open_splits(splits)
-    train, valid = opened["train"], opened["valid"]
+    train, valid = transfer.open_splits(splits, ("train", "valid")).values()
     spec = models.parse(model)
     net = models.build(spec, train.shape, len(train.classes), seed=seed).to(device)
     seen = Policy.parse(policy, seed)
@@ -30,9 +29,9 @@ def teach(
         return losses.cross_entropy(logits, labels[rows])
 
     validation = Validation(torch.from_numpy(valid.all_images()), valid.labels())
-    rows = fit(net, examples, objective, recipe, validation, seed=seed, name=f"teacher {name}")
     facts = {"seed": seed, "policy": seen.text, "recipe": recipe.facts(), "source_sha256": spec.source_sha256}
     with files.replaced_folder(out) as folder:
+        rows = fit(net, examples, objective, recipe, validation, seed=seed, name=f"teacher {name}")
         Checkpoint(spec.text, train.shape, train.classes, facts).save(folder, {WEIGHTS: net})
         files.write(folder / "history.csv", table.to_csv(rows))
     return rows[-1]

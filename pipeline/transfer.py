@@ -8,7 +8,6 @@ names, pixel mode and shape, span, and digests.
 import hashlib
 import io
 import json
-import os
 import struct
 import warnings
 from collections.abc import Iterator, Sequence
@@ -29,6 +28,7 @@ ROW_GROUP_BYTES = 64 << 20
 SPAN_BYTES = 64 << 20
 SPAN_ROWS = (256, 8192)
 UNLABELLED = -1
+_DAMAGE = (pa.ArrowException, OSError, ValueError)  # what pyarrow raises for damaged files
 
 _CHANNELS = {"L": 1, "RGB": 3}
 # Pixel modes that convert to 8 bits per channel without losing depth (16-bit and float images are refused).
@@ -144,7 +144,12 @@ def write(
         "labels_digest": labels_digest(labels),
     }
     features = {"image": {"_type": "Image"}, "label": {"names": list(classes), "_type": "ClassLabel"}}
-    metadata = {"softcache": json.dumps(facts), "huggingface": json.dumps({"info": {"features": features}})}
+    text = files.canonical_json(facts)
+    metadata = {
+        "softcache": text,
+        "softcache_sha256": files.sha256(text),
+        "huggingface": json.dumps({"info": {"features": features}}),
+    }
     with pq.ParquetWriter(path, _SCHEMA.with_metadata(metadata), compression="none") as writer:
         for start, stop in _row_groups(images, span):
             column = pa.array([{"bytes": data, "path": None} for data in images[start:stop]], _IMAGE)
@@ -188,17 +193,23 @@ class Split:
 
     @classmethod
     def open(cls, path: Path) -> "Split":
-        """Read a split's facts. Raises InputError where it is missing or was not written by ingest."""
+        """Read a split's facts.
+
+        Raises InputError where it is missing or was not written by ingest, IntegrityError where it is damaged.
+        """
         fix = "Run `softcache ingest`."
         try:
             metadata = pq.read_schema(path).metadata or {}
         except FileNotFoundError as error:
             raise InputError(str(path), expected="a split written by ingest", found="no file", fix=fix) from error
-        except pa.ArrowException as error:
+        except _DAMAGE as error:
             raise IntegrityError(str(path), expected="Parquet", found=_first_line(error), fix=fix) from error
         if b"softcache" not in metadata:
             raise InputError(str(path), expected="a split written by ingest", found="another Parquet file", fix=fix)
-        facts = json.loads(metadata[b"softcache"])
+        text = metadata[b"softcache"]
+        if files.sha256(text) != metadata.get(b"softcache_sha256", b"").decode(errors="replace"):
+            raise IntegrityError(str(path), expected="its facts as ingest wrote them", found="others", fix=fix)
+        facts = json.loads(text)
         if facts.pop("version") != VERSION:
             raise InputError(str(path), expected=f"version {VERSION}", found="another version", fix=fix)
         return cls(path, **{key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()})
@@ -209,7 +220,10 @@ class Split:
 
     def labels(self) -> np.ndarray:
         """(N,) int64, -1 where unknown. Raises IntegrityError where they disagree with their digest."""
-        column = pq.read_table(self.path, columns=["label"]).column("label")
+        try:
+            column = pq.read_table(self.path, columns=["label"]).column("label")
+        except _DAMAGE as error:
+            raise self._damaged(error) from error
         labels = column.fill_null(UNLABELLED).to_numpy().astype(np.int64)
         self._check("labels", self.labels_digest, labels_digest(labels))
         return labels
@@ -233,15 +247,24 @@ class Split:
         """Ids and encoded images of rows [start, stop), which are whole row groups."""
         ids: list[str] = []
         images: list[bytes] = []
-        with pq.ParquetFile(self.path) as file:
-            first_row = 0
-            for group in range(file.metadata.num_row_groups):
-                if start <= first_row < stop:
-                    for batch in file.iter_batches(row_groups=[group], columns=["id", "image.bytes"]):
-                        ids += batch.column("id").to_pylist()
-                        images += batch.column("image").field("bytes").to_pylist()
-                first_row += file.metadata.row_group(group).num_rows
+        try:
+            with pq.ParquetFile(self.path) as file:
+                first_row = 0
+                for group in range(file.metadata.num_row_groups):
+                    if start <= first_row < stop:
+                        for batch in file.iter_batches(row_groups=[group], columns=["id", "image.bytes"]):
+                            ids += batch.column("id").to_pylist()
+                            images += batch.column("image").field("bytes").to_pylist()
+                    first_row += file.metadata.row_group(group).num_rows
+        except _DAMAGE as error:
+            raise self._damaged(error) from error
+        if None in ids or None in images:
+            raise self._damaged(ValueError("a row without id or image"))
         return ids, images
+
+    def _damaged(self, error: Exception) -> IntegrityError:
+        fix = "The file was changed after ingest: run `softcache ingest` again."
+        return IntegrityError(str(self.path), expected="Parquet as ingest wrote it", found=_first_line(error), fix=fix)
 
     def _check(self, what: str, expected: str, found: str) -> None:
         if expected != found:
@@ -253,23 +276,20 @@ class Split:
             )
 
 
-def open_splits(folder: Path) -> dict[str, Split]:
-    """Open transfer, train, valid and test below `folder`; transfer is train where it has no file of its own.
+def open_splits(folder: Path, names: Sequence[str]) -> dict[str, Split]:
+    """Open the named splits below `folder`; `transfer` is the training split where it has no file of its own.
 
-    Raises InputError where they differ in classes, pixel shape or mode.
+    Raises InputError where one is missing, or where they differ in classes, pixel shape or mode.
     """
-    own = folder / "transfer.parquet"
-    names = {"transfer": own if os.path.exists(own) else folder / "train.parquet"}
-    names |= {name: folder / f"{name}.parquet" for name in ("train", "valid", "test")}
-    splits = {name: Split.open(path) for name, path in names.items()}
+    files_of = {name: folder / f"{name}.parquet" for name in names}
+    if "transfer" in files_of and not files_of["transfer"].exists():
+        files_of["transfer"] = folder / "train.parquet"
+    splits = {name: Split.open(path) for name, path in files_of.items()}
+    first = splits[names[0]]
     for split in splits.values():
         for fact in ("classes", "shape", "mode", "span"):
-            expected, found = getattr(splits["train"], fact), getattr(split, fact)
+            expected, found = getattr(first, fact), getattr(split, fact)
             if expected != found:
-                raise InputError(
-                    f"{split.path}, {fact}",
-                    expected=f"{expected} as in train",
-                    found=str(found),
-                    fix="Run `softcache ingest`.",
-                )
+                wanted = f"{expected} as in {first.path.name}"
+                raise InputError(f"{split.path}, {fact}", expected=wanted, found=str(found), fix="Run `softcache ingest`.")
     return splits

@@ -25,6 +25,9 @@ def none(images: torch.Tensor, draw: Draw) -> torch.Tensor:
 def shift(images: torch.Tensor, draw: Draw, pixels: int) -> torch.Tensor:
     """Move the image by up to `pixels` in both directions, uniformly; what moves in is 0."""
     count, _, height, width = images.shape
+    if pixels > max(height, width):
+        expected = f"at most {max(height, width)} pixels, the size of the images"
+        raise InputError("view policy shift", expected=expected, found=str(pixels), fix="Shift by less.")
     device = images.device
     down, right = (torch.from_numpy(draw(2 * pixels + 1, slot)).to(device) for slot in (0, 1))
     padded = torch.nn.functional.pad(images, (pixels,) * 4)

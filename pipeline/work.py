@@ -4,19 +4,19 @@ Bytes come from zarr's codecs but are written here, because zarr neither syncs n
 exists only once its bytes are durable, and the manifest is written last.
 """
 
+import contextlib
 import errno
 import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
 from pipeline import files
-from pipeline.errors import BusyError, IntegrityError
+from pipeline.errors import BusyError, InputError, IntegrityError
 from pipeline.layout import ARRAYS, Layout, shard
 from pipeline.manifest import FILE_NAME, Extent, Manifest, Record, fingerprint
 
@@ -31,7 +31,7 @@ class Work:
         self.records: dict[str, Record] = {}
 
     @classmethod
-    @contextmanager
+    @contextlib.contextmanager
     def hold(cls, root: Path, teacher: str, identity: Mapping, layout: Layout) -> Iterator["Work"]:
         """Hold the work folder of this identity below `root`; raises BusyError if another process does.
 
@@ -42,7 +42,7 @@ class Work:
         with files.locked(folder, f"capture of {teacher}"):
             work = cls(folder, identity, layout)
             work._clear_unrecorded()
-            files.write(folder / "work.json", files.readable_json({"teacher": teacher, "identity": dict(identity)}))
+            files.write(folder / "identity.json", files.readable_json(dict(identity)))
             yield work
 
     def done(self, split: str, view: int, span: int, rows: str) -> bool:
@@ -76,9 +76,8 @@ class Work:
         aside = self.folder / "tmp" / f"{split}-{view}-{span}"
         files.write(aside, data)
         path.parent.mkdir(parents=True, exist_ok=True)
-        os.link(aside, path)  # fails if present: a published span is never written over
+        aside.rename(path)
         files.sync_folder(path.parent)
-        aside.unlink()
         record = Record(split, view, span, rows, len(data), files.sha256(data), float(logits.min()), float(logits.max()))
         files.write(self._record_path(record.name), files.canonical_json(asdict(record)))
         self.records[record.name] = record
@@ -106,15 +105,16 @@ class Work:
             files.write(folder / FILE_NAME, manifest.to_json())
         return manifest
 
-    def clear_former(self, teacher: str) -> None:
-        """Remove the work of this teacher's former identities; called once the new cache is sealed."""
-        for owner in self.folder.parent.glob("*/work.json"):
-            if owner.parent != self.folder and json.loads(owner.read_bytes())["teacher"] == teacher:
-                try:
-                    with files.locked(owner.parent, "former work"):
-                        shutil.rmtree(owner.parent)
-                except BusyError:
-                    continue  # another capture is still at it
+    def clear_former(self, out: Path) -> None:
+        """Remove the finished work that was sealed into `out` before this; unfinished work is never touched."""
+        sealed = {"out": str(out.resolve())}
+        for marker in self.folder.parent.glob("*/sealed.json"):
+            # Work of another run may vanish, or be held, between any two of these lines.
+            with contextlib.suppress(FileNotFoundError, InputError, BusyError):
+                if marker.parent != self.folder and files.read_json(marker) == sealed:
+                    with files.locked(marker.parent, "former work"):
+                        shutil.rmtree(marker.parent)
+        files.write(self.folder / "sealed.json", files.readable_json(sealed))
 
     def _clear_unrecorded(self) -> None:
         shutil.rmtree(self.folder / "tmp", ignore_errors=True)

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import click
 
-from stages.options import Name, Stage, counted, data_option, machine_options, params_option, views_options
+from stages.options import VIEWS, Name, Stage, Whole, counted, data_option, machine_options, params_option, views_options
 
 
-@click.command(cls=Stage, sections=("capture", "views"))
+@click.command(cls=Stage, sections={"capture": ("dtype", "tile"), "views": VIEWS})
 @click.argument("name", type=Name())
 @views_options
 @click.option("--dtype", default="float32", show_default=True, help="float32 (exact) or float16 (half the size).")
-@click.option("--tile", type=int, default=512, show_default=True, help="Rows of one forward pass.")
+@click.option("--tile", type=Whole(), default=512, show_default=True, help="Rows of one forward pass.")
 @click.option(
     "--work",
     type=click.Path(file_okay=False, path_type=Path),
@@ -35,7 +35,7 @@ def command(
     params: str,
     data: Path,
     device: str,
-    workers: int,
+    threads: int,
 ) -> None:
     """Run teacher NAME once and write its raw logits to data/caches/NAME/: every view of the transfer set, valid and test.
 
@@ -61,7 +61,7 @@ def command(
         work=work,
         out=out,
         provenance=data / "provenance" / f"{name}.json",
-        device=runtime.prepare(device, workers=workers),
+        device=runtime.prepare(device, threads=threads),
     )
     extent = done.manifest.extents["transfer"]
     size = sum(record.size_bytes for record in done.manifest.records) / 1e6

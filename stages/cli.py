@@ -9,6 +9,16 @@ from pipeline.errors import SoftcacheError
 
 COMMANDS = ("ingest", "teach", "capture", "distill", "evaluate", "report", "code")
 
+_AGAIN = "run again: what was finished is kept."
+_MEND = {
+    errno.ENOSPC: f"Make room, then {_AGAIN}",
+    errno.EDQUOT: f"Make room, then {_AGAIN}",
+    errno.EFBIG: f"Raise the limit on file sizes, then {_AGAIN}",
+    errno.EACCES: f"Give access, then {_AGAIN}",
+    errno.EPERM: f"Give access, then {_AGAIN}",
+    errno.EROFS: f"Write elsewhere with --data, then {_AGAIN}",
+}
+
 
 class Softcache(click.Group):
     """A group whose commands live in stages/<name>.py and are imported only when used."""
@@ -26,11 +36,10 @@ class Softcache(click.Group):
         except SoftcacheError as error:
             raise _failure(str(error), error.exit_code) from error
         except OSError as error:
-            if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            if error.errno is None:
                 raise
-            where = error.filename or "writing"
-            again = "Make room or give access, then run again: what was finished is kept."
-            raise _failure(f"{where}: {error.strerror}. {again}", 2) from error
+            where = f"{error.filename}: " if error.filename else ""
+            raise _failure(f"{where}{error.strerror}. {_MEND.get(error.errno, 'Correct the path.')}", 2) from error
 
 
 def _failure(message: str, exit_code: int) -> click.ClickException:

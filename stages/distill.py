@@ -5,9 +5,12 @@ from pathlib import Path
 import click
 
 from stages.options import (
+    RECIPE,
+    VIEWS,
     Name,
     Stage,
     Temperature,
+    Whole,
     counted,
     data_option,
     machine_options,
@@ -16,14 +19,21 @@ from stages.options import (
     views_options,
 )
 
+_SECTIONS = {
+    "recipe": (*RECIPE, "seeds"),
+    "views": VIEWS,
+    "distill": ("teachers", "weights", "rule", "alpha"),
+    "students.{name}": ("model", *RECIPE, "seeds"),
+}
 
-@click.command(cls=Stage, sections=("recipe", "views", "distill", "students.{name}"))
+
+@click.command(cls=Stage, sections=_SECTIONS, unless=("hard", ("distill",)))
 @click.argument("name", type=Name())
 @click.option("-T", "--temperature", type=Temperature(), help="Temperature of the soft targets.")
 @click.option("--hard", is_flag=True, help="Train the baseline instead: labels only, no cache.")
 @click.option("--model", required=True, help="Such as `mlp(hidden=[30])`.")
 @recipe_options
-@click.option("--seeds", type=int, multiple=True, default=[0], show_default=True, help="One student each; repeatable.")
+@click.option("--seeds", type=Whole(), multiple=True, default=[0], show_default=True, help="One student each; repeatable.")
 @views_options
 @click.option("--teachers", type=Name(), multiple=True, help="Teachers whose caches to learn from; repeatable.")
 @click.option("--weights", type=float, multiple=True, help="Weight of each teacher; repeatable.  [default: equal]")
@@ -48,7 +58,7 @@ def command(
     params: str,
     data: Path,
     device: str,
-    workers: int,
+    threads: int,
     **recipe,
 ) -> None:
     """Train student NAME from cached logits and write it to data/students/NAME-T<temperature>/, one set of weights per seed.
@@ -79,7 +89,7 @@ def command(
         seeds=seeds,
         splits=data / "transfer",
         out=out,
-        device=runtime.prepare(device, workers=workers),
+        device=runtime.prepare(device, threads=threads),
     )
     mean = sum(row["valid_accuracy"] for row in last) / len(last)
     click.echo(f"wrote {out}: {counted(len(last), 'seed')}, mean validation accuracy {mean:.2%}")

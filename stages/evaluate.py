@@ -5,20 +5,23 @@ from typing import Any
 
 import click
 
-from stages.options import Name, Stage, Temperature, counted, data_option, machine_options, params_option, section_of
+from stages.options import Name, Params, Stage, Temperature, counted, data_option, machine_options, params_option
 
 
-def _collect(params: dict[str, Any]) -> dict[str, Any]:
+def _collect(params: Params) -> dict[str, Any]:
     """The explicit list of runs: what params.yaml names, never what happens to lie on disk."""
-    distill = section_of(params, "distill")
-    return {
-        "teachers": list(section_of(params, "teachers")),
-        "students": list(section_of(params, "students")),
-        "temperatures": params.get("temperatures") or [],
+    distill = params.section("distill")
+    settings = {
+        "teachers": list(params.section("teachers")),
+        "students": list(params.section("students")),
+        "temperatures": params.values.get("temperatures"),
         "ensemble": distill.get("teachers"),
-        "rule": distill.get("rule"),
         "weights": distill.get("weights"),
     }
+    for name, value in settings.items():
+        if value is not None and not isinstance(value, list):
+            raise params.error(name, "a list such as [1, 4]", repr(value), "Write it in brackets.")
+    return settings | {"rule": distill.get("rule")}
 
 
 @click.command(cls=Stage, collect=_collect)
@@ -41,7 +44,7 @@ def command(
     params: str,
     data: Path,
     device: str,
-    workers: int,
+    threads: int,
 ) -> None:
     """Measure every teacher, the ensemble, and every baseline and student; write data/metrics/ and data/plots/.
 
@@ -62,6 +65,6 @@ def command(
         students={(name, t): data / "students" / f"{name}-T{t}" for name in students for t in temperatures},
         metrics_out=data / "metrics",
         plots_out=data / "plots",
-        device=runtime.prepare(device, workers=workers),
+        device=runtime.prepare(device, threads=threads),
     )
     click.echo(f"wrote {data / 'metrics'} and {data / 'plots'}: {counted(len(runs), 'run')}")

@@ -4,15 +4,15 @@ from pathlib import Path
 
 import click
 
-from stages.options import SourceOrAmount, Stage, data_option, params_option
+from stages.options import SourceOrAmount, Stage, Whole, data_option, params_option
 
 
-@click.command(cls=Stage, sections=("ingest",))
+@click.command(cls=Stage, sections={"ingest": ("train", "valid", "test", "transfer", "seed")})
 @click.option("--train", required=True, help="`digits`, or a Parquet file in the Hugging Face image layout.")
 @click.option("--valid", type=SourceOrAmount(), default=0.1, show_default=True, help="Likewise, or a share or count of train.")
 @click.option("--test", type=SourceOrAmount(), default=0.2, show_default=True, help="Likewise, or a share or count of train.")
 @click.option("--transfer", help="Source of the transfer set, labels optional.  [default: the training split]")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of carving and shuffling.")
+@click.option("--seed", type=Whole(), default=0, show_default=True, help="Seed of carving and shuffling.")
 @params_option
 @data_option
 def command(

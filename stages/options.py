@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,72 +17,94 @@ from pipeline.errors import InputError
 class Stage(click.Command):
     """A command whose options default to sections of params.yaml.
 
-    sections: names such as `capture` or `teachers.{name}`, where {name} is the command's NAME argument; a later
-    section comes before an earlier one. collect: instead, a function from all of params.yaml to option values.
+    sections: section → the options that it may set, where a later section comes before an earlier one and {name} is the
+    command's NAME argument; `unless` names a flag and the sections that it leaves unread. collect: instead of sections, a
+    function from all of params.yaml to option values.
     """
 
-    def __init__(self, *args: Any, sections: tuple[str, ...] = (), collect: Callable | None = None, **kwargs: Any):
+    def __init__(
+        self,
+        *args: Any,
+        sections: Mapping[str, tuple[str, ...]] | None = None,
+        unless: tuple[str, tuple[str, ...]] = ("", ()),
+        collect: Callable | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(*args, **kwargs)
-        self.sections = sections
+        self.sections = sections or {}
+        self.unless = unless
         self.collect = collect
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if not ctx.resilient_parsing and not set(args) & set(ctx.help_option_names):
             given, _, _ = self.make_parser(ctx).parse_args(list(args))
             name, path = (value if isinstance(value := given.get(key), str) else None for key in ("name", "params"))
-            params = _read(Path(path) if path else None)
+            params = Params.read(Path(path) if path else None)
             if name is not None:
                 Name().convert(name, None, ctx)
             if params is not None and ("name" not in given or name is not None):  # else click says that NAME is missing
-                settings = self.collect(params) if self.collect else self._settings(params, name)
+                settings = self.collect(params) if self.collect else self._settings(params, name, given)
                 ctx.default_map = {key: value for key, value in settings.items() if value is not None}  # null: the default
         return super().parse_args(ctx, args)
 
-    def _settings(self, params: Mapping[str, Any], name: str | None) -> dict[str, Any]:
-        known = [parameter.name for parameter in self.params if isinstance(parameter, click.Option)]
+    def _settings(self, params: "Params", name: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
+        flag, unread = self.unless
         settings: dict[str, Any] = {}
-        for section in self.sections:
-            for key, value in section_of(params, section.format(name=name)).items():
+        for section, known in self.sections.items():
+            if section in unread and given.get(flag) is True:
+                continue
+            dotted = section.format(name=name)
+            for key, value in params.section(dotted).items():
                 if key not in known:
-                    raise InputError(
-                        f"params.yaml, {section.format(name=name)}.{key}",
-                        expected=f"one of {', '.join(sorted(known))}",
-                        found=repr(key),
-                        fix="Correct or remove the key.",
-                    )
+                    expected = f"one of {', '.join(known)}"
+                    raise params.error(f"{dotted}.{key}", expected, repr(key), "Correct or remove the key.")
+                if isinstance(value, Mapping):
+                    raise params.error(f"{dotted}.{key}", "a value", "a section", "Write `key: value`.")
+                option = next(option for option in self.params if option.name == key)
+                if option.multiple and value is not None and not isinstance(value, list):
+                    raise params.error(f"{dotted}.{key}", "a list such as [0, 1]", repr(value), "Write it in brackets.")
                 settings[key] = value
         return settings
 
 
-def section_of(params: Mapping[str, Any], dotted: str) -> Mapping[str, Any]:
-    """A section of params.yaml; raises InputError that lists what is there. A section that is empty is fine."""
-    found: Any = params
-    for key in dotted.split("."):
-        if not isinstance(found, Mapping) or key not in found:
-            names = ", ".join(map(str, found)) if isinstance(found, Mapping) else type(found).__name__
-            raise InputError(
-                f"params.yaml, {dotted}",
-                expected=f"a section {key!r}",
-                found=names or "none",
-                fix="Add it, or correct the name.",
-            )
-        found = found[key]
-    if found is not None and not isinstance(found, Mapping):
-        raise InputError(f"params.yaml, {dotted}", expected="a section", found=repr(found), fix="Write `key: value` lines.")
-    return found or {}
+@dataclass(frozen=True)
+class Params:
+    """The file of settings, read."""
 
+    path: Path
+    values: Mapping[str, Any]
 
-def _read(path: Path | None) -> Mapping[str, Any] | None:
-    """Read params.yaml; None where none was named and none is there."""
-    if path is None and not (path := Path("params.yaml")).exists():
-        return None
-    try:
-        return YAML(typ="safe", pure=True).load(path) or {}
-    except FileNotFoundError as error:
-        raise InputError(str(path), expected="a file of settings", found="none", fix="Correct --params.") from error
-    except YAMLError as error:
-        found = " ".join(str(error).split())
-        raise InputError(str(path), expected="YAML", found=found, fix="Correct the file.") from error
+    @classmethod
+    def read(cls, path: Path | None) -> "Params | None":
+        """Read `path`, or params.yaml where none is named; None where that is not there either."""
+        if path is None and not (path := Path("params.yaml")).exists():
+            return None
+        try:
+            values = YAML(typ="safe", pure=True).load(path)
+        except FileNotFoundError as error:
+            raise InputError(str(path), expected="a file of settings", found="none", fix="Correct --params.") from error
+        except (YAMLError, UnicodeDecodeError) as error:
+            found = " ".join(str(error).split())
+            raise InputError(str(path), expected="YAML", found=found, fix="Correct the file.") from error
+        if values is not None and not isinstance(values, Mapping):
+            raise InputError(str(path), expected="sections", found=type(values).__name__, fix="Write `section: {…}`.")
+        return cls(path, values or {})
+
+    def section(self, dotted: str) -> Mapping[str, Any]:
+        """A section; raises InputError that lists what is there. A section that is empty is fine."""
+        found: Any = self.values
+        for key in dotted.split("."):
+            if not isinstance(found, Mapping) or key not in found:
+                names = ", ".join(map(str, found)) if isinstance(found, Mapping) else type(found).__name__
+                raise self.error(dotted, f"a section {key!r}", names or "none", "Add it, or correct the name.")
+            found = found[key]
+        if found is not None and not isinstance(found, Mapping):
+            raise self.error(dotted, "a section", repr(found), "Write `key: value` lines.")
+        return found or {}
+
+    def error(self, where: str, expected: str, found: str, fix: str) -> InputError:
+        """An error at a place in this file."""
+        return InputError(f"{self.path}, {where}", expected=expected, found=found, fix=fix)
 
 
 def counted(number: int, noun: str) -> str:
@@ -109,13 +132,21 @@ class Temperature(click.ParamType):
     name = "number"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        try:
-            number = float(value)
-        except (TypeError, ValueError):
-            number = math.nan
-        if not 0 < number < math.inf:
+        text = str(value)
+        if not re.fullmatch(r"[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?", text) or not 0 < float(text) < math.inf:
             self.fail(f"{value!r}: expected a number above 0.", param, ctx)
-        return str(value)
+        return text
+
+
+class Whole(click.ParamType):
+    """A whole number; click's own type would cut 1.9 down to 1."""
+
+    name = "integer"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if not re.fullmatch(r"[+-]?[0-9]+", str(value)):
+            self.fail(f"{value!r}: expected a whole number.", param, ctx)
+        return int(value)
 
 
 class SourceOrAmount(click.ParamType):
@@ -124,10 +155,15 @@ class SourceOrAmount(click.ParamType):
     name = "source|amount"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str | float:
+        if isinstance(value, bool | list):
+            self.fail(f"{value!r}: expected a source, a share or a count.", param, ctx)
         try:
-            return float(value)
+            number = float(value)
         except ValueError:
             return str(value)
+        if not math.isfinite(number):
+            self.fail(f"{value!r}: expected a share or a count.", param, ctx)
+        return number
 
 
 # ---------------------------------------------------------------- options
@@ -162,24 +198,20 @@ machine_options = options(
         help="cpu, cuda, cuda:N.",
     ),
     click.option(
-        "--workers",
-        type=click.IntRange(1),
-        envvar="SOFTCACHE_WORKERS",
-        default=1,
-        show_default=True,
-        show_envvar=True,
-        help="Processes that share the cores; each gets its share of threads.",
+        "--threads", type=Whole(), envvar="SOFTCACHE_THREADS", show_envvar=True, help="CPU threads.  [default: every core]"
     ),
 )
+RECIPE = ("optimizer", "schedule", "epochs", "batch_size", "max_norm")
+VIEWS = ("policy", "views", "view_seed")
 recipe_options = options(
     click.option("--optimizer", required=True, help="Such as `sgd(lr=0.1, momentum=0.9)` or `adamw(lr=0.001)`."),
     click.option("--schedule", default="constant", show_default=True, help="constant, cosine(warmup=…), one_cycle(…)."),
-    click.option("--epochs", type=int, required=True, help="Passes over the rows."),
-    click.option("--batch_size", "--batch-size", type=int, required=True, help="Rows of one step."),
+    click.option("--epochs", type=Whole(), required=True, help="Passes over the rows."),
+    click.option("--batch_size", "--batch-size", type=Whole(), required=True, help="Rows of one step."),
     click.option("--max_norm", "--max-norm", type=float, help="Largest norm of the weights into a unit."),
 )
 views_options = options(
     click.option("--policy", default="none", show_default=True, help="Views of a row, such as `shift(2) | flip()`."),
-    click.option("--views", type=int, default=1, show_default=True, help="Views of each row; the first is the row as it is."),
-    click.option("--view_seed", "--view-seed", type=int, default=0, show_default=True, help="Seed of the views."),
+    click.option("--views", type=Whole(), default=1, show_default=True, help="Views of a row; the first is the row itself."),
+    click.option("--view_seed", "--view-seed", type=Whole(), default=0, show_default=True, help="Seed of the views."),
 )

@@ -4,20 +4,22 @@ from pathlib import Path
 
 import click
 
-from stages.options import Name, Stage, data_option, machine_options, params_option, recipe_options
+from stages.options import RECIPE, Name, Stage, Whole, data_option, machine_options, params_option, recipe_options
+
+_KEYS = ("model", *RECIPE, "policy", "seed")
 
 
-@click.command(cls=Stage, sections=("teach", "teachers.{name}"))
+@click.command(cls=Stage, sections={"teach": _KEYS, "teachers.{name}": _KEYS})
 @click.argument("name", type=Name())
 @click.option("--model", required=True, help="Such as `mlp(hidden=[1200, 1200], dropout=0.5, input_dropout=0.2)`.")
 @recipe_options
 @click.option("--policy", default="none", show_default=True, help="Augmentation, such as `shift(2) | flip()`.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of weights, order and augmentation.")
+@click.option("--seed", type=Whole(), default=0, show_default=True, help="Seed of weights, order and augmentation.")
 @params_option
 @data_option
 @machine_options
 def command(
-    name: str, model: str, policy: str, seed: int, params: str, data: Path, device: str, workers: int, **recipe
+    name: str, model: str, policy: str, seed: int, params: str, data: Path, device: str, threads: int, **recipe
 ) -> None:
     """Train teacher NAME on the training split and write it to data/teachers/NAME/.
 
@@ -38,6 +40,6 @@ def command(
         seed=seed,
         splits=data / "transfer",
         out=out,
-        device=runtime.prepare(device, workers=workers),
+        device=runtime.prepare(device, threads=threads),
     )
     click.echo(f"wrote {out}: {last['epoch']} epochs, validation accuracy {last['valid_accuracy']:.2%}")

@@ -131,6 +131,12 @@ def test_golden_span():
 GOLDEN = "0000803f000000c0c9f236aa00000000000000000c000000000000005d1c5621"
 
 
+@pytest.mark.parametrize("shape", [(4, CLASSES + 1), (4, CLASSES - 1), (SPAN + 1, CLASSES), (0, CLASSES)])
+def test_blocks_of_another_shape_are_never_encoded(shape):
+    with pytest.raises(ValueError, match="rows of 3 logits"):
+        Layout.plan(CLASSES, "float32", SPAN).encode(np.zeros(shape, np.float32))
+
+
 # ---------------------------------------------------------------- writing and resuming
 
 
@@ -213,16 +219,24 @@ def test_two_captures_of_one_cache(tmp_path):
             pass
 
 
-def test_work_of_a_former_identity_is_cleared_but_not_another_teachers(tmp_path):
+def test_only_sealed_work_of_the_same_cache_is_cleared(tmp_path):
+    """a is sealed, then sealed again with new weights; b, and an unfinished capture for a, stay as they are."""
     layout = Layout.plan(CLASSES, "float32", SPAN)
-    for teacher, weights in (("a", "old"), ("b", "other"), ("a", "new")):
+
+    def work_on(weights: str, out: str | None) -> None:
         facts = identity() | {"teacher": {"weights_sha256": weights}}
-        with Work.hold(tmp_path, teacher, facts, layout) as work:
+        with Work.hold(tmp_path / "work", "a", facts, layout) as work:
             fill(work)
-            work.seal(tmp_path / "out" / teacher, EXTENTS)
-            work.clear_former(teacher)
-    left = {json.loads(path.read_text())["identity"]["teacher"]["weights_sha256"] for path in tmp_path.glob("*/work.json")}
-    assert left == {"other", "new"}
+            if out:
+                work.seal(tmp_path / out, EXTENTS)
+                work.clear_former(tmp_path / out)
+
+    work_on("unfinished", None)
+    work_on("old", "a")
+    work_on("other", "b")
+    work_on("new", "a")
+    left = {json.loads(path.read_text())["teacher"]["weights_sha256"] for path in tmp_path.glob("work/*/identity.json")}
+    assert left == {"unfinished", "other", "new"}
 
 
 # ---------------------------------------------------------------- the manifest

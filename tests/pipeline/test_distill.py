@@ -98,7 +98,7 @@ def test_soft_targets_alone_bring_the_student_to_the_teacher(data, tmp_path):
         soft=soft(data, 1.0, alpha=1.0, names="a"), seeds=(0,), splits=data / "transfer", out=out, device=CPU,
     )  # fmt: skip
     net = Checkpoint.open(out).load(out / "seed-0.safetensors", CPU)
-    pixels = torch.from_numpy(open_splits(data / "transfer")["transfer"].all_images())
+    pixels = torch.from_numpy(open_splits(data / "transfer", ["transfer"])["transfer"].all_images())
     target = Cache.open(data / "caches/a").read("transfer")[0]
     assert metrics.kl_to_teacher(predict(net, pixels), target) < 0.01 * metrics.kl_to_teacher(np.zeros_like(target), target)
 

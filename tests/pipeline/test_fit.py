@@ -152,6 +152,12 @@ def test_a_loss_that_is_not_finite_stops_at_once():
         {"optimizer": "sgd()"},
         {"schedule": "cosine(warmup=1.5)"},
         {"optimizer": "adam(lr=1)"},
+        {"optimizer": "sgd(lr=-0.1)"},
+        {"optimizer": "sgd(lr='x')"},
+        {"optimizer": "sgd(lr=0.1, nesterov=True)"},
+        {"optimizer": "adamw(lr=0.1, beta1=2)"},
+        {"schedule": "one_cycle(start='x')"},
+        {"schedule": "cosine(warmup=1)"},
     ],
 )
 def test_bad_recipes_are_refused(changes):

@@ -30,6 +30,15 @@ def test_kl_against_torch_in_float64(temperature):
     torch.testing.assert_close(losses.kl(student, teacher, temperature), expected, rtol=1e-4, atol=1e-6)
 
 
+def test_kl_keeps_its_digits_at_high_temperatures():
+    """A student near its teacher at T = 1000; for small d, T² · KL is the variance of d under uniform, halved."""
+    teacher = logits(seed=2)
+    nudge = logits(seed=3) * 0.01
+    found = losses.kl(teacher + nudge, teacher, 1000.0)
+    expected = ((teacher + nudge).double() - teacher.double()).var(dim=1, correction=0) / 2
+    torch.testing.assert_close(found, expected, rtol=0.02, atol=0)
+
+
 @pytest.mark.parametrize("temperature", [1.0, 4.0, 20.0])
 def test_gradient_of_kl_is_that_of_hinton_equation_2(temperature):
     """dC/dz = (softmax(z/T) − softmax(v/T)) / T, times T²."""

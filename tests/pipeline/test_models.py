@@ -1,5 +1,7 @@
 """Built-in nets, their checkpoints, and prediction in tiles."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -68,6 +70,73 @@ def test_initial_weights_depend_on_the_seed_alone():
 def test_bad_settings_are_refused(text):
     with pytest.raises(InputError, match="Correct the model's spec"):
         build(text)
+
+
+PLUG_IN = """
+import torch
+from torch import nn
+
+def wide(shape, classes):
+    return nn.Sequential(nn.Flatten(), Floats(), nn.Linear(20, classes + 1))
+
+class Floats(nn.Module):
+    def forward(self, x):
+        return x.float()
+
+def frozen(shape, classes):
+    return nn.Sequential(nn.Flatten(), Floats(), nn.AdaptiveAvgPool1d(classes))
+
+def tied(shape, classes):
+    one, two = nn.Linear(20, 20), nn.Linear(20, 20)
+    two.weight = one.weight
+    return nn.Sequential(nn.Flatten(), Floats(), one, two, nn.Linear(20, classes))
+
+def breaks(shape, classes):
+    return nn.Linear(3, 3)
+
+def good(shape, classes, width=4):
+    return nn.Sequential(nn.Flatten(), Floats(), nn.Linear(20, width), nn.Linear(width, classes))
+
+def loose(shape, classes, **settings):
+    return good(shape, classes)
+"""
+
+
+@pytest.fixture
+def plug_in(tmp_path, monkeypatch):
+    (tmp_path / "nets_of_mine.py").write_text(PLUG_IN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("SOFTCACHE_PLUGINS", "nets_of_mine")
+    yield tmp_path / "nets_of_mine.py"
+    sys.modules.pop("nets_of_mine", None)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("wide", r"logits of shape \(2, 3\) for two images, found \(2, 4\)"),
+        ("frozen", "parameters to train"),
+        ("tied", "tied ones"),
+        ("breaks", "a net for uint8 pixels"),
+        ("loose", "settings by name"),
+    ],
+)
+def test_plug_ins_that_cannot_be_used_are_refused_at_once(plug_in, name, message):
+    with pytest.raises(InputError, match=message):
+        build(f"nets_of_mine:{name}()")
+
+
+def test_a_plug_in_is_built_saved_and_bound_to_its_code(plug_in, tmp_path):
+    spec = models.parse("nets_of_mine:good(width=5)")
+    checkpoint = Checkpoint(spec.text, (1, 5, 4), ("a", "b", "c"), {"source_sha256": spec.source_sha256})
+    net = models.build(spec, (1, 5, 4), 3)
+    checkpoint.save(tmp_path, {"w.safetensors": net})
+    loaded = Checkpoint.open(tmp_path).load(tmp_path / "w.safetensors", CPU)
+    assert (predict(loaded, PIXELS) == predict(net, PIXELS)).all()
+    plug_in.write_text(PLUG_IN + "# other code\n")
+    with pytest.raises(IntegrityError, match="plug-in: expected the code it was trained with"):
+        Checkpoint.open(tmp_path).load(tmp_path / "w.safetensors", CPU)
 
 
 # ---------------------------------------------------------------- prediction

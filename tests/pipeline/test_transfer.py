@@ -138,7 +138,38 @@ def test_other_files_are_refused(tmp_path, source):
 def test_an_unknown_version_is_refused(tmp_path):
     split = write(tmp_path / "s.parquet")
     table = pq.read_table(split.path)
-    facts = json.loads(table.schema.metadata[b"softcache"]) | {"version": 99}
-    pq.write_table(table.replace_schema_metadata({"softcache": json.dumps(facts)}), split.path)
+    text = json.dumps(json.loads(table.schema.metadata[b"softcache"]) | {"version": 99})
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    pq.write_table(table.replace_schema_metadata({"softcache": text, "softcache_sha256": digest}), split.path)
     with pytest.raises(InputError, match="version 1"):
         Split.open(split.path)
+
+
+def test_facts_changed_after_ingest_are_noticed(tmp_path):
+    split = write(tmp_path / "s.parquet")
+    table = pq.read_table(split.path)
+    metadata = table.schema.metadata | {b"softcache": table.schema.metadata[b"softcache"].replace(b'"x"', b'"w"')}
+    pq.write_table(table.replace_schema_metadata(metadata), split.path)
+    with pytest.raises(IntegrityError, match="facts as ingest wrote them"):
+        Split.open(split.path)
+
+
+def test_any_flipped_bit_is_an_error_or_changes_nothing(tmp_path):
+    """300 single-bit flips all over the file: never a traceback of pyarrow's, never another pixel, label or fact."""
+    split = write(tmp_path / "s.parquet")
+    pixels, labels = split.all_images(), split.labels()
+    data = split.path.read_bytes()
+    generator = np.random.default_rng(0)
+    noticed = 0
+    for position, bit in zip(generator.integers(0, len(data), 300), generator.integers(0, 8, 300), strict=True):
+        damaged = bytearray(data)
+        damaged[position] ^= 1 << bit
+        split.path.write_bytes(damaged)
+        try:
+            found = Split.open(split.path)
+            assert (found.all_images() == pixels).all()
+            assert (found.labels() == labels).all()
+            assert (found.classes, found.inputs_digest) == (split.classes, split.inputs_digest)
+        except (InputError, IntegrityError):
+            noticed += 1
+    assert noticed > 100

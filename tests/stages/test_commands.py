@@ -164,7 +164,7 @@ def test_cached_logits_are_the_teachers_on_the_replayed_views(finished):
     from pipeline.views import Policy
 
     cache = Cache.open(finished / "data/caches/b")
-    split = open_splits(finished / "data/transfer")["transfer"]
+    split = open_splits(finished / "data/transfer", ["transfer"])["transfer"]
     teacher = finished / "data/teachers/b"
     net = Checkpoint.open(teacher).load(teacher / WEIGHTS, torch.device("cpu"))
     policy, rows = Policy.parse("shift(1) | flip()", 5), np.arange(split.rows)
@@ -224,7 +224,7 @@ def test_an_unknown_key_lists_the_known_ones(project):
     (project / "params.yaml").write_text(PARAMS.replace("seed: 0}", "sede: 0}"))
     text = fails(2, "ingest")
     assert "ingest.sede" in text
-    assert "seed, test, train, transfer, valid" in text
+    assert "train, valid, test, transfer, seed" in text
 
 
 def test_an_unknown_teacher_lists_the_known_ones(project):
