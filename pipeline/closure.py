@@ -71,10 +71,6 @@ def _plain(node: object) -> object:
     if isinstance(node, ast.AST):
         fields = ((name, _plain(value)) for name, value in ast.iter_fields(node) if name != "kind")
         return (type(node).__name__, *(field for field in fields if field[1] not in (None, ())))
-    return (
-        tuple(_plain(item) for item in node)
-        if isinstance(node, list)
-        else (type(node).__name__, node)
-        if node is not None
-        else None
-    )
+    if isinstance(node, list):
+        return tuple(_plain(item) for item in node)
+    return None if node is None else (type(node).__name__, node)

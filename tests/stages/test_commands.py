@@ -146,6 +146,19 @@ def test_accuracy_is_what_the_saved_student_gets(finished):
     assert found["accuracy"] == pytest.approx(1 - np.mean(errors) / split.rows)
 
 
+def test_the_ensemble_is_the_weighted_mean_of_probabilities(finished):
+    """Weights 2 and 1, worked out with numpy from the members' logits."""
+    from pipeline.transfer import Split
+
+    for split in ("valid", "test"):
+        labels = Split.open(finished / f"data/transfer/{split}.parquet").labels()
+        members = [np.exp(Cache.open(finished / "data/caches" / name).read(split)[0].astype(float)) for name in "ab"]
+        mean = sum(share * odds / odds.sum(1, keepdims=True) for share, odds in zip((2 / 3, 1 / 3), members, strict=True))
+        found = json.loads((finished / "data/metrics/ensemble.json").read_text())[split]
+        assert found["errors"] == (mean.argmax(1) != labels).sum()
+        assert found["nll"] == pytest.approx(-np.log(mean[np.arange(len(labels)), labels]).mean(), rel=1e-5)
+
+
 def test_a_student_names_the_caches_it_learned_from(finished):
     facts = Checkpoint.open(finished / "data/students/tiny-T2.5").facts
     digests = {name: Cache.open(finished / "data/caches" / name).manifest.digest for name in "ab"}
@@ -253,7 +266,7 @@ def test_names_are_safe_in_paths_and_shells(project, name):
     assert "letters, digits" in fails(2, "teach", "--", name)
 
 
-@pytest.mark.parametrize("temperature", ["0", "-1", "nan", "inf", "warm"])
+@pytest.mark.parametrize("temperature", ["0", "-1", "nan", "inf", "warm", "1_0", " 4"])
 def test_temperatures_are_above_zero(project, temperature):
     assert "a number above 0" in fails(2, "distill", "tiny", f"-T{temperature}")
 
@@ -337,6 +350,62 @@ def test_growing_the_views_computes_only_the_new_ones(captured):
     assert "2 spans computed, 5 kept from before" in ok("capture", "a")
     ok("capture", "b")
     ok("distill", "tiny", "-T", "1")
+
+
+def test_evaluate_refuses_students_of_other_caches_and_of_other_data(captured):
+    ok("distill", "tiny", "--hard")
+    ok("distill", "tiny", "-T", "1")
+    only = ("evaluate", "--temperatures", "1")
+    ok(*only)
+    ok("teach", "b", "--seed", "9")
+    ok("capture", "b")
+    assert "student tiny-T1, caches.b: expected" in fails(2, *only)
+    write_parquet(captured / "source.parquet", *images(48, size=8), names=["low", "middle", "high"])
+    ok("ingest")
+    for teacher in "ab":
+        ok("teach", teacher)
+        ok("capture", teacher)
+    assert "student tiny-hard, shape: expected [1, 8, 8]" in fails(2, *only)
+
+
+def test_runs_of_one_name_are_refused(captured):
+    ok("distill", "tiny", "--hard")
+    (captured / "params.yaml").write_text(PARAMS.replace("  b: {", "  ensemble: {").replace("[a, b]", "[a, ensemble]"))
+    ok("teach", "ensemble")
+    ok("capture", "ensemble")
+    ok("distill", "tiny", "-T", "1")
+    text = fails(2, "evaluate", "--temperatures", "1")
+    assert "run name ensemble: expected one run of that name, found a teacher and a ensemble" in text
+
+
+def test_a_recipe_hidden_in_another_section_is_refused(project):
+    """Else it would change the baseline behind DVC's back."""
+    (project / "params.yaml").write_text(PARAMS.replace("alpha: 0.9}", "alpha: 0.9, epochs: 1}"))
+    text = fails(2, "distill", "tiny", "-T", "1")
+    assert "distill.epochs: expected one of teachers, weights, rule, alpha, found 'epochs'" in text
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("epochs: 3, batch_size: 8, policy", "epochs: 1.9, batch_size: 8, policy"), "expected a whole number"),
+        (("epochs: 3, batch_size: 8, policy", "epochs: true, batch_size: 8, policy"), "expected a whole number"),
+    ],
+)
+def test_half_numbers_are_not_cut(project, change, message):
+    (project / "params.yaml").write_text(PARAMS.replace(*change))
+    assert message in fails(2, "teach", "a")
+
+
+@pytest.mark.parametrize("value", [".nan", ".inf", "[1]", "true"])
+def test_amounts_are_numbers(project, value):
+    (project / "params.yaml").write_text(PARAMS.replace("valid: 0.25", f"valid: {value}"))
+    fails(2, "ingest")
+
+
+def test_a_list_is_asked_for(project):
+    (project / "params.yaml").write_text(PARAMS.replace("seeds: [0, 1]", "seeds: 3"))
+    assert "params.yaml, recipe.seeds: expected a list such as [0, 1], found 3" in fails(2, "distill", "tiny", "--hard")
 
 
 def test_without_a_teacher_or_data(project):

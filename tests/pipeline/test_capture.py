@@ -1,0 +1,161 @@
+"""Capture: every logit belongs to its row and view, in every span; all that it depends on is identity."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import images, write_parquet
+from pipeline import closure, losses, models, runtime, transfer
+from pipeline.cache import Cache
+from pipeline.capture import Captured, capture
+from pipeline.checkpoint import WEIGHTS, Checkpoint
+from pipeline.distill import Soft, Views, distill
+from pipeline.errors import InputError
+from pipeline.fit import Examples, Recipe, Validation, fit
+from pipeline.ingest import ingest
+from pipeline.transfer import open_splits
+from pipeline.views import Policy
+
+CPU = torch.device("cpu")
+
+# Integer weights on integer pixels, scaled by a power of two: every sum is exact in float32, in any order.
+EXACT = """
+import torch
+
+class Exact(torch.nn.Module):
+    def __init__(self, shape, classes):
+        super().__init__()
+        size = shape[0] * shape[1] * shape[2]
+        self.weight = torch.nn.Parameter(((torch.arange(classes * size) * 7919) % 5 - 2.0).reshape(classes, size))
+
+    def forward(self, pixels):
+        return pixels.flatten(1).float() @ self.weight.T / 256
+"""
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch) -> Path:
+    """48 images in spans of 8 rows, so that the transfer set has four, and an exact teacher."""
+    runtime.prepare("cpu")
+    (tmp_path / "exact_net.py").write_text(EXACT)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("SOFTCACHE_PLUGINS", "exact_net")
+    monkeypatch.setattr(transfer, "span_rows", lambda classes: 8)
+    source = write_parquet(tmp_path / "source.parquet", *images(48))
+    ingest(train=str(source), valid=0.25, test=0.25, transfer_set=None, seed=0, out=tmp_path / "transfer")
+    spec = models.parse("exact_net:Exact()")
+    net = models.build(spec, (1, 6, 6), 3)
+    Checkpoint(spec.text, (1, 6, 6), ("0", "1", "2"), {"source_sha256": spec.source_sha256}).save(
+        tmp_path / "a", {WEIGHTS: net}
+    )
+    yield tmp_path
+    sys.modules.pop("exact_net", None)
+
+
+def run(data: Path, **changes) -> Captured:
+    settings = {"policy": "shift(1)", "views": 3, "view_seed": 5, "dtype": "float32", "tile": 4} | changes
+    return capture(
+        name="a", teacher=data / "a", splits=data / "transfer", work=data / "work", out=data / "cache",
+        provenance=data / "provenance.json", device=CPU, **settings,
+    )  # fmt: skip
+
+
+def teacher(data: Path) -> torch.nn.Module:
+    return Checkpoint.open(data / "a").load(data / "a" / WEIGHTS, CPU)
+
+
+def test_every_logit_is_that_of_its_row_and_view_in_every_span(data):
+    assert run(data).computed == 4 * 3 + 2 + 2
+    splits, cache, net = (
+        open_splits(data / "transfer", ("transfer", "valid", "test")),
+        Cache.open(data / "cache"),
+        teacher(data),
+    )
+    assert len(splits["transfer"].spans()) == 4
+    policy, rows = Policy.parse("shift(1)", 5), np.arange(splits["transfer"].rows)
+    for view in range(3):
+        pixels = policy.apply(torch.from_numpy(splits["transfer"].all_images()), rows, np.full(len(rows), view))
+        assert (cache.read("transfer")[view] == net(pixels).detach().numpy()).all()
+    for split in ("valid", "test"):
+        assert (cache.read(split)[0] == net(torch.from_numpy(splits[split].all_images())).detach().numpy()).all()
+
+
+@pytest.mark.parametrize("tile", [1, 3, 64])
+def test_with_exact_arithmetic_the_tile_changes_no_logit(data, tile):
+    run(data)
+    before = Cache.open(data / "cache").read("transfer")
+    run(data, tile=tile)
+    assert (Cache.open(data / "cache").read("transfer") == before).all()
+
+
+@pytest.mark.parametrize("batch_size", [5, 27])
+def test_a_student_of_the_cache_is_bitwise_a_student_of_the_live_teacher(data, batch_size):
+    """Invariant 4 (c): the same loop with the teacher called on the very pixels of each step."""
+    run(data)
+    settings = {"optimizer": "sgd(lr=0.2, momentum=0.9)", "schedule": "one_cycle()", "epochs": 4, "max_norm": None}
+    recipe = Recipe.parse(batch_size=batch_size, **settings)
+    distill(
+        name="s", model="mlp(hidden=[4])", recipe=recipe, views=Views("shift(1)", 3, 5),
+        soft=Soft({"a": data / "cache"}, 2.0, 0.7, "probabilities"), seeds=(1,), splits=data / "transfer",
+        out=data / "s", device=CPU,
+    )  # fmt: skip
+    train, valid = open_splits(data / "transfer", ("train", "valid")).values()
+    pixels, labels, net = torch.from_numpy(train.all_images()), torch.from_numpy(train.labels()), teacher(data)
+    policy = Policy.parse("shift(1)", 5)
+
+    def live(logits, rows, views):
+        with torch.no_grad():
+            target = net(policy.apply(pixels[rows], rows.numpy(), views.numpy()))
+        return 0.7 * losses.kl(logits, target, 2.0) + (1 - 0.7) * losses.cross_entropy(logits, labels[rows])
+
+    student = models.build(models.parse("mlp(hidden=[4])"), (1, 6, 6), 3, seed=1)
+    validation = Validation(torch.from_numpy(valid.all_images()), valid.labels())
+    fit(student, Examples(pixels, policy, 3), live, recipe, validation, seed=1, name="live")
+    cached = Checkpoint.open(data / "s").load(data / "s/seed-1.safetensors", CPU)
+    for here, there in zip(student.parameters(), cached.parameters(), strict=True):
+        assert torch.equal(here, there)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"policy": "shift(2)"}, {"policy": "none"}, {"view_seed": 6}, {"dtype": "float16"}, {"tile": 8}]
+)
+def test_every_setting_is_identity(data, changes):
+    first = run(data).manifest
+    again = run(data, **changes)
+    assert again.manifest.fingerprint != first.fingerprint
+    assert again.kept == 0
+
+
+def test_weights_and_code_are_identity(data, monkeypatch):
+    first = run(data).manifest.fingerprint
+    net = teacher(data)
+    with torch.no_grad():
+        net.weight[0, 0] += 1
+    Checkpoint.open(data / "a").save(data / "a", {WEIGHTS: net})
+    second = run(data).manifest.fingerprint
+    monkeypatch.setattr(closure, "tree_sha256", lambda module: "other code")
+    assert len({first, second, run(data).manifest.fingerprint}) == 3
+
+
+def test_more_views_are_no_other_identity(data):
+    first = run(data, views=1)
+    grown = run(data, views=4)
+    assert grown.manifest.fingerprint == first.manifest.fingerprint
+    assert (grown.computed, grown.kept) == (4 * 3, 4 + 2 + 2)
+
+
+def test_a_student_refuses_views_that_other_code_made(data, monkeypatch):
+    run(data)
+    monkeypatch.setattr(closure, "tree_sha256", lambda module: "other code")
+    with pytest.raises(InputError, match=r"cache cache, code.randomness: expected other code as in the code"):
+        Cache.open(data / "cache").require_views("shift(pixels=1)", 5, 3)
+
+
+@pytest.mark.parametrize("changes", [{"views": 0}, {"tile": 0}, {"dtype": "int8"}, {"policy": "shift(99)"}])
+def test_bad_settings_are_refused(data, changes):
+    with pytest.raises(InputError):
+        run(data, **changes)
+    assert not (data / "cache").exists()
