@@ -114,6 +114,21 @@ def test_views_drawn_depend_on_seed_epoch_and_row_only():
     assert not (examples.drawn(2, 2, rows) == drawn).all()
 
 
+def test_the_model_is_shown_the_rows_in_the_views_that_the_objective_is_told():
+    """Pixels caught on their way into the model, against the policy applied to what the objective hears."""
+    net = models.build(models.parse("mlp(hidden=[5])"), SHAPE, CLASSES)
+    policy, shown = Policy.parse("shift(1)", 4), []
+    net.register_forward_pre_hook(lambda module, inputs: shown.append(inputs[0]) if module.training else None)
+
+    def objective(logits, rows, views):
+        assert set(views.tolist()) == {0, 1, 2}
+        assert torch.equal(shown.pop(), policy.apply(PIXELS[rows], rows.numpy(), views.numpy()))
+        return losses.cross_entropy(logits, LABELS[rows])
+
+    fit(net, Examples(PIXELS, policy, 3), objective, recipe(batch_size=25), VALIDATION, seed=0, name="t")
+    assert not shown
+
+
 def test_without_a_number_of_views_every_epoch_shows_a_new_one():
     examples = Examples(PIXELS, Policy.parse("shift(1)", 0), None)
     assert [set(examples.drawn(1, epoch, np.arange(9))) for epoch in range(3)] == [{1}, {2}, {3}]
