@@ -75,7 +75,7 @@ class Work:
         path = self._span_path(split, view, span)
         aside = self.folder / "tmp" / f"{split}-{view}-{span}"
         files.write(aside, data)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        files.make_folder(path.parent)
         aside.rename(path)
         files.sync_folder(path.parent)
         record = Record(split, view, span, rows, len(data), files.sha256(data), float(logits.min()), float(logits.max()))
