@@ -4,10 +4,25 @@ from pathlib import Path
 
 import click
 
-from stages.options import VIEWS, Name, Stage, Whole, counted, data_option, machine_options, params_option, views_options
+from stages.options import (
+    VIEWS,
+    Name,
+    Stage,
+    Whole,
+    counted,
+    data_option,
+    example,
+    machine_options,
+    params_option,
+    views_options,
+)
 
 
-@click.command(cls=Stage, sections={"capture": ("dtype", "tile"), "views": VIEWS})
+@click.command(
+    cls=Stage,
+    epilog=example('softcache capture a --views 8 --policy "shift(2)"'),
+    sections={"capture": ("dtype", "tile"), "views": VIEWS},
+)
 @click.argument("name", type=Name())
 @views_options
 @click.option("--dtype", default="float32", show_default=True, help="float32 (exact) or float16 (half the size).")
@@ -40,10 +55,6 @@ def command(
     """Run teacher NAME once and write its raw logits to data/caches/NAME/: every view of the transfer set, valid and test.
 
     Stopped at any moment, it goes on from the spans that were finished.
-
-    \b
-    Example:
-      softcache capture a --views 8 --policy "shift(2)"
     """
     from pipeline import runtime
     from pipeline.capture import capture

@@ -6,6 +6,7 @@ import importlib
 import click
 
 from pipeline.errors import SoftcacheError
+from stages.options import example
 
 COMMANDS = ("ingest", "teach", "capture", "distill", "evaluate", "report", "code")
 
@@ -48,7 +49,11 @@ def _failure(message: str, exit_code: int) -> click.ClickException:
     return failure
 
 
-@click.command(cls=Softcache, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.command(
+    cls=Softcache,
+    epilog=example("softcache ingest && softcache teach a && softcache capture a && softcache distill tiny -T 4 --teachers a"),
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 @click.version_option(package_name="softcache", message="%(prog)s %(version)s")
 def main() -> None:
     """Run the teacher once, keep its raw logits, train any number of students at any temperature.
@@ -57,7 +62,4 @@ def main() -> None:
 
     \b
     Exit codes: 0 done, 2 bad input or settings, 3 damaged or foreign data, 4 busy (run again later).
-    \b
-    Example:
-      softcache ingest && softcache teach a && softcache capture a && softcache distill tiny -T 4 --teachers a
     """

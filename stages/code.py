@@ -4,18 +4,13 @@ from pathlib import Path
 
 import click
 
-from stages.options import data_option
+from stages.options import data_option, example
 
 
-@click.command()
+@click.command(epilog=example("softcache code"))
 @data_option
 def command(data: Path) -> None:
-    """Write data/code/<command>.txt: the project files that each command imports, hashed without comments or docstrings.
-
-    \b
-    Example:
-      softcache code
-    """
+    """Write data/code/<command>.txt: the project files that each command imports, hashed without comments or docstrings."""
     from pipeline import closure, files
 
     out = data / "code"

@@ -13,6 +13,7 @@ from stages.options import (
     Whole,
     counted,
     data_option,
+    example,
     machine_options,
     params_option,
     recipe_options,
@@ -27,7 +28,7 @@ _SECTIONS = {
 }
 
 
-@click.command(cls=Stage, sections=_SECTIONS, unless=("hard", ("distill",)))
+@click.command(cls=Stage, epilog=example("softcache distill tiny -T 4"), sections=_SECTIONS, unless=("hard", ("distill",)))
 @click.argument("name", type=Name())
 @click.option("-T", "--temperature", type=Temperature(), help="Temperature of the soft targets.")
 @click.option("--hard", is_flag=True, help="Train the baseline instead: labels only, no cache.")
@@ -64,10 +65,6 @@ def command(
     """Train student NAME from cached logits and write it to data/students/NAME-T<temperature>/, one set of weights per seed.
 
     With --hard, train its baseline from the labels of the training split, in the same views, to data/students/NAME-hard/.
-
-    \b
-    Example:
-      softcache distill tiny -T 4
     """
     from pipeline import runtime
     from pipeline.distill import Soft, Views, distill

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from stages.options import Name, Params, Stage, Temperature, counted, data_option, machine_options, params_option
+from stages.options import Name, Params, Stage, Temperature, counted, data_option, example, machine_options, params_option
 
 
 def _collect(params: Params) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def _collect(params: Params) -> dict[str, Any]:
     return settings | {"rule": distill.get("rule")}
 
 
-@click.command(cls=Stage, collect=_collect)
+@click.command(cls=Stage, epilog=example("softcache evaluate && dvc metrics show"), collect=_collect)
 @click.option("--teachers", type=Name(), multiple=True, required=True, help="Teachers; repeatable.")
 @click.option("--students", type=Name(), multiple=True, help="Students; repeatable.")
 @click.option("--temperatures", type=Temperature(), multiple=True, help="Temperatures; repeatable.")
@@ -46,12 +46,7 @@ def command(
     device: str,
     threads: int,
 ) -> None:
-    """Measure every teacher, the ensemble, and every baseline and student; write data/metrics/ and data/plots/.
-
-    \b
-    Example:
-      softcache evaluate && dvc metrics show
-    """
+    """Measure every teacher, the ensemble, and every baseline and student; write data/metrics/ and data/plots/."""
     from pipeline import runtime
     from pipeline.evaluate import evaluate
 

@@ -4,10 +4,14 @@ from pathlib import Path
 
 import click
 
-from stages.options import SourceOrAmount, Stage, Whole, data_option, params_option
+from stages.options import SourceOrAmount, Stage, Whole, data_option, example, params_option
 
 
-@click.command(cls=Stage, sections={"ingest": ("train", "valid", "test", "transfer", "seed")})
+@click.command(
+    cls=Stage,
+    epilog=example("softcache ingest --train train.parquet --test test.parquet --valid 0.1"),
+    sections={"ingest": ("train", "valid", "test", "transfer", "seed")},
+)
 @click.option("--train", required=True, help="`digits`, or a Parquet file in the Hugging Face image layout.")
 @click.option("--valid", type=SourceOrAmount(), default=0.1, show_default=True, help="Likewise, or a share or count of train.")
 @click.option("--test", type=SourceOrAmount(), default=0.2, show_default=True, help="Likewise, or a share or count of train.")
@@ -18,12 +22,7 @@ from stages.options import SourceOrAmount, Stage, Whole, data_option, params_opt
 def command(
     train: str, valid: str | float, test: str | float, transfer: str | None, seed: int, params: str, data: Path
 ) -> None:
-    """Read images, check and shuffle them once, and write the splits to data/transfer/.
-
-    \b
-    Example:
-      softcache ingest --train train.parquet --test test.parquet --valid 0.1
-    """
+    """Read images, check and shuffle them once, and write the splits to data/transfer/."""
     from pipeline.ingest import ingest
 
     splits = ingest(train=train, valid=valid, test=test, transfer_set=transfer, seed=seed, out=data / "transfer")

@@ -107,6 +107,11 @@ class Params:
         return InputError(f"{self.path}, {where}", expected=expected, found=found, fix=fix)
 
 
+def example(line: str) -> str:
+    """What a command's help ends in."""
+    return f"\b\nExample:\n  {line}"
+
+
 def counted(number: int, noun: str) -> str:
     """A number with its noun: 1 seed, 5 seeds."""
     return f"{number:,} {noun if number == 1 else f'{noun}s'}"

@@ -4,19 +4,14 @@ from pathlib import Path
 
 import click
 
-from stages.options import Stage, data_option, params_option
+from stages.options import Stage, data_option, example, params_option
 
 
-@click.command(cls=Stage)
+@click.command(cls=Stage, epilog=example("softcache report"))
 @params_option
 @data_option
 def command(params: str, data: Path) -> None:
-    """Write data/report/index.html, a page that opens offline, from the tables in data/plots/.
-
-    \b
-    Example:
-      softcache report
-    """
+    """Write data/report/index.html, a page that opens offline, from the tables in data/plots/."""
     from pipeline.report import report
 
     out = data / "report"

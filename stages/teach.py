@@ -4,12 +4,12 @@ from pathlib import Path
 
 import click
 
-from stages.options import RECIPE, Name, Stage, Whole, data_option, machine_options, params_option, recipe_options
+from stages.options import RECIPE, Name, Stage, Whole, data_option, example, machine_options, params_option, recipe_options
 
 _KEYS = ("model", *RECIPE, "policy", "seed")
 
 
-@click.command(cls=Stage, sections={"teach": _KEYS, "teachers.{name}": _KEYS})
+@click.command(cls=Stage, epilog=example("softcache teach a --epochs 10"), sections={"teach": _KEYS, "teachers.{name}": _KEYS})
 @click.argument("name", type=Name())
 @click.option("--model", required=True, help="Such as `mlp(hidden=[1200, 1200], dropout=0.5, input_dropout=0.2)`.")
 @recipe_options
@@ -21,12 +21,7 @@ _KEYS = ("model", *RECIPE, "policy", "seed")
 def command(
     name: str, model: str, policy: str, seed: int, params: str, data: Path, device: str, threads: int, **recipe
 ) -> None:
-    """Train teacher NAME on the training split and write it to data/teachers/NAME/.
-
-    \b
-    Example:
-      softcache teach a --epochs 10
-    """
+    """Train teacher NAME on the training split and write it to data/teachers/NAME/."""
     from pipeline import runtime
     from pipeline.fit import Recipe
     from pipeline.teach import teach

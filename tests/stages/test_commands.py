@@ -210,9 +210,9 @@ def test_capture_again_computes_nothing(finished, monkeypatch):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_help_ends_its_text_in_an_example(name):
+def test_every_help_ends_in_an_example(name):
     text = ok(name, "--help")
-    assert f"Example:\n    softcache {name}" in text
+    assert text.split("Options:")[1].split("Example:\n")[1].startswith(f"    softcache {name}")
     assert ok(name, "-h") == text
 
 
