@@ -10,7 +10,7 @@ from stages.options import example
 
 COMMANDS = ("ingest", "teach", "capture", "distill", "evaluate", "report", "code")
 
-_AGAIN = "run again: what was finished is kept."
+_AGAIN = "run again; a capture goes on where it stopped."
 _MEND = {
     errno.ENOSPC: f"Make room, then {_AGAIN}",
     errno.EDQUOT: f"Make room, then {_AGAIN}",
