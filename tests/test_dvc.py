@@ -203,7 +203,7 @@ def test_editing_the_report_reruns_the_report(repository):
             "views: 3",
             {f"capture@{name}" for name in "abcd"} | {"baseline@tiny", "distill@tiny-1", "distill@tiny-2.5"},
         ),
-        ("alpha: 0.9", "alpha: 0.90 # the same", set()),
+        ("alpha: 0.9}", "alpha: 0.90} # the same", set()),
     ],
 )
 def test_what_a_setting_touches(repository, old, new, first):
