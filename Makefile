@@ -11,6 +11,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 repro: $(READY) ## teachers, caches, students and report on the embedded digits
 	.venv/bin/dvc repro
 	@echo; tail -n +$$(grep -n '^- ' data/report/results.md | head -n 1 | cut -d: -f1) data/report/results.md
+	@echo "Open data/report/index.html in a browser."
 
 test: $(READY) ## the test suite; MNIST=folder adds the tests that want MNIST
 	.venv/bin/pytest $(if $(MNIST),--mnist $(abspath $(MNIST)))

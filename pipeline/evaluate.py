@@ -120,7 +120,7 @@ def _check_student(name: str, checkpoint: Checkpoint, data: Split, caches: Mappi
         found["caches"] = soft["caches"]
         wanted["caches"] = {teacher: caches[teacher].manifest.digest for teacher in soft["caches"] if teacher in caches}
     for field, expected, had in differences(wanted, found):
-        fix = "Train the student again with `softcache distill`."
+        fix = "Run `softcache distill` again; under DVC, its deps in dvc.yaml must name the cache of every teacher."
         raise InputError(f"student {name}, {field}", expected=f"{expected} as it is now", found=str(had), fix=fix)
 
 
@@ -225,7 +225,7 @@ def _histories(sources: Sequence[tuple[str, Path]]) -> list[dict[str, object]]:
     rows = []
     for run, folder in sources:
         by_epoch: dict[str, list[dict[str, str]]] = {}
-        for row in table.from_csv(folder / "history.csv"):
+        for row in table.from_csv(folder / "history.csv", f"teach {run}` or `softcache distill {run}"):
             by_epoch.setdefault(row["epoch"], []).append(row)
         for epoch, found in by_epoch.items():
             means = {

@@ -78,7 +78,7 @@ class Manifest:
         format, or where it was edited.
         """
         path = cache / FILE_NAME
-        fix = "Run `softcache capture`."
+        fix = f"Run `softcache capture {cache.name}`, or correct the name."
         try:
             facts = json.loads(path.read_bytes())
             version, digest = facts.pop("format"), facts.pop("digest")

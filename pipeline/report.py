@@ -39,8 +39,8 @@ class Line:
 
 def report(*, plots: Path, out: Path) -> None:
     """Write index.html, results.md (the same table) and temperature.svg to `out`, from what `evaluate` wrote to `plots`."""
-    lines = _lines(table.from_csv(plots / "runs.csv"))
-    best = table.from_csv(plots / "best.csv")
+    lines = _lines(table.from_csv(plots / "runs.csv", "evaluate"))
+    best = table.from_csv(plots / "best.csv", "evaluate")
     picture = _draw(_chart(lines))
     with files.replaced_folder(out) as folder:
         files.write(folder / "index.html", _page(lines, best, picture).encode())

@@ -49,7 +49,7 @@ def parse(text: str, table: Mapping[str, Callable], *, given: int = 0) -> Spec:
         raise InputError(f"spec {text!r}", expected='"name(setting=value, …)"', found=repr(text), fix="Write it that way.")
     name = shape["name"]
     target, source = _resolve(name, table)
-    arguments = _bind(name, target, given, *_literals(text, shape["arguments"] or "()"))
+    arguments = _bind(name, text, target, given, *_literals(text, shape["arguments"] or "()"))
     written = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
     return Spec(f"{name}({written})", target, arguments, source)
 
@@ -79,7 +79,7 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, tuple | list) else value
 
 
-def _bind(name: str, target: Callable, given: int, positional: list, named: dict) -> dict[str, Any]:
+def _bind(name: str, text: str, target: Callable, given: int, positional: list, named: dict) -> dict[str, Any]:
     """Check the arguments against the target's signature and fill in its defaults."""
     parameters = list(inspect.signature(target).parameters.values())[given:]
     if any(parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) for parameter in parameters):
@@ -90,7 +90,7 @@ def _bind(name: str, target: Callable, given: int, positional: list, named: dict
         bound = signature.bind(*positional, **named)
     except TypeError as error:
         known = ", ".join(parameter.name for parameter in parameters) or "no arguments"
-        raise InputError(f"spec {name}(…)", expected=known, found=str(error), fix="Correct the arguments.") from error
+        raise InputError(f"spec {name}(…)", expected=known, found=f"{text} ({error})", fix="Correct the arguments.") from error
     bound.apply_defaults()
     return dict(bound.arguments)
 

@@ -17,10 +17,10 @@ def to_csv(rows: Sequence[Mapping[str, object]]) -> bytes:
     return held.getvalue().encode()
 
 
-def from_csv(path: Path) -> list[dict[str, str]]:
-    """Rows of a CSV file, every value as text; raises InputError where there is no such file."""
+def from_csv(path: Path, command: str) -> list[dict[str, str]]:
+    """Rows of a CSV file that `command` writes, every value as text; raises InputError where there is no such file."""
     try:
         with path.open(newline="") as file:
             return list(csv.DictReader(file))
     except FileNotFoundError as error:
-        raise InputError(str(path), expected="a table", found="none", fix="Run the stage that writes it.") from error
+        raise InputError(str(path), expected="a table", found="none", fix=f"Run `softcache {command}`.") from error

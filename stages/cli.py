@@ -61,5 +61,5 @@ def main() -> None:
     Settings come from params.yaml; an option on the command line comes before them. `dvc repro` runs everything.
 
     \b
-    Exit codes: 0 done, 2 bad input or settings, 3 damaged or foreign data, 4 busy (run again later).
+    Exit codes: 0 done, 2 bad input or settings, 3 damaged or unfinished data, 4 busy (run again later).
     """

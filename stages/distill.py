@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from stages.options import (
+    MODEL_HELP,
     RECIPE,
     VIEWS,
     Name,
@@ -32,7 +33,7 @@ _SECTIONS = {
 @click.argument("name", type=Name())
 @click.option("-T", "--temperature", type=Temperature(), help="Temperature of the soft targets.")
 @click.option("--hard", is_flag=True, help="Train the baseline instead: labels only, no cache.")
-@click.option("--model", required=True, help="Such as `mlp(hidden=[30])`.")
+@click.option("--model", required=True, help=MODEL_HELP)
 @recipe_options
 @click.option("--seeds", type=Whole(), multiple=True, default=[0], show_default=True, help="One student each; repeatable.")
 @views_options
@@ -71,7 +72,7 @@ def command(
     from pipeline.fit import Recipe
 
     if hard == (temperature is not None):
-        raise click.UsageError("Give either --temperature or --hard.")
+        raise click.UsageError("Give either --temperature or --hard, and not both.")
     soft = None
     if not hard:
         caches = {teacher: data / "caches" / teacher for teacher in teachers}

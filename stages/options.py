@@ -206,6 +206,7 @@ machine_options = options(
         "--threads", type=Whole(), envvar="SOFTCACHE_THREADS", show_envvar=True, help="CPU threads.  [default: every core]"
     ),
 )
+MODEL_HELP = "mlp(hidden=[…], dropout, input_dropout), cnn(channels=[…], dropout), or package.module:attribute(…)."
 RECIPE = ("optimizer", "schedule", "epochs", "batch_size", "max_norm")
 VIEWS = ("policy", "views", "view_seed")
 recipe_options = options(

@@ -4,14 +4,25 @@ from pathlib import Path
 
 import click
 
-from stages.options import RECIPE, Name, Stage, Whole, data_option, example, machine_options, params_option, recipe_options
+from stages.options import (
+    MODEL_HELP,
+    RECIPE,
+    Name,
+    Stage,
+    Whole,
+    data_option,
+    example,
+    machine_options,
+    params_option,
+    recipe_options,
+)
 
 _KEYS = ("model", *RECIPE, "policy", "seed")
 
 
 @click.command(cls=Stage, epilog=example("softcache teach a --epochs 10"), sections={"teach": _KEYS, "teachers.{name}": _KEYS})
 @click.argument("name", type=Name())
-@click.option("--model", required=True, help="Such as `mlp(hidden=[1200, 1200], dropout=0.5, input_dropout=0.2)`.")
+@click.option("--model", required=True, help=MODEL_HELP)
 @recipe_options
 @click.option("--policy", default="none", show_default=True, help="Augmentation, such as `shift(2) | flip()`.")
 @click.option("--seed", type=Whole(), default=0, show_default=True, help="Seed of weights, order and augmentation.")
