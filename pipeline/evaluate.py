@@ -105,7 +105,7 @@ def evaluate(
         for seed in seeds:
             net = checkpoint.load(folder / seed_weights(seed), device)
             values.append(measured({split: predict(net, pixels[split]) for split in SPLITS}))
-        runs.append(Run(name, kind, student, temperature, _parameters(checkpoint), seeds, tuple(values)))
+        runs.append(Run(name, kind, student, temperature, models.parameter_count(net), seeds, tuple(values)))
     _check_names(runs)
     _write(runs, teachers, trained, metrics_out, plots_out)
     return runs
@@ -180,15 +180,14 @@ def _parameters(checkpoint: Checkpoint) -> int:
 
 
 def _write(runs: Sequence[Run], teachers: Mapping, trained: Sequence[tuple], metrics_out: Path, plots_out: Path) -> None:
+    sources = [(name, folder) for name, (folder, _) in teachers.items()] + [(row[0], row[-1]) for row in trained]
+    tables = {"runs": _long(runs), "history": _histories(sources), "best": best(runs), "temperature": _by_temperature(runs)}
     with files.replaced_folder(metrics_out) as folder:
         for run in runs:
             files.write(folder / f"{run.name}.json", files.readable_json(run.facts()))
-    sources = [(name, folder) for name, (folder, _) in teachers.items()] + [(row[0], row[-1]) for row in trained]
     with files.replaced_folder(plots_out) as folder:
-        files.write(folder / "runs.csv", table.to_csv(_long(runs)))
-        files.write(folder / "history.csv", table.to_csv(_histories(sources)))
-        files.write(folder / "best.csv", table.to_csv(best(runs)))
-        files.write(folder / "temperature.csv", table.to_csv(_by_temperature(runs)))
+        for name, rows in tables.items():
+            files.write(folder / f"{name}.csv", table.to_csv(rows))
 
 
 def _long(runs: Sequence[Run]) -> list[dict[str, object]]:

@@ -134,8 +134,7 @@ def _parquet(path: Path, role: str) -> Rows:
     if None in ids:
         found = f"none in row {ids.index(None)}"
         raise InputError(f"{path}, column id", expected="an id in every row", found=found, fix="Fill or drop it.")
-    ids = [str(name) for name in ids]
-    ids = ids or [f"{role}-{row:06d}" for row in range(len(images))]
+    ids = [str(name) for name in ids] or [f"{role}-{row:06d}" for row in range(len(images))]
     places = [
         f"{path}, row {row} (id {name}{f', path {inner}' if inner else ''})"
         for row, (name, inner) in enumerate(zip(ids, paths, strict=True))
@@ -209,8 +208,6 @@ def carve(rows: Rows, amount: float | int, name: str, seed: int) -> tuple[Rows, 
 def _class_names(splits: dict[str, Rows]) -> tuple[str, ...]:
     """The training source's names, or numbers where it names none; every other source must agree."""
     train = splits["train"]
-    if not len(train.labels):
-        raise InputError(f"train source {train.source}", expected="rows", found="none", fix="Give a source that has rows.")
     classes = train.classes or _numbered(train)
     for name, rows in splits.items():
         if rows.classes not in (None, classes):

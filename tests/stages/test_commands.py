@@ -40,6 +40,14 @@ def ok(*args: str) -> str:
     return result.output
 
 
+def stage_one() -> None:
+    """Ingest, and train and capture both teachers."""
+    ok("ingest")
+    for teacher in "ab":
+        ok("teach", teacher)
+        ok("capture", teacher)
+
+
 def fails(code: int, *args: str) -> str:
     """Run a command that must fail as a user sees it: one message, no traceback."""
     result = run(*args)
@@ -66,10 +74,7 @@ def finished(tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("SOFTCACHE_DEVICE", "cpu")
-        ok("ingest")
-        for teacher in "ab":
-            ok("teach", teacher)
-            ok("capture", teacher)
+        stage_one()
         ok("distill", "tiny", "--hard")
         for temperature in ("1", "2.5"):
             ok("distill", "tiny", "-T", temperature)
@@ -106,10 +111,7 @@ def test_running_again_gives_the_same_bytes(finished, tmp_path, monkeypatch):
     (tmp_path / "params.yaml").write_text(PARAMS)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SOFTCACHE_DEVICE", "cpu")
-    ok("ingest")
-    for teacher in "ab":
-        ok("teach", teacher)
-        ok("capture", teacher)
+    stage_one()
     ok("distill", "tiny", "-T", "2.5")
     for folder in ("transfer", "teachers", "caches", "students/tiny-T2.5"):
         assert tree(tmp_path / "data" / folder) == tree(finished / "data" / folder), folder
@@ -286,10 +288,7 @@ def test_a_device_that_is_not_there(project):
 
 @pytest.fixture
 def captured(project) -> Path:
-    ok("ingest")
-    for teacher in "ab":
-        ok("teach", teacher)
-        ok("capture", teacher)
+    stage_one()
     return project
 
 
@@ -361,11 +360,19 @@ def test_evaluate_refuses_students_of_other_caches_and_of_other_data(captured):
     ok("capture", "b")
     assert "student tiny-T1, caches.b: expected" in fails(2, *only)
     write_parquet(captured / "source.parquet", *images(48, size=8), names=["low", "middle", "high"])
-    ok("ingest")
-    for teacher in "ab":
-        ok("teach", teacher)
-        ok("capture", teacher)
+    stage_one()
     assert "student tiny-hard, shape: expected [1, 8, 8]" in fails(2, *only)
+
+
+def test_a_failed_evaluation_leaves_metrics_and_plots_as_they_were(captured):
+    """Baseline and student share no seed: known only when everything has been measured."""
+    ok("distill", "tiny", "--hard")
+    ok("distill", "tiny", "-T", "1")
+    ok("evaluate", "--temperatures", "1")
+    before = tree(captured / "data/metrics"), tree(captured / "data/plots")
+    ok("distill", "tiny", "-T", "1", "--seeds", "7")
+    assert "expected some in common" in fails(2, "evaluate", "--temperatures", "1")
+    assert (tree(captured / "data/metrics"), tree(captured / "data/plots")) == before
 
 
 def test_runs_of_one_name_are_refused(captured):
