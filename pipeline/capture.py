@@ -1,25 +1,34 @@
-"""Capture: run one teacher once over the transfer set and its views, and keep its raw logits."""
+"""Capture: run one teacher once over the transfer set and its views, and keep its raw logits.
 
+Three things go on at once: images of the next span are decoded ahead, the teacher runs, and the spans behind it are
+encoded, hashed and made durable.
+"""
+
+import errno
+import shutil
 import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from pipeline import closure, files, models, runtime, transfer
-from pipeline.cache import PIXELS
+from pipeline import files, runtime, transfer
+from pipeline.background import Behind, ahead
 from pipeline.checkpoint import WEIGHTS, Checkpoint
-from pipeline.errors import InputError
-from pipeline.layout import SPLITS, Layout
+from pipeline.errors import InputError, IntegrityError
+from pipeline.identity import identity
+from pipeline.layout import SPLITS, Layout, Unholdable
 from pipeline.manifest import Extent, Manifest
-from pipeline.predict import predict
+from pipeline.predict import Landing, tiles
 from pipeline.transfer import Split
 from pipeline.views import Policy
 from pipeline.work import Work
 
-SHAPING = ("models", "predict", *PIXELS)  # the modules whose code a logit is a function of
+BEHIND = 2  # spans that may wait to be written
 
 
 @dataclass(frozen=True)
@@ -48,91 +57,101 @@ def capture(
 ) -> Captured:
     """Write the cache of teacher `teacher` (a folder) to `out`: `views` views of the transfer set; valid and test as they are.
 
-    Spans already recorded below `work` under the same identity are kept. tile: rows of one forward pass.
-    Raises InputError where teacher and data do not fit, BusyError where another process captures the same,
-    IntegrityError where the teacher gives NaN, infinity or what `dtype` cannot hold.
+    Spans already recorded below `work` under the same identity are kept. tile: rows of one forward pass. Memory does not
+    grow with the number of rows. Raises InputError where teacher and data do not fit and where there is no room left,
+    BusyError where another process captures the same, IntegrityError where the teacher gives NaN, infinity or what
+    `dtype` cannot hold; what was recorded until then is kept.
     """
     for setting, value in {"views": views, "tile": tile}.items():
         if value < 1:
             raise InputError(f"capture {setting}", expected="1 or more", found=str(value), fix="Correct the setting.")
     opened = transfer.open_splits(splits, SPLITS)
-    checkpoint = Checkpoint.open(teacher)
-    _check_fit(name, checkpoint, opened["transfer"])
-    net = checkpoint.load(teacher / WEIGHTS, device)
     seen = Policy.parse(policy, view_seed)
-    layout = Layout.plan(len(checkpoint.classes), dtype, opened["transfer"].span)
-    identity = _identity(checkpoint, teacher / WEIGHTS, opened["transfer"], seen, tile, layout)
+    layout = Layout.plan(len(opened["transfer"].classes), dtype, opened["transfer"].span)
+    facts = identity(name, teacher, opened["transfer"], seen, tile, layout)
     extents = {
         split: Extent(found.rows, views if split == "transfer" else 1, found.inputs_digest) for split, found in opened.items()
     }
     started = time.monotonic()
-    with Work.hold(work, name, identity, layout) as progress:
-        computed, kept = _fill(progress, name, net, opened, extents, seen, tile, device)
-        manifest = progress.seal(out, extents)
-        progress.clear_former(out)
-    facts = {"teacher": name, "manifest": manifest.digest, **runtime.provenance(device)}
-    facts |= {"spans_computed": computed, "spans_kept": kept, "seconds": round(time.monotonic() - started, 3)}
-    files.write(provenance, files.readable_json(facts))
-    return Captured(manifest, computed, kept)
+    with Work.hold(work, out, facts, layout, extents) as progress:
+        missing = progress.resume({split: found.span_digests for split, found in opened.items()})
+        kept = progress.total - len(missing)
+        try:
+            if missing:
+                net = Checkpoint.open(teacher).load(teacher / WEIGHTS, device)
+                _fill(progress, name, net, opened, missing, kept, seen, tile, device)
+            manifest = progress.seal()
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise _without_room(progress, work) from error
+            raise
+    report = {"teacher": name, "manifest": manifest.digest, **runtime.provenance(device)}
+    report |= {"spans_computed": len(missing), "spans_kept": kept, "seconds": round(time.monotonic() - started, 3)}
+    files.write(provenance, files.readable_json(report))
+    return Captured(manifest, len(missing), kept)
 
 
 def _fill(
     work: Work,
     name: str,
     net: torch.nn.Module,
-    splits: dict[str, Split],
-    extents: dict[str, Extent],
+    splits: Mapping[str, Split],
+    missing: Sequence[tuple[str, int, int]],
+    kept: int,
     policy: Policy,
     tile: int,
     device: torch.device,
-) -> tuple[int, int]:
-    """Publish every span that is missing; a span's images are decoded once for all its views."""
-    plan = [(split, span) for split, found in splits.items() for span in range(len(found.span_digests))]
-    total = sum(extents[split].views for split, _ in plan)
-    computed = 0
-    with runtime.progress((), f"capture {name}", total=total, unit="span") as bar:
-        for split, span in plan:
-            rows_digest = splits[split].span_digests[span]
-            missing = [view for view in range(extents[split].views) if not work.done(split, view, span, rows_digest)]
-            bar.update(extents[split].views - len(missing))
-            if not missing:
-                continue
-            start, stop = splits[split].spans()[span]
-            pixels = torch.from_numpy(splits[split].images(span)).to(device)
-            for view in missing:
-                shown = policy.apply(pixels, np.arange(start, stop), np.full(stop - start, view))
-                work.publish(split, view, span, rows_digest, predict(net, shown, tile=tile))
-                bar.update()
-                computed += 1
-    return computed, total - computed
+) -> None:
+    """Publish every missing span. A span's images are decoded once for all its views."""
+    bar = runtime.progress((), f"capture {name}", total=kept + len(missing), unit="span")
+    bar.update(kept)
+    with Behind.running(BEHIND) as writer:
+        for split, span, views, pixels in _decoded(splits, missing):
+            rows = np.arange(*splits[split].spans()[span])
+            untouched = pixels.to(device)
+            for view in views:
+                shown = policy.apply(untouched, rows, np.full(len(rows), view))
+                landing = Landing(len(rows))
+                for first, logits in tiles(net, shown, tile=tile):
+                    writer.check()  # a full disk stops the teacher at once
+                    landing.add(first, logits)
+                writer.put(partial(_publish, work, name, splits[split], split, view, span, landing, bar))
+    bar.close()
 
 
-def _identity(checkpoint: Checkpoint, weights: Path, split: Split, policy: Policy, tile: int, layout: Layout) -> dict[str, Any]:
-    """All that a logit is a function of, besides its row. Rows and views are extents: they may grow."""
-    return {
-        "output": "raw logits, before any temperature",
-        "teacher": {
-            "model": checkpoint.model,
-            "weights_sha256": files.sha256_file(weights),
-            "source_sha256": models.parse(checkpoint.model).source_sha256,
-        },
-        "classes": list(checkpoint.classes),
-        "inputs": {"decoder": split.decoder, "mode": split.mode, "shape": list(split.shape)},
-        "views": {"policy": policy.text, "seed": policy.seed},
-        "precision": "float32",
-        "tile": tile,
-        "code": {module: closure.tree_sha256(f"pipeline.{module}") for module in SHAPING},
-        "layout": layout.facts(),
-    }
+def _decoded(
+    splits: Mapping[str, Split], missing: Sequence[tuple[str, int, int]]
+) -> Iterator[tuple[str, int, list[int], torch.Tensor]]:
+    """(split, span, its missing views, its pixels), the pixels of the next span decoded meanwhile."""
+    by_span = groupby(
+        sorted(missing, key=lambda part: (SPLITS.index(part[0]), part[2], part[1])), lambda part: (part[0], part[2])
+    )
+    plan = [(split, span, [view for _, view, _ in group]) for (split, span), group in by_span]
+    pixels = ahead(partial(splits[split].images, span) for split, span, _ in plan)
+    for (split, span, views), found in zip(plan, pixels, strict=True):
+        yield split, span, views, torch.from_numpy(found)
 
 
-def _check_fit(name: str, checkpoint: Checkpoint, split: Split) -> None:
-    for what, expected, found in (
-        ("classes", checkpoint.classes, split.classes),
-        ("pixel shape", checkpoint.shape, split.shape),
-    ):
-        if expected != found:
-            fix = f"Train it on these data: run `softcache teach {name}`."
-            raise InputError(
-                f"teacher {name}, {what}", expected=f"{found} as in the transfer set", found=str(expected), fix=fix
-            )
+def _publish(work: Work, name: str, source: Split, split: str, view: int, span: int, landing: Landing, bar) -> None:
+    try:
+        work.publish(split, view, span, source.span_digests[span], landing.numpy())
+    except Unholdable as error:
+        start, _ = source.spans()[span]
+        place = f"{split} view {view}, row {start + error.row} (id {source.ids(span)[error.row]})"
+        raise IntegrityError(
+            f"teacher {name}, {place}, class {source.classes[error.column]}",
+            expected=f"a finite logit that {work.layout.dtype} can hold",
+            found=str(error.value),
+            fix="Check the teacher; where its logits are only large, set `dtype: float32`. This span was not recorded.",
+        ) from error
+    bar.update()
+
+
+def _without_room(work: Work, root: Path) -> InputError:
+    left = work.total - len(work.records)
+    return InputError(
+        str(root),
+        expected=f"about {left * work.layout.shard_bytes() / 1e9:.3g} GB of room for the {left:,} spans that are left",
+        found=f"{shutil.disk_usage(root).free / 1e9:.3g} GB",
+        fix=f"Make room, or set SOFTCACHE_WORK to another disk, then run again: {len(work.records):,} spans are kept.",
+    )

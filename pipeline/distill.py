@@ -6,13 +6,16 @@ from pathlib import Path
 
 import torch
 
-from pipeline import files, losses, models, table, targets, transfer
+from pipeline import files, losses, models, table, transfer
 from pipeline.cache import Cache
 from pipeline.checkpoint import Checkpoint, seed_weights
 from pipeline.errors import InputError
-from pipeline.fit import Examples, Objective, Recipe, Validation, fit
+from pipeline.examples import Batch, Examples
+from pipeline.fit import Objective, Recipe, Validation, fit
+from pipeline.targets import Targets
 from pipeline.transfer import UNLABELLED, Split
 from pipeline.views import Policy
+from pipeline.work import require_sealed
 
 
 @dataclass(frozen=True)
@@ -48,13 +51,15 @@ def distill(
     soft: Soft | None,
     seeds: Sequence[int],
     splits: Path,
+    work: Path,
     out: Path,
     device: torch.device,
 ) -> list[dict[str, float]]:
     """Write model.json, seed-<seed>.safetensors and history.csv below `out`; returns each seed's last history row.
 
     soft None trains the hard-label baseline on the training split, in the same views; no cache is read. Order and views
-    are functions of (seed, epoch): they differ between seeds and agree between temperatures. Raises InputError for
+    are functions of (seed, epoch): they differ between seeds and agree between temperatures. work: where captures are under
+    way, for a message. Raises InputError for
     settings that do not fit and for a cache that is not of these data or views (the field is named), IntegrityError
     for a damaged cache, BusyError where another process trains the same.
     """
@@ -65,15 +70,14 @@ def distill(
     opened = transfer.open_splits(splits, ("transfer" if soft else "train", "valid"))
     source, valid = opened.values()
     policy = Policy.parse(views.policy, views.seed)
-    caches = _open(soft, opened, policy, views.count)
-    labels = _labels(source, soft)
-    objective = _objective(labels.to(device), soft, caches, views.count, device)
+    targets = _targets(soft, opened, policy, views.count, work)
+    objective = _objective(_labels(source, soft).to(device), soft)
     spec = models.parse(model)
-    examples = Examples(torch.from_numpy(source.all_images()).to(device), policy, views.count)
+    examples = Examples(source, policy, views.count, targets, recipe.memory_bytes, device)
     validation = Validation(torch.from_numpy(valid.all_images()), valid.labels())
     facts = {
         "seeds": list(seeds),
-        "soft": _facts(soft, caches),
+        "soft": _facts(soft, targets),
         "recipe": recipe.facts(),
         "source_sha256": spec.source_sha256,
     }
@@ -90,17 +94,18 @@ def distill(
     return [row for row in history if row["epoch"] == recipe.epochs]
 
 
-def _open(soft: Soft | None, splits: Mapping[str, Split], policy: Policy, views: int) -> dict[str, Cache]:
+def _targets(soft: Soft | None, splits: Mapping[str, Split], policy: Policy, views: int, work: Path) -> Targets | None:
     """Open the caches, and refuse those that are not of exactly these splits and views."""
     if soft is None:
-        return {}
-    if not soft.caches:
-        raise InputError("teachers", expected="at least one", found="none", fix="Name them in the setting `teachers`.")
+        return None
+    for path in soft.caches.values():
+        require_sealed(path, work)
     caches = {name: Cache.open(path) for name, path in soft.caches.items()}
+    targets = Targets.of(caches, soft.temperature, soft.rule, soft.weights)
     for cache in caches.values():
         cache.require_data(splits)
         cache.require_views(policy.text, policy.seed, views)
-    return caches
+    return targets
 
 
 def _labels(source: Split, soft: Soft | None) -> torch.Tensor:
@@ -115,28 +120,22 @@ def _labels(source: Split, soft: Soft | None) -> torch.Tensor:
     return torch.from_numpy(labels)
 
 
-def _objective(
-    labels: torch.Tensor, soft: Soft | None, caches: Mapping[str, Cache], views: int, device: torch.device
-) -> Objective:
+def _objective(labels: torch.Tensor, soft: Soft | None) -> Objective:
     """α · T² · KL(teacher ‖ student) + (1 − α) · cross-entropy with the labels, per example; a term of weight 0 is left out."""
-    if soft is None:
-        return lambda logits, rows, view: losses.cross_entropy(logits, labels[rows])
-    members = [torch.from_numpy(cache.read("transfer", views)).to(device) for cache in caches.values()]
-    soft_targets = targets.combine(members, soft.temperature, soft.rule, soft.weights)  # (views, rows, classes)
-    alpha = soft.alpha
+    alpha = soft.alpha if soft else 0.0
 
-    def objective(logits: torch.Tensor, rows: torch.Tensor, view: torch.Tensor) -> torch.Tensor:
-        total = torch.zeros((), dtype=torch.float64, device=device)
+    def objective(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+        total = torch.zeros((), dtype=torch.float64, device=logits.device)
         if alpha > 0:
-            total = total + alpha * losses.kl(logits, soft_targets[view, rows], soft.temperature)
+            total = total + alpha * losses.kl(logits, batch.targets, soft.temperature)
         if alpha < 1:
-            total = total + (1 - alpha) * losses.cross_entropy(logits, labels[rows])
+            total = total + (1 - alpha) * losses.cross_entropy(logits, labels[batch.rows])
         return total
 
     return objective
 
 
-def _facts(soft: Soft | None, caches: Mapping[str, Cache]) -> dict | None:
+def _facts(soft: Soft | None, targets: Targets | None) -> dict | None:
     """What model.json says of the soft targets: the digests bind a student to the caches it learned from."""
     if soft is None:
         return None
@@ -144,6 +143,6 @@ def _facts(soft: Soft | None, caches: Mapping[str, Cache]) -> dict | None:
         "temperature": soft.temperature,
         "alpha": soft.alpha,
         "rule": soft.rule,
-        "weights": targets.normalised(soft.weights, len(caches)),
-        "caches": {name: cache.manifest.digest for name, cache in caches.items()},
+        "weights": targets.weights,
+        "caches": {name: cache.manifest.digest for name, cache in targets.caches.items()},
     }

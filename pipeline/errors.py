@@ -9,6 +9,7 @@ class SoftcacheError(Exception):
     def __init__(self, what: str, *, expected: str, found: str, fix: str):
         """`what` names the file, setting or row; `fix` is a sentence that says what to do."""
         super().__init__(f"{what}: expected {expected}, found {found}. {fix}")
+        self.what, self.expected, self.found, self.fix = what, expected, found, fix
 
 
 class InputError(SoftcacheError):

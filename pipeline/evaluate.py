@@ -19,6 +19,7 @@ from pipeline.errors import InputError
 from pipeline.manifest import differences
 from pipeline.predict import predict
 from pipeline.transfer import Split
+from pipeline.work import require_sealed
 
 SPLITS = ("valid", "test")
 SHOWN = ("accuracy", "errors", "nll", "ece", "agreement")
@@ -63,6 +64,7 @@ def evaluate(
     weights: Sequence[float] | None,
     baselines: Mapping[str, Path],
     students: Mapping[tuple[str, str], Path],
+    work: Path,
     metrics_out: Path,
     plots_out: Path,
     device: torch.device,
@@ -78,6 +80,8 @@ def evaluate(
         raise InputError("ensemble", expected=f"some of {', '.join(teachers)}", found=", ".join(unknown), fix=fix)
     opened = transfer.open_splits(splits, layout.SPLITS)
     labels = {name: opened[name].labels() for name in SPLITS}
+    for _, folder in teachers.values():
+        require_sealed(folder, work)
     caches = {name: Cache.open(folder) for name, (_, folder) in teachers.items()}
     for cache in caches.values():
         cache.require_data(opened)

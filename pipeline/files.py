@@ -1,16 +1,20 @@
 """Files that are whole or absent: durable atomic writes, canonical JSON, sha256."""
 
 import contextlib
+import datetime
 import fcntl
 import hashlib
 import json
 import os
+import platform
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import BusyError, InputError
+
+LOCK = "lock"  # the file in a locked folder that says who holds it; the lock itself is on the folder
 
 
 def canonical_json(value: Any) -> bytes:
@@ -103,19 +107,36 @@ def locked(path: Path, what: str) -> Iterator[None]:
             raise BusyError(
                 what,
                 expected="no other process at work on it",
-                found=f"one that holds {path}",
+                found=f"{_holder(path)}, at work in {path}",
                 fix="Wait for it, then run again.",
             ) from error
-        yield
+        (path / LOCK).write_text(f"pid {os.getpid()} on {platform.node()} since {datetime.datetime.now():%Y-%m-%d %H:%M:%S}")
+        try:
+            yield
+        finally:
+            (path / LOCK).unlink(missing_ok=True)
     finally:
         os.close(descriptor)
 
 
+def _holder(path: Path) -> str:
+    try:
+        return (path / LOCK).read_text() or "another"
+    except OSError:
+        return "another"
+
+
 @contextlib.contextmanager
 def replaced_folder(path: Path) -> Iterator[Path]:
-    """Give an empty folder to fill; when the block ends well it takes the place of `path`, else nothing changes."""
+    """Give an empty folder to fill; when the block ends well it takes the place of `path`, else nothing changes.
+
+    A process that is killed at any moment leaves the former folder, the new one, or, between two renames, neither under
+    its name; then the next call puts the former one back first.
+    """
     partial = path.with_name(f".{path.name}.partial")
+    former = path.with_name(f".{path.name}.former.partial")
     with locked(partial, str(path)):
+        _restore(former, path)
         _empty(partial)
         try:
             yield partial
@@ -123,15 +144,21 @@ def replaced_folder(path: Path) -> Iterator[Path]:
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
+        (partial / LOCK).unlink()
         if path.exists():
-            former = path.with_name(f".{path.name}.former.partial")
-            shutil.rmtree(former, ignore_errors=True)
             path.rename(former)
-            partial.rename(path)
+        partial.rename(path)
+        sync_folder(path.parent)
+        shutil.rmtree(former, ignore_errors=True)
+
+
+def _restore(former: Path, path: Path) -> None:
+    """Finish the swap that a killed process left half done."""
+    if former.exists():
+        if path.exists():
             shutil.rmtree(former)
         else:
-            partial.rename(path)
-        sync_folder(path.parent)
+            former.rename(path)
 
 
 def _empty(folder: Path) -> None:
@@ -139,5 +166,5 @@ def _empty(folder: Path) -> None:
     for entry in folder.iterdir():
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
-        else:
+        elif entry.name != LOCK:
             entry.unlink()

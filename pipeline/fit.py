@@ -9,12 +9,11 @@ import torch
 
 from pipeline import metrics, randomness, runtime, spec
 from pipeline.errors import InputError
+from pipeline.examples import Batch, Examples
 from pipeline.predict import predict
 from pipeline.randomness import Use
-from pipeline.views import Policy
 
-# (logits (B, classes), rows (B,), views (B,)) → (B,) losses; rows and views are int64 on the model's device.
-Objective = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+Objective = Callable[[torch.Tensor, Batch], torch.Tensor]  # (logits (B, classes), the batch) → (B,) losses
 
 
 # ---------------------------------------------------------------- optimisers
@@ -68,7 +67,7 @@ class Recipe:
     """How a model is trained.
 
     max_norm: largest L2 norm of the weights into one unit, enforced after every step (Hinton et al. 2012, arXiv
-    1207.0580); None for no limit.
+    1207.0580); None for no limit. memory: GB that rows may take; beyond it they are streamed (see examples.py).
     """
 
     optimizer: spec.Spec
@@ -76,12 +75,23 @@ class Recipe:
     epochs: int
     batch_size: int
     max_norm: float | None
+    memory: float = 4.0
 
     @classmethod
-    def parse(cls, *, optimizer: str, schedule: str, epochs: int, batch_size: int, max_norm: float | None) -> "Recipe":
+    def parse(
+        cls,
+        *,
+        optimizer: str,
+        schedule: str,
+        epochs: int,
+        batch_size: int,
+        max_norm: float | None = None,
+        memory: float = 4.0,
+    ) -> "Recipe":
         """Raises InputError for a spec that does not parse or a number out of range."""
-        for name, value in {"epochs": epochs, "batch_size": batch_size, "max_norm": max_norm}.items():
-            if value is not None and value <= 0:
+        numbers = {"epochs": epochs, "batch_size": batch_size, "max_norm": max_norm, "memory": memory}
+        for name, value in numbers.items():
+            if value is not None and not 0 < value < math.inf:
                 raise InputError(name, expected="a number above 0", found=str(value), fix="Correct the setting.")
         rate = spec.parse(optimizer, OPTIMIZERS, given=1)
         course = spec.parse(schedule, SCHEDULES, given=1)
@@ -98,7 +108,7 @@ class Recipe:
         except (ArithmeticError, ValueError, TypeError) as error:
             expected = "numbers in [0, 1), warmup below 1"
             raise InputError(f"schedule {schedule!r}", expected=expected, found=str(error), fix="Correct them.") from error
-        return cls(rate, course, epochs, batch_size, max_norm)
+        return cls(rate, course, epochs, batch_size, max_norm, memory)
 
     def facts(self) -> dict[str, str | int | float | None]:
         """What model.json says of the training."""
@@ -108,26 +118,13 @@ class Recipe:
             "epochs": self.epochs,
             "batch_size": self.batch_size,
             "max_norm": self.max_norm,
+            "memory": self.memory,
         }
 
-
-@dataclass(frozen=True)
-class Examples:
-    """The inputs of a training run.
-
-    pixels: (N, C, H, W) uint8, untouched, on the model's device. views: each epoch draws, for each row, one of this many
-    views; None gives every row a view that no epoch had before.
-    """
-
-    pixels: torch.Tensor
-    policy: Policy
-    views: int | None
-
-    def drawn(self, seed: int, epoch: int, rows: np.ndarray) -> np.ndarray:
-        """The view of each row in this epoch: (B,) int64, a pure function of (seed, epoch, row)."""
-        if self.views is None:
-            return np.full(len(rows), epoch + 1)
-        return randomness.integers(self.views, seed, Use.DRAW, epoch, rows)
+    @property
+    def memory_bytes(self) -> int:
+        """The budget of examples.py."""
+        return int(self.memory * 1e9)
 
 
 @dataclass(frozen=True)
@@ -159,21 +156,18 @@ def fit(
     """
     optimizer = recipe.optimizer(model.parameters())
     base_rate = optimizer.param_groups[0]["lr"]
-    count = len(examples.pixels)
+    count = examples.split.rows
     steps_per_epoch = -(-count // recipe.batch_size)
     history = []
     bar = runtime.progress((), name, total=recipe.epochs * steps_per_epoch, unit="step")
     for epoch in range(recipe.epochs):
         torch.manual_seed(randomness.torch_seed(seed, Use.DROPOUT, epoch))
         model.train()
-        order = randomness.permutation(count, seed, Use.ORDER, epoch)
-        views = examples.drawn(seed, epoch, order)
-        total = torch.zeros((), dtype=torch.float64, device=examples.pixels.device)
-        for step in range(steps_per_epoch):
+        total = torch.zeros((), dtype=torch.float64, device=examples.device)
+        for step, batch in enumerate(examples.epoch(seed, epoch, recipe.batch_size)):
             share = (epoch * steps_per_epoch + step) / (recipe.epochs * steps_per_epoch)
             optimizer.param_groups[0]["lr"] = base_rate * recipe.schedule(share)
-            batch = slice(step * recipe.batch_size, (step + 1) * recipe.batch_size)
-            total += _step(model, examples, objective, optimizer, order[batch], views[batch])
+            total += _step(model, batch, objective, optimizer)
             _limit_norms(model, recipe.max_norm)
             bar.update()
         loss = float(total) / count
@@ -185,12 +179,9 @@ def fit(
     return history
 
 
-def _step(model, examples: Examples, objective: Objective, optimizer, rows: np.ndarray, views: np.ndarray) -> torch.Tensor:
+def _step(model: torch.nn.Module, batch: Batch, objective: Objective, optimizer: torch.optim.Optimizer) -> torch.Tensor:
     """One update; returns the summed loss of the batch, detached."""
-    device = examples.pixels.device
-    row_index, view_index = torch.from_numpy(rows).to(device), torch.from_numpy(views).to(device)
-    pixels = examples.policy.apply(examples.pixels[row_index], rows, views)
-    losses = objective(model(pixels), row_index, view_index)
+    losses = objective(model(batch.pixels), batch)
     optimizer.zero_grad(set_to_none=True)
     losses.mean().backward()
     optimizer.step()

@@ -17,6 +17,14 @@ CHUNK_BYTES = 1 << 20
 DTYPES = ("float32", "float16")
 
 
+class Unholdable(ValueError):
+    """A logit that the dtype cannot hold; row, column: where in the block, both from 0."""
+
+    def __init__(self, row: int, column: int, value: float):
+        super().__init__(f"row {row}, class {column}: {value}")
+        self.row, self.column, self.value = row, column, value
+
+
 @dataclass(frozen=True)
 class Layout:
     """How logits lie on disk. span, chunk: rows of a shard and of one of its inner chunks, powers of two."""
@@ -40,6 +48,22 @@ class Layout:
     def facts(self) -> dict[str, int | str]:
         """What of the layout is part of a cache's identity."""
         return {"dtype": self.dtype, "span": self.span, "chunk": self.chunk, "codecs": "bytes(little), crc32c"}
+
+    def shard_bytes(self) -> int:
+        """Size of the file of one span: the chunks, a checksum and an index entry for each, the index's checksum."""
+        return self.span * self.classes * np.dtype(self.dtype).itemsize + self.span // self.chunk * 20 + 4
+
+    def rounded(self, logits: np.ndarray) -> np.ndarray:
+        """(rows, classes) float32 to the layout's dtype.
+
+        Raises Unholdable for NaN, infinity, and what rounds to infinity.
+        """
+        ends = np.array([logits.min(), logits.max()])  # NaN where there is one
+        with np.errstate(over="ignore"):
+            if not np.isfinite(ends.astype(self.dtype)).all():
+                row, column = (int(place) for place in np.argwhere(~np.isfinite(logits.astype(self.dtype)))[0])
+                raise Unholdable(row, column, float(logits[row, column]))
+        return logits.astype(self.dtype, copy=False)
 
     def encode(self, block: np.ndarray) -> bytes:
         """(rows, classes) of the layout's dtype, rows at most a span, to the bytes of one shard."""

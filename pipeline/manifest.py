@@ -31,7 +31,7 @@ class Record:
 
     @property
     def name(self) -> str:
-        """How messages and record files call it."""
+        """How record files call it."""
         return f"{self.split}-{self.view}-{self.span}"
 
 
@@ -80,7 +80,8 @@ class Manifest:
         path = cache / FILE_NAME
         fix = f"Run `softcache capture {cache.name}`, or correct the name."
         try:
-            facts = json.loads(path.read_bytes())
+            data = path.read_bytes()
+            facts = json.loads(data)
             version, digest = facts.pop("format"), facts.pop("digest")
             if version != FORMAT:
                 raise IntegrityError(str(path), expected=f"format {FORMAT}", found=f"format {version}", fix=fix)
@@ -91,10 +92,19 @@ class Manifest:
             raise IntegrityError(str(cache), expected="a sealed cache", found=f"no {FILE_NAME}", fix=fix) from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise IntegrityError(str(path), expected="a manifest", found="something else", fix=fix) from error
-        if digest != manifest.digest:
-            found = f"one edited since (digest {manifest.digest[:12]}…, not {digest[:12]}…)"
+        if manifest.to_json() != data:  # not the digest alone: a flipped bit may spell the same number in another way
+            found = f"one edited since (digest {manifest.digest[:12]}…, not {str(digest)[:12]}…)"
             raise IntegrityError(str(path), expected="the manifest as it was sealed", found=found, fix=fix)
+        expected = set(parts(manifest.extents, manifest.identity["layout"]["span"]))
+        if len(records) != len(expected) or {(record.split, record.view, record.span) for record in records} != expected:
+            found = f"{len(records):,} records"
+            raise IntegrityError(str(path), expected=f"a record of each of {len(expected):,} spans", found=found, fix=fix)
         return manifest
+
+    def rows_of(self, record: Record) -> tuple[int, int]:
+        """(start, stop) rows that a span holds."""
+        start = record.span * self.identity["layout"]["span"]
+        return start, min(start + self.identity["layout"]["span"], self.extents[record.split].rows)
 
     def _facts(self) -> dict[str, Any]:
         return {
@@ -103,6 +113,14 @@ class Manifest:
             "metadata_sha256": dict(self.metadata_sha256),
             "records": [asdict(record) for record in self.records],
         }
+
+
+def parts(extents: Mapping[str, Extent], span_rows: int) -> Iterator[tuple[str, int, int]]:
+    """Every (split, view, span) of a cache, in the order of its records."""
+    for split, extent in extents.items():
+        for view in range(extent.views):
+            for span in range(-(-extent.rows // span_rows)):
+                yield split, view, span
 
 
 def fingerprint(identity: Mapping[str, Any]) -> str:

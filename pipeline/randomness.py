@@ -26,6 +26,8 @@ class Use(IntEnum):
     DRAW = 5  # which view of a row an epoch uses
     INIT = 6  # initial weights
     DROPOUT = 7  # torch's own stream within an epoch
+    SPANS = 8  # the order in which an epoch streams the spans
+    PROBE = 9  # which rows and views are run through the teacher again
 
 
 def bits(seed: int, *address: ArrayLike) -> np.ndarray:
@@ -43,7 +45,12 @@ def integers(high: int, seed: int, *address: ArrayLike) -> np.ndarray:
 
 def permutation(count: int, seed: int, *address: int) -> np.ndarray:
     """A random order of range(count), int64: the rows sorted by their own random bits."""
-    return np.argsort(bits(seed, *address, np.arange(count)), kind="stable")
+    return order(np.arange(count), seed, *address)
+
+
+def order(rows: np.ndarray, seed: int, *address: int) -> np.ndarray:
+    """Places of `rows` in a random order, int64; any two rows come in the same order whatever others are there."""
+    return np.argsort(bits(seed, *address, rows), kind="stable")
 
 
 def torch_seed(seed: int, *address: int) -> int:

@@ -1,7 +1,10 @@
 """The machine: device, threads, determinism, progress bars. None of it is identity; all of it is provenance."""
 
+import ctypes
 import os
 import platform
+import signal
+import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -9,6 +12,8 @@ from pipeline.errors import InputError
 
 if TYPE_CHECKING:
     import torch
+
+_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
 def cores() -> int:
@@ -67,8 +72,15 @@ def provenance(device: "torch.device") -> dict[str, str | int]:
     }
 
 
+def die_with_parent() -> None:
+    """Ask Linux to kill this process when the one that started it dies; elsewhere nothing happens."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def progress(items: Iterable, what: str, *, total: int | None = None, unit: str = "it"):
-    """Iterate with a progress bar on a terminal, silently elsewhere."""
+    """Iterate with a progress bar on a terminal, silently elsewhere; bytes (unit B) are shown in MB and GB."""
     from tqdm import tqdm
 
-    return tqdm(items, desc=what, total=total, unit=unit, disable=None, leave=False, dynamic_ncols=True)
+    scale = unit == "B"
+    return tqdm(items, desc=what, total=total, unit=unit, unit_scale=scale, disable=None, leave=False, dynamic_ncols=True)

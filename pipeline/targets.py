@@ -1,13 +1,72 @@
 """Targets: the cached logits of one teacher or several, combined at a temperature into target logits."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 
+from pipeline.cache import Cache
 from pipeline.errors import InputError
 
 RULES = ("probabilities", "logits")
+
+
+@dataclass(frozen=True)
+class Targets:
+    """An ensemble at a temperature: any list of caches as the target logits of one teacher; make it with `Targets.of`.
+
+    caches: by teacher name. weights: one per cache, summing to 1. rule: see `combine`.
+    """
+
+    caches: Mapping[str, Cache]
+    temperature: float
+    rule: str
+    weights: Sequence[float]
+
+    @classmethod
+    def of(
+        cls, caches: Mapping[str, Cache], temperature: float, rule: str, weights: Sequence[float] | None = None
+    ) -> "Targets":
+        """weights: by default equal; scaled to sum 1.
+
+        Raises InputError for settings that do not fit, and for caches whose classes or rows differ: both are named.
+        """
+        if not caches:
+            raise InputError("teachers", expected="at least one", found="none", fix="Name them in the setting `teachers`.")
+        _check(temperature, rule)
+        (first, reference), *others = caches.items()
+        for name, cache in others:
+            for what, expected, found in (
+                ("classes", reference.manifest.identity["classes"], cache.manifest.identity["classes"]),
+                ("rows", _rows(reference), _rows(cache)),
+                ("rows of a span", reference.layout.span, cache.layout.span),
+            ):
+                if expected != found:
+                    wanted, fix = f"{expected} as in cache {first}", "Capture both over the same data."
+                    raise InputError(f"ensemble, {what} of cache {name}", expected=wanted, found=str(found), fix=fix)
+        return cls(caches, temperature, rule, normalised(weights, len(caches)))
+
+    @property
+    def classes(self) -> int:
+        """How many logits a row has."""
+        return next(iter(self.caches.values())).layout.classes
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of a target logit: those of the cache where it is one, else of float32."""
+        dtype = next(iter(self.caches.values())).layout.dtype
+        return 2 if len(self.caches) == 1 and dtype == "float16" else 4
+
+    def span(self, split: str, view: int, span: int) -> torch.Tensor:
+        """Target logits of one span: (rows, classes), float32, or float16 out of a single cache that stores it.
+
+        Raises IntegrityError for a damaged cache.
+        """
+        members = [torch.from_numpy(cache.span(cache.record(split, view, span))) for cache in self.caches.values()]
+        if len(members) > 1:
+            members = [member.to(torch.float32) for member in members]
+        return combine(members, self.temperature, self.rule, self.weights)
 
 
 def combine(
@@ -21,10 +80,7 @@ def combine(
     Both are named in Hinton, Vinyals, Dean 2015, section 2. One member is returned as it is, under either rule.
     Raises InputError for an unknown rule, for weights that do not fit, and for a temperature that is not above 0.
     """
-    if rule not in RULES:
-        raise InputError("ensemble rule", expected=" or ".join(RULES), found=repr(rule), fix="Correct the setting `rule`.")
-    if not temperature > 0:
-        raise InputError("temperature", expected="a number above 0", found=str(temperature), fix="Correct it.")
+    _check(temperature, rule)
     scaled = normalised(weights, len(members))
     if len(members) == 1:
         return members[0]
@@ -48,3 +104,15 @@ def normalised(weights: Sequence[float] | None, count: int) -> list[float]:
             fix="Correct the setting `weights`.",
         )
     return [weight / sum(given) for weight in given]
+
+
+def _check(temperature: float, rule: str) -> None:
+    if rule not in RULES:
+        raise InputError("ensemble rule", expected=" or ".join(RULES), found=repr(rule), fix="Correct the setting `rule`.")
+    if not temperature > 0:
+        raise InputError("temperature", expected="a number above 0", found=str(temperature), fix="Correct it.")
+
+
+def _rows(cache: Cache) -> tuple[int, str]:
+    extent = cache.manifest.extents["transfer"]
+    return extent.rows, extent.inputs_digest

@@ -6,7 +6,8 @@ import torch
 
 from pipeline import files, losses, models, table, transfer
 from pipeline.checkpoint import WEIGHTS, Checkpoint
-from pipeline.fit import Examples, Recipe, Validation, fit
+from pipeline.examples import Examples
+from pipeline.fit import Recipe, Validation, fit
 from pipeline.views import Policy
 
 
@@ -22,11 +23,11 @@ def teach(
     spec = models.parse(model)
     net = models.build(spec, train.shape, len(train.classes), seed=seed).to(device)
     seen = Policy.parse(policy, seed)
-    examples = Examples(torch.from_numpy(train.all_images()).to(device), seen, None)
+    examples = Examples(train, seen, None, None, recipe.memory_bytes, device)
     labels = torch.from_numpy(train.labels()).to(device)
 
-    def objective(logits, rows, views):
-        return losses.cross_entropy(logits, labels[rows])
+    def objective(logits, batch):
+        return losses.cross_entropy(logits, labels[batch.rows])
 
     validation = Validation(torch.from_numpy(valid.all_images()), valid.labels())
     facts = {"seed": seed, "policy": seen.text, "recipe": recipe.facts(), "source_sha256": spec.source_sha256}

@@ -228,6 +228,10 @@ class Split:
         self._check("labels", self.labels_digest, labels_digest(labels))
         return labels
 
+    def ids(self, span: int) -> list[str]:
+        """Ids of one span's rows."""
+        return self._read(*self.spans()[span])[0]
+
     def images(self, span: int) -> np.ndarray:
         """Pixels of one span: (rows, channels, height, width) uint8. Raises IntegrityError where bytes have changed."""
         start, stop = self.spans()[span]

@@ -7,148 +7,210 @@ exists only once its bytes are durable, and the manifest is written last.
 import contextlib
 import errno
 import json
+import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
-from pipeline import files
+from pipeline import files, runtime
 from pipeline.errors import BusyError, InputError, IntegrityError
 from pipeline.layout import ARRAYS, Layout, shard
-from pipeline.manifest import FILE_NAME, Extent, Manifest, Record, fingerprint
+from pipeline.manifest import FILE_NAME, Extent, Manifest, Record, differences, fingerprint, parts
+
+_PLAN, _SEALED, _IDENTITY = "plan.json", "sealed.json", "identity.json"
+_log = logging.getLogger(__name__)
 
 
 class Work:
     """A capture in progress, in a folder of its own outside of every DVC out; open it with `Work.hold`."""
 
-    def __init__(self, folder: Path, identity: Mapping, layout: Layout):
+    def __init__(self, folder: Path, out: Path, identity: Mapping, layout: Layout, extents: Mapping[str, Extent]):
         self.folder = folder
+        self.out = out
         self.identity = identity
         self.layout = layout
+        self.extents = extents
         self.records: dict[str, Record] = {}
 
     @classmethod
     @contextlib.contextmanager
-    def hold(cls, root: Path, teacher: str, identity: Mapping, layout: Layout) -> Iterator["Work"]:
+    def hold(cls, root: Path, out: Path, identity: Mapping, layout: Layout, extents: Mapping[str, Extent]) -> Iterator["Work"]:
         """Hold the work folder of this identity below `root`; raises BusyError if another process does.
 
-        Spans that an earlier run recorded under the same identity are found again; bytes without a record are
-        removed, never adopted.
+        out: the folder that the cache will be sealed into. Work of any other identity lies in another folder.
         """
         folder = root / fingerprint(identity)
-        with files.locked(folder, f"capture of {teacher}"):
-            work = cls(folder, identity, layout)
-            work._clear_unrecorded()
-            files.write(folder / "identity.json", files.readable_json(dict(identity)))
+        with files.locked(folder, f"capture of {out.name}"):
+            work = cls(folder, out, identity, layout, extents)
+            work._announce_changes()
+            files.write(folder / _IDENTITY, files.readable_json(dict(identity)))
+            files.write(folder / _PLAN, files.readable_json({"out": str(out.resolve()), "spans": work.total}))
             yield work
 
-    def done(self, split: str, view: int, span: int, rows: str) -> bool:
-        """Whether this span is durable and whole. A span of other rows, or one that was damaged, is removed.
+    @property
+    def total(self) -> int:
+        """How many spans the finished cache has."""
+        return sum(1 for _ in parts(self.extents, self.layout.span))
 
-        rows: digest of the rows that the span must hold.
+    def resume(self, digests: Mapping[str, Sequence[str]]) -> list[tuple[str, int, int]]:
+        """Find what an earlier run made durable; returns the (split, view, span) that are missing.
+
+        digests: per split, the digest of each span's rows, as they must be. Every recorded span is read and compared with
+        its sha256. What is damaged, of other rows, or without a record is removed, never adopted.
         """
-        name = f"{split}-{view}-{span}"
-        record_path, path = self._record_path(name), self._span_path(split, view, span)
-        try:
-            record = Record(**json.loads(record_path.read_bytes()))
-        except FileNotFoundError:
-            return False
-        except (ValueError, TypeError):
-            record = None
-        if record and record.rows == rows and path.is_file() and files.sha256_file(path) == record.sha256:
-            self.records[name] = record
-            return True
-        record_path.unlink()
-        path.unlink(missing_ok=True)
-        return False
+        unrecorded = self._clear_unrecorded()
+        planned = list(parts(self.extents, self.layout.span))
+        recorded = [part for part in planned if self._record_path(*part).exists()]
+        with ThreadPoolExecutor(runtime.cores()) as pool:
+            checked = pool.map(lambda part: self._whole(*part, digests[part[0]][part[2]]), recorded)
+            bar = runtime.progress(checked, f"checking earlier work on {self.out.name}", total=len(recorded), unit="span")
+            found = {record.name: record for record in bar if record}
+        self.records |= found
+        if len(found) == len(planned):
+            _log.info("%s: already captured: all %d spans verified, to be linked again", self.out.name, len(found))
+        elif recorded or unrecorded:
+            _log.info(
+                "%s: resuming: %d/%d spans verified, %d unrecorded and %d damaged or outdated discarded",
+                self.out.name, len(found), len(planned), unrecorded, len(recorded) - len(found),
+            )  # fmt: skip
+        return [part for part in planned if _name(*part) not in found]
 
     def publish(self, split: str, view: int, span: int, rows: str, logits: np.ndarray) -> Record:
-        """Make one span durable, then record it. logits: (rows, classes) float32, raw.
+        """Make one span durable, then record it. logits: (rows, classes) float32, raw; rows: their digest.
 
-        Raises IntegrityError for NaN, infinity, or what the dtype cannot hold; then nothing is recorded.
+        Raises layout.Unholdable for what the dtype cannot hold; then nothing is recorded.
         """
-        first_row = span * self.layout.span
-        data = self.layout.encode(self._checked(logits, f"{split} view {view}", first_row))
+        data = self.layout.encode(self.layout.rounded(logits))
         path = self._span_path(split, view, span)
-        aside = self.folder / "tmp" / f"{split}-{view}-{span}"
+        aside = self.folder / "tmp" / _name(split, view, span)
         files.write(aside, data)
         files.make_folder(path.parent)
         aside.rename(path)
         files.sync_folder(path.parent)
         record = Record(split, view, span, rows, len(data), files.sha256(data), float(logits.min()), float(logits.max()))
-        files.write(self._record_path(record.name), files.canonical_json(asdict(record)))
+        files.write(self._record_path(split, view, span), files.canonical_json(asdict(record)))
         self.records[record.name] = record
         return record
 
-    def seal(self, out: Path, extents: Mapping[str, Extent]) -> Manifest:
+    def seal(self) -> Manifest:
         """Put the finished cache in place of `out`; spans are hardlinked, so that sealing again takes seconds.
 
-        Every span of `extents` must have been published or found done.
+        Every span must have been published or found. Then finished work that was sealed into `out` before is removed;
+        unfinished work never is.
         """
-        records, metadata = [], {}
-        with files.replaced_folder(out) as folder:
-            for split, extent in extents.items():
-                array = folder / ARRAYS / split
-                spans = -(-extent.rows // self.layout.span)
-                for view in range(extent.views):
-                    for span in range(spans):
-                        record = self.records[f"{split}-{view}-{span}"]
-                        _link(self._span_path(split, view, span), shard(array, view, span))
-                        records.append(record)
+        records, metadata, copied = [], {}, 0
+        with files.replaced_folder(self.out) as folder:
+            for part in parts(self.extents, self.layout.span):
+                split, view, span = part
+                copied += not _link(self._span_path(*part), shard(folder / ARRAYS / split, view, span))
+                records.append(self.records[_name(*part)])
+            for split, extent in self.extents.items():
                 data = self.layout.metadata(extent.views, extent.rows)
-                files.write(array / "zarr.json", data)
+                files.write(folder / ARRAYS / split / "zarr.json", data)
                 metadata[split] = files.sha256(data)
-            manifest = Manifest(self.identity, extents, tuple(records), metadata)
+            manifest = Manifest(self.identity, self.extents, tuple(records), metadata)
             files.write(folder / FILE_NAME, manifest.to_json())
+        if copied:
+            fix = "set SOFTCACHE_WORK to a folder on the same file system"
+            _log.warning(
+                "%s: %d spans were copied, because no links lead out of %s; %s", self.out.name, copied, self.folder, fix
+            )
+        self._clear_former()
+        files.write(self.folder / _SEALED, files.readable_json({"out": str(self.out.resolve())}))
         return manifest
 
-    def clear_former(self, out: Path) -> None:
-        """Remove the finished work that was sealed into `out` before this; unfinished work is never touched."""
-        sealed = {"out": str(out.resolve())}
-        for marker in self.folder.parent.glob("*/sealed.json"):
-            # Work of another run may vanish, or be held, between any two of these lines.
-            with contextlib.suppress(FileNotFoundError, InputError, BusyError):
+    def _former(self) -> Iterator[Path]:
+        """Other work folders that were sealed into `out`."""
+        sealed = {"out": str(self.out.resolve())}
+        for marker in self.folder.parent.glob(f"*/{_SEALED}"):
+            with contextlib.suppress(InputError):  # work of another run may vanish at any moment
                 if marker.parent != self.folder and files.read_json(marker) == sealed:
-                    with files.locked(marker.parent, "former work"):
-                        shutil.rmtree(marker.parent)
-        files.write(self.folder / "sealed.json", files.readable_json(sealed))
+                    yield marker.parent
 
-    def _clear_unrecorded(self) -> None:
+    def _announce_changes(self) -> None:
+        """Say why nothing is reused, where the last cache was of another identity."""
+        if (self.folder / _PLAN).exists():
+            return
+        for former in self._former():
+            with contextlib.suppress(InputError):
+                changes = differences(files.read_json(former / _IDENTITY), self.identity)
+                text = "; ".join(f"{field} was {_short(old)}, is {_short(new)}" for field, old, new in changes)
+                _log.info(
+                    "%s: another cache than the last one, which is kept until this one is sealed: %s", self.out.name, text
+                )
+
+    def _clear_former(self) -> None:
+        for folder in self._former():
+            with contextlib.suppress(FileNotFoundError, BusyError), files.locked(folder, "former work"):
+                shutil.rmtree(folder / "spans")  # first what is large: killed in between, the marker is still there
+                shutil.rmtree(folder)
+
+    def _clear_unrecorded(self) -> int:
+        """Remove bytes that no record vouches for; returns how many spans that were, whole or half."""
+        aside = list(self.folder.glob("tmp/*"))
         shutil.rmtree(self.folder / "tmp", ignore_errors=True)
         for path in self.folder.glob("**/.*.partial"):
             path.unlink()
         spans = self.folder / "spans"
+        orphans = []
         for path in sorted(spans.glob("*/c/*/*/0")):
             split, _, view, span, _ = path.relative_to(spans).parts
-            if not self._record_path(f"{split}-{view}-{span}").exists():
+            if not self._record_path(split, int(view), int(span)).exists():
+                orphans.append(path)
                 path.unlink()
+        return len(aside) + len(orphans)
 
-    def _checked(self, logits: np.ndarray, where: str, first_row: int) -> np.ndarray:
-        with np.errstate(over="ignore"):
-            stored = logits.astype(self.layout.dtype)
-        bad = np.argwhere(~np.isfinite(stored))
-        if len(bad):
-            row, column = bad[0]
-            raise IntegrityError(
-                f"{where}, row {first_row + row}, class {column}",
-                expected=f"a finite logit that {self.layout.dtype} can hold",
-                found=str(logits[row, column]),
-                fix="Check the teacher; where its logits are only large, set `dtype: float32`. Nothing was recorded.",
-            )
-        return stored
+    def _whole(self, split: str, view: int, span: int, rows: str) -> Record | None:
+        """The record of a span that is durable, whole and of these rows; any other is removed, with its bytes."""
+        record_path, path = self._record_path(split, view, span), self._span_path(split, view, span)
+        with contextlib.suppress(ValueError, TypeError):
+            record = Record(**json.loads(record_path.read_bytes()))
+            place = (record.split, record.view, record.span) == (split, view, span)
+            if place and record.rows == rows and path.is_file() and files.sha256_file(path) == record.sha256:
+                return record
+        record_path.unlink()
+        if path.is_dir():
+            shutil.rmtree(path)
+        path.unlink(missing_ok=True)
+        return None
 
     def _span_path(self, split: str, view: int, span: int) -> Path:
         return shard(self.folder / "spans" / split, view, span)
 
-    def _record_path(self, name: str) -> Path:
-        return self.folder / "records" / f"{name}.json"
+    def _record_path(self, split: str, view: int, span: int) -> Path:
+        return self.folder / "records" / f"{_name(split, view, span)}.json"
 
 
-def _link(source: Path, target: Path) -> None:
-    """Hardlink, or copy where the file system or its borders do not allow it."""
+def require_sealed(cache: Path, root: Path) -> None:
+    """Where `cache` has no manifest, but a capture into it is under way below `root`: raise IntegrityError, say how far."""
+    if (cache / FILE_NAME).exists():
+        return
+    for plan in root.glob(f"*/{_PLAN}"):
+        with contextlib.suppress(InputError):
+            facts = files.read_json(plan)
+            if facts["out"] == str(cache.resolve()):
+                done = sum(1 for _ in plan.parent.glob("records/*.json"))
+                found = f"an unsealed one: {done} of {facts['spans']} spans captured"
+                fix = f"Run `softcache capture {cache.name}` to finish it."
+                raise IntegrityError(str(cache), expected="a sealed cache", found=found, fix=fix)
+
+
+def _name(split: str, view: int, span: int) -> str:
+    return f"{split}-{view}-{span}"
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return f"{text[:12]}…" if len(text) > 40 else text
+
+
+def _link(source: Path, target: Path) -> bool:
+    """Hardlink, or copy where the file system or its borders do not allow it; says whether it is a link."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(source, target)
@@ -156,3 +218,5 @@ def _link(source: Path, target: Path) -> None:
         if error.errno not in (errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EMLINK):
             raise
         shutil.copyfile(source, target)
+        return False
+    return True

@@ -15,6 +15,7 @@ from stages.options import (
     machine_options,
     params_option,
     views_options,
+    work_option,
 )
 
 
@@ -27,17 +28,9 @@ from stages.options import (
 @views_options
 @click.option("--dtype", default="float32", show_default=True, help="float32 (exact) or float16 (half the size).")
 @click.option("--tile", type=Whole(), default=512, show_default=True, help="Rows of one forward pass.")
-@click.option(
-    "--work",
-    type=click.Path(file_okay=False, path_type=Path),
-    envvar="SOFTCACHE_WORK",
-    default=".softcache",
-    show_default=True,
-    show_envvar=True,
-    help="Where unfinished work is kept.",
-)
 @params_option
 @data_option
+@work_option
 @machine_options
 def command(
     name: str,
@@ -46,9 +39,9 @@ def command(
     view_seed: int,
     dtype: str,
     tile: int,
-    work: Path,
     params: str,
     data: Path,
+    work: Path,
     device: str,
     threads: int,
 ) -> None:

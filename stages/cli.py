@@ -2,13 +2,16 @@
 
 import errno
 import importlib
+import logging
+import os
 
 import click
 
+from pipeline import runtime
 from pipeline.errors import SoftcacheError
 from stages.options import example
 
-COMMANDS = ("ingest", "teach", "capture", "distill", "evaluate", "report", "code")
+COMMANDS = ("ingest", "teach", "capture", "verify", "inspect", "distill", "evaluate", "report", "code")
 
 _AGAIN = "run again; a capture goes on where it stopped."
 _MEND = {
@@ -63,3 +66,21 @@ def main() -> None:
     \b
     Exit codes: 0 done, 2 bad input or settings, 3 damaged or unfinished data, 4 busy (run again later).
     """
+    _show_log()
+    if "DVC_STAGE" in os.environ:  # else a killed `dvc repro` leaves its stage running, and the next one starts a second
+        runtime.die_with_parent()
+
+
+def _show_log() -> None:
+    """What the library tells along the way goes to standard error, above any progress bar."""
+
+    class Terminal(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            from tqdm import tqdm
+
+            with tqdm.external_write_mode():
+                click.echo(self.format(record), err=True)
+
+    log = logging.getLogger("pipeline")
+    log.handlers = [Terminal()]
+    log.setLevel(logging.INFO)

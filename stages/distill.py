@@ -19,6 +19,7 @@ from stages.options import (
     params_option,
     recipe_options,
     views_options,
+    work_option,
 )
 
 _SECTIONS = {
@@ -43,6 +44,7 @@ _SECTIONS = {
 @click.option("--alpha", type=float, default=0.9, show_default=True, help="Weight of the soft term; labels weigh 1 − alpha.")
 @params_option
 @data_option
+@work_option
 @machine_options
 def command(
     name: str,
@@ -59,6 +61,7 @@ def command(
     alpha: float,
     params: str,
     data: Path,
+    work: Path,
     device: str,
     threads: int,
     **recipe,
@@ -86,6 +89,7 @@ def command(
         soft=soft,
         seeds=seeds,
         splits=data / "transfer",
+        work=work,
         out=out,
         device=runtime.prepare(device, threads=threads),
     )

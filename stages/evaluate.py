@@ -5,7 +5,18 @@ from typing import Any
 
 import click
 
-from stages.options import Name, Params, Stage, Temperature, counted, data_option, example, machine_options, params_option
+from stages.options import (
+    Name,
+    Params,
+    Stage,
+    Temperature,
+    counted,
+    data_option,
+    example,
+    machine_options,
+    params_option,
+    work_option,
+)
 
 
 def _collect(params: Params) -> dict[str, Any]:
@@ -33,6 +44,7 @@ def _collect(params: Params) -> dict[str, Any]:
 @click.option("--rule", default="probabilities", show_default=True, help="What the ensemble averages: probabilities or logits.")
 @params_option
 @data_option
+@work_option
 @machine_options
 def command(
     teachers: tuple[str, ...],
@@ -43,6 +55,7 @@ def command(
     rule: str,
     params: str,
     data: Path,
+    work: Path,
     device: str,
     threads: int,
 ) -> None:
@@ -58,6 +71,7 @@ def command(
         weights=weights or None,
         baselines={name: data / "students" / f"{name}-hard" for name in students},
         students={(name, t): data / "students" / f"{name}-T{t}" for name in students for t in temperatures},
+        work=work,
         metrics_out=data / "metrics",
         plots_out=data / "plots",
         device=runtime.prepare(device, threads=threads),

@@ -117,6 +117,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun if number == 1 else f'{noun}s'}"
 
 
+def cache_folder(data: Path, cache: str) -> Path:
+    """A cache as people name it: by its teacher's name below data/caches/, or by a path, which has a slash in it."""
+    return Path(cache) if "/" in cache else data / "caches" / cache
+
+
 # ---------------------------------------------------------------- option types
 
 
@@ -193,6 +198,15 @@ data_option = click.option(
     show_default=True,
     help="Where data lies.",
 )
+work_option = click.option(
+    "--work",
+    type=click.Path(file_okay=False, path_type=Path),
+    envvar="SOFTCACHE_WORK",
+    default=".softcache",
+    show_default=True,
+    show_envvar=True,
+    help="Where unfinished captures are kept.",
+)
 machine_options = options(
     click.option(
         "--device",
@@ -207,7 +221,7 @@ machine_options = options(
     ),
 )
 MODEL_HELP = "mlp(hidden=[…], dropout, input_dropout), cnn(channels=[…], dropout), or package.module:attribute(…)."
-RECIPE = ("optimizer", "schedule", "epochs", "batch_size", "max_norm")
+RECIPE = ("optimizer", "schedule", "epochs", "batch_size", "max_norm", "memory")
 VIEWS = ("policy", "views", "view_seed")
 recipe_options = options(
     click.option("--optimizer", required=True, help="Such as `sgd(lr=0.1, momentum=0.9)` or `adamw(lr=0.001)`."),
@@ -215,6 +229,13 @@ recipe_options = options(
     click.option("--epochs", type=Whole(), required=True, help="Passes over the rows."),
     click.option("--batch_size", "--batch-size", type=Whole(), required=True, help="Rows of one step."),
     click.option("--max_norm", "--max-norm", type=float, help="Largest norm of the weights into a unit."),
+    click.option(
+        "--memory",
+        type=float,
+        default=4.0,
+        show_default=True,
+        help="GB for pixels and cached logits; what takes more is streamed in windows.",
+    ),
 )
 views_options = options(
     click.option("--policy", default="none", show_default=True, help="Views of a row, such as `shift(2) | flip()`."),

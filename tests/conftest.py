@@ -10,6 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from pipeline import transfer
+
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
@@ -43,6 +45,16 @@ def write_parquet(path: Path, encoded: list[bytes | None], labels: list[int | No
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(table, path)
     return path
+
+
+def write_split(path: Path, pixels: np.ndarray, labels: np.ndarray, classes: int) -> transfer.Split:
+    """A split of these grey pixels (N, 1, H, W) uint8, in this order, as ingest would write it."""
+    ids = [f"row-{row}" for row in range(len(pixels))]
+    names = [str(label) for label in range(classes)]
+    encoded = [png(picture[0]) for picture in pixels]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    transfer.write(path, ids, encoded, labels, classes=names, mode="L", size=pixels.shape[2:])
+    return transfer.Split.open(path)
 
 
 @pytest.fixture

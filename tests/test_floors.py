@@ -10,11 +10,13 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS = [
     {"errors"},
-    {"spec", "files", "runtime", "randomness", "table"},
-    {"closure", "transfer", "layout", "manifest", "views", "models", "losses", "targets", "metrics"},
+    {"spec", "files", "runtime", "randomness", "table", "background"},
+    {"closure", "transfer", "layout", "manifest", "views", "models", "losses", "metrics"},
     {"cache", "work", "checkpoint", "predict"},
+    {"identity", "targets"},
+    {"examples"},
     {"fit"},
-    {"ingest", "teach", "capture", "distill", "evaluate", "report"},
+    {"ingest", "teach", "capture", "verify", "inspect", "distill", "evaluate", "report"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 

@@ -1,5 +1,6 @@
 """The cache on disk: what plain zarr reads from it, resuming, sealing, and refusing damage."""
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -11,8 +12,8 @@ import zarr
 from pipeline import files
 from pipeline.cache import Cache
 from pipeline.errors import BusyError, InputError, IntegrityError
-from pipeline.layout import Layout
-from pipeline.manifest import Extent, Manifest, Record, differences, fingerprint
+from pipeline.layout import Layout, Unholdable
+from pipeline.manifest import Extent, Manifest, Record, differences, fingerprint, parts
 from pipeline.work import Work
 
 CLASSES, SPAN = 3, 4
@@ -31,29 +32,28 @@ def logits(split: str) -> np.ndarray:
     return generator.normal(size=(extent.views, extent.rows, CLASSES)).astype(np.float32)
 
 
-def parts():
-    for split, extent in EXTENTS.items():
-        for view in range(extent.views):
-            for span in range(-(-extent.rows // SPAN)):
-                yield split, view, span
+DIGESTS = {split: [f"rows-{split}-{span}" for span in range(-(-extent.rows // SPAN))] for split, extent in EXTENTS.items()}
+PARTS = list(parts(EXTENTS, SPAN))
 
 
-def fill(work: Work, only=None) -> int:
+def hold(tmp_path: Path, dtype="float32", out="caches/a", **facts):
+    """The work of a cache `out`, both below tmp_path; facts: changes to its identity."""
+    return Work.hold(tmp_path / "work", tmp_path / out, identity(dtype) | facts, Layout.plan(CLASSES, dtype, SPAN), EXTENTS)
+
+
+def fill(work: Work, only=None, digests=DIGESTS) -> int:
     """Publish what is missing; returns how many spans that were."""
-    published = 0
-    for split, view, span in parts():
-        if (only is None or (split, view, span) in only) and not work.done(split, view, span, f"rows-{split}-{span}"):
-            work.publish(split, view, span, f"rows-{split}-{span}", logits(split)[view, span * SPAN : (span + 1) * SPAN])
-            published += 1
-    return published
+    missing = [part for part in work.resume(digests) if only is None or part in only]
+    for split, view, span in missing:
+        work.publish(split, view, span, digests[split][span], logits(split)[view, span * SPAN : (span + 1) * SPAN])
+    return len(missing)
 
 
 def sealed(tmp_path: Path, dtype="float32") -> Path:
-    out = tmp_path / "caches/a"
-    with Work.hold(tmp_path / "work", "a", identity(dtype), Layout.plan(CLASSES, dtype, SPAN)) as work:
+    with hold(tmp_path, dtype) as work:
         fill(work)
-        work.seal(out, EXTENTS)
-    return out
+        work.seal()
+    return tmp_path / "caches/a"
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -142,32 +142,32 @@ def test_blocks_of_another_shape_are_never_encoded(shape):
 
 def test_resume_computes_only_what_is_missing_and_gives_the_same_bytes(tmp_path):
     whole = sealed(tmp_path / "whole")
-    every = list(parts())
-    for count in range(len(every)):
+    for count in range(len(PARTS)):
         root = tmp_path / str(count)
-        layout = Layout.plan(CLASSES, "float32", SPAN)
-        with Work.hold(root / "work", "a", identity(), layout) as work:
-            assert fill(work, every[:count]) == count
-        with Work.hold(root / "work", "a", identity(), layout) as work:
-            assert fill(work) == len(every) - count
-            work.seal(root / "out", EXTENTS)
-        assert tree(root / "out") == tree(whole)
+        with hold(root) as work:
+            assert fill(work, PARTS[:count]) == count
+        with hold(root) as work:
+            assert fill(work) == len(PARTS) - count
+            work.seal()
+        assert tree(root / "caches/a") == tree(whole)
 
 
-def test_sealing_again_links_and_computes_nothing(tmp_path):
+def test_sealing_again_links_and_computes_nothing(tmp_path, caplog):
     out = sealed(tmp_path)
     before = tree(out)
     inode = span_file(out).stat().st_ino
-    with Work.hold(tmp_path / "work", "a", identity(), Layout.plan(CLASSES, "float32", SPAN)) as work:
+    with caplog.at_level("INFO"), hold(tmp_path) as work:
         assert fill(work) == 0
-        work.seal(out, EXTENTS)
+        work.seal()
+    assert caplog.messages == [f"a: already captured: all {len(PARTS)} spans verified, to be linked again"]
     assert tree(out) == before
     assert span_file(out).stat().st_ino == inode
 
 
-@pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "missing", "record"])
-def test_damaged_work_is_computed_again(tmp_path, damage):
-    before = tree(sealed(tmp_path))
+@pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "missing", "folder", "record"])
+def test_damaged_work_is_computed_again(tmp_path, damage, caplog):
+    out = sealed(tmp_path)
+    before = tree(out)
     folder = tmp_path / "work" / fingerprint(identity())
     path = folder / "spans/transfer/c/1/1/0"
     data = path.read_bytes()
@@ -175,68 +175,111 @@ def test_damaged_work_is_computed_again(tmp_path, damage):
     if damage == "record":
         path.write_bytes(data)
         (folder / "records/transfer-1-1.json").write_text("{")
+    elif damage == "folder":
+        path.mkdir()
     elif damage != "missing":
         path.write_bytes({"flip": data[:9] + bytes([data[9] ^ 1]) + data[10:], "truncate": data[:-1], "empty": b""}[damage])
-    with Work.hold(tmp_path / "work", "a", identity(), Layout.plan(CLASSES, "float32", SPAN)) as work:
+    with caplog.at_level("INFO"), hold(tmp_path) as work:
         assert fill(work) == 1
-        work.seal(tmp_path / "again", EXTENTS)
-    assert tree(tmp_path / "again") == before
+        work.seal()
+    assert caplog.messages == ["a: resuming: 7/8 spans verified, 0 unrecorded and 1 damaged or outdated discarded"]
+    assert tree(out) == before
 
 
-def test_bytes_without_a_record_are_never_adopted(tmp_path):
+def test_bytes_without_a_record_are_never_adopted(tmp_path, caplog):
     out = sealed(tmp_path)
     folder = tmp_path / "work" / fingerprint(identity())
     (folder / "records/transfer-0-2.json").unlink()
-    with Work.hold(tmp_path / "work", "a", identity(), Layout.plan(CLASSES, "float32", SPAN)) as work:
+    with caplog.at_level("INFO"), hold(tmp_path) as work:
+        missing = work.resume(DIGESTS)
+        assert missing == [("transfer", 0, 2)]
         assert not (folder / "spans/transfer/c/0/2/0").exists()
-        assert fill(work) == 1
+    assert caplog.messages == ["a: resuming: 7/8 spans verified, 1 unrecorded and 0 damaged or outdated discarded"]
     assert Cache.open(out).read("transfer").tobytes() == logits("transfer").tobytes()
+
+
+def test_a_record_in_anothers_place_is_never_adopted(tmp_path):
+    """Two spans of equal rows: their records and their bytes swapped are whole, and wrong."""
+    sealed(tmp_path)
+    folder = tmp_path / "work" / fingerprint(identity())
+    for one, other in ((f"{folder}/records/transfer-0-1.json", f"{folder}/records/transfer-1-1.json"),):
+        Path(one).rename(f"{one}.aside")
+        Path(other).rename(one)
+        Path(f"{one}.aside").rename(other)
+    with hold(tmp_path) as work:
+        assert work.resume(DIGESTS) == [("transfer", 0, 1), ("transfer", 1, 1)]
 
 
 def test_rows_that_changed_are_computed_again(tmp_path):
     sealed(tmp_path)
-    with Work.hold(tmp_path / "work", "a", identity(), Layout.plan(CLASSES, "float32", SPAN)) as work:
-        assert work.done("transfer", 0, 0, "rows-transfer-0")
-        assert not work.done("transfer", 0, 0, "other rows")
-        assert not work.done("transfer", 0, 0, "rows-transfer-0")
+    changed = DIGESTS | {"transfer": ["other rows", *DIGESTS["transfer"][1:]]}
+    with hold(tmp_path) as work:
+        assert work.resume(changed) == [("transfer", 0, 0), ("transfer", 1, 0)]
+    with hold(tmp_path) as work:
+        assert work.resume(DIGESTS) == [("transfer", 0, 0), ("transfer", 1, 0)]
 
 
-@pytest.mark.parametrize(("dtype", "value"), [("float32", np.nan), ("float32", np.inf), ("float16", 70_000.0)])
+@pytest.mark.parametrize(("dtype", "value"), [("float32", np.nan), ("float32", np.inf), ("float16", 65_520.0)])
 def test_what_cannot_be_held_is_refused_by_row_and_not_recorded(tmp_path, dtype, value):
     block = np.zeros((4, CLASSES), np.float32)
     block[2, 1] = value
-    with Work.hold(tmp_path / "work", "a", identity(dtype), Layout.plan(CLASSES, dtype, SPAN)) as work:
-        with pytest.raises(IntegrityError, match="transfer view 0, row 6, class 1.*finite logit"):
+    with hold(tmp_path, dtype) as work:
+        with pytest.raises(Unholdable) as caught:
             work.publish("transfer", 0, 1, "rows", block)
-        assert not work.done("transfer", 0, 1, "rows")
+        assert (caught.value.row, caught.value.column, str(caught.value.value)) == (2, 1, str(value))
         assert not list(work.folder.rglob("*-0-1*"))
 
 
+def test_float16_holds_what_rounds_to_its_largest_number():
+    layout = Layout.plan(CLASSES, "float16", SPAN)
+    assert layout.rounded(np.array([[65_519.0, -65_519.0, 0]], np.float32)).tolist() == [[65_504, -65_504, 0]]
+
+
+def test_the_size_of_a_shard_is_known_before(tmp_path):
+    for classes, span in ((3, 4), (1000, 1024)):
+        layout = Layout.plan(classes, "float16", span)
+        assert layout.shard_bytes() == len(layout.encode(np.zeros((span, classes), np.float16)))
+
+
 def test_two_captures_of_one_cache(tmp_path):
-    layout = Layout.plan(CLASSES, "float32", SPAN)
-    with Work.hold(tmp_path, "a", identity(), layout), pytest.raises(BusyError, match="capture of a"):  # noqa: SIM117
-        with Work.hold(tmp_path, "a", identity(), layout):
+    with hold(tmp_path), pytest.raises(BusyError, match=rf"capture of a: .* found pid {os.getpid()} on .* since 20"):  # noqa: SIM117
+        with hold(tmp_path):
             pass
+    with hold(tmp_path):
+        pass
 
 
-def test_only_sealed_work_of_the_same_cache_is_cleared(tmp_path):
+def test_only_sealed_work_of_the_same_cache_is_cleared(tmp_path, caplog):
     """a is sealed, then sealed again with new weights; b, and an unfinished capture for a, stay as they are."""
-    layout = Layout.plan(CLASSES, "float32", SPAN)
 
-    def work_on(weights: str, out: str | None) -> None:
-        facts = identity() | {"teacher": {"weights_sha256": weights}}
-        with Work.hold(tmp_path / "work", "a", facts, layout) as work:
+    def work_on(weights: str, out: str, seal: bool = True) -> None:
+        with hold(tmp_path, out=out, teacher={"weights_sha256": weights}) as work:
             fill(work)
-            if out:
-                work.seal(tmp_path / out, EXTENTS)
-                work.clear_former(tmp_path / out)
+            if seal:
+                work.seal()
 
-    work_on("unfinished", None)
+    work_on("unfinished", "a", seal=False)
     work_on("old", "a")
     work_on("other", "b")
-    work_on("new", "a")
+    with caplog.at_level("INFO"):
+        work_on("new", "a")
     left = {json.loads(path.read_text())["teacher"]["weights_sha256"] for path in tmp_path.glob("work/*/identity.json")}
     assert left == {"unfinished", "other", "new"}
+    assert caplog.messages == [
+        "a: another cache than the last one, which is kept until this one is sealed: teacher.weights_sha256 was old, is new"
+    ]
+
+
+def test_where_links_cannot_lead_spans_are_copied_with_a_warning(tmp_path, monkeypatch, caplog):
+    expected = tree(sealed(tmp_path / "linked"))
+
+    def no_link(source, target):
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", no_link)
+    out = sealed(tmp_path / "copied")
+    assert tree(out) == expected
+    assert caplog.messages[0].startswith("a: 8 spans were copied, because no links lead out of")
 
 
 # ---------------------------------------------------------------- the manifest
@@ -246,7 +289,7 @@ def test_manifest_survives_a_round_trip(tmp_path):
     out = sealed(tmp_path)
     manifest = Manifest.read(out)
     assert manifest.extents == EXTENTS
-    assert len(manifest.records) == len(list(parts()))
+    assert len(manifest.records) == len(PARTS)
     assert manifest.to_json() == (out / "manifest.json").read_bytes()
     assert all(
         record.sha256 == files.sha256_file(span_file(out, record.split, record.view, record.span))
@@ -317,7 +360,7 @@ def test_a_flipped_bit_is_found_when_read(tmp_path, where):
     data[where] ^= 4
     path.unlink()
     path.write_bytes(data)
-    with pytest.raises(IntegrityError, match="transfer/c/1/1/0: expected sha256"):
+    with pytest.raises(IntegrityError, match=r"transfer/c/1/1/0 \(transfer view 1, rows 4 to 7\): expected sha256"):
         Cache.open(out).read("transfer")
 
 
@@ -341,7 +384,10 @@ def test_a_span_of_the_wrong_size_is_found_on_opening(tmp_path, damage):
         path.mkdir()
     elif damage != "missing":
         path.write_bytes(b"" if damage == "empty" else data[:-1])
-    with pytest.raises(IntegrityError, match="transfer/c/1/1/0: expected [0-9,]+ bytes, found"):
+    with pytest.raises(
+        IntegrityError,
+        match=r"transfer/c/1/1/0 \(transfer view 1, rows 4 to 7\): expected 72 bytes, found .* \(1 of 11 files missing",
+    ):
         Cache.open(out)
 
 

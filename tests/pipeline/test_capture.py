@@ -14,7 +14,8 @@ from pipeline.capture import Captured, capture
 from pipeline.checkpoint import WEIGHTS, Checkpoint
 from pipeline.distill import Soft, Views, distill
 from pipeline.errors import InputError
-from pipeline.fit import Examples, Recipe, Validation, fit
+from pipeline.examples import Examples
+from pipeline.fit import Recipe, Validation, fit
 from pipeline.ingest import ingest
 from pipeline.transfer import open_splits
 from pipeline.views import Policy
@@ -100,20 +101,20 @@ def test_a_student_of_the_cache_is_bitwise_a_student_of_the_live_teacher(data, b
     distill(
         name="s", model="mlp(hidden=[4])", recipe=recipe, views=Views("shift(1)", 3, 5),
         soft=Soft({"a": data / "cache"}, 2.0, 0.7, "probabilities"), seeds=(1,), splits=data / "transfer",
-        out=data / "s", device=CPU,
+        work=data / "work", out=data / "s", device=CPU,
     )  # fmt: skip
     train, valid = open_splits(data / "transfer", ("train", "valid")).values()
     pixels, labels, net = torch.from_numpy(train.all_images()), torch.from_numpy(train.labels()), teacher(data)
     policy = Policy.parse("shift(1)", 5)
 
-    def live(logits, rows, views):
+    def live(logits, batch):
         with torch.no_grad():
-            target = net(policy.apply(pixels[rows], rows.numpy(), views.numpy()))
-        return 0.7 * losses.kl(logits, target, 2.0) + (1 - 0.7) * losses.cross_entropy(logits, labels[rows])
+            target = net(policy.apply(pixels[batch.rows], batch.rows.numpy(), batch.views.numpy()))
+        return 0.7 * losses.kl(logits, target, 2.0) + (1 - 0.7) * losses.cross_entropy(logits, labels[batch.rows])
 
     student = models.build(models.parse("mlp(hidden=[4])"), (1, 6, 6), 3, seed=1)
     validation = Validation(torch.from_numpy(valid.all_images()), valid.labels())
-    fit(student, Examples(pixels, policy, 3), live, recipe, validation, seed=1, name="live")
+    fit(student, Examples(train, policy, 3, None, 10**9, CPU), live, recipe, validation, seed=1, name="live")
     cached = Checkpoint.open(data / "s").load(data / "s/seed-1.safetensors", CPU)
     for here, there in zip(student.parameters(), cached.parameters(), strict=True):
         assert torch.equal(here, there)

@@ -49,7 +49,7 @@ def data(tmp_path_factory) -> Path:
 def weights(data: Path, out: Path, soft: Soft | None, seeds=(0,), **changes) -> dict[str, bytes]:
     distill(
         name="s", model="mlp(hidden=[4])", recipe=recipe(), views=changes.get("views", VIEWS), soft=soft, seeds=seeds,
-        splits=data / "transfer", out=out, device=CPU,
+        splits=data / "transfer", work=data / "work", out=out, device=CPU,
     )  # fmt: skip
     return {path.name: path.read_bytes() for path in out.glob("*.safetensors")}
 
@@ -95,7 +95,8 @@ def test_soft_targets_alone_bring_the_student_to_the_teacher(data, tmp_path):
     out = tmp_path / "s"
     distill(
         name="s", model="mlp(hidden=[40])", recipe=recipe(epochs=300), views=Views("shift(1)", 1, 7),
-        soft=soft(data, 1.0, alpha=1.0, names="a"), seeds=(0,), splits=data / "transfer", out=out, device=CPU,
+        soft=soft(data, 1.0, alpha=1.0, names="a"), seeds=(0,), splits=data / "transfer", work=data / "work",
+        out=out, device=CPU,
     )  # fmt: skip
     net = Checkpoint.open(out).load(out / "seed-0.safetensors", CPU)
     pixels = torch.from_numpy(open_splits(data / "transfer", ["transfer"])["transfer"].all_images())

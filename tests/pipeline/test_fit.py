@@ -1,14 +1,18 @@
 """The training loop: schedules, norms, what the order depends on, and equality with a loop written another way."""
 
 import math
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from conftest import write_split
 from pipeline import losses, models, randomness, runtime
 from pipeline.errors import InputError
-from pipeline.fit import Examples, Recipe, Validation, constant, cosine, fit, one_cycle
+from pipeline.examples import Examples
+from pipeline.fit import Recipe, Validation, constant, cosine, fit, one_cycle
 from pipeline.randomness import Use
 from pipeline.views import Policy
 
@@ -17,6 +21,12 @@ PIXELS = torch.from_numpy(np.random.default_rng(0).integers(0, 255, (COUNT, *SHA
 LABELS = torch.arange(COUNT) % CLASSES
 PIXELS[torch.arange(COUNT), 0, LABELS] = 255  # a bright row of pixels tells the class
 VALIDATION = Validation(PIXELS[:10], LABELS[:10].numpy())
+FOLDER = tempfile.TemporaryDirectory()
+SPLIT = write_split(Path(FOLDER.name) / "train.parquet", PIXELS.numpy(), LABELS.numpy(), CLASSES)
+
+
+def examples(policy: str, views: int | None) -> Examples:
+    return Examples(SPLIT, Policy.parse(policy, 4), views, None, 10**9, torch.device("cpu"))
 
 
 @pytest.fixture(autouse=True)
@@ -37,11 +47,10 @@ def recipe(**changes) -> Recipe:
 
 def train(seed=0, views=2, policy="shift(1)", model="mlp(hidden=[5], dropout=0.2)", **changes):
     net = models.build(models.parse(model), SHAPE, CLASSES, seed=seed)
-    examples = Examples(PIXELS, Policy.parse(policy, 4), views)
     history = fit(
         net,
-        examples,
-        lambda z, rows, _: losses.cross_entropy(z, LABELS[rows]),
+        examples(policy, views),
+        lambda z, batch: losses.cross_entropy(z, LABELS[batch.rows]),
         recipe(**changes),
         VALIDATION,
         seed=seed,
@@ -104,34 +113,19 @@ def test_equals_a_loop_written_by_hand():
     np.testing.assert_allclose(flat(net).numpy(), np.concatenate([weight.ravel(), bias]), rtol=1e-4, atol=1e-6)
 
 
-def test_views_drawn_depend_on_seed_epoch_and_row_only():
-    examples = Examples(PIXELS, Policy.parse("shift(1)", 0), 5)
-    rows = np.arange(COUNT)
-    drawn = examples.drawn(1, 2, rows)
-    assert (examples.drawn(1, 2, rows[::-1])[::-1] == drawn).all()
-    assert set(drawn) == set(range(5))
-    assert not (examples.drawn(1, 3, rows) == drawn).all()
-    assert not (examples.drawn(2, 2, rows) == drawn).all()
-
-
 def test_the_model_is_shown_the_rows_in_the_views_that_the_objective_is_told():
     """Pixels caught on their way into the model, against the policy applied to what the objective hears."""
     net = models.build(models.parse("mlp(hidden=[5])"), SHAPE, CLASSES)
     policy, shown = Policy.parse("shift(1)", 4), []
     net.register_forward_pre_hook(lambda module, inputs: shown.append(inputs[0]) if module.training else None)
 
-    def objective(logits, rows, views):
-        assert set(views.tolist()) == {0, 1, 2}
-        assert torch.equal(shown.pop(), policy.apply(PIXELS[rows], rows.numpy(), views.numpy()))
-        return losses.cross_entropy(logits, LABELS[rows])
+    def objective(logits, batch):
+        assert set(batch.views.tolist()) == {0, 1, 2}
+        assert torch.equal(shown.pop(), policy.apply(PIXELS[batch.rows], batch.rows.numpy(), batch.views.numpy()))
+        return losses.cross_entropy(logits, LABELS[batch.rows])
 
-    fit(net, Examples(PIXELS, policy, 3), objective, recipe(batch_size=25), VALIDATION, seed=0, name="t")
+    fit(net, examples("shift(1)", 3), objective, recipe(batch_size=25), VALIDATION, seed=0, name="t")
     assert not shown
-
-
-def test_without_a_number_of_views_every_epoch_shows_a_new_one():
-    examples = Examples(PIXELS, Policy.parse("shift(1)", 0), None)
-    assert [set(examples.drawn(1, epoch, np.arange(9))) for epoch in range(3)] == [{1}, {2}, {3}]
 
 
 def test_max_norm_bounds_every_unit():
@@ -162,6 +156,8 @@ def test_a_loss_that_is_not_finite_stops_at_once():
     "changes",
     [
         {"epochs": 0},
+        {"memory": 0},
+        {"memory": math.inf},
         {"batch_size": 0},
         {"max_norm": -1.0},
         {"optimizer": "sgd()"},

@@ -1,0 +1,159 @@
+"""Verify: is a cache still what was sealed, and, deep, is it still what its teacher says?"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pipeline import losses, randomness, runtime, transfer
+from pipeline.cache import Cache, Finding
+from pipeline.checkpoint import WEIGHTS, Checkpoint
+from pipeline.errors import InputError, IntegrityError
+from pipeline.identity import identity
+from pipeline.layout import SPLITS
+from pipeline.manifest import Record, differences
+from pipeline.predict import predict
+from pipeline.randomness import Use
+from pipeline.transfer import Split
+from pipeline.views import Policy
+from pipeline.work import require_sealed
+
+TOLERANCE = 1e-5  # of the logit range: float32 products depend in their last bits on the batch they are in
+CLEARLY = 10  # times: how much more than noise a difference must be, and how much worse a shifted row
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What running the teacher again on sampled (row, view) pairs gave.
+
+    difference: the largest between cached and fresh logits; control: the largest between two fresh runs in which the
+    rows lie at other places of the batch; limit: what a difference may be. aligned, shifted: mean KL in nats of the
+    fresh logits to the cached ones of the same row, and of the row that follows.
+    """
+
+    pairs: int
+    difference: float
+    control: float
+    limit: float
+    aligned: float
+    shifted: float
+
+    def findings(self, path: Path) -> list[Finding]:
+        """What is wrong by these numbers. Where neighbours have equal logits, alignment cannot be told, and passes."""
+        found = []
+        if self.difference > self.limit:
+            wanted = f"the logits of its teacher, within {self.limit:.2g}"
+            found.append(Finding(f"{path}, {self.pairs} sampled logits", wanted, f"a difference of {self.difference:.2g}"))
+        if self.shifted > 0 and self.shifted < CLEARLY * self.aligned:
+            wanted = f"a loss that is clearly worse one row further (aligned {self.aligned:.2g} nats)"
+            found.append(Finding(f"{path}, alignment of rows", wanted, f"{self.shifted:.2g} nats"))
+        return found
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What was found. spans, size_bytes: of the cache, 0 where its manifest cannot be read."""
+
+    path: Path
+    spans: int
+    size_bytes: int
+    findings: Sequence[Finding]
+    probe: Probe | None = None
+
+
+def verify(path: Path, *, work: Path, progress: Callable[[int], object] = lambda size: None) -> Verified:
+    """Check that all of the cache is there and unchanged: manifest, metadata, every span's size and sha256, no stray file.
+
+    progress: is told the bytes of each span that was read. Never raises for damage: that is what it reports.
+    """
+    try:
+        require_sealed(path, work)
+        cache = Cache.listed(path)
+    except IntegrityError as error:
+        return Verified(path, 0, 0, [Finding(error.what, error.expected, error.found)])
+    findings = list(cache.shortcomings())
+    short = {finding.where for finding in findings}
+
+    def check(record: Record) -> Finding | None:
+        found = None if cache.where(record) in short else cache.damage(record)
+        progress(record.size_bytes)
+        return found
+
+    records = cache.manifest.records
+    with ThreadPoolExecutor(runtime.cores()) as pool:
+        findings += [finding for finding in pool.map(check, records) if finding]
+    findings += cache.strays()
+    return Verified(path, len(records), sum(record.size_bytes for record in records), findings)
+
+
+def size_bytes(path: Path) -> int:
+    """Bytes of the spans of a cache, for a progress bar; 0 where that cannot be told."""
+    try:
+        return sum(record.size_bytes for record in Cache.listed(path).manifest.records)
+    except IntegrityError:
+        return 0
+
+
+def probe(path: Path, count: int, *, teacher: Path, splits: Path, device: torch.device) -> Probe:
+    """Run `count` sampled (row, view) pairs of the transfer set through the teacher again.
+
+    teacher: its folder; splits: the folder that ingest wrote. The sample is the same every time. Raises InputError where
+    teacher, data or code are not those of the cache (the field is named), IntegrityError for a damaged span.
+    """
+    cache, opened = Cache.open(path), transfer.open_splits(splits, SPLITS)
+    cache.require_data(opened)
+    facts, split = cache.manifest.identity, opened["transfer"]
+    policy = Policy.parse(facts["views"]["policy"], facts["views"]["seed"])
+    now = identity(path.name, teacher, split, policy, facts["tile"], cache.layout)
+    for field, expected, found in differences(facts, now):
+        fix = f"Restore what the cache was made with, or run `softcache capture {path.name}`."
+        raise InputError(f"{path}, {field}", expected=f"{expected} as in the cache", found=f"{found} now", fix=fix)
+    net = Checkpoint.open(teacher).load(teacher / WEIGHTS, device)
+    rows, views = _sample(count, split.rows, cache.manifest.extents["transfer"].views)
+    pixels, cached, following = _read(cache, split, policy, rows, views)
+    fresh = predict(net, pixels, tile=facts["tile"])
+    control = predict(net, pixels.flip(0), tile=facts["tile"])[::-1]
+    records = [record for record in cache.manifest.records if record.split == "transfer"]
+    low, high = min(record.low for record in records), max(record.high for record in records)
+    noise = float(np.abs(fresh - control).max())
+    rounding = max(-low, high) * 2.0**-11 if cache.layout.dtype == "float16" else 0.0
+    return Probe(
+        pairs=len(rows),
+        difference=float(np.abs(cached - fresh).max()),
+        control=noise,
+        limit=max(TOLERANCE * (high - low), CLEARLY * noise) + rounding,
+        aligned=_loss(cached, fresh),
+        shifted=0.0 if (cached == following).all() else _loss(following, fresh),
+    )
+
+
+def _sample(count: int, rows: int, views: int) -> tuple[np.ndarray, np.ndarray]:
+    """Up to `count` different (row, view) pairs, ordered by row."""
+    total = rows * views
+    pairs = np.arange(total) if count >= total else randomness.integers(total, 0, Use.PROBE, np.arange(count))
+    pairs = np.unique(pairs)
+    return pairs // views, pairs % views
+
+
+def _read(
+    cache: Cache, split: Split, policy: Policy, rows: np.ndarray, views: np.ndarray
+) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
+    """Pixels as seen (n, C, H, W) uint8, cached logits (n, classes) float32, and those of the row that follows in its span."""
+    pixels, cached, following = [], [], []
+    for span in runtime.progress(np.unique(rows // split.span), "reading sampled rows", unit="span"):
+        start, stop = split.spans()[span]
+        here = (rows >= start) & (rows < stop)
+        untouched = torch.from_numpy(split.images(int(span))[rows[here] - start])
+        pixels.append(policy.apply(untouched, rows[here], views[here]))
+        logits = {view: cache.span(cache.record("transfer", int(view), int(span))) for view in np.unique(views[here])}
+        for row, view in zip(rows[here] - start, views[here], strict=True):
+            cached.append(logits[view][row])
+            following.append(logits[view][(row + 1) % (stop - start)])
+    return torch.cat(pixels), np.stack(cached).astype(np.float32), np.stack(following).astype(np.float32)
+
+
+def _loss(cached: np.ndarray, fresh: np.ndarray) -> float:
+    return float(losses.kl(torch.from_numpy(cached), torch.from_numpy(fresh), 1.0).mean())

@@ -1,0 +1,63 @@
+"""softcache inspect: what a cache is."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from stages.options import cache_folder, data_option, example, work_option
+
+
+@click.command(epilog=example("softcache inspect a"))
+@click.argument("cache")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
+@data_option
+@work_option
+def command(cache: str, as_json: bool, data: Path, work: Path) -> None:
+    """Say what CACHE is, named by its teacher or by a path: teacher, data, views, size, accuracy, who made it."""
+    from pipeline.inspect import inspect
+
+    path = cache_folder(data, cache)
+    provenance = data / "provenance" / f"{path.name}.json"
+    facts = inspect(path, splits=data / "transfer", provenance=provenance, work=work)
+    if as_json:
+        click.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+        return
+    lines = _lines(facts)
+    for name, value in lines.items():
+        click.echo(f"{name:14} {value}")
+
+
+def _lines(facts: dict[str, Any]) -> dict[str, str]:
+    classes, views, inputs = facts["classes"], facts["views"], facts["inputs"]
+    shown = ", ".join(classes[:10]) + (", …" if len(classes) > 10 else "")
+    low, high = facts["logit_range"]
+    accuracy, made = facts["accuracy"], facts["created_by"]
+    lines = {
+        "cache": facts["cache"],
+        "teacher": facts["teacher"]["model"],
+        "weights": f"sha256 {facts['teacher']['weights_sha256']}",
+        "transfer set": f"{facts['arrays']['transfer']['shape'][1]:,} rows, inputs digest {inputs['digest']}",
+        "pixels": f"{'×'.join(map(str, inputs['shape']))} {inputs['mode']}",
+        "classes": f"{len(classes):,}: {shown}",
+        "views": f"{views['count']}, policy {views['policy']}, seed {views['seed']}",
+    }
+    for split, array in facts["arrays"].items():
+        lines[f"{split} logits"] = f"{' × '.join(f'{size:,}' for size in array['shape'])} (views, rows, classes)"
+    lines |= {
+        "dtype": f"{facts['dtype']}, {facts['spans']:,} spans of at most {facts['span_rows']:,} rows",
+        "size on disk": f"{facts['size_bytes'] / 1e6:,.2f} MB, {facts['bytes_per_row']:,.1f} bytes a row",
+        "logit range": f"{low:.4g} to {high:.4g}",
+        "accuracy": "unknown: data/transfer is missing or holds other rows",
+        "created by": "unknown: no provenance of this very cache",
+        "digest": facts["digest"],
+    }
+    if accuracy is not None:
+        lines["accuracy"] = ", ".join(f"{split} {share:.2%}" for split, share in accuracy.items()) or "no labels"
+    if made is not None:
+        lines["created by"] = (
+            f"torch {made['torch']}, zarr {made['zarr']}, Python {made['python']} on {made['host']} ({made['device']}, "
+            f"{made['threads']} threads) in {made['seconds']:,} s"
+        )
+    return lines
