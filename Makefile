@@ -6,7 +6,7 @@ READY := .venv/.ready
 # The commands in dvc.yaml find what is installed in .venv.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: repro test lint mnist readme
+.PHONY: repro test soak bench lint mnist readme
 
 repro: $(READY) ## teachers, caches, students and report on the embedded digits
 	.venv/bin/dvc repro
@@ -15,6 +15,13 @@ repro: $(READY) ## teachers, caches, students and report on the embedded digits
 
 test: $(READY) ## the test suite; MNIST=folder adds the tests that want MNIST
 	.venv/bin/pytest $(if $(MNIST),--mnist $(abspath $(MNIST)))
+
+soak: $(READY) ## the long tests: hundreds of kills and thousands of flipped bits
+	.venv/bin/pytest -m soak
+
+bench: $(READY) ## speed and memory against what one would do instead; MNIST=folder adds MNIST
+	.venv/bin/python -m benchmarks.capture $(if $(MNIST),--mnist $(abspath $(MNIST)))
+	.venv/bin/python -m benchmarks.reading
 
 lint: $(READY)
 	.venv/bin/ruff check .

@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline import closure, files
 from pipeline.errors import InputError, IntegrityError
-from pipeline.layout import ARRAYS, Layout, shard
+from pipeline.layout import ARRAYS, Damaged, Layout, shard
 from pipeline.manifest import FILE_NAME, Manifest, Record, differences
 from pipeline.transfer import Split
 
@@ -83,8 +83,8 @@ class Cache:
         found = files.sha256_file(self.file(record))
         return None if found == record.sha256 else Finding(self.where(record), f"sha256 {record.sha256}", f"sha256 {found}")
 
-    def span(self, record: Record) -> np.ndarray:
-        """The logits of one span: (rows, classes) of the stored dtype.
+    def span(self, record: Record, out: np.ndarray | None = None) -> np.ndarray:
+        """The logits of one span: (rows, classes) of the stored dtype, in `out` where that is given.
 
         Its checksums are compared on every reading; its sha256 on the first one, and again whenever the file is another.
         Raises IntegrityError on any damage.
@@ -102,9 +102,9 @@ class Cache:
                 raise self.error([Finding(self.where(record), f"sha256 {record.sha256}", f"sha256 {found}")])
             self._verified[record] = version
         try:
-            return self.layout.decode(data, stop - start)
-        except ValueError as error:
-            finding = Finding(self.where(record), "chunks that match their checksums", str(error).splitlines()[0])
+            return self.layout.decode(data, stop - start, out)
+        except Damaged as error:
+            finding = Finding(self.where(record), "chunks that match their checksums", str(error))
             raise self.error([finding]) from error
 
     def record(self, split: str, view: int, span: int) -> Record:

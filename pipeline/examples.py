@@ -5,10 +5,13 @@ random order, a window of them at a time, the rows shuffled within the window, t
 Which of the two it is follows from sizes and settings alone, so that the same settings give the same order anywhere.
 """
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,68 +24,75 @@ from pipeline.targets import Targets
 from pipeline.transfer import Split
 from pipeline.views import Policy
 
-BLOCK_BYTES = 16 << 20  # gathered at a time and cut into batches: many small gathers cost more than the bytes do
+BLOCK_BYTES = 1 << 20  # gathered at a time and cut into batches: many small gathers cost more than the bytes do
+READERS = 2  # threads that read spans: one waits for the disk or hashes while the other decodes
 
 
-@dataclass(frozen=True)
-class Batch:
+class Batch(NamedTuple):
     """Rows of one step, on the device.
 
-    rows, views: (B,) int64. pixels: (B, C, H, W) uint8, as the view shows them. targets: (B, classes) target logits, or
-    None without teachers.
+    rows, views: (B,) int64. pixels: (B, C, H, W) uint8, as the view shows them. targets: (B, classes) target logits.
+    What the examples were made without is None.
     """
 
     rows: torch.Tensor
     views: torch.Tensor
-    pixels: torch.Tensor
+    pixels: torch.Tensor | None
     targets: torch.Tensor | None
 
     def cut(self, start: int, stop: int) -> "Batch":
         """Some of its rows, sharing memory."""
-        targets = None if self.targets is None else self.targets[start:stop]
-        return Batch(self.rows[start:stop], self.views[start:stop], self.pixels[start:stop], targets)
+        return Batch(*(None if column is None else column[start:stop] for column in self))
+
+    def split(self, size: int) -> Iterator["Batch"]:
+        """Its rows in batches of `size`, which divides them, sharing memory."""
+        count = len(self.rows) // size
+        return map(Batch, *([None] * count if column is None else column.split(size) for column in self))
 
     def joined(self, other: "Batch") -> "Batch":
         """These rows, then those of `other`."""
-        targets = None if self.targets is None else torch.cat([self.targets, other.targets])
-        return Batch(*(torch.cat([getattr(self, name), getattr(other, name)]) for name in ("rows", "views", "pixels")), targets)
+        pairs = zip(self, other, strict=True)
+        return Batch(*(None if column is None else torch.cat([column, more]) for column, more in pairs))
 
 
 @dataclass(frozen=True)
 class Window:
     """Rows in memory, on the device.
 
-    rows: (n,) int64, which they are. pixels: (n, C, H, W) uint8, untouched. targets: (views, n, classes), or None;
-    where only the drawn view of each row was kept, views is 1.
+    rows: (n,) int64, which they are. pixels: (n, C, H, W) uint8, untouched. targets: (views, n, classes); where only the
+    drawn view of each row was kept, views is 1. Either may be None.
     """
 
     rows: np.ndarray
-    pixels: torch.Tensor
+    pixels: torch.Tensor | None
     targets: torch.Tensor | None
 
-    def batch(self, places: np.ndarray, views: np.ndarray, policy: Policy) -> Batch:
+    def batch(self, places: np.ndarray, views: np.ndarray, policy: Policy | None, device: torch.device) -> Batch:
         """The rows at `places` in the views given, both (B,) int64."""
-        device, rows = self.pixels.device, self.rows[places]
-        chosen, seen = torch.from_numpy(places).to(device), torch.from_numpy(views).to(device)
-        pixels = policy.apply(self.pixels.index_select(0, chosen), rows, views)
-        if self.targets is None:
-            targets = None
-        else:
+        rows, pixels, targets = self.rows[places], None, None
+        chosen, seen = torch.from_numpy(places), torch.from_numpy(views)
+        if self.pixels is not None:
+            untouched = self.pixels.index_select(0, chosen.to(self.pixels.device)).to(device)
+            pixels = policy.apply(untouched, rows, views)
+        if self.targets is not None:
             layers = seen * len(self.rows) if len(self.targets) > 1 else 0
-            targets = self.targets.flatten(0, 1).index_select(0, layers + chosen)
-        return Batch(torch.from_numpy(rows).to(device), seen, pixels, targets)
+            places_of_targets = (layers + chosen).to(self.targets.device)
+            targets = self.targets.flatten(0, 1).index_select(0, places_of_targets).to(device)
+        return Batch(torch.from_numpy(rows).to(device), seen.to(device), pixels, targets)
 
 
 @dataclass(frozen=True)
 class Examples:
-    """A split to train on.
+    """What a student trains on, or a teacher.
 
-    views: each epoch draws, for each row, one of this many views; None gives every row a view that no epoch had before.
-    targets: None to train on labels alone. memory_bytes: what rows may take, pixels and target logits together.
+    split: where pixels come from, seen under `policy`; both None for target logits alone, for those who keep their inputs
+    elsewhere and in the same order. views: each epoch draws, for each row, one of this many views; None gives every row a
+    view that no epoch had before. targets: None to train on labels alone. memory_bytes: what rows may take.
+    Raises InputError where not even four spans fit in it.
     """
 
-    split: Split
-    policy: Policy
+    split: Split | None
+    policy: Policy | None
     views: int | None
     targets: Targets | None
     memory_bytes: int
@@ -93,20 +103,30 @@ class Examples:
             need = 4 * self._span_bytes / 1e9
             raise InputError(
                 "memory",
-                expected=f"at least {need:.3g} GB: four spans of {self.split.span:,} rows",
+                expected=f"at least {need:.3g} GB: four spans of {self.span:,} rows",
                 found=f"{self.memory_bytes / 1e9:g} GB",
                 fix="Raise the setting `memory`.",
             )
 
     @property
+    def rows(self) -> int:
+        """Rows of an epoch."""
+        return self.targets.rows if self.split is None else self.split.rows
+
+    @property
+    def span(self) -> int:
+        """Rows of a span; the last one may have fewer."""
+        return self.targets.span_rows if self.split is None else self.split.span
+
+    @property
     def whole(self) -> bool:
         """Whether all rows, in all views, fit the budget and are kept from the first epoch on."""
-        return self.split.rows * (self._pixel_bytes + (self.views or 1) * self._target_bytes) <= self.memory_bytes
+        return self.rows * (self._pixel_bytes + (self.views or 1) * self._target_bytes) <= self.memory_bytes
 
     @property
     def window_spans(self) -> int:
-        """Spans of a window while streaming: two windows fit the budget, with a span on its way into each."""
-        return (self.memory_bytes // self._span_bytes - 2) // 2
+        """Spans of a window while streaming: two windows fit the budget, and the two spans on their way into one."""
+        return (self.memory_bytes // self._span_bytes - READERS) // 2
 
     def epoch(self, seed: int, epoch: int, batch_size: int) -> Iterator[Batch]:
         """Every row once, in batches of `batch_size` (the last may be smaller); a pure function of (seed, epoch).
@@ -116,11 +136,10 @@ class Examples:
         rest: Batch | None = None
         for block in self._blocks(seed, epoch, batch_size):
             piece = block if rest is None else rest.joined(block)
-            count = len(piece.rows)
-            full = count - count % batch_size
-            for start in range(0, full, batch_size):
-                yield piece.cut(start, start + batch_size)
-            rest = piece.cut(full, count) if full < count else None
+            count, rest = len(piece.rows), None
+            if over := count % batch_size:
+                piece, rest = piece.cut(0, count - over), piece.cut(count - over, count)
+            yield from piece.split(batch_size)
         if rest is not None:
             yield rest
 
@@ -134,80 +153,101 @@ class Examples:
             cuts = [0, *range(-given % batch_size or size, len(order), size), len(order)]
             for start, stop in pairwise(cuts):
                 places = order[start:stop]
-                yield window.batch(places, views[places], self.policy)
+                yield window.batch(places, views[places], self.policy, self.device)
             given += len(order)
 
     def _windows(self, seed: int, epoch: int) -> Iterator[Window]:
         if self.whole:
             yield self._kept
             return
-        order = randomness.permutation(len(self.split.spans()), seed, Use.SPANS, epoch)
-        jobs = (partial(self._drawn_span, seed, epoch, int(span)) for span in order)
-        # One reader: decoding uses several threads by itself, and the model needs the rest of the machine.
-        loaded = ahead(jobs, depth=self.window_spans)
-        for start in range(0, len(order), self.window_spans):
-            spans = order[start : start + self.window_spans]
-            yield self._gathered([self._rows(span) for span in spans], loaded, views=1)
+        order = randomness.permutation(self._spans, seed, Use.SPANS, epoch)
+        starts = range(0, len(order), self.window_spans)
+        jobs = (
+            partial(self._load, self._rooms[number % 2], order[start : start + self.window_spans], (seed, epoch))
+            for number, start in enumerate(starts)
+        )
+        yield from ahead(jobs, depth=1)  # a room is filled again only when its window is used up
 
     @cached_property
     def _kept(self) -> Window:
-        spans = range(len(self.split.spans()))
-        loaded = ahead((partial(self._whole_span, span) for span in spans), workers=runtime.cores(), depth=runtime.cores())
-        bar = runtime.progress(loaded, f"reading {self.split.path.name}", total=len(spans), unit="span")
-        return self._gathered([self._rows(span) for span in spans], iter(bar), views=self.views or 1)
+        """All rows in all views."""
+        room = self._room(self.rows, self.views or 1, self.device)
+        return self._load(room, np.arange(self._spans), None)
 
-    def _gathered(self, rows: Sequence[np.ndarray], loaded: Iterator, views: int) -> Window:
-        """Spans as one window, copied one by one, so that no more than a span is ever there twice."""
-        held = np.concatenate(rows)
-        pixels = torch.empty((len(held), *self.split.shape), dtype=torch.uint8, device=self.device)
-        targets = None
-        start = 0
-        for span in rows:
-            stop = start + len(span)
-            shown, wanted = next(loaded)
-            pixels[start:stop] = shown
-            if wanted is not None:
-                if targets is None:
-                    targets = torch.empty((views, len(held), wanted.shape[2]), dtype=wanted.dtype, device=self.device)
-                targets[:, start:stop] = wanted
-            start = stop
-        return Window(held, pixels, targets)
+    @cached_property
+    def _rooms(self) -> tuple[Window, Window]:
+        """Room for two windows, on the host: one in use, one being filled."""
+        return tuple(self._room(self.window_spans * self.span, 1, torch.device("cpu")) for _ in range(2))
 
-    def _whole_span(self, span: int) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Pixels (n, C, H, W) of one span, and its target logits (views, n, classes)."""
-        wanted = None
+    def _room(self, rows: int, views: int, device: torch.device) -> Window:
+        pixels = targets = None
+        if self.split is not None:
+            pixels = torch.empty((rows, *self.split.shape), dtype=torch.uint8, device=device)
         if self.targets is not None:
-            wanted = torch.stack([self.targets.span("transfer", view, span) for view in range(self.views)])
-        return torch.from_numpy(self.split.images(span)), wanted
+            targets = torch.empty((views, rows, self.targets.classes), dtype=self.targets.dtype, device=device)
+        return Window(np.empty(rows, np.int64), pixels, targets)
 
-    def _drawn_span(self, seed: int, epoch: int, span: int) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Likewise, of each row only the view that this epoch draws: (1, n, classes)."""
-        wanted = None
-        if self.targets is not None:
-            drawn = torch.from_numpy(self._drawn(seed, epoch, self._rows(span)))
-            for view in drawn.unique().tolist():
-                found = self.targets.span("transfer", view, span)
-                wanted = found if wanted is None else torch.where((drawn == view)[:, None], found, wanted)
-            wanted = wanted[None]
-        return torch.from_numpy(self.split.images(span)), wanted
+    def _load(self, room: Window, spans: np.ndarray, draw: tuple[int, int] | None) -> Window:
+        """Fill a room with spans, and return as much of it as they take.
+
+        draw: (seed, epoch), to keep of each row only the view that this epoch draws; None for every view.
+        """
+        rows = [self._rows(int(span)) for span in spans]
+        stops = np.cumsum([len(some) for some in rows])
+
+        def fill(number: int) -> None:
+            place = slice(stops[number] - len(rows[number]), stops[number])
+            self._fill(room, place, int(spans[number]), draw)
+
+        with ThreadPoolExecutor(READERS) as pool:
+            filled = pool.map(fill, range(len(spans)))
+            for _ in filled if draw else runtime.progress(filled, "reading", total=len(spans), unit="span"):
+                pass
+        pixels = None if room.pixels is None else room.pixels[: stops[-1]]
+        targets = None if room.targets is None else room.targets[:, : stops[-1]]
+        return Window(np.concatenate(rows), pixels, targets)
+
+    def _fill(self, room: Window, place: slice, span: int, draw: tuple[int, int] | None) -> None:
+        if room.pixels is not None:
+            room.pixels[place] = torch.from_numpy(self.split.images(span))
+        if room.targets is None:
+            return
+        if draw is None:
+            for view, layer in enumerate(room.targets):
+                self.targets.read("transfer", view, span, layer[place])
+            return
+        wanted = room.targets[0, place]
+        drawn = torch.from_numpy(self._drawn(*draw, self._rows(span)))
+        views = drawn.unique().tolist()
+        self.targets.read("transfer", views[0], span, wanted)
+        for view in views[1:]:
+            other = torch.empty_like(wanted)
+            self.targets.read("transfer", view, span, other)
+            wanted.copy_(torch.where((drawn == view)[:, None], other, wanted))
 
     def _drawn(self, seed: int, epoch: int, rows: np.ndarray) -> np.ndarray:
         """The view of each row in this epoch: (n,) int64, a pure function of (seed, epoch, row)."""
         if self.views is None:
             return np.full(len(rows), epoch + 1)
+        if self.views == 1:
+            return np.zeros(len(rows), np.int64)
         return randomness.integers(self.views, seed, Use.DRAW, epoch, rows)
 
     def _rows(self, span: int) -> np.ndarray:
-        return np.arange(*self.split.spans()[span])
+        return np.arange(span * self.span, min((span + 1) * self.span, self.rows))
+
+    @property
+    def _spans(self) -> int:
+        return -(-self.rows // self.span)
 
     @property
     def _pixel_bytes(self) -> int:
-        return int(np.prod(self.split.shape))
+        return 0 if self.split is None else math.prod(self.split.shape)
 
     @property
     def _target_bytes(self) -> int:
-        return 0 if self.targets is None else self.targets.classes * self.targets.itemsize
+        return 0 if self.targets is None else self.targets.classes * self.targets.dtype.itemsize
 
     @property
     def _span_bytes(self) -> int:
-        return self.split.span * (self._pixel_bytes + self._target_bytes)
+        return self.span * (self._pixel_bytes + self._target_bytes)

@@ -156,7 +156,7 @@ def fit(
     """
     optimizer = recipe.optimizer(model.parameters())
     base_rate = optimizer.param_groups[0]["lr"]
-    count = examples.split.rows
+    count = examples.rows
     steps_per_epoch = -(-count // recipe.batch_size)
     history = []
     bar = runtime.progress((), name, total=recipe.epochs * steps_per_epoch, unit="step")

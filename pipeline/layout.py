@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import google_crc32c
 import numpy as np
 import zarr
 from zarr.buffer.cpu import Buffer
@@ -15,6 +16,10 @@ ARRAYS = "logits.zarr"  # the folder in a cache that holds one array per split
 SPLITS = ("transfer", "valid", "test")  # the splits that a cache covers
 CHUNK_BYTES = 1 << 20
 DTYPES = ("float32", "float16")
+
+
+class Damaged(ValueError):
+    """Stored bytes that disagree with their checksums."""
 
 
 class Unholdable(ValueError):
@@ -73,18 +78,33 @@ class Layout:
         self._array(held, (1, *block.shape))[0] = block
         return held["c/0/0/0"].to_bytes()
 
-    def decode(self, data: bytes, rows: int) -> np.ndarray:
-        """The bytes of one shard to (rows, classes) of the layout's dtype. Raises ValueError where they are damaged."""
-        held: dict[str, Buffer] = {}
-        array = self._array(held, (1, rows, self.classes))
-        held["c/0/0/0"] = Buffer.from_bytes(data)
-        return array[0]
+    def decode(self, data: bytes, rows: int, out: np.ndarray | None = None) -> np.ndarray:
+        """The bytes of one shard to (rows, classes) of the layout's dtype, in `out` where that is given.
+
+        What zarr does, without a task per chunk: half the time. Every chunk and the index are compared with their
+        checksums; raises Damaged where they disagree.
+        """
+        out = np.empty((rows, self.classes), self.dtype) if out is None else out
+        held = np.frombuffer(data, np.uint8)
+        count, size = self.span // self.chunk, self.chunk * self.classes * np.dtype(self.dtype).itemsize
+        index = _checked(held[len(held) - 16 * count - 4 :]).view("<u8").reshape(count, 2)  # offset and size of each chunk
+        for start in range(0, rows, self.chunk):
+            offset, stored = (int(value) for value in index[start // self.chunk])
+            if stored != size + 4:
+                raise Damaged(f"chunk of rows {start} and on: {stored} bytes, not {size + 4}")
+            chunk = _checked(held[offset : offset + stored]).view(self._stored).reshape(self.chunk, self.classes)
+            out[start : start + self.chunk] = chunk[: rows - start]
+        return out
 
     def metadata(self, views: int, rows: int) -> bytes:
         """The bytes of an array's zarr.json."""
         held: dict[str, Buffer] = {}
         self._array(held, (views, rows, self.classes))
         return held["zarr.json"].to_bytes()
+
+    @property
+    def _stored(self) -> np.dtype:
+        return np.dtype(self.dtype).newbyteorder("<")
 
     def _array(self, held: dict[str, Buffer], shape: tuple[int, ...]) -> zarr.Array:
         return zarr.create_array(
@@ -100,6 +120,14 @@ class Layout:
             dimension_names=("view", "row", "class"),
             config={"write_empty_chunks": True},
         )
+
+
+def _checked(stored: np.ndarray) -> np.ndarray:
+    """Bytes without the crc32c that follows them, compared with it."""
+    found, expected = google_crc32c.value(stored[:-4]), int.from_bytes(stored[-4:].tobytes(), "little")
+    if found != expected:
+        raise Damaged(f"crc32c {found:08x}, not {expected:08x}")
+    return stored[:-4]
 
 
 def shard(array: Path, view: int, span: int) -> Path:

@@ -50,23 +50,37 @@ class Targets:
     @property
     def classes(self) -> int:
         """How many logits a row has."""
-        return next(iter(self.caches.values())).layout.classes
+        return self._first.layout.classes
 
     @property
-    def itemsize(self) -> int:
-        """Bytes of a target logit: those of the cache where it is one, else of float32."""
-        dtype = next(iter(self.caches.values())).layout.dtype
-        return 2 if len(self.caches) == 1 and dtype == "float16" else 4
+    def rows(self) -> int:
+        """Rows of the transfer set."""
+        return self._first.manifest.extents["transfer"].rows
 
-    def span(self, split: str, view: int, span: int) -> torch.Tensor:
-        """Target logits of one span: (rows, classes), float32, or float16 out of a single cache that stores it.
+    @property
+    def span_rows(self) -> int:
+        """Rows of a span."""
+        return self._first.layout.span
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of target logits: that of the cache where it is one, else float32."""
+        return torch.float16 if len(self.caches) == 1 and self._first.layout.dtype == "float16" else torch.float32
+
+    def read(self, split: str, view: int, span: int, out: torch.Tensor) -> None:
+        """Put the target logits of one span into `out`: (rows, classes) of this dtype, on any device.
 
         Raises IntegrityError for a damaged cache.
         """
-        members = [torch.from_numpy(cache.span(cache.record(split, view, span))) for cache in self.caches.values()]
-        if len(members) > 1:
-            members = [member.to(torch.float32) for member in members]
-        return combine(members, self.temperature, self.rule, self.weights)
+        if len(self.caches) == 1 and out.device.type == "cpu":
+            self._first.span(self._first.record(split, view, span), out.numpy())
+            return
+        stored = (torch.from_numpy(cache.span(cache.record(split, view, span))) for cache in self.caches.values())
+        out.copy_(combine([logits.to(self.dtype) for logits in stored], self.temperature, self.rule, self.weights))
+
+    @property
+    def _first(self) -> Cache:
+        return next(iter(self.caches.values()))
 
 
 def combine(

@@ -1,0 +1,1 @@
+"""Speed and memory against what a user would do instead; `make bench` runs them all."""

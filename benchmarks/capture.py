@@ -1,0 +1,98 @@
+"""Capture against the same decoding and forward passes with nothing written, and its memory as rows grow."""
+
+import argparse
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from unittest import mock
+
+from benchmarks.measure import CPU, folder_for_data, in_turns, machine, median, ratio, show, write_splits, write_teacher
+from pipeline import ingest, runtime
+from pipeline.capture import capture
+from pipeline.work import Work
+
+
+def run(folder: Path, dtype: str, name: str = "t") -> None:
+    """One capture from nothing."""
+    for made in ("work", "cache"):
+        shutil.rmtree(folder / made, ignore_errors=True)
+    capture(
+        name=name, teacher=folder / "teacher", splits=folder / "transfer", policy="none", views=1, view_seed=0, dtype=dtype,
+        tile=512, work=folder / "work", out=folder / "cache", provenance=folder / "provenance.json", device=CPU,
+    )  # fmt: skip
+
+
+def run_unwritten(folder: Path, dtype: str) -> None:
+    """The same, but what comes out of the teacher is waited for and dropped."""
+
+    class Dropped(Exception):
+        pass
+
+    def seal(self):
+        raise Dropped
+
+    def publish(self, split, view, span, rows, logits):
+        return None
+
+    with mock.patch.object(Work, "publish", publish), mock.patch.object(Work, "seal", seal):
+        try:
+            run(folder, dtype)
+        except Dropped:
+            return
+
+
+def against_forward(title: str, folder: Path, dtype: str, bar: float, times: int) -> None:
+    seconds = in_turns({"capture": lambda: run(folder, dtype), "forward": lambda: run_unwritten(folder, dtype)}, times)
+    found = ratio(seconds["capture"], seconds["forward"])
+    detail = f"{median(seconds['capture']):.1f} s against {median(seconds['forward']):.1f} s"
+    show(title, found, f"≤ {bar}", found <= bar, detail)
+
+
+def peak_bytes(folder: Path) -> int:
+    """Peak resident memory of a process that captures and does nothing else."""
+    code = (
+        "import resource, sys; from pathlib import Path; from pipeline import runtime; runtime.prepare('cpu')\n"
+        "from benchmarks.capture import run; run(Path(sys.argv[1]), 'float16')\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)"
+    )
+    return int(subprocess.run([sys.executable, "-c", code, str(folder)], check=True, capture_output=True, text=True).stdout)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--mnist", type=Path, help="Folder with mnist-train.parquet and mnist-test.parquet.")
+    parser.add_argument("--times", type=int, default=5)
+    given = parser.parse_args()
+    runtime.prepare("cpu")
+    print(f"capture: {machine()}")
+    root = folder_for_data()
+    try:
+        if given.mnist:
+            folder = root / "mnist"
+            train, test = (str(given.mnist / f"mnist-{split}.parquet") for split in ("train", "test"))
+            ingest.ingest(train=train, valid=5000, test=test, transfer_set=None, seed=0, out=folder / "transfer")
+            write_teacher(folder / "teacher", "mlp(hidden=[1200, 1200])", (1, 28, 28), 10)
+            against_forward("capture / forward, 2×1200, MNIST, float32", folder, "float32", 1.05, given.times)
+        else:
+            print("capture / forward on MNIST: left out, give --mnist <folder>")
+        folder = root / "wide"
+        write_splits(folder / "transfer", 200_000, classes=1000, size=28)
+        write_teacher(folder / "teacher", "mlp(hidden=[1200, 1200])", (1, 28, 28), 1000)
+        against_forward("capture / forward, 2×1200, 200,000 × 1,000, float16", folder, "float16", 1.2, min(given.times, 3))
+        peaks = {}
+        for rows in (100_000, 1_000_000):
+            folder = root / str(rows)
+            write_splits(folder / "transfer", rows, classes=1000, size=4)
+            write_teacher(folder / "teacher", "mlp(hidden=[16])", (1, 4, 4), 1000)
+            peaks[rows] = peak_bytes(folder)
+            shutil.rmtree(folder)
+        small, large = peaks.values()
+        detail = f"{large / 1e6:,.0f} MB against {small / 1e6:,.0f} MB"
+        show("peak memory, 1,000,000 / 100,000 rows × 1,000, float16", large / small, "≤ 1.1", large / small <= 1.1, detail)
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()

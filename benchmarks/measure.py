@@ -1,0 +1,92 @@
+"""What the benchmarks share: timing in turns, data to run on, and one line per figure."""
+
+import io
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from pipeline import models, runtime, transfer
+from pipeline.checkpoint import WEIGHTS, Checkpoint
+
+CPU = torch.device("cpu")
+
+
+def machine() -> str:
+    """One line that says where the figures come from."""
+    return (
+        f"{runtime.cores()} cores, {platform.processor() or platform.machine()}, torch {torch.__version__}, {platform.system()}"
+    )
+
+
+def in_turns(ways: Mapping[str, Callable[[], object]], times: int = 5) -> dict[str, list[float]]:
+    """Seconds of each way, `times` rounds of all of them in turn, after one round that does not count."""
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(times + 1):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            way()
+            if turn:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def ratio(above: list[float], below: list[float]) -> float:
+    """Median over the rounds of one way's seconds to another's, each round by itself: noise hits both."""
+    return statistics.median(one / other for one, other in zip(above, below, strict=True))
+
+
+def show(what: str, value: float, bar: str, holds: bool, detail: str = "") -> None:
+    """A figure with the bar it is held against."""
+    print(f"{what:62} {value:8.2f}×  bar {bar:8} {'holds' if holds else 'MISSED'}  {detail}", flush=True)
+
+
+def median(seconds: list[float]) -> float:
+    return statistics.median(seconds)
+
+
+def images(count: int, size: int) -> list[bytes]:
+    """PNG files of noise; 256 different ones, again and again."""
+    generator = np.random.default_rng(0)
+    encoded = []
+    for _ in range(min(count, 256)):
+        held = io.BytesIO()
+        Image.fromarray(generator.integers(0, 256, (size, size), dtype=np.uint8)).save(held, format="PNG")
+        encoded.append(held.getvalue())
+    return [encoded[row % len(encoded)] for row in range(count)]
+
+
+def write_splits(folder: Path, rows: int, *, classes: int, size: int) -> None:
+    """A transfer set of `rows` synthetic rows, and valid and test splits of a few."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, count in {"train": rows, "valid": 64, "test": 64}.items():
+        transfer.write(
+            folder / f"{name}.parquet",
+            [f"{name}-{row}" for row in range(count)],
+            images(count, size),
+            np.arange(count) % classes,
+            classes=[str(label) for label in range(classes)],
+            mode="L",
+            size=(size, size),
+        )
+
+
+def write_teacher(folder: Path, model: str, shape: tuple[int, int, int], classes: int) -> None:
+    """A teacher with its initial weights: what it says does not matter here, how long it takes does."""
+    spec = models.parse(model)
+    checkpoint = Checkpoint(spec.text, shape, tuple(str(label) for label in range(classes)), {"source_sha256": None})
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint.save(folder, {WEIGHTS: models.build(spec, shape, classes)})
+
+
+def folder_for_data() -> Path:
+    """Where benchmarks may write gigabytes: SOFTCACHE_BENCH, else below the system's temporary folder."""
+    root = os.environ.get("SOFTCACHE_BENCH")
+    return Path(tempfile.mkdtemp(prefix="softcache-bench-", dir=root))
