@@ -71,7 +71,7 @@ def main() -> None:
         if given.mnist:
             folder = root / "mnist"
             train, test = (str(given.mnist / f"mnist-{split}.parquet") for split in ("train", "test"))
-            ingest.ingest(train=train, valid=5000, test=test, transfer_set=None, seed=0, out=folder / "transfer")
+            ingest.ingest(train=train, valid=5000, test=test, transfer_set=(), damaged="fail", seed=0, out=folder / "transfer")
             write_teacher(folder / "teacher", "mlp(hidden=[1200, 1200])", (1, 28, 28), 10)
             against_forward("capture / forward, 2×1200, MNIST, float32", folder, "float32", 1.05, given.times)
         else:

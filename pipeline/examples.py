@@ -47,6 +47,8 @@ class Batch(NamedTuple):
     def split(self, size: int) -> Iterator["Batch"]:
         """Its rows in batches of `size`, which divides them, sharing memory."""
         count = len(self.rows) // size
+        if not count:
+            return iter(())  # torch would give one empty batch
         return map(Batch, *([None] * count if column is None else column.split(size) for column in self))
 
     def joined(self, other: "Batch") -> "Batch":

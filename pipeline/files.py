@@ -67,8 +67,8 @@ def write(path: Path, data: bytes) -> None:
 def make_folder(path: Path) -> None:
     """Make a folder and those above it, durably: a file is lost if the entry of any folder above it is."""
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
-    path.mkdir(parents=True, exist_ok=True)
-    for folder in missing:
+    for folder in reversed(missing):
+        folder.mkdir(exist_ok=True)
         sync_folder(folder.parent)
 
 

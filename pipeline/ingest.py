@@ -5,6 +5,8 @@ Rows are shuffled once, here, and keep that order for good. Nothing is written b
 
 import io
 import json
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +21,9 @@ from pipeline.randomness import Use
 from pipeline.transfer import UNLABELLED, Split
 
 DIGITS = "digits"
+DAMAGED = ("fail", "exclude")
 _SPLITS = ("train", "valid", "test", "transfer")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -47,17 +51,22 @@ def ingest(
     train: str,
     valid: str | float | int,
     test: str | float | int,
-    transfer_set: str | None,
+    transfer_set: Sequence[str],
+    damaged: str,
     seed: int,
     out: Path,
 ) -> dict[str, Split]:
     """Write {train,valid,test}.parquet below `out`, and transfer.parquet where the transfer set has a source of its own.
 
-    train, transfer_set: `digits` or the path of a Parquet file in the Hugging Face image layout; transfer_set None means
-    the training split, and its labels may be missing. valid, test: likewise, or a number: that share (below 1) or count
-    of the training rows is carved out, stratified by class, test before valid. All rows are held in memory, encoded.
+    train: `digits` or the path of a Parquet file in the Hugging Face image layout. valid, test: likewise, or a number: that
+    share (below 1) or count of the training rows is carved out, stratified by class, test before valid. transfer_set:
+    sources, whose labels may be missing, none for the training split; each is shuffled by itself and follows the one
+    before it, so that a source added at the end moves no row of the others. damaged: `fail`, or `exclude` to leave out
+    rows whose images do not decode. All rows are held in memory, encoded.
     Raises InputError for input that is not sound; then `out` is as it was.
     """
+    if damaged not in DAMAGED:
+        raise InputError("damaged", expected=" or ".join(DAMAGED), found=repr(damaged), fix="Correct the setting.")
     with files.replaced_folder(out) as folder:
         splits = {"train": load(train, "train")}
         for name, origin in (("test", test), ("valid", valid)):
@@ -65,29 +74,37 @@ def ingest(
                 splits[name] = load(origin, name)
             else:
                 splits["train"], splits[name] = carve(splits["train"], origin, name, seed)
-        if transfer_set is not None:
-            splits["transfer"] = load(transfer_set, "transfer")
+        splits = {name: _shuffled(rows, name, seed) for name, rows in splits.items()}
+        if transfer_set:
+            splits["transfer"] = _appended([_shuffled(rows, "transfer", seed) for rows in _load_all(transfer_set)])
         classes = _class_names(splits)
         _check_labels(splits, classes)
         _check_ids(splits)
-        mode, size = _pixel_format(splits)
-        for name, rows in splits.items():
-            order = randomness.permutation(len(rows.ids), seed, Use.SHUFFLE, _SPLITS.index(name))
-            final = rows.take(order)
-            path = folder / f"{name}.parquet"
-            transfer.write(path, final.ids, final.images, final.labels, classes=classes, mode=mode, size=size)
+        sound, excluded, mode, size = _decoded(splits, damaged)
+        for name, rows in sound.items():
+            transfer.write(
+                folder / f"{name}.parquet", rows.ids, rows.images, rows.labels,
+                classes=classes, mode=mode, size=size, excluded=excluded[name],
+            )  # fmt: skip
     return transfer.open_splits(out, [name for name in _SPLITS if name in splits])
 
 
 # ---------------------------------------------------------------- sources
 
 
-def load(source: str, role: str) -> Rows:
-    """Read a source. Rows without an `id` column are called after their role and number: train-000007."""
-    rows = _digits() if source == DIGITS else _parquet(Path(source), role)
+def load(source: str, role: str, first: int = 0) -> Rows:
+    """Read a source. Rows without an `id` column are called after their role and number, from `first` on: train-000007."""
+    rows = _digits() if source == DIGITS else _parquet(Path(source), role, first)
     if not rows.ids:
         raise InputError(f"{role} source {source}", expected="rows", found="none", fix="Give a source that has rows.")
     return rows
+
+
+def _load_all(sources: Sequence[str]) -> list[Rows]:
+    parts: list[Rows] = []
+    for source in sources:
+        parts.append(load(source, "transfer", sum(len(part.ids) for part in parts)))
+    return parts
 
 
 def _digits() -> Rows:
@@ -108,7 +125,7 @@ def _digits() -> Rows:
     return Rows(DIGITS, ids, ids, images, bunch.target.astype(np.int64), tuple(str(name) for name in bunch.target_names))
 
 
-def _parquet(path: Path, role: str) -> Rows:
+def _parquet(path: Path, role: str, first: int) -> Rows:
     """Parquet in the Hugging Face layout: image (struct of bytes and path), label (integer), optionally id."""
     fix = "Give a Parquet file with the columns image (struct of bytes and path) and label (int64)."
     if not path.is_file():
@@ -134,7 +151,7 @@ def _parquet(path: Path, role: str) -> Rows:
     if None in ids:
         found = f"none in row {ids.index(None)}"
         raise InputError(f"{path}, column id", expected="an id in every row", found=found, fix="Fill or drop it.")
-    ids = [str(name) for name in ids] or [f"{role}-{row:06d}" for row in range(len(images))]
+    ids = [str(name) for name in ids] or [f"{role}-{first + row:06d}" for row in range(len(images))]
     places = [
         f"{path}, row {row} (id {name}{f', path {inner}' if inner else ''})"
         for row, (name, inner) in enumerate(zip(ids, paths, strict=True))
@@ -205,6 +222,23 @@ def carve(rows: Rows, amount: float | int, name: str, seed: int) -> tuple[Rows, 
     return rows.take(np.flatnonzero(~mask)), rows.take(np.flatnonzero(mask))
 
 
+def _shuffled(rows: Rows, name: str, seed: int) -> Rows:
+    return rows.take(randomness.permutation(len(rows.ids), seed, Use.SHUFFLE, _SPLITS.index(name)))
+
+
+def _appended(parts: Sequence[Rows]) -> Rows:
+    """Several sources as one, in the order given; those that name classes must name the same."""
+    first, *others = [part for part in parts if part.classes] or parts
+    for part in others:
+        if part.classes not in (None, first.classes):
+            expected, found = (", ".join(rows.classes) for rows in (first, part))
+            fix = "Use one label map for all."
+            raise InputError(f"transfer source {part.source}", expected=f"the classes {expected}", found=found, fix=fix)
+    ids, places, images = ([item for part in parts for item in getattr(part, name)] for name in ("ids", "places", "images"))
+    sources = ", ".join(part.source for part in parts)
+    return Rows(sources, ids, places, images, np.concatenate([part.labels for part in parts]), first.classes)
+
+
 def _class_names(splits: dict[str, Rows]) -> tuple[str, ...]:
     """The training source's names, or numbers where it names none; every other source must agree."""
     train = splits["train"]
@@ -260,16 +294,32 @@ def _check_ids(splits: dict[str, Rows]) -> None:
                 seen[identity] = name
 
 
-def _pixel_format(splits: dict[str, Rows]) -> tuple[str, tuple[int, int]]:
-    """Decode every image: RGB if any is in colour, and the one size that all have."""
-    modes, first = set(), None
+def _decoded(splits: dict[str, Rows], damaged: str) -> tuple[dict[str, Rows], dict[str, list[str]], str, tuple[int, int]]:
+    """Decode every image. Returns the rows that can be, the ids of those that cannot, the mode, and the one size of all.
+
+    The mode is RGB if any image is in colour. Raises InputError for an image of another size and, unless `damaged` is
+    exclude, for one that does not decode.
+    """
+    sound, excluded, modes, first = {}, {}, set(), None
     for name, rows in splits.items():
+        bad: list[int] = []
         for row, data in enumerate(runtime.progress(rows.images, f"decoding {name}", unit="image")):
-            where = rows.places[row]
-            mode, *size = transfer.peek(data, where)
+            try:
+                mode, *size = transfer.peek(data, rows.places[row])
+            except InputError as error:
+                if damaged == "fail":
+                    raise
+                _log.warning("left out: %s", error)
+                bad.append(row)
+                continue
             first = first or size
             if size != first:
-                expected, found = (f"{height}×{width} pixels" for height, width in (first, size))
-                raise InputError(where, expected=f"{expected} as in the first image", found=found, fix="Resize the images.")
+                wanted, found = (f"{height}×{width} pixels" for height, width in (first, size))
+                expected, fix = f"{wanted} as in the first image", "Resize the images."
+                raise InputError(rows.places[row], expected=expected, found=found, fix=fix)
             modes.add(mode)
-    return ("RGB" if "RGB" in modes else "L"), (first[0], first[1])
+        excluded[name] = [rows.ids[row] for row in bad]
+        sound[name] = rows.take(np.setdiff1d(np.arange(len(rows.ids)), bad))
+        if not sound[name].ids:
+            raise InputError(f"{name} split", expected="images that decode", found="none", fix="Repair the images.")
+    return sound, excluded, "RGB" if "RGB" in modes else "L", (first[0], first[1])

@@ -91,7 +91,8 @@ def combine(
     members: one (..., C) tensor of raw logits per teacher. weights: one per teacher, by default equal; scaled to sum 1.
     rule `probabilities`: t = T · log Σ wₘ softmax(zₘ / T), centred per row, the arithmetic mean at T;
     rule `logits`: t = Σ wₘ zₘ, whose softmax is the geometric mean of the members', at any T.
-    Both are named in Hinton, Vinyals, Dean 2015, section 2. One member is returned as it is, under either rule.
+    Both are named in Hinton, Vinyals, Dean 2015, section 2. One member is returned as it is, under either rule. Several
+    are combined in float64 and rounded once to float32, so that a row's targets do not depend on which rows are beside it.
     Raises InputError for an unknown rule, for weights that do not fit, and for a temperature that is not above 0.
     """
     _check(temperature, rule)
@@ -99,12 +100,12 @@ def combine(
     if len(members) == 1:
         return members[0]
     if rule == "logits":
-        return sum(weight * logits for weight, logits in zip(scaled, members, strict=True))
-    mixture = torch.full_like(members[0], -torch.inf)
+        return sum(weight * logits.double() for weight, logits in zip(scaled, members, strict=True)).float()
+    mixture = torch.full_like(members[0], -torch.inf, dtype=torch.float64)
     for weight, logits in zip(scaled, members, strict=True):
         if weight:
-            mixture = torch.logaddexp(mixture, torch.log_softmax(logits / temperature, dim=-1) + math.log(weight))
-    return temperature * (mixture - mixture.mean(dim=-1, keepdim=True))
+            mixture = torch.logaddexp(mixture, torch.log_softmax(logits.double() / temperature, dim=-1) + math.log(weight))
+    return (temperature * (mixture - mixture.mean(dim=-1, keepdim=True))).float()
 
 
 def normalised(weights: Sequence[float] | None, count: int) -> list[float]:

@@ -28,7 +28,7 @@ ROW_GROUP_BYTES = 64 << 20
 SPAN_BYTES = 64 << 20
 SPAN_ROWS = (256, 8192)
 UNLABELLED = -1
-_DAMAGE = (pa.ArrowException, OSError, ValueError)  # what pyarrow raises for damaged files
+_DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError)  # what pyarrow raises for damaged files
 
 _CHANNELS = {"L": 1, "RGB": 3}
 # Pixel modes that convert to 8 bits per channel without losing depth (16-bit and float images are refused).
@@ -99,11 +99,13 @@ def rows_digest(ids: Sequence[str], images: Sequence[bytes]) -> str:
     return digest.hexdigest()
 
 
-def inputs_digest(decoder: str, mode: str, shape: Sequence[int], span_digests: Sequence[str]) -> str:
-    """Digest of what a model sees: the decoder and every span's rows, in order. Labels are not inputs."""
-    return files.sha256(
-        files.canonical_json({"decoder": decoder, "mode": mode, "shape": list(shape), "spans": list(span_digests)})
-    )
+def inputs_digest(decoder: str, mode: str, shape: Sequence[int], span_digests: Sequence[str], excluded: Sequence[str]) -> str:
+    """Digest of what a model sees: the decoder and every span's rows, in order, and which rows were left out as damaged.
+
+    Labels are not inputs.
+    """
+    facts = {"decoder": decoder, "mode": mode, "shape": list(shape), "spans": list(span_digests), "excluded": list(excluded)}
+    return files.sha256(files.canonical_json(facts))
 
 
 def labels_digest(labels: np.ndarray) -> str:
@@ -123,8 +125,11 @@ def write(
     classes: Sequence[str],
     mode: str,
     size: tuple[int, int],
+    excluded: Sequence[str] = (),
 ) -> None:
     """Write one split. labels: (N,) int64, -1 where unknown; size: (height, width). Rows are kept in the order given.
+
+    excluded: ids of rows that were left out because their images are damaged.
 
     A row group holds at most 64 MB of image bytes (one row where a single image is larger) and never straddles a span.
     """
@@ -140,7 +145,8 @@ def write(
         "shape": shape,
         "span": span,
         "span_digests": spans,
-        "inputs_digest": inputs_digest(DECODER, mode, shape, spans),
+        "inputs_digest": inputs_digest(DECODER, mode, shape, spans, excluded),
+        "excluded": list(excluded),
         "labels_digest": labels_digest(labels),
     }
     features = {"image": {"_type": "Image"}, "label": {"names": list(classes), "_type": "ClassLabel"}}
@@ -190,6 +196,7 @@ class Split:
     span_digests: tuple[str, ...]
     inputs_digest: str
     labels_digest: str
+    excluded: tuple[str, ...]  # ids of rows that were left out, their images being damaged
 
     @classmethod
     def open(cls, path: Path) -> "Split":

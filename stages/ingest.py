@@ -4,30 +4,44 @@ from pathlib import Path
 
 import click
 
-from stages.options import SourceOrAmount, Stage, Whole, data_option, example, params_option
+from stages.options import SourceOrAmount, Stage, Whole, counted, data_option, example, params_option
 
 
 @click.command(
     cls=Stage,
     epilog=example("softcache ingest --train train.parquet --test test.parquet --valid 0.1"),
-    sections={"ingest": ("train", "valid", "test", "transfer", "seed")},
+    sections={"ingest": ("train", "valid", "test", "transfer", "damaged", "seed")},
 )
 @click.option("--train", required=True, help="`digits`, or a Parquet file in the Hugging Face image layout.")
 @click.option("--valid", type=SourceOrAmount(), default=0.1, show_default=True, help="Likewise, or a share or count of train.")
 @click.option("--test", type=SourceOrAmount(), default=0.2, show_default=True, help="Likewise, or a share or count of train.")
-@click.option("--transfer", help="Source of the transfer set, labels optional.  [default: the training split]")
+@click.option(
+    "--transfer", multiple=True, help="Source of the transfer set, labels optional; repeatable.  [default: the training split]"
+)
+@click.option("--damaged", default="fail", show_default=True, help="Images that do not decode: fail, or exclude their rows.")
 @click.option("--seed", type=Whole(), default=0, show_default=True, help="Seed of carving and shuffling.")
 @params_option
 @data_option
 def command(
-    train: str, valid: str | float, test: str | float, transfer: str | None, seed: int, params: str, data: Path
+    train: str,
+    valid: str | float,
+    test: str | float,
+    transfer: tuple[str, ...],
+    damaged: str,
+    seed: int,
+    params: str,
+    data: Path,
 ) -> None:
     """Read images, check and shuffle them once, and write the splits to data/transfer/."""
     from pipeline.ingest import ingest
 
-    splits = ingest(train=train, valid=valid, test=test, transfer_set=transfer, seed=seed, out=data / "transfer")
+    splits = ingest(
+        train=train, valid=valid, test=test, transfer_set=transfer, damaged=damaged, seed=seed, out=data / "transfer"
+    )
     sizes = ", ".join(f"{name} {split.rows:,}" for name, split in splits.items())
     channels, height, width = splits["train"].shape
+    left_out = sum(len(split.excluded) for split in splits.values())
     click.echo(
         f"wrote {data / 'transfer'}: {sizes} rows of {height}×{width}×{channels}, {len(splits['train'].classes)} classes"
+        + (f", {counted(left_out, 'damaged row')} left out" if left_out else "")
     )

@@ -2,15 +2,19 @@
 
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 
-from pipeline import transfer
+from pipeline import models, transfer
+from pipeline.capture import Captured, capture
+from pipeline.checkpoint import WEIGHTS, Checkpoint
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
@@ -55,6 +59,35 @@ def write_split(path: Path, pixels: np.ndarray, labels: np.ndarray, classes: int
     path.parent.mkdir(parents=True, exist_ok=True)
     transfer.write(path, ids, encoded, labels, classes=names, mode="L", size=pixels.shape[2:])
     return transfer.Split.open(path)
+
+
+def write_stage_one(folder: Path, *, teachers: Sequence[str] = "a", rows: int = 20, classes: int = 3) -> Path:
+    """Splits of random 4×4 pixels in spans of 8 rows below `folder`/transfer, and small nets below `folder`/teachers."""
+    generator = np.random.default_rng(0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(transfer, "span_rows", lambda classes: 8)
+        for name, count in {"train": rows, "valid": 5, "test": 3}.items():
+            pixels = generator.integers(0, 256, (count, 1, 4, 4), dtype=np.uint8)
+            write_split(folder / f"transfer/{name}.parquet", pixels, np.arange(count) % classes, classes)
+    for seed, name in enumerate(teachers):
+        spec = models.parse("mlp(hidden=[5])")
+        checkpoint = Checkpoint(spec.text, (1, 4, 4), tuple(str(label) for label in range(classes)), {"source_sha256": None})
+        checkpoint.save(folder / "teachers" / name, {WEIGHTS: models.build(spec, (1, 4, 4), classes, seed=seed)})
+    return folder
+
+
+def run_capture(folder: Path, name: str = "a", **changes) -> Captured:
+    """Capture a teacher of write_stage_one, in three views, to `folder`/caches/`name`."""
+    settings = {"policy": "shift(1)", "views": 3, "view_seed": 5, "dtype": "float32", "tile": 4} | changes
+    return capture(
+        name=name, teacher=folder / "teachers" / name, splits=folder / "transfer", work=folder / "work",
+        out=folder / "caches" / name, provenance=folder / f"provenance/{name}.json", device=torch.device("cpu"), **settings,
+    )  # fmt: skip
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Every file below `folder`, by its path."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 @pytest.fixture

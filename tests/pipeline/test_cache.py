@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import zarr
 
+from conftest import tree
 from pipeline import files
 from pipeline.cache import Cache
 from pipeline.errors import BusyError, InputError, IntegrityError
@@ -54,10 +55,6 @@ def sealed(tmp_path: Path, dtype="float32") -> Path:
         fill(work)
         work.seal()
     return tmp_path / "caches/a"
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def span_file(cache: Path, split="transfer", view=1, span=1) -> Path:

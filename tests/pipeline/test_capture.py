@@ -46,7 +46,7 @@ def data(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("SOFTCACHE_PLUGINS", "exact_net")
     monkeypatch.setattr(transfer, "span_rows", lambda classes: 8)
     source = write_parquet(tmp_path / "source.parquet", *images(48))
-    ingest(train=str(source), valid=0.25, test=0.25, transfer_set=None, seed=0, out=tmp_path / "transfer")
+    ingest(train=str(source), valid=0.25, test=0.25, transfer_set=(), damaged="fail", seed=0, out=tmp_path / "transfer")
     spec = models.parse("exact_net:Exact()")
     net = models.build(spec, (1, 6, 6), 3)
     Checkpoint(spec.text, (1, 6, 6), ("0", "1", "2"), {"source_sha256": spec.source_sha256}).save(

@@ -32,7 +32,7 @@ def data(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     runtime.prepare("cpu")
     source = write_parquet(folder / "source.parquet", *images(48))
-    ingest(train=str(source), valid=0.25, test=0.25, transfer_set=None, seed=0, out=folder / "transfer")
+    ingest(train=str(source), valid=0.25, test=0.25, transfer_set=(), damaged="fail", seed=0, out=folder / "transfer")
     for seed, name in enumerate("ab"):
         teach(
             name=name, model="mlp(hidden=[9])", recipe=recipe(), policy="none", seed=seed, splits=folder / "transfer",

@@ -16,7 +16,7 @@ from pipeline.transfer import Split
 
 
 def run(out, train, **changes):
-    settings = {"valid": 0.25, "test": 0.25, "transfer_set": None, "seed": 0} | changes
+    settings = {"valid": 0.25, "test": 0.25, "transfer_set": (), "damaged": "fail", "seed": 0} | changes
     return ingest(train=str(train), out=out, **settings)
 
 
@@ -49,6 +49,58 @@ def test_images_and_labels_stay_together(tmp_path, source):
             assert (row["label"], row["image"]["bytes"]) == (first["label"], first["image"]["bytes"])
 
 
+def test_a_source_added_at_the_end_moves_no_row_of_the_others(tmp_path, source):
+    first = write_parquet(tmp_path / "first.parquet", images(20)[0], None)
+    second = write_parquet(tmp_path / "second.parquet", images(7, seed=1)[0], None)
+    alone = run(tmp_path / "alone", source, transfer_set=[str(first)])["transfer"]
+    both = run(tmp_path / "both", source, transfer_set=[str(first), str(second)])["transfer"]
+    assert ids(both)[:20] == ids(alone)
+    assert sorted(ids(both)[20:]) == [f"transfer-{row:06d}" for row in range(20, 27)]
+    assert both.images(0)[:20].tobytes() == alone.images(0).tobytes()
+
+
+def test_transfer_sources_agree_in_their_classes(tmp_path, source):
+    other = write_parquet(tmp_path / "other.parquet", *images(20), names=["high", "middle", "low"])
+    plain = write_parquet(tmp_path / "plain.parquet", *images(20))
+    with pytest.raises(InputError, match=r"other.parquet: expected the classes low, middle, high, found high, middle, low"):
+        run(tmp_path / "out", source, transfer_set=[str(plain), str(source), str(other)])
+
+
+def test_damaged_images_are_left_out_where_that_is_asked_for(tmp_path, caplog):
+    encoded, labels = images(48)
+    encoded[5], encoded[17] = encoded[5][:30], b"not an image"
+    source = write_parquet(tmp_path / "source.parquet", encoded, labels)
+    splits = run(tmp_path / "out", source, damaged="exclude")
+    left_out = sorted(name for split in splits.values() for name in split.excluded)
+    assert left_out == ["train-000005", "train-000017"]
+    every = sorted(name for split in splits.values() for name in ids(split))
+    assert every == [f"train-{row:06d}" for row in range(48) if row not in (5, 17)]
+    assert sum("row 17 (id train-000017, path 17.png): expected a PNG or JPEG image" in text for text in caplog.messages) == 1
+    with pytest.raises(InputError, match=r"row (5|17) \(id train-0000"):
+        run(tmp_path / "out", source)
+    assert Split.open(tmp_path / "out/train.parquet").excluded == splits["train"].excluded  # the former one stays
+
+
+def test_what_is_left_out_is_part_of_the_inputs(tmp_path):
+    """The same rows, once because others were damaged and once because there are no others, are not the same inputs."""
+    encoded, labels = images(20)
+    train = write_parquet(tmp_path / "train.parquet", *images(48))
+    whole = write_parquet(tmp_path / "whole.parquet", encoded[:19], labels[:19])
+    damaged = write_parquet(tmp_path / "damaged.parquet", [*encoded[:19], b""], labels)
+    one = run(tmp_path / "one", train, transfer_set=[str(whole)], damaged="exclude")["transfer"]
+    other = run(tmp_path / "other", train, transfer_set=[str(damaged)], damaged="exclude")["transfer"]
+    assert sorted(ids(one)) == sorted(ids(other))
+    assert one.inputs_digest != other.inputs_digest
+
+
+def test_no_image_that_decodes(tmp_path):
+    source = write_parquet(tmp_path / "source.parquet", [b"x"] * 48, images(48)[1])
+    with pytest.raises(InputError, match="expected images that decode, found none"):
+        run(tmp_path / "out", source, damaged="exclude")
+    with pytest.raises(InputError, match="expected fail or exclude, found 'skip'"):
+        run(tmp_path / "out", source, damaged="skip")
+
+
 def test_class_names_come_from_the_metadata_or_are_numbers(tmp_path, source):
     assert run(tmp_path / "named", source)["train"].classes == ("low", "middle", "high")
     plain = write_parquet(tmp_path / "plain.parquet", *images(48))
@@ -67,7 +119,7 @@ def test_given_splits_and_an_unlabelled_transfer_set(tmp_path, source):
         name: write_parquet(tmp_path / f"{name}.parquet", *images(9, seed=seed)) for seed, name in enumerate(("valid", "test"))
     }
     bare = write_parquet(tmp_path / "bare.parquet", images(20, seed=5)[0], None)
-    splits = run(tmp_path / "out", source, valid=str(given["valid"]), test=str(given["test"]), transfer_set=str(bare))
+    splits = run(tmp_path / "out", source, valid=str(given["valid"]), test=str(given["test"]), transfer_set=[str(bare)])
     assert {name: split.rows for name, split in splits.items()} == {"train": 48, "valid": 9, "test": 9, "transfer": 20}
     assert (splits["transfer"].labels() == -1).all()
 

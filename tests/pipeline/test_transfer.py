@@ -50,9 +50,9 @@ def test_rows_digest_changes_with(ids, data):
 
 
 def test_inputs_digest_changes_with_decoder_and_mode_but_not_with_labels(tmp_path):
-    base = transfer.inputs_digest("pillow", "L", (1, 6, 6), ["s"])
-    assert base != transfer.inputs_digest("other", "L", (1, 6, 6), ["s"])
-    assert base != transfer.inputs_digest("pillow", "RGB", (3, 6, 6), ["s"])
+    base = transfer.inputs_digest("pillow", "L", (1, 6, 6), ["s"], [])
+    assert base != transfer.inputs_digest("other", "L", (1, 6, 6), ["s"], [])
+    assert base != transfer.inputs_digest("pillow", "RGB", (3, 6, 6), ["s"], [])
     first = write(tmp_path / "a.parquet")
     second = write(tmp_path / "b.parquet", labels=np.zeros(10, np.int64))
     assert first.inputs_digest == second.inputs_digest

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from conftest import images, write_parquet
+from conftest import images, tree, write_parquet
 from pipeline.cache import Cache
 from pipeline.checkpoint import Checkpoint
 from stages.cli import COMMANDS, main
@@ -82,10 +82,6 @@ def finished(tmp_path_factory) -> Path:
         ok("report")
         ok("code")
     return folder
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 # ---------------------------------------------------------------- the whole way
@@ -239,7 +235,7 @@ def test_an_unknown_key_lists_the_known_ones(project):
     (project / "params.yaml").write_text(PARAMS.replace("seed: 0}", "sede: 0}"))
     text = fails(2, "ingest")
     assert "ingest.sede" in text
-    assert "train, valid, test, transfer, seed" in text
+    assert "train, valid, test, transfer, damaged, seed" in text
 
 
 def test_an_unknown_teacher_lists_the_known_ones(project):
@@ -425,7 +421,7 @@ def test_without_a_teacher_or_data(project):
 
 def test_unlabelled_rows_need_alpha_1(captured):
     write_parquet(captured / "bare.parquet", images(20, seed=3)[0], None)
-    (captured / "params.yaml").write_text(PARAMS.replace("seed: 0}", "seed: 0, transfer: bare.parquet}", 1))
+    (captured / "params.yaml").write_text(PARAMS.replace("seed: 0}", "seed: 0, transfer: [bare.parquet]}", 1))
     ok("ingest")
     for teacher in "ab":
         ok("capture", teacher)

@@ -1,0 +1,186 @@
+"""Examples: whole or streamed, every row once, with the pixels and the targets of the view that is drawn."""
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import run_capture, write_stage_one
+from pipeline import randomness, runtime, transfer
+from pipeline.cache import Cache
+from pipeline.errors import InputError, IntegrityError
+from pipeline.examples import Batch, Examples
+from pipeline.randomness import Use
+from pipeline.targets import Targets, combine
+from pipeline.views import Policy
+
+CPU = torch.device("cpu")
+ROWS, SPAN, ROW_BYTES = 100, 8, 16 + 3 * 4
+WHOLE, STREAMED = 10**9, 8 * SPAN * ROW_BYTES  # the latter: windows of 3 of the 13 spans
+POLICY = Policy.parse("shift(1)", 5)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """100 rows in spans of 8, and the caches of two teachers in three views."""
+    runtime.prepare("cpu")
+    folder = write_stage_one(tmp_path_factory.mktemp("data"), teachers="ab", rows=ROWS)
+    for name in "ab":
+        run_capture(folder, name)
+    return folder
+
+
+def targets(data: Path, names: str = "a", rule: str = "probabilities") -> Targets:
+    return Targets.of({name: Cache.open(data / "caches" / name) for name in names}, 2.0, rule, [2, 1][: len(names)])
+
+
+def examples(data: Path, memory: int, views: int | None = 3, names: str = "a") -> Examples:
+    split = transfer.open_splits(data / "transfer", ["train"])["train"]
+    return Examples(split, POLICY, views, targets(data, names) if names else None, memory, CPU)
+
+
+def rows_of(batches: list[Batch]) -> np.ndarray:
+    return torch.cat([batch.rows for batch in batches]).numpy()
+
+
+def test_the_budget_decides(data):
+    assert examples(data, ROWS * (16 + 3 * 3 * 4)).whole
+    assert not examples(data, ROWS * (16 + 3 * 3 * 4) - 1).whole
+    assert not examples(data, STREAMED).whole
+    assert examples(data, STREAMED).window_spans == 3
+    assert examples(data, ROWS * 16, views=None, names="").whole
+    with pytest.raises(InputError, match=r"memory: expected at least 8.96e-07 GB: four spans of 8 rows, found 8.9.*e-07 GB"):
+        examples(data, 4 * SPAN * ROW_BYTES - 1)
+
+
+@pytest.mark.parametrize("memory", [WHOLE, STREAMED])
+@pytest.mark.parametrize("names", ["a", "ab"])
+@pytest.mark.parametrize("batch_size", [7, 16, 33, 100, 1000])
+def test_every_row_comes_once_with_its_own_pixels_and_targets(data, memory, names, batch_size):
+    made = examples(data, memory, names=names)
+    pixels = torch.from_numpy(made.split.all_images())
+    members = [torch.from_numpy(Cache.open(data / "caches" / name).read("transfer")) for name in names]
+    expected = combine(members, 2.0, "probabilities", [2, 1][: len(names)])
+    for epoch in range(3):
+        batches = list(made.epoch(1, epoch, batch_size))
+        assert [len(batch.rows) for batch in batches[:-1]] == [batch_size] * (len(batches) - 1)
+        assert sorted(rows_of(batches)) == list(range(ROWS))
+        for batch in batches:
+            rows, views = batch.rows.numpy(), batch.views.numpy()
+            assert (views == randomness.integers(3, 1, Use.DRAW, epoch, rows)).all()
+            assert torch.equal(batch.pixels, POLICY.apply(pixels[rows], rows, views))
+            assert torch.equal(batch.targets, expected[views, rows])
+
+
+def test_in_memory_the_shuffle_is_exact(data):
+    batches = list(examples(data, WHOLE).epoch(1, 2, 16))
+    assert (rows_of(batches) == randomness.permutation(ROWS, 1, Use.ORDER, 2)).all()
+
+
+def test_streamed_rows_are_shuffled_within_windows_of_shuffled_spans(data):
+    made = examples(data, STREAMED)
+    rows = rows_of(list(made.epoch(1, 2, 16)))
+    order = randomness.permutation(13, 1, Use.SPANS, 2)
+    start = 0
+    for first in range(0, 13, 3):
+        window = np.concatenate([np.arange(ROWS)[span * SPAN : (span + 1) * SPAN] for span in order[first : first + 3]])
+        found = rows[start : start + len(window)]
+        assert set(found) == set(window)
+        if len(window) > SPAN:
+            assert len(set(found[:SPAN] // SPAN)) > 1, "spans are mixed"
+        start += len(window)
+
+
+def test_the_order_is_a_function_of_seed_and_epoch_alone(data):
+    for memory in (WHOLE, STREAMED):
+        made = examples(data, memory)
+        first = rows_of(list(made.epoch(1, 0, 16)))
+        assert (first == rows_of(list(made.epoch(1, 0, 33)))).all()
+        assert (first == rows_of(list(examples(data, memory).epoch(1, 0, 16)))).all()
+        assert (first != rows_of(list(made.epoch(1, 1, 16)))).any()
+        assert (first != rows_of(list(made.epoch(2, 0, 16)))).any()
+
+
+def test_over_the_epochs_every_view_is_drawn_for_every_row(data):
+    made = examples(data, STREAMED)
+    drawn = set()
+    for epoch in range(40):
+        for batch in made.epoch(0, epoch, 50):
+            drawn |= set(zip(batch.rows.tolist(), batch.views.tolist(), strict=True))
+    assert len(drawn) == ROWS * 3
+
+
+def test_a_batch_that_is_kept_does_not_change(data):
+    """Streaming fills the same memory again; what was handed out is a copy."""
+    made = examples(data, STREAMED)
+    kept = [(batch, batch.targets.clone(), batch.pixels.clone()) for batch in made.epoch(0, 0, 16)]
+    for batch, logits, pixels in kept:
+        assert torch.equal(batch.targets, logits)
+        assert torch.equal(batch.pixels, pixels)
+
+
+def test_without_a_number_of_views_every_epoch_shows_a_new_one(data):
+    made = examples(data, WHOLE, views=None, names="")
+    assert [set(next(made.epoch(0, epoch, 9)).views.tolist()) for epoch in range(3)] == [{1}, {2}, {3}]
+    assert next(made.epoch(0, 0, 9)).targets is None
+
+
+@pytest.mark.parametrize("memory", [WHOLE, 4 * SPAN * 12])
+def test_logits_alone_for_those_who_keep_their_inputs(data, memory):
+    made = Examples(None, None, 3, targets(data), memory, CPU)
+    expected = torch.from_numpy(Cache.open(data / "caches/a").read("transfer"))
+    batches = list(made.epoch(0, 0, 9))
+    assert sorted(rows_of(batches)) == list(range(ROWS))
+    for batch in batches:
+        assert batch.pixels is None
+        assert torch.equal(batch.targets, expected[batch.views, batch.rows])
+
+
+def test_float16_stays_float16_until_it_is_used(data, tmp_path):
+    shutil.copytree(data, tmp_path / "half")
+    run_capture(tmp_path / "half", dtype="float16")
+    assert targets(tmp_path / "half").dtype == torch.float16
+    assert next(examples(tmp_path / "half", WHOLE).epoch(0, 0, 4)).targets.dtype == torch.float16
+    run_capture(tmp_path / "half", "b", dtype="float16")
+    assert targets(tmp_path / "half", "ab").dtype == torch.float32
+
+
+def test_a_span_that_changes_while_it_is_streamed_is_found(data, tmp_path):
+    """Bytes of another cache, whole by their own checksums, in place of the ones that were verified in the first epoch."""
+    folder = tmp_path / "data"
+    shutil.copytree(data, folder)
+    made = examples(folder, STREAMED)
+    list(made.epoch(0, 0, 16))
+    span = folder / "caches/a/logits.zarr/transfer/c/1/5/0"
+    other = folder / "caches/b/logits.zarr/transfer/c/1/5/0"
+    times = os.stat(span)
+    os.replace(other, span)
+    os.utime(span, ns=(times.st_atime_ns, times.st_mtime_ns))
+    with pytest.raises(IntegrityError, match=r"transfer/c/1/5/0 \(transfer view 1, rows 40 to 47\): expected sha256"):
+        list(made.epoch(0, 1, 16))
+
+
+def test_a_span_that_vanishes_while_it_is_streamed_is_found(data, tmp_path):
+    folder = tmp_path / "data"
+    shutil.copytree(data, folder)
+    made = examples(folder, STREAMED)
+    list(made.epoch(0, 0, 16))
+    (folder / "caches/a/logits.zarr/transfer/c/1/5/0").unlink()
+    with pytest.raises(IntegrityError, match=r"expected 120 bytes, found no such file"):
+        list(made.epoch(0, 1, 16))
+
+
+def test_members_of_an_ensemble_must_be_of_one_kind(data, tmp_path):
+    other = write_stage_one(tmp_path / "other", rows=ROWS, classes=4)
+    run_capture(other)
+    caches = {"a": Cache.open(data / "caches/a"), "x": Cache.open(other / "caches/a")}
+    message = r"ensemble, classes of cache x: expected \['0', '1', '2'\] as in cache a, found \['0', '1', '2', '3'\]"
+    with pytest.raises(InputError, match=message):
+        Targets.of(caches, 1.0, "logits")
+    run_capture(write_stage_one(tmp_path / "fewer", rows=ROWS - 1))
+    caches["x"] = Cache.open(tmp_path / "fewer/caches/a")
+    with pytest.raises(InputError, match=r"ensemble, rows of cache x"):
+        Targets.of(caches, 1.0, "logits")
