@@ -22,7 +22,7 @@ from PIL import Image
 from pipeline import files, runtime
 from pipeline.errors import InputError, IntegrityError
 
-VERSION = 1
+VERSION = 2
 DECODER = "pillow"  # what turns bytes into pixels is part of what a teacher saw, so it is part of the inputs digest
 ROW_GROUP_BYTES = 64 << 20
 SPAN_BYTES = 64 << 20

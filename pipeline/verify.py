@@ -31,7 +31,7 @@ class Probe:
 
     difference: the largest between cached and fresh logits; control: the largest between two fresh runs in which the
     rows lie at other places of the batch; limit: what a difference may be. aligned, shifted: mean KL in nats of the
-    fresh logits to the cached ones of the same row, and of the row that follows.
+    fresh logits to the cached ones of the same row, and of the row that follows; None where all rows have equal logits.
     """
 
     pairs: int
@@ -39,15 +39,15 @@ class Probe:
     control: float
     limit: float
     aligned: float
-    shifted: float
+    shifted: float | None
 
     def findings(self, path: Path) -> list[Finding]:
-        """What is wrong by these numbers. Where neighbours have equal logits, alignment cannot be told, and passes."""
+        """What is wrong by these numbers. Where all rows have equal logits, alignment cannot be told, and passes."""
         found = []
         if self.difference > self.limit:
             wanted = f"the logits of its teacher, within {self.limit:.2g}"
             found.append(Finding(f"{path}, {self.pairs} sampled logits", wanted, f"a difference of {self.difference:.2g}"))
-        if self.shifted > 0 and self.shifted < CLEARLY * self.aligned:
+        if self.shifted is not None and self.shifted < CLEARLY * self.aligned:
             wanted = f"a loss that is clearly worse one row further (aligned {self.aligned:.2g} nats)"
             found.append(Finding(f"{path}, alignment of rows", wanted, f"{self.shifted:.2g} nats"))
         return found
@@ -61,7 +61,6 @@ class Verified:
     spans: int
     size_bytes: int
     findings: Sequence[Finding]
-    probe: Probe | None = None
 
 
 def verify(path: Path, *, work: Path, progress: Callable[[int], object] = lambda size: None) -> Verified:
@@ -126,7 +125,7 @@ def probe(path: Path, count: int, *, teacher: Path, splits: Path, device: torch.
         control=noise,
         limit=max(TOLERANCE * (high - low), CLEARLY * noise) + rounding,
         aligned=_loss(cached, fresh),
-        shifted=0.0 if (cached == following).all() else _loss(following, fresh),
+        shifted=None if (cached == following).all() else _loss(following, fresh),
     )
 
 

@@ -26,7 +26,7 @@ def command(cache: str, as_json: bool, data: Path, work: Path) -> None:
         return
     lines = _lines(facts)
     for name, value in lines.items():
-        click.echo(f"{name:14} {value}")
+        click.echo(f"{name:16} {value}")
 
 
 def _lines(facts: dict[str, Any]) -> dict[str, str]:

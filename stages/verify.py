@@ -1,10 +1,15 @@
 """softcache verify: are caches what was sealed, and what their teachers say?"""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from stages.options import Whole, cache_folder, counted, data_option, example, machine_options, work_option
+
+if TYPE_CHECKING:
+    from pipeline.cache import Finding
+    from pipeline.verify import Probe
 
 
 @click.command(epilog=example("softcache verify a b --deep 100"))
@@ -25,41 +30,43 @@ def command(caches: tuple[str, ...], deep: int, data: Path, work: Path, device: 
     from pipeline import verify as job
 
     folders = [cache_folder(data, cache) for cache in caches]
-    found = []
+    done = []
     with runtime.progress((), "verify", total=sum(job.size_bytes(path) for path in folders), unit="B") as bar:
         for path in folders:
-            found.append(job.verify(path, work=work, progress=bar.update))
-    probes = {}
+            done.append(job.verify(path, work=work, progress=bar.update))
+    width = max(len("cache"), *(len(str(path)) for path in folders))
+    click.echo(f"{'cache':{width}}  {'spans':>6}  {'MB':>10}  result")
+    for found in done:
+        result = counted(len(found.findings), "finding") if found.findings else "as sealed"
+        click.echo(f"{found.path!s:{width}}  {found.spans:6,}  {found.size_bytes / 1e6:10,.1f}  {result}")
+    findings = {found.path: list(found.findings) for found in done}
     if deep:
         chosen = runtime.prepare(device, threads=threads)
-        for done in found:
-            if not done.findings:
-                probes[done.path] = job.probe(
-                    done.path, deep, teacher=data / "teachers" / done.path.name, splits=data / "transfer", device=chosen
-                )
-    _show(found, probes)
+        for path in folders:
+            if not findings[path]:
+                teacher = data / "teachers" / path.name
+                probe = job.probe(path, deep, teacher=teacher, splits=data / "transfer", device=chosen)
+                _show_probe(path, probe)
+                findings[path] += probe.findings(path)
+    _show_findings(findings)
 
 
-def _show(found: list, probes: dict) -> None:
-    width = max(len("cache"), *(len(str(done.path)) for done in found))
-    click.echo(f"{'cache':{width}}  {'spans':>6}  {'MB':>10}  result")
-    findings = []
-    for done in found:
-        probe = probes.get(done.path)
-        wrong = [*done.findings, *(probe.findings(done.path) if probe else ())]
-        result = f"{counted(len(wrong), 'finding')}" if wrong else "as sealed"
-        click.echo(f"{done.path!s:{width}}  {done.spans:6,}  {done.size_bytes / 1e6:10,.1f}  {result}")
-        if probe:
-            allowed = f"allowed {probe.limit:.2g}, teacher against itself {probe.control:.2g}"
-            click.echo(f"  {counted(probe.pairs, 'pair')} run again: largest difference {probe.difference:.2g} ({allowed})")
-            click.echo(f"  KL to the cached logits, nats: own row {probe.aligned:.2g}, next row {probe.shifted:.2g}")
-        findings += [(done.path, finding) for finding in wrong]
-    for _, finding in findings:
+def _show_probe(path: Path, probe: "Probe") -> None:
+    allowed = f"allowed {probe.limit:.2g}, teacher against itself {probe.control:.2g}"
+    shifted = "the same: all rows have equal logits" if probe.shifted is None else f"{probe.shifted:.2g}"
+    click.echo(f"{path}: {counted(probe.pairs, 'pair')} run again, largest difference {probe.difference:.2g} ({allowed})")
+    click.echo(f"{path}: KL to the cached logits in nats, own row {probe.aligned:.2g}, next row {shifted}")
+
+
+def _show_findings(findings: dict[Path, list["Finding"]]) -> None:
+    """Every finding, and what to do; exits with 3 where there is one."""
+    for finding in (finding for found in findings.values() for finding in found):
         click.echo(f"{finding.where}: expected {finding.expected}, found {finding.found}")
-    if findings:
-        names = " and ".join(f"`softcache capture {name}`" for name in dict.fromkeys(path.name for path, _ in findings))
+    damaged = [path.name for path, found in findings.items() if found]
+    if damaged:
+        names = " and ".join(f"`softcache capture {name}`" for name in damaged)
         click.echo(
-            f"Run {names} to compute what is damaged again. A cache that came from a DVC remote: "
-            "`dvc remote modify <remote> verify true`, then `dvc pull` again."
+            f"Run {names} to compute what is damaged again. Did the cache come from a DVC remote? Then "
+            "`dvc remote modify <remote> verify true` and `dvc pull` once more."
         )
         raise SystemExit(3)

@@ -1,0 +1,288 @@
+"""Verify: every kind of damage is found and named; a deep look tells logits of other rows, weights and code."""
+
+import dataclasses
+import os
+import random
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import run_capture, tree, write_stage_one
+from pipeline import closure, models, runtime, work
+from pipeline.cache import Cache
+from pipeline.checkpoint import WEIGHTS, Checkpoint
+from pipeline.distill import Soft, Views, distill
+from pipeline.errors import InputError, IntegrityError
+from pipeline.fit import Recipe
+from pipeline.verify import Probe, Verified, probe, verify
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def sealed(tmp_path_factory) -> Path:
+    """Splits, a teacher and its cache: 3 spans in 3 views, and two of the untouched splits."""
+    runtime.prepare("cpu")
+    folder = write_stage_one(tmp_path_factory.mktemp("sealed"))
+    run_capture(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(sealed, tmp_path) -> Path:
+    """A copy to damage."""
+    shutil.copytree(sealed, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def look(folder: Path) -> Verified:
+    return verify(folder / "caches/a", work=folder / "work")
+
+
+def span(folder: Path, split="transfer", view=1, number=1) -> Path:
+    return folder / "caches/a/logits.zarr" / split / "c" / str(view) / str(number) / "0"
+
+
+def flip(path: Path, chance: random.Random) -> int:
+    """Flip one bit in place and return its number."""
+    bit = chance.randrange(path.stat().st_size * 8)
+    turn(path, bit)
+    return bit
+
+
+def turn(path: Path, bit: int) -> None:
+    with path.open("r+b") as file:
+        file.seek(bit // 8)
+        value = file.read(1)[0] ^ 1 << bit % 8
+        file.seek(bit // 8)
+        file.write(bytes([value]))
+
+
+def test_a_sound_cache_has_no_findings(sealed):
+    read = []
+    done = verify(sealed / "caches/a", work=sealed / "work", progress=read.append)
+    assert (done.findings, done.spans) == ([], 11)
+    assert done.size_bytes == sum(read) == sum(record.size_bytes for record in Cache.open(sealed / "caches/a").manifest.records)
+
+
+def test_two_thousand_flipped_bits_are_all_found(folder):
+    chance = random.Random(0)
+    paths = sorted(path for path in (folder / "caches/a").rglob("*") if path.is_file())
+    assert len(paths) == 11 + 3 + 1
+    missed = []
+    for _ in range(2000):
+        path = chance.choice(paths)
+        bit = flip(path, chance)
+        findings = look(folder).findings
+        if not (findings and any(path.name in finding.where for finding in findings)):
+            missed.append((path.name, bit))
+        turn(path, bit)
+    assert missed == []
+    assert look(folder).findings == []
+
+
+def test_distill_stops_at_each_of_a_hundred_flipped_bits(folder):
+    chance = random.Random(1)
+    cache = folder / "caches/a"
+    read = [cache / "manifest.json", *cache.glob("logits.zarr/*/zarr.json"), *cache.glob("logits.zarr/transfer/c/[01]/*/0")]
+    recipe = Recipe.parse(optimizer="sgd(lr=0.1)", schedule="constant", epochs=1, batch_size=8)
+
+    def student() -> None:
+        distill(
+            name="s", model="mlp(hidden=[3])", recipe=recipe, views=Views("shift(1)", 2, 5),
+            soft=Soft({"a": cache}, 2.0, 1.0, "logits"), seeds=(0,), splits=folder / "transfer",
+            work=folder / "work", out=folder / "s", device=CPU,
+        )  # fmt: skip
+
+    student()
+    before = tree(folder / "s")
+    for _ in range(100):
+        path = chance.choice(read)
+        bit = flip(path, chance)
+        with pytest.raises(IntegrityError):
+            student()
+        turn(path, bit)
+        assert tree(folder / "s") == before
+    student()
+    assert tree(folder / "s") == before
+
+
+def damage_swap(folder):
+    first, second = span(folder, number=0), span(folder, number=1)
+    first.rename(folder / "aside")
+    second.rename(first)
+    (folder / "aside").rename(second)
+    return {"transfer view 1, rows 0 to 7": "sha256", "transfer view 1, rows 8 to 15": "sha256"}
+
+
+def damage_truncate(folder):
+    os.truncate(span(folder), 100)
+    return {"transfer view 1, rows 8 to 15": "100 bytes"}
+
+
+def damage_empty(folder):
+    os.truncate(span(folder, number=2), 0)
+    return {"transfer view 1, rows 16 to 19": "0 bytes"}
+
+
+def damage_missing(folder):
+    span(folder, "valid", 0, 0).unlink()
+    return {"valid view 0, rows 0 to 4": "no such file"}
+
+
+def damage_folder(folder):
+    span(folder).unlink()
+    span(folder).mkdir()
+    (span(folder) / "inside").write_text("x")
+    return {"transfer view 1, rows 8 to 15": "a folder"}
+
+
+def damage_metadata(folder):
+    path = folder / "caches/a/logits.zarr/test/zarr.json"
+    path.write_text(path.read_text().replace("float32", "int32"))
+    return {"test/zarr.json": "sha256"}
+
+
+def damage_no_metadata(folder):
+    (folder / "caches/a/logits.zarr/test/zarr.json").unlink()
+    return {"test/zarr.json": "no such file"}
+
+
+def damage_manifest(folder):
+    path = folder / "caches/a/manifest.json"
+    path.write_text(path.read_text().replace('"tile": 4', '"tile": 8'))
+    return {"manifest.json": "one edited since"}
+
+
+def damage_spelling(folder):
+    """The same facts in other bytes."""
+    path = folder / "caches/a/manifest.json"
+    path.write_text(path.read_text().replace("  ", " "))
+    return {"manifest.json": "one edited since"}
+
+
+def damage_no_manifest(folder):
+    (folder / "caches/a/manifest.json").unlink()
+    return {"caches/a": "no manifest.json"}
+
+
+def damage_stray(folder):
+    (folder / "caches/a/logits.zarr/transfer/c/0/9").mkdir()
+    (folder / "caches/a/logits.zarr/transfer/c/0/9/0").write_text("x")
+    (folder / "caches/a/.DS_Store").write_text("x")
+    return {"c/0/9": "a stray folder", "c/0/9/0": "a stray file", ".DS_Store": "a stray file"}
+
+
+@pytest.mark.parametrize("damage", [value for name, value in sorted(globals().items()) if name.startswith("damage_")])
+def test_damage_is_found_and_named(folder, damage):
+    expected = damage(folder)
+    findings = look(folder).findings
+    assert len(findings) == len(expected)
+    for (where, found), finding in zip(
+        sorted(expected.items()), sorted(findings, key=lambda f: f.where.split("/a/")[-1]), strict=True
+    ):
+        assert where in finding.where
+        assert found in finding.found
+
+
+def test_a_manifest_that_tells_of_too_few_spans_is_refused(folder):
+    """A digest that fits is not enough: the records must cover the extents."""
+    cache = Cache.open(folder / "caches/a")
+    short = dataclasses.replace(cache.manifest, records=cache.manifest.records[:-1])
+    (folder / "caches/a/manifest.json").write_bytes(short.to_json())
+    (finding,) = look(folder).findings
+    assert (finding.expected, finding.found) == ("a record of each of 11 spans", "10 records")
+
+
+def test_spans_that_are_links_are_fine(folder):
+    """As DVC makes them with cache.type symlink."""
+    for path in list((folder / "caches/a/logits.zarr").rglob("0")):
+        if path.is_file():
+            path.rename(folder / f"kept-{'-'.join(path.parts[-5:])}")
+            path.symlink_to(folder / f"kept-{'-'.join(path.parts[-5:])}")
+    assert look(folder).findings == []
+
+
+# ---------------------------------------------------------------- deep
+
+
+def deep(folder: Path, count: int = 40, **changes) -> Probe:
+    return probe(
+        folder / "caches/a",
+        count,
+        **({"teacher": folder / "teachers/a", "splits": folder / "transfer", "device": CPU} | changes),
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_a_deep_look_at_a_sound_cache(folder, dtype):
+    run_capture(folder, dtype=dtype)
+    found = deep(folder)
+    assert found.findings(Path("a")) == []
+    assert 25 < found.pairs <= 40
+    assert found.difference <= found.limit
+    assert (found.difference > 1e-6) == (dtype == "float16")
+    assert found.shifted > 1000 * found.aligned
+    assert deep(folder, 10**9).pairs == 60
+    assert deep(folder) == found
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_logits_of_the_wrong_rows_are_found_although_every_hash_fits(folder, dtype, monkeypatch):
+    shutil.rmtree(folder / "work")
+    publish = work.Work.publish
+
+    def rolled(self, split, view, number, rows, logits):
+        return publish(self, split, view, number, rows, np.roll(logits, 1, axis=0))
+
+    monkeypatch.setattr(work.Work, "publish", rolled)
+    run_capture(folder, dtype=dtype)
+    assert look(folder).findings == []
+    found = deep(folder)
+    assert found.shifted < found.aligned
+    places = [finding.where for finding in found.findings(Path("a"))]
+    assert places == [f"a, {found.pairs} sampled logits", "a, alignment of rows"]
+
+
+def test_logits_that_are_a_little_off_are_found(folder, monkeypatch):
+    shutil.rmtree(folder / "work")
+    publish = work.Work.publish
+    monkeypatch.setattr(
+        work.Work, "publish", lambda self, *place, logits=None: publish(self, *place[:4], place[4] * np.float32(1.001))
+    )
+    run_capture(folder)
+    found = deep(folder)
+    (finding,) = found.findings(Path("a"))
+    assert "sampled logits" in finding.where
+    assert found.difference > found.limit > found.control
+
+
+def test_a_teacher_that_says_the_same_of_every_row_cannot_be_probed_for_alignment(folder):
+    spec = models.parse("mlp(hidden=[])")
+    net = models.build(spec, (1, 4, 4), 3)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.zero_()
+    Checkpoint(spec.text, (1, 4, 4), ("0", "1", "2"), {"source_sha256": None}).save(folder / "teachers/a", {WEIGHTS: net})
+    run_capture(folder)
+    assert deep(folder).shifted is None
+    assert deep(folder).findings(Path("a")) == []
+
+
+def test_a_deep_look_refuses_another_teacher_other_data_and_other_code(folder, sealed, monkeypatch):
+    checkpoint = Checkpoint.open(folder / "teachers/a")
+    net = checkpoint.load(folder / "teachers/a" / WEIGHTS, CPU)
+    with torch.no_grad():
+        next(net.parameters())[0, 0] += 1
+    checkpoint.save(folder / "teachers/a", {WEIGHTS: net})
+    with pytest.raises(InputError, match=r"caches/a, teacher.weights_sha256: expected [0-9a-f]+ as in the cache"):
+        deep(folder)
+    write_stage_one(folder, rows=21)
+    with pytest.raises(InputError, match=r"cache a, rows.transfer: expected 21 as in the data, found 20"):
+        deep(folder)
+    monkeypatch.setattr(closure, "tree_sha256", lambda module: "other code")
+    with pytest.raises(InputError, match=r"code.models: expected [0-9a-f]+ as in the cache, found other code now"):
+        deep(sealed)
