@@ -1,0 +1,58 @@
+"""The format for ever: the golden cache stays readable, by this project and by the lines in docs/cache-format.md alone."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.cache import Cache
+from pipeline.verify import verify
+
+ROOT = Path(__file__).resolve().parent.parent
+GOLDEN = ROOT / "tests/golden/cache"
+# Row + class / 8, less 100 in the second view: six rows in spans of four, all of them exact in float16.
+TRANSFER = np.array([[[row + label / 8 - 100 * view for label in range(3)] for row in range(6)] for view in range(2)])
+DIGEST = "6cb803ea9dea3b7730924d69fe71b720bad3193fb75447b6f047e008d542ce9a"
+
+
+def lines() -> str:
+    """The Python of docs/cache-format.md."""
+    return re.search(r"```python\n(.*?)```", (ROOT / "docs/cache-format.md").read_text(), re.DOTALL).group(1)
+
+
+def run(folder: Path, code: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-I", "-c", code], cwd=folder, capture_output=True, text=True)
+
+
+def test_the_golden_cache_reads_as_it_always_did():
+    cache = Cache.open(GOLDEN)
+    assert cache.manifest.digest == DIGEST
+    assert (cache.read("transfer") == TRANSFER).all()
+    assert (cache.read("valid") == TRANSFER[:1, :2]).all()
+    assert (cache.read("test") == TRANSFER[:1, :1]).all()
+    assert verify(GOLDEN, work=GOLDEN).findings == []
+
+
+@pytest.fixture
+def copied(tmp_path) -> Path:
+    shutil.copytree(GOLDEN, tmp_path / "data/caches/a")
+    return tmp_path
+
+
+def test_the_lines_of_the_documentation_read_it_without_this_project(copied):
+    assert len(lines().strip().splitlines()) <= 12
+    assert "pipeline" not in lines()
+    done = run(copied, lines() + "print(logits.tolist(), logits.dtype)")
+    assert done.stdout.strip() == f"{TRANSFER.tolist()} float16", done.stderr
+
+
+def test_the_lines_of_the_documentation_find_swapped_spans(copied):
+    first, second = (copied / f"data/caches/a/logits.zarr/transfer/c/{view}/0/0" for view in (0, 1))
+    data = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(data)
+    assert "AssertionError: transfer/c/0/0/0" in run(copied, lines()).stderr
