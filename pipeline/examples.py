@@ -8,7 +8,7 @@ Which of the two it is follows from sizes and settings alone, so that the same s
 import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import pairwise
 from typing import NamedTuple
@@ -25,6 +25,7 @@ from pipeline.transfer import Split
 from pipeline.views import Policy
 
 BLOCK_BYTES = 1 << 20  # gathered at a time and cut into batches: many small gathers cost more than the bytes do
+_HOST = torch.device("cpu")
 READERS = 2  # threads that read spans: one waits for the disk or hashes while the other decodes
 
 
@@ -99,6 +100,7 @@ class Examples:
     targets: Targets | None
     memory_bytes: int
     device: torch.device
+    _spare: list[list[Window]] = field(default_factory=list, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.whole and self.window_spans < 1:
@@ -164,22 +166,21 @@ class Examples:
             return
         order = randomness.permutation(self._spans, seed, Use.SPANS, epoch)
         starts = range(0, len(order), self.window_spans)
+        rooms = self._spare.pop() if self._spare else [self._room(self.window_spans * self.span, 1, _HOST) for _ in range(2)]
         jobs = (
-            partial(self._load, self._rooms[number % 2], order[start : start + self.window_spans], (seed, epoch))
+            partial(self._load, rooms[number % 2], order[start : start + self.window_spans], (seed, epoch))
             for number, start in enumerate(starts)
         )
-        yield from ahead(jobs, depth=1)  # a room is filled again only when its window is used up
+        try:
+            yield from ahead(jobs, depth=1)  # a room is filled again only when its window is used up
+        finally:
+            self._spare.append(rooms)  # for the next epoch; one that runs beside this one has rooms of its own
 
     @cached_property
     def _kept(self) -> Window:
         """All rows in all views."""
         room = self._room(self.rows, self.views or 1, self.device)
         return self._load(room, np.arange(self._spans), None)
-
-    @cached_property
-    def _rooms(self) -> tuple[Window, Window]:
-        """Room for two windows, on the host: one in use, one being filled."""
-        return tuple(self._room(self.window_spans * self.span, 1, torch.device("cpu")) for _ in range(2))
 
     def _room(self, rows: int, views: int, device: torch.device) -> Window:
         pixels = targets = None

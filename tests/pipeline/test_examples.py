@@ -122,6 +122,16 @@ def test_a_batch_that_is_kept_does_not_change(data):
         assert torch.equal(batch.pixels, pixels)
 
 
+def test_two_epochs_at_once_and_one_left_early_do_not_disturb_each_other(data):
+    made = examples(data, STREAMED)
+    alone = [[batch.targets for batch in made.epoch(0, epoch, 16)] for epoch in range(2)]
+    left = made.epoch(0, 5, 16)
+    next(left)
+    for first, second, *expected in zip(made.epoch(0, 0, 16), made.epoch(0, 1, 16), *alone, strict=True):
+        assert torch.equal(first.targets, expected[0])
+        assert torch.equal(second.targets, expected[1])
+
+
 def test_without_a_number_of_views_every_epoch_shows_a_new_one(data):
     made = examples(data, WHOLE, views=None, names="")
     assert [set(next(made.epoch(0, epoch, 9)).views.tolist()) for epoch in range(3)] == [{1}, {2}, {3}]
