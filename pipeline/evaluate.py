@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline import files, layout, metrics, models, runtime, table, targets, transfer
+from pipeline import comparison, files, layout, metrics, models, runtime, table, targets, transfer
 from pipeline.cache import Cache
 from pipeline.checkpoint import Checkpoint, seed_weights
+from pipeline.comparison import Interval
 from pipeline.errors import InputError
 from pipeline.manifest import differences
 from pipeline.predict import predict
@@ -29,17 +30,19 @@ SHOWN = ("accuracy", "errors", "nll", "ece", "agreement")
 class Run:
     """One line of the results: a teacher, the ensemble, or one student setting with all its seeds.
 
-    kind: teacher, ensemble, baseline or student. student, temperature: text, empty where they do not apply.
-    values: per seed, per split, each metric.
+    kind: teacher, ensemble, baseline or student. student, temperature, alpha: text, empty where they do not apply.
+    values: per seed, per split, each metric. wrong: (seeds, N) bool, the test rows that each seed got wrong.
     """
 
     name: str
     kind: str
     student: str
     temperature: str
+    alpha: str
     parameters: int
     seeds: tuple[int | None, ...]
     values: tuple[Mapping[str, Mapping[str, float]], ...]
+    wrong: np.ndarray
 
     def column(self, split: str, metric: str) -> list[float]:
         """One metric on one split, a value per seed."""
@@ -55,6 +58,21 @@ class Run:
         return facts
 
 
+@dataclass(frozen=True)
+class Trained:
+    """Where the weights of one student setting lie, one file per seed. temperature: as written; empty for a baseline."""
+
+    name: str
+    student: str
+    temperature: str
+    folder: Path
+
+    @property
+    def kind(self) -> str:
+        """Which kind of run it is."""
+        return "student" if self.temperature else "baseline"
+
+
 def evaluate(
     *,
     splits: Path,
@@ -62,17 +80,16 @@ def evaluate(
     ensemble: Sequence[str],
     rule: str,
     weights: Sequence[float] | None,
-    baselines: Mapping[str, Path],
-    students: Mapping[tuple[str, str], Path],
+    students: Sequence[Trained],
     work: Path,
     metrics_out: Path,
     plots_out: Path,
     device: torch.device,
 ) -> list[Run]:
-    """Write one metrics file per run to `metrics_out`, and runs, best, history and temperature.csv to `plots_out`.
+    """Write a metrics file per run to `metrics_out`; runs, best, history, temperature.csv and results.parquet to `plots_out`.
 
-    teachers: name → (model folder, cache folder). ensemble: names of those that teach. baselines: student name → folder.
-    students: (student name, temperature as written) → folder. Agreement and KL are with the ensemble.
+    teachers: name → (model folder, cache folder). ensemble: names of those that teach. students: baselines among them.
+    Agreement and KL are with the ensemble. results.parquet has a row for every student of every seed.
     Raises InputError for a name, a folder or data that do not match, IntegrityError for damaged ones.
     """
     if unknown := [name for name in ensemble if name not in teachers]:
@@ -91,27 +108,32 @@ def evaluate(
     def measured(found: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
         return {split: metrics.summary(found[split], labels[split], combined[split]) for split in SPLITS}
 
+    def run(name: str, kind: str, size: int, found: Mapping[str, np.ndarray]) -> Run:
+        wrong = found["test"].argmax(axis=1) != labels["test"]
+        return Run(name, kind, "", "", "", size, (None,), (measured(found),), wrong[None])
+
     runs, sizes = [], {}
     for name, (folder, _) in teachers.items():
         sizes[name] = _parameters(Checkpoint.open(folder))
-        runs.append(Run(name, "teacher", "", "", sizes[name], (None,), (measured(logits[name]),)))
+        runs.append(run(name, "teacher", sizes[name], logits[name]))
     if len(ensemble) > 1:
-        size = sum(sizes[name] for name in ensemble)
-        runs.append(Run("ensemble", "ensemble", "", "", size, (None,), (measured(combined),)))
+        runs.append(run("ensemble", "ensemble", sum(sizes[name] for name in ensemble), combined))
     pixels = {name: torch.from_numpy(opened[name].all_images()).to(device) for name in SPLITS}
-    trained = [(f"{name}-hard", "baseline", name, "", folder) for name, folder in baselines.items()]
-    trained += [(f"{name}-T{t}", "student", name, t, folder) for (name, t), folder in students.items()]
-    for name, kind, student, temperature, folder in runtime.progress(trained, "evaluate", unit="run"):
-        checkpoint = Checkpoint.open(folder)
-        _check_student(name, checkpoint, opened["transfer"], caches)
-        seeds = tuple(checkpoint.facts["seeds"])
-        values = []
+    for trained in runtime.progress(students, "evaluate", unit="run"):
+        checkpoint = Checkpoint.open(trained.folder)
+        _check_student(trained.name, checkpoint, opened["transfer"], caches)
+        seeds, values, wrong = tuple(checkpoint.facts["seeds"]), [], []
         for seed in seeds:
-            net = checkpoint.load(folder / seed_weights(seed), device)
-            values.append(measured({split: predict(net, pixels[split]) for split in SPLITS}))
-        runs.append(Run(name, kind, student, temperature, models.parameter_count(net), seeds, tuple(values)))
+            net = checkpoint.load(trained.folder / seed_weights(seed), device)
+            found = {split: predict(net, pixels[split]) for split in SPLITS}
+            values.append(measured(found))
+            wrong.append(found["test"].argmax(axis=1) != labels["test"])
+        alpha = str(checkpoint.facts["soft"]["alpha"]) if trained.temperature else ""
+        size = models.parameter_count(net)
+        names = (trained.name, trained.kind, trained.student, trained.temperature, alpha)
+        runs.append(Run(*names, size, seeds, tuple(values), np.stack(wrong)))
     _check_names(runs)
-    _write(runs, teachers, trained, metrics_out, plots_out)
+    _write(runs, teachers, students, metrics_out, plots_out)
     return runs
 
 
@@ -138,9 +160,10 @@ def _check_names(runs: Sequence[Run]) -> None:
 
 
 def best(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """For each student the temperature with the lowest mean validation NLL, against its baseline on the test split.
+    """For each student the temperature and alpha with the lowest mean validation NLL, against its baseline on the test split.
 
-    The difference is baseline minus distilled in errors, paired over the seeds both have: above 0 is a gain.
+    The difference is baseline minus distilled in errors: above 0 is a gain. Its intervals are those of comparison.py:
+    over_seeds is paired over the seeds both have, over_rows is the bootstrap over test rows.
     """
     rows = []
     for baseline in (run for run in runs if run.kind == "baseline"):
@@ -158,11 +181,15 @@ def best(runs: Sequence[Run]) -> list[dict[str, Any]]:
         rows.append(
             {
                 "student": baseline.student,
+                "run": chosen.name,
                 "temperature": chosen.temperature,
+                "alpha": chosen.alpha,
                 **_spread("valid_nll", chosen.column("valid", "nll")),
                 **_spread("test_errors", after.values()),
                 **_spread("baseline_test_errors", before.values()),
                 **_spread("errors_saved", gains),
+                **_ends("over_seeds", comparison.paired(before, after)),
+                **_ends("over_rows", comparison.bootstrap(baseline.wrong, chosen.wrong)),
             }
         )
     return rows
@@ -175,6 +202,10 @@ def _spread(name: str, values: Iterable[float]) -> dict[str, float]:
     return {name: statistics.fmean(held), **spread}
 
 
+def _ends(name: str, interval: Interval | None) -> dict[str, float]:
+    return {} if interval is None else {f"{name}_low": interval.low, f"{name}_high": interval.high}
+
+
 def _ensemble(members: list[np.ndarray], rule: str, weights: Sequence[float] | None) -> np.ndarray:
     return targets.combine([torch.from_numpy(member) for member in members], 1.0, rule, weights).numpy()
 
@@ -183,8 +214,9 @@ def _parameters(checkpoint: Checkpoint) -> int:
     return models.parameter_count(models.build(models.parse(checkpoint.model), checkpoint.shape, len(checkpoint.classes)))
 
 
-def _write(runs: Sequence[Run], teachers: Mapping, trained: Sequence[tuple], metrics_out: Path, plots_out: Path) -> None:
-    sources = [(name, folder) for name, (folder, _) in teachers.items()] + [(row[0], row[-1]) for row in trained]
+def _write(runs: Sequence[Run], teachers: Mapping, students: Sequence[Trained], metrics_out: Path, plots_out: Path) -> None:
+    sources = [(name, folder) for name, (folder, _) in teachers.items()]
+    sources += [(trained.name, trained.folder) for trained in students]
     tables = {"runs": _long(runs), "history": _histories(sources), "best": best(runs), "temperature": _by_temperature(runs)}
     with files.replaced_folder(metrics_out) as folder:
         for run in runs:
@@ -192,6 +224,24 @@ def _write(runs: Sequence[Run], teachers: Mapping, trained: Sequence[tuple], met
     with files.replaced_folder(plots_out) as folder:
         for name, rows in tables.items():
             files.write(folder / f"{name}.csv", table.to_csv(rows))
+        files.write(folder / "results.parquet", table.to_parquet(_results(runs)))
+
+
+def _results(runs: Sequence[Run]) -> list[dict[str, object]]:
+    """One row per student and seed: settings, and each metric on both splits. T and alpha are null for baselines."""
+    return [
+        {
+            "student": run.student,
+            "temperature": float(run.temperature) if run.temperature else None,
+            "alpha": float(run.alpha) if run.alpha else None,
+            "seed": seed,
+            "parameters": run.parameters,
+            **{f"{split}_{metric}": value for split in SPLITS for metric, value in values[split].items()},
+        }
+        for run in runs
+        if run.student
+        for seed, values in zip(run.seeds, run.values, strict=True)
+    ]
 
 
 def _long(runs: Sequence[Run]) -> list[dict[str, object]]:
@@ -202,6 +252,7 @@ def _long(runs: Sequence[Run]) -> list[dict[str, object]]:
             "kind": run.kind,
             "student": run.student,
             "temperature": run.temperature,
+            "alpha": run.alpha,
             "parameters": run.parameters,
             "seed": "" if seed is None else seed,
             "split": split,
@@ -214,12 +265,14 @@ def _long(runs: Sequence[Run]) -> list[dict[str, object]]:
 
 
 def _by_temperature(runs: Sequence[Run]) -> list[dict[str, object]]:
-    """One row per student and temperature, means over seeds."""
+    """One row per student, alpha and temperature, means over seeds; a line of the plot for each student and alpha."""
     rows = []
+    several = len({run.alpha for run in runs if run.kind == "student"}) > 1
     for run in runs:
         if run.kind == "student":
             means = {f"{split}_accuracy": statistics.fmean(run.column(split, "accuracy")) for split in SPLITS}
-            rows.append({"series": run.student, "temperature": run.temperature, **means})
+            series = f"{run.student}, alpha {run.alpha}" if several else run.student
+            rows.append({"series": series, "temperature": run.temperature, **means})
     return rows
 
 

@@ -32,7 +32,7 @@ READERS = 2  # threads that read spans: one waits for the disk or hashes while t
 class Batch(NamedTuple):
     """Rows of one step, on the device.
 
-    rows, views: (B,) int64. pixels: (B, C, H, W) uint8, as the view shows them. targets: (B, classes) target logits.
+    rows, views: (B,) int64. pixels: (B, C, H, W) uint8, as the view shows them. targets: (B, *Targets.shape) logits.
     What the examples were made without is None.
     """
 
@@ -62,7 +62,7 @@ class Batch(NamedTuple):
 class Window:
     """Rows in memory, on the device.
 
-    rows: (n,) int64, which they are. pixels: (n, C, H, W) uint8, untouched. targets: (views, n, classes); where only the
+    rows: (n,) int64, which they are. pixels: (n, C, H, W) uint8, untouched. targets: (views, n, *shape); where only the
     drawn view of each row was kept, views is 1. Either may be None.
     """
 
@@ -187,7 +187,7 @@ class Examples:
         if self.split is not None:
             pixels = torch.empty((rows, *self.split.shape), dtype=torch.uint8, device=device)
         if self.targets is not None:
-            targets = torch.empty((views, rows, self.targets.classes), dtype=self.targets.dtype, device=device)
+            targets = torch.empty((views, rows, *self.targets.shape), dtype=self.targets.dtype, device=device)
         return Window(np.empty(rows, np.int64), pixels, targets)
 
     def _load(self, room: Window, spans: np.ndarray, draw: tuple[int, int] | None) -> Window:
@@ -226,7 +226,7 @@ class Examples:
         for view in views[1:]:
             other = torch.empty_like(wanted)
             self.targets.read("transfer", view, span, other)
-            wanted.copy_(torch.where((drawn == view)[:, None], other, wanted))
+            wanted.copy_(torch.where((drawn == view).view(-1, *[1] * len(self.targets.shape)), other, wanted))
 
     def _drawn(self, seed: int, epoch: int, rows: np.ndarray) -> np.ndarray:
         """The view of each row in this epoch: (n,) int64, a pure function of (seed, epoch, row)."""
@@ -249,7 +249,7 @@ class Examples:
 
     @property
     def _target_bytes(self) -> int:
-        return 0 if self.targets is None else self.targets.classes * self.targets.dtype.itemsize
+        return 0 if self.targets is None else math.prod(self.targets.shape) * self.targets.dtype.itemsize
 
     @property
     def _span_bytes(self) -> int:

@@ -137,7 +137,7 @@ def replaced_folder(path: Path) -> Iterator[Path]:
     former = path.with_name(f".{path.name}.former.partial")
     with locked(partial, str(path)):
         _restore(former, path)
-        _empty(partial)
+        empty(partial)
         try:
             yield partial
             sync_tree(partial)
@@ -161,8 +161,8 @@ def _restore(former: Path, path: Path) -> None:
             former.rename(path)
 
 
-def _empty(folder: Path) -> None:
-    """Remove what an interrupted run left in `folder`."""
+def empty(folder: Path) -> None:
+    """Remove what an interrupted run left in `folder`, but for its lock."""
     for entry in folder.iterdir():
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)

@@ -6,7 +6,6 @@ from typing import Any
 from pipeline import closure, files, models
 from pipeline.cache import PIXELS
 from pipeline.checkpoint import WEIGHTS, Checkpoint
-from pipeline.errors import InputError
 from pipeline.layout import Layout
 from pipeline.transfer import Split
 from pipeline.views import Policy
@@ -20,7 +19,7 @@ def identity(name: str, teacher: Path, split: Split, policy: Policy, tile: int, 
     teacher: its folder; split: the transfer set. Raises InputError where teacher and data do not fit each other.
     """
     checkpoint = Checkpoint.open(teacher)
-    _check_fit(name, checkpoint, split)
+    checkpoint.require_fit(name, split)
     return {
         "output": "raw logits, before any temperature",
         "teacher": {
@@ -36,15 +35,3 @@ def identity(name: str, teacher: Path, split: Split, policy: Policy, tile: int, 
         "code": {module: closure.tree_sha256(f"pipeline.{module}") for module in SHAPING},
         "layout": layout.facts(),
     }
-
-
-def _check_fit(name: str, checkpoint: Checkpoint, split: Split) -> None:
-    for what, expected, found in (
-        ("classes", split.classes, checkpoint.classes),
-        ("pixel shape", split.shape, checkpoint.shape),
-    ):
-        if expected != found:
-            fix = f"Train it on these data: run `softcache teach {name}`."
-            raise InputError(
-                f"teacher {name}, {what}", expected=f"{expected} as in the transfer set", found=str(found), fix=fix
-            )

@@ -15,7 +15,8 @@ TILE = 512  # rows of a forward pass where nothing else is asked for
 def predict(model: torch.nn.Module, pixels: torch.Tensor, *, tile: int = TILE) -> np.ndarray:
     """Raw logits of a model in evaluation mode at T = 1.
 
-    pixels: (N, C, H, W) uint8, on any device; each tile moves to the model's. Returns (N, classes) float32 numpy.
+    pixels: (N, C, H, W) uint8, on any device; each tile moves to the model's. Returns float32 numpy:
+    (N, classes), or (N, nets, classes) for a stack.
     """
     landing = Landing(len(pixels))
     for start, logits in tiles(model, pixels, tile=tile):
@@ -57,7 +58,7 @@ class Landing:
         """Take the logits of a tile: (n, classes) float32, of the rows from `start` on."""
         cuda = logits.is_cuda
         if self._logits is None:
-            self._logits = torch.empty((self._rows, logits.shape[1]), pin_memory=cuda)
+            self._logits = torch.empty((self._rows, *logits.shape[1:]), pin_memory=cuda)
             self._stream = torch.cuda.Stream(logits.device) if cuda else None
         target = self._logits[start : start + len(logits)]
         if self._stream is None:

@@ -32,6 +32,7 @@ class Line:
     kind: str
     student: str
     temperature: str
+    alpha: str
     parameters: int
     seeds: int
     cells: Mapping[tuple[str, str], tuple[float, float | None]]
@@ -62,7 +63,18 @@ def _lines(rows: Sequence[Mapping[str, str]]) -> list[Line]:
                 cells[split, metric] = (statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
         first = members[0]
         seeds = len({row["seed"] for row in members})
-        lines.append(Line(run, first["kind"], first["student"], first["temperature"], int(first["parameters"]), seeds, cells))
+        lines.append(
+            Line(
+                run,
+                first["kind"],
+                first["student"],
+                first["temperature"],
+                first["alpha"],
+                int(first["parameters"]),
+                seeds,
+                cells,
+            )
+        )
     return lines
 
 
@@ -71,7 +83,8 @@ def _lines(rows: Sequence[Mapping[str, str]]) -> list[Line]:
 
 def _chart(lines: Sequence[Line]) -> dict[str, Any]:
     """Test accuracy against temperature, as a Vega-Lite specification."""
-    students = [_point(line) for line in lines if line.kind == "student"]
+    several = len({line.alpha for line in lines if line.kind == "student"}) > 1
+    students = [_point(line, several) for line in lines if line.kind == "student"]
     baselines = [_point(line) for line in lines if line.kind == "baseline"]
     teacher = [_point(line) for line in lines if line.kind in ("teacher", "ensemble")][-1:]  # the ensemble comes last
     palette = {"range": ["#1f6feb", "#d9480f", "#2b8a3e", "#9c36b5", "#0b7285"]}
@@ -142,11 +155,11 @@ def _layer(points: list[dict[str, Any]], mark: dict[str, Any], **encoding: dict[
     return {"data": {"values": points}, "mark": mark, "encoding": encoding}
 
 
-def _point(line: Line) -> dict[str, Any]:
+def _point(line: Line, several_alphas: bool = False) -> dict[str, Any]:
     mean, std = line.cells["test", "accuracy"]
     spread = std or 0.0
     return {
-        "student": line.student,
+        "student": f"{line.student}, alpha {line.alpha}" if several_alphas else line.student,
         "label": "teacher ensemble" if line.kind == "ensemble" else f"teacher {line.run}",
         "T": float(line.temperature or 0),
         "accuracy": 100 * mean,
@@ -173,16 +186,22 @@ def _number(cell: tuple[float, float | None], factor: float, digits: int) -> str
     return f"{mean * factor:.{digits}f}{spread}"
 
 
-def _finding(row: Mapping[str, str]) -> str:
-    """One sentence per student: distilled at the T that validation chose, against its baseline."""
+def finding(row: Mapping[str, str]) -> str:
+    """What a row of best.csv says: distilled at the T and alpha that validation chose, against the baseline."""
 
     def value(name: str) -> str:
         return _number((abs(float(row[name])), float(spread) if (spread := row.get(f"{name}_std")) else None), 1, 1)
 
+    def ends(name: str) -> str:
+        return f"{float(row[f'{name}_low']):.1f} to {float(row[f'{name}_high']):.1f}"
+
     comparison = "fewer" if float(row["errors_saved"]) >= 0 else "more"
+    over_seeds = f"{ends('over_seeds')} over seeds (paired t), " if row.get("over_seeds_low") else ""
     return (
-        f"{row['student']} at T = {row['temperature']} (lowest validation NLL): {value('test_errors')} test errors; on hard "
-        f"labels {value('baseline_test_errors')}. That is {value('errors_saved')} {comparison}, paired over seeds."
+        f"{row['student']} at T = {row['temperature']} and alpha = {row['alpha']} (lowest validation NLL): "
+        f"{value('test_errors')} test errors; on hard labels {value('baseline_test_errors')}. "
+        f"That is {abs(float(row['errors_saved'])):.1f} {comparison}; 95 % intervals of what is saved: "
+        f"{over_seeds}{ends('over_rows')} over test rows (bootstrap)."
     )
 
 
@@ -200,7 +219,7 @@ def _markdown(lines: Sequence[Line], best: Sequence[Mapping[str, str]]) -> str:
             ]
         )
     text = "".join(f"| {' | '.join(row)} |\n" for row in rows)
-    return text + "\n" + "".join(f"- {_finding(row)}\n" for row in best)
+    return text + "\n" + "".join(f"- {finding(row)}\n" for row in best)
 
 
 def _page(lines: Sequence[Line], best: Sequence[Mapping[str, str]], picture: str) -> str:
@@ -211,8 +230,8 @@ def _page(lines: Sequence[Line], best: Sequence[Mapping[str, str]], picture: str
         groups=[(title, [line for line in lines if line.kind == kind]) for kind, title in KINDS.items()],
         columns=COLUMNS,
         number=_number,
-        chosen={f"{row['student']}-T{row['temperature']}" for row in best},
-        findings=[_finding(row) for row in best],
+        chosen={row["run"] for row in best},
+        findings=[finding(row) for row in best],
         picture=picture,
     )
 

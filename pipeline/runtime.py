@@ -13,6 +13,7 @@ from pipeline.errors import InputError
 if TYPE_CHECKING:
     import torch
 
+SHAPING = ("processor", "device", "threads", "torch")  # of provenance: what the last bits of a training depend on
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 

@@ -1,9 +1,12 @@
-"""Tables as CSV: the history of a training, and whatever DVC plots."""
+"""Tables: CSV for histories and whatever DVC plots, Parquet for results."""
 
 import csv
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
 
@@ -15,6 +18,13 @@ def to_csv(rows: Sequence[Mapping[str, object]]) -> bytes:
     writer.writeheader()
     writer.writerows(rows)
     return held.getvalue().encode()
+
+
+def to_parquet(rows: Sequence[Mapping[str, object]]) -> bytes:
+    """Rows to Parquet, a column for every key of the first; None is null. Equal rows are equal bytes under one pyarrow."""
+    held = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(list(rows)), held)
+    return held.getvalue().to_pybytes()
 
 
 def from_csv(path: Path, command: str) -> list[dict[str, str]]:

@@ -16,17 +16,22 @@ RULES = ("probabilities", "logits")
 class Targets:
     """An ensemble at a temperature: any list of caches as the target logits of one teacher; make it with `Targets.of`.
 
-    caches: by teacher name. weights: one per cache, summing to 1. rule: see `combine`.
+    caches: by teacher name. temperature: one, or several for targets side by side. weights: one per cache, summing to 1.
+    rule: see `combine`.
     """
 
     caches: Mapping[str, Cache]
-    temperature: float
+    temperature: float | tuple[float, ...]
     rule: str
     weights: Sequence[float]
 
     @classmethod
     def of(
-        cls, caches: Mapping[str, Cache], temperature: float, rule: str, weights: Sequence[float] | None = None
+        cls,
+        caches: Mapping[str, Cache],
+        temperature: float | tuple[float, ...],
+        rule: str,
+        weights: Sequence[float] | None = None,
     ) -> "Targets":
         """weights: by default equal; scaled to sum 1.
 
@@ -34,7 +39,8 @@ class Targets:
         """
         if not caches:
             raise InputError("teachers", expected="at least one", found="none", fix="Name them in the setting `teachers`.")
-        _check(temperature, rule)
+        for each in temperature if isinstance(temperature, tuple) else (temperature,):
+            _check(each, rule)
         (first, reference), *others = caches.items()
         for name, cache in others:
             for what, expected, found in (
@@ -48,9 +54,10 @@ class Targets:
         return cls(caches, temperature, rule, normalised(weights, len(caches)))
 
     @property
-    def classes(self) -> int:
-        """How many logits a row has."""
-        return self._first.layout.classes
+    def shape(self) -> tuple[int, ...]:
+        """Of a row's target logits: (classes,), or (temperatures, classes) where there are several."""
+        several = (len(self.temperature),) if isinstance(self.temperature, tuple) else ()
+        return (*several, self._first.layout.classes)
 
     @property
     def rows(self) -> int:
@@ -68,15 +75,21 @@ class Targets:
         return torch.float16 if len(self.caches) == 1 and self._first.layout.dtype == "float16" else torch.float32
 
     def read(self, split: str, view: int, span: int, out: torch.Tensor) -> None:
-        """Put the target logits of one span into `out`: (rows, classes) of this dtype, on any device.
+        """Put the target logits of one span into `out`: (rows, *shape) of this dtype, on any device.
 
         Raises IntegrityError for a damaged cache.
         """
-        if len(self.caches) == 1 and out.device.type == "cpu":
+        several = isinstance(self.temperature, tuple)
+        if len(self.caches) == 1 and not several and out.device.type == "cpu":
             self._first.span(self._first.record(split, view, span), out.numpy())
             return
         stored = (torch.from_numpy(cache.span(cache.record(split, view, span))) for cache in self.caches.values())
-        out.copy_(combine([logits.to(self.dtype) for logits in stored], self.temperature, self.rule, self.weights))
+        members = [logits.to(self.dtype) for logits in stored]
+        if not several:
+            out.copy_(combine(members, self.temperature, self.rule, self.weights))
+            return
+        for place, temperature in enumerate(self.temperature):
+            out[:, place].copy_(combine(members, temperature, self.rule, self.weights))
 
     @property
     def _first(self) -> Cache:

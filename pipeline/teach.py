@@ -4,35 +4,52 @@ from pathlib import Path
 
 import torch
 
-from pipeline import files, losses, models, table, transfer
-from pipeline.checkpoint import WEIGHTS, Checkpoint
+from pipeline import files, models, table, transfer
+from pipeline.checkpoint import WEIGHTS, Checkpoint, resumable
 from pipeline.examples import Examples
-from pipeline.fit import Recipe, Validation, fit
+from pipeline.fit import Recipe, Row, Validation, best_row, circumstances, fit
+from pipeline.objective import HARD, Objective
 from pipeline.views import Policy
 
 
 def teach(
-    *, name: str, model: str, recipe: Recipe, policy: str, seed: int, splits: Path, out: Path, device: torch.device
-) -> dict[str, float]:
-    """Write model.safetensors, model.json and history.csv below `out`. Returns the last epoch's row of the history.
+    *,
+    name: str,
+    model: str,
+    recipe: Recipe,
+    policy: str,
+    seed: int,
+    splits: Path,
+    work: Path,
+    out: Path,
+    device: torch.device,
+) -> Row:
+    """Write model.safetensors, model.json and history.csv below `out`. Returns the row of the epoch that was kept.
 
     policy: how training images are augmented; every epoch shows each row in a view that no epoch had before, or as it
-    is under `none`. splits: the folder that ingest wrote. Raises BusyError where another process trains the same.
+    is under `none`. splits: the folder that ingest wrote. work: where the training keeps how far it is, to go on after a
+    kill with the same bits. Raises InputError for settings that do not fit, BusyError where another process trains the same.
     """
     train, valid = transfer.open_splits(splits, ("train", "valid")).values()
+    if recipe.selects:
+        valid.require_unfolded("keep: best")
     spec = models.parse(model)
     net = models.build(spec, train.shape, len(train.classes), seed=seed).to(device)
     seen = Policy.parse(policy, seed)
     examples = Examples(train, seen, None, None, recipe.memory_bytes, device)
-    labels = torch.from_numpy(train.labels()).to(device)
-
-    def objective(logits, batch):
-        return losses.cross_entropy(logits, labels[batch.rows])
-
-    validation = Validation(torch.from_numpy(valid.all_images()), valid.labels())
+    objective = Objective.of([HARD], torch.from_numpy(train.labels()).to(device))
+    validation = Validation.of(valid, device)
     facts = {"seed": seed, "policy": seen.text, "recipe": recipe.facts(), "source_sha256": spec.source_sha256}
-    with files.replaced_folder(out) as folder:
-        rows = fit(net, examples, objective, recipe, validation, seed=seed, name=f"teacher {name}")
+    identity = {
+        "model": spec.text,
+        **facts,
+        **circumstances(train, valid, device, "pipeline.teach"),
+    }
+    with resumable(work, out, identity) as kept, files.replaced_folder(out) as folder:
+        what = {"seed": seed, "name": f"teacher {name}", "state": kept / WEIGHTS}
+        [rows] = fit(net, examples, objective, recipe, validation, **what)
+        best = best_row(rows) if recipe.selects else rows[-1]
+        facts["kept_epoch"] = best["epoch"]
         Checkpoint(spec.text, train.shape, train.classes, facts).save(folder, {WEIGHTS: net})
         files.write(folder / "history.csv", table.to_csv(rows))
-    return rows[-1]
+    return best

@@ -1,6 +1,7 @@
 """softcache distill: students of one architecture at one temperature."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,32 +17,48 @@ from stages.options import (
     data_option,
     example,
     machine_options,
+    options,
     params_option,
     recipe_options,
     views_options,
     work_option,
 )
 
+if TYPE_CHECKING:
+    from pipeline.lesson import Soft
+
+_STUDENTS = (*RECIPE, "seeds", "rows", "correct")
 _SECTIONS = {
-    "recipe": (*RECIPE, "seeds"),
+    "recipe": _STUDENTS,
     "views": VIEWS,
-    "distill": ("teachers", "weights", "rule", "alpha"),
-    "students.{name}": ("model", *RECIPE, "seeds"),
+    "distill": ("teachers", "weights", "rule", "loss", "t_squared", "standardise", "alpha", "label_weight"),
+    "students.{name}": ("model", *_STUDENTS),
 }
+_LOSSES = "kl, ce, mse, dkd(alpha, beta), dist(beta, gamma)"
+soft_options = options(
+    click.option("--teachers", type=Name(), multiple=True, help="Teachers whose caches to learn from; repeatable."),
+    click.option("--weights", type=float, multiple=True, help="Weight of each teacher; repeatable.  [default: equal]"),
+    click.option("--rule", default="probabilities", show_default=True, help="An ensemble averages probabilities or logits."),
+    click.option("--loss", default="kl", show_default=True, help=f"Soft loss: {_LOSSES}."),
+    click.option("--t_squared/--no-t_squared", default=True, show_default=True, help="Multiply the soft loss by T²."),
+    click.option("--standardise/--no-standardise", default=False, show_default=True, help="Logits by their mean and std."),
+    click.option("--alpha", type=float, default=0.9, show_default=True, help="Weight of the soft loss."),
+    click.option("--label_weight", "--label-weight", type=float, help="Weight of the labels.  [default: 1 − alpha]"),
+)
 
 
 @click.command(cls=Stage, epilog=example("softcache distill tiny -T 4"), sections=_SECTIONS, unless=("hard", ("distill",)))
 @click.argument("name", type=Name())
 @click.option("-T", "--temperature", type=Temperature(), help="Temperature of the soft targets.")
 @click.option("--hard", is_flag=True, help="Train the baseline instead: labels only, no cache.")
+@click.option("--live", is_flag=True, help="Run the teachers in the loop instead of reading their caches.")
 @click.option("--model", required=True, help=MODEL_HELP)
 @recipe_options
 @click.option("--seeds", type=Whole(), multiple=True, default=[0], show_default=True, help="One student each; repeatable.")
+@click.option("--rows", default="all", show_default=True, help="all, fraction(0.03), only([7, 8]), without([3]).")
+@click.option("--correct", multiple=True, help="Class whose bias to correct on the validation split; repeatable.")
 @views_options
-@click.option("--teachers", type=Name(), multiple=True, help="Teachers whose caches to learn from; repeatable.")
-@click.option("--weights", type=float, multiple=True, help="Weight of each teacher; repeatable.  [default: equal]")
-@click.option("--rule", default="probabilities", show_default=True, help="What an ensemble averages: probabilities or logits.")
-@click.option("--alpha", type=float, default=0.9, show_default=True, help="Weight of the soft term; labels weigh 1 − alpha.")
+@soft_options
 @params_option
 @data_option
 @work_option
@@ -50,48 +67,65 @@ def command(
     name: str,
     temperature: str | None,
     hard: bool,
+    live: bool,
     model: str,
     seeds: tuple[int, ...],
+    rows: str,
+    correct: tuple[str, ...],
     policy: str,
     views: int,
     view_seed: int,
-    teachers: tuple[str, ...],
-    weights: tuple[float, ...],
-    rule: str,
     alpha: float,
+    label_weight: float | None,
     params: str,
     data: Path,
     work: Path,
     device: str,
     threads: int,
-    **recipe,
+    **settings,
 ) -> None:
     """Train student NAME from cached logits and write it to data/students/NAME-T<temperature>/, one set of weights per seed.
 
     With --hard, train its baseline from the labels of the training split, in the same views, to data/students/NAME-hard/.
+    With --live, run the teachers on every batch, as a reference, and write to data/students/NAME-T<temperature>-live/.
+    Stopped at any moment, it goes on from the last epoch that it kept, and ends with the same bits.
     """
     from pipeline import runtime
-    from pipeline.distill import Soft, Views, distill
+    from pipeline.distill import distill
     from pipeline.fit import Recipe
+    from pipeline.lesson import Views
+    from pipeline.objective import HARD, Weighing
 
     if hard == (temperature is not None):
         raise click.UsageError("Give either --temperature or --hard, and not both.")
-    soft = None
-    if not hard:
-        caches = {teacher: data / "caches" / teacher for teacher in teachers}
-        soft = Soft(caches, float(temperature), alpha, rule, weights or None)
-    out = data / "students" / (f"{name}-hard" if hard else f"{name}-T{temperature}")
-    last = distill(
-        name=out.name,
+    if hard and live:
+        raise click.UsageError("Give either --live or --hard, and not both: the baseline has no teacher.")
+    soft = soft_of(data, live, settings)
+    out = data / "students" / (f"{name}-hard" if hard else f"{name}-T{temperature}{'-live' if live else ''}")
+    kept = distill(
         model=model,
-        recipe=Recipe.parse(**recipe),
+        recipe=Recipe.parse(**{key: settings[key] for key in RECIPE}),
         views=Views(policy, views, view_seed),
-        soft=soft,
+        rows=rows,
+        soft=None if hard else soft,
+        weighing=HARD if hard else Weighing(float(temperature), alpha, label_weight),
+        correct=correct,
         seeds=seeds,
         splits=data / "transfer",
         work=work,
         out=out,
         device=runtime.prepare(device, threads=threads),
     )
-    mean = sum(row["valid_accuracy"] for row in last) / len(last)
-    click.echo(f"wrote {out}: {counted(len(last), 'seed')}, mean validation accuracy {mean:.2%}")
+    mean = sum(row["valid_accuracy"] for row in kept) / len(kept)
+    click.echo(f"wrote {out}: {counted(len(kept), 'seed')}, mean validation accuracy {mean:.2%}")
+
+
+def soft_of(data: Path, live: bool, settings: dict) -> "Soft":
+    """Where soft targets come from, by the options above."""
+    from pipeline.lesson import Soft
+    from pipeline.losses import SoftLoss
+
+    folder = data / ("teachers" if live else "caches")
+    loss = SoftLoss.parse(settings["loss"], squared=settings["t_squared"], standardised=settings["standardise"])
+    teachers = {teacher: folder / teacher for teacher in settings["teachers"]}
+    return Soft(teachers, settings["rule"], loss, settings["weights"] or None, live)

@@ -61,16 +61,17 @@ def command(
 ) -> None:
     """Measure every teacher, the ensemble, and every baseline and student; write data/metrics/ and data/plots/."""
     from pipeline import runtime
-    from pipeline.evaluate import evaluate
+    from pipeline.evaluate import Trained, evaluate
 
+    trained = [Trained(f"{name}-hard", name, "", data / "students" / f"{name}-hard") for name in students]
+    trained += [Trained(f"{name}-T{t}", name, t, data / "students" / f"{name}-T{t}") for name in students for t in temperatures]
     runs = evaluate(
         splits=data / "transfer",
         teachers={name: (data / "teachers" / name, data / "caches" / name) for name in teachers},
         ensemble=ensemble or teachers,
         rule=rule,
         weights=weights or None,
-        baselines={name: data / "students" / f"{name}-hard" for name in students},
-        students={(name, t): data / "students" / f"{name}-T{t}" for name in students for t in temperatures},
+        students=trained,
         work=work,
         metrics_out=data / "metrics",
         plots_out=data / "plots",

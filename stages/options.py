@@ -205,7 +205,7 @@ work_option = click.option(
     default=".softcache",
     show_default=True,
     show_envvar=True,
-    help="Where unfinished captures are kept.",
+    help="Where unfinished captures and trainings are kept.",
 )
 machine_options = options(
     click.option(
@@ -221,7 +221,7 @@ machine_options = options(
     ),
 )
 MODEL_HELP = "mlp(hidden=[…], dropout, input_dropout), cnn(channels=[…], dropout), or package.module:attribute(…)."
-RECIPE = ("optimizer", "schedule", "epochs", "batch_size", "max_norm", "memory")
+RECIPE = ("optimizer", "schedule", "epochs", "batch_size", "max_norm", "memory", "keep", "patience", "precision")
 VIEWS = ("policy", "views", "view_seed")
 recipe_options = options(
     click.option("--optimizer", required=True, help="Such as `sgd(lr=0.1, momentum=0.9)` or `adamw(lr=0.001)`."),
@@ -236,6 +236,11 @@ recipe_options = options(
         show_default=True,
         help="GB for pixels and cached logits; what takes more is streamed in windows.",
     ),
+    click.option(
+        "--keep", default="last", show_default=True, help="Which weights: of the last epoch, or of the best on valid."
+    ),
+    click.option("--patience", type=Whole(), help="Stop after so many epochs without a better one; with keep best."),
+    click.option("--precision", default="float32", show_default=True, help="Of products in training: float32 or bfloat16."),
 )
 views_options = options(
     click.option("--policy", default="none", show_default=True, help="Views of a row, such as `shift(2) | flip()`."),

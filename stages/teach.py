@@ -15,6 +15,7 @@ from stages.options import (
     machine_options,
     params_option,
     recipe_options,
+    work_option,
 )
 
 _KEYS = ("model", *RECIPE, "policy", "seed")
@@ -28,11 +29,15 @@ _KEYS = ("model", *RECIPE, "policy", "seed")
 @click.option("--seed", type=Whole(), default=0, show_default=True, help="Seed of weights, order and augmentation.")
 @params_option
 @data_option
+@work_option
 @machine_options
 def command(
-    name: str, model: str, policy: str, seed: int, params: str, data: Path, device: str, threads: int, **recipe
+    name: str, model: str, policy: str, seed: int, params: str, data: Path, work: Path, device: str, threads: int, **recipe
 ) -> None:
-    """Train teacher NAME on the training split and write it to data/teachers/NAME/."""
+    """Train teacher NAME on the training split and write it to data/teachers/NAME/.
+
+    Stopped at any moment, it goes on from the last epoch that it kept, and ends with the same bits.
+    """
     from pipeline import runtime
     from pipeline.fit import Recipe
     from pipeline.teach import teach
@@ -45,6 +50,7 @@ def command(
         policy=policy,
         seed=seed,
         splits=data / "transfer",
+        work=work,
         out=out,
         device=runtime.prepare(device, threads=threads),
     )

@@ -11,12 +11,13 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS = [
     {"errors"},
     {"spec", "files", "runtime", "randomness", "table", "background"},
-    {"closure", "transfer", "layout", "manifest", "views", "models", "losses", "metrics"},
-    {"cache", "work", "checkpoint", "predict"},
-    {"identity", "targets"},
-    {"examples"},
-    {"fit"},
-    {"ingest", "teach", "capture", "verify", "inspect", "distill", "evaluate", "report"},
+    {"closure", "transfer", "layout", "manifest", "views", "models", "losses", "metrics", "comparison", "stack"},
+    {"cache", "work", "checkpoint", "predict", "rows"},
+    {"identity", "targets", "bias"},
+    {"examples", "live"},
+    {"fit", "objective"},
+    {"lesson"},
+    {"ingest", "teach", "capture", "verify", "inspect", "distill", "sweep", "evaluate", "report"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 

@@ -1,0 +1,53 @@
+"""Live: the teachers in the training loop, as a reference for what caches give, and for what they save."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from pipeline import files
+from pipeline.checkpoint import WEIGHTS, Checkpoint
+from pipeline.errors import InputError
+from pipeline.targets import combine, normalised
+from pipeline.transfer import Split
+
+
+@dataclass(frozen=True)
+class Live:
+    """Teachers that are asked about every batch. temperature, rule, weights: see `targets.combine`."""
+
+    nets: Sequence[torch.nn.Module]
+    temperature: float
+    rule: str
+    weights: Sequence[float]
+    digests: Mapping[str, str]
+
+    @classmethod
+    def open(
+        cls,
+        teachers: Mapping[str, Path],
+        split: Split,
+        temperature: float,
+        rule: str,
+        weights: Sequence[float] | None,
+        device: torch.device,
+    ) -> "Live":
+        """Load the teachers in these folders, by name. split: the rows that they are to be asked about.
+
+        Raises InputError where a teacher is not one of these data, IntegrityError for damaged weights.
+        """
+        if not teachers:
+            raise InputError("teachers", expected="at least one", found="none", fix="Name them in the setting `teachers`.")
+        nets = []
+        for name, folder in teachers.items():
+            checkpoint = Checkpoint.open(folder)
+            checkpoint.require_fit(name, split)
+            nets.append(checkpoint.load(folder / WEIGHTS, device))
+        digests = {name: files.sha256_file(folder / WEIGHTS) for name, folder in teachers.items()}
+        return cls(nets, temperature, rule, normalised(weights, len(nets)), digests)
+
+    @torch.no_grad()
+    def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Target logits of a batch: pixels (B, C, H, W) uint8 as a view shows them → (B, classes) float32."""
+        return combine([net(pixels).float() for net in self.nets], self.temperature, self.rule, self.weights)
