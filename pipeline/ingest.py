@@ -18,6 +18,7 @@ from PIL import Image
 from pipeline import files, randomness, runtime, transfer
 from pipeline.errors import InputError
 from pipeline.randomness import Use
+from pipeline.rows import stratified
 from pipeline.transfer import UNLABELLED, Split
 
 DIGITS = "digits"
@@ -200,9 +201,9 @@ def _names(metadata: dict[bytes, bytes] | None, path: Path) -> tuple[str, ...] |
 
 
 def carve(rows: Rows, amount: float | int, name: str, seed: int) -> tuple[Rows, Rows]:
-    """Split `rows` into (the rest, the carved), stratified: every class gives its share, to within one row.
+    """Split `rows` into (the rest, the carved), stratified: every class gives the same share, to within one row.
 
-    amount: a share in (0, 1) or a count of rows.
+    amount: a share in (0, 1) of all rows, or a count of them.
     """
     total = len(rows.ids)
     count = round(amount * total) if amount < 1 else int(amount)
@@ -210,13 +211,9 @@ def carve(rows: Rows, amount: float | int, name: str, seed: int) -> tuple[Rows, 
         fix = f"Correct the setting `{name}`."
         expected = f"a share in (0, 1) or a count below {total:,}"
         raise InputError(f"{name} split", expected=f"{expected} that leaves rows on both sides", found=str(amount), fix=fix)
-    # Each row's place within its class, as a share of the class: the smallest places, over all classes, are carved.
+    # The rows with the smallest places in their classes are carved, over all classes.
     shuffled = randomness.permutation(total, seed, Use.CARVE, _SPLITS.index(name))
-    places = np.empty(total)
-    for label in np.unique(rows.labels):
-        members = shuffled[rows.labels[shuffled] == label]
-        places[members] = (np.arange(len(members)) + 0.5) / len(members)
-    carved = shuffled[np.argsort(places[shuffled], kind="stable")][:count]
+    carved = shuffled[np.argsort(stratified(rows.labels, shuffled)[shuffled], kind="stable")][:count]
     mask = np.zeros(total, bool)
     mask[carved] = True
     return rows.take(np.flatnonzero(~mask)), rows.take(np.flatnonzero(mask))

@@ -28,6 +28,7 @@ class Use(IntEnum):
     DROPOUT = 7  # torch's own stream within an epoch
     SPANS = 8  # the order in which an epoch streams the spans
     PROBE = 9  # which rows and views are run through the teacher again
+    ROWS = 10  # which rows a model trains on, where it trains on a share of them
 
 
 def bits(seed: int, *address: ArrayLike) -> np.ndarray:
