@@ -1,24 +1,204 @@
-"""Losses, one value per example, not reduced.
+"""Losses, one value per example, not reduced: five soft ones by name, and the cross-entropy with labels.
 
-`kl` is the distillation term of Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network" (2015,
-arXiv 1503.02531), section 2: both distributions softened at temperature T, times T² so that the gradients keep their
-size when T changes. The paper writes the cross-entropy with the soft targets; KL differs from it by the entropy of
-the targets, a constant, and so has the same gradient and the minimum 0.
+Every soft loss is called as loss(logits, targets, labels, temperature, **settings):
+
+    logits       (B, C) of one student, or (B, K, C) of K students that share a batch; raw, any float dtype
+    targets      raw logits of the teacher: shaped like `logits`, or of as many axes and broadcastable, as (B, 1, C)
+    labels       (B,) int64, read by `dkd` alone; the others take None too
+    temperature  T, above 0: a number, or a float64 tensor (K, 1), one for each student
+
+and returns float64, (B,) or (B, K). The batch is the first axis and the classes are the last, whatever lies between.
+All is computed in float64: at high temperatures the terms of a sum nearly cancel, and T² multiplies what rounding leaves.
+No loss contains T²; `SoftLoss` multiplies by it.
 """
+
+import sys
+from dataclasses import dataclass
 
 import torch
 from torch.nn import functional
 
-# In float64: at high temperatures the terms of the sum nearly cancel, and T² multiplies what rounding leaves.
+from pipeline import spec
+from pipeline.errors import InputError
+from pipeline.spec import Spec
+
+Temperature = float | torch.Tensor
+
+_CORRELATION_EPS = 1e-8  # both as in the code that the authors published
+_STANDARD_EPS = 1e-7
 
 
-def kl(logits: torch.Tensor, targets: torch.Tensor, temperature: float) -> torch.Tensor:
-    """T² · KL(softmax(targets / T) ‖ softmax(logits / T)), both (B, C) logits; returns (B,) float64, in nats."""
-    student = functional.log_softmax(logits.double() / temperature, dim=1)
-    teacher = functional.log_softmax(targets.double() / temperature, dim=1)
-    return temperature**2 * (teacher.exp() * (teacher - student)).sum(dim=1)
+def kl(logits: torch.Tensor, targets: torch.Tensor, labels: torch.Tensor | None, temperature: Temperature) -> torch.Tensor:
+    """KL(softmax(targets / T) ‖ softmax(logits / T)), in nats.
+
+    Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network" (2015, arXiv 1503.02531), section 2. The paper
+    writes the cross-entropy with soft targets, see `ce`; this has the same gradient, its equation 2, and the minimum 0.
+    """
+    return _divergence(logits.double() / temperature, targets.double() / temperature)
+
+
+def ce(logits: torch.Tensor, targets: torch.Tensor, labels: torch.Tensor | None, temperature: Temperature) -> torch.Tensor:
+    """−Σ softmax(targets / T) · log softmax(logits / T), in nats: the soft term as Hinton et al. 2015, section 2, write it.
+
+    Greater than `kl` by the entropy of the softened targets, which no student changes: equal to it in gradient only.
+    """
+    student = torch.log_softmax(logits.double() / temperature, dim=-1)
+    return -(torch.softmax(targets.double() / temperature, dim=-1) * student).sum(dim=-1)
+
+
+def mse(logits: torch.Tensor, targets: torch.Tensor, labels: torch.Tensor | None, temperature: Temperature) -> torch.Tensor:
+    """½ · mean over classes of the squared differences of logits that are centred per row; T is not used.
+
+    The limit of T² · KL for T → ∞: Hinton et al. 2015, section 2.1, equation 4, where centred logits are assumed. Matching
+    logits by squared error is from Ba, Caruana, "Do Deep Nets Really Need to be Deep?" (2014, arXiv 1312.6184), section 2.2,
+    who do not centre.
+    """
+    return (logits.double() - targets.double()).var(dim=-1, correction=0) / 2  # the variance centres the difference
+
+
+def dkd(
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    labels: torch.Tensor,
+    temperature: Temperature,
+    alpha: float = 1.0,
+    beta: float = 8.0,
+) -> torch.Tensor:
+    """alpha · TCKD + beta · NCKD, in nats. The paper keeps alpha at 1 and chooses beta by teacher, often 8.
+
+    Zhao, Cui, Song, Qiu, Liang, "Decoupled Knowledge Distillation" (2022, arXiv 2203.08679), section 3. TCKD is the KL
+    between (p, 1 − p) of teacher and student, p the probability of the label; NCKD the KL between their softmax over the
+    other classes, 0 where there is only one. The label is taken out, not pushed down by 1000 as in the published code, and
+    1 − p is a sum over the others, so that neither saturates. Left out: that code's weight that grows over the first epochs.
+    """
+    student, student_others = _apart(logits.double() / temperature, labels)
+    teacher, teacher_others = _apart(targets.double() / temperature, labels)
+    return alpha * _divergence(student, teacher) + beta * _divergence(student_others, teacher_others)
+
+
+def dist(
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    labels: torch.Tensor | None,
+    temperature: Temperature,
+    beta: float = 1.0,
+    gamma: float = 1.0,
+) -> torch.Tensor:
+    """beta · (1 − r over the classes of a row) + gamma · (1 − r over the batch, mean over classes), r Pearson's correlation.
+
+    Huang, You, Wang, Qian, Xu, "Knowledge Distillation from A Stronger Teacher" (2022, arXiv 2205.10536), section 4; of the
+    probabilities softmax(· / T). The second term, within classes, belongs to the batch: every example carries its value, so
+    that the mean over examples is the published loss, and a loss depends on which rows share its batch. Like the published
+    code, r has 1e-8 in its denominator: probabilities that hardly vary, as with very many classes at a very high T, count
+    as uncorrelated.
+    """
+    student = torch.softmax(logits.double() / temperature, dim=-1)
+    teacher = torch.softmax(targets.double() / temperature, dim=-1)
+    between = 1 - _correlation(student, teacher, dim=-1)  # (B, …)
+    within = 1 - _correlation(student, teacher, dim=0).mean(dim=-1)  # (…)
+    return beta * between + gamma * within
+
+
+LOSSES = {"kl": kl, "ce": ce, "mse": mse, "dkd": dkd, "dist": dist}
+
+
+@dataclass(frozen=True)
+class SoftLoss:
+    """A soft loss with its settings, as students are trained with it; make it with `SoftLoss.parse`.
+
+    squared: multiply by T², so that gradients keep their size when T changes (Hinton et al. 2015, section 2). `mse` has T²
+    in it and is never multiplied.
+    standardised: before T, every row of logits becomes (z − mean) / (std + 1e-7), of student and teacher: Sun, Ren, Li, Wang,
+    Cao, "Logit Standardization in Knowledge Distillation" (2024, arXiv 2403.01427), algorithm 1. std divides by C − 1, as in
+    the published code.
+    """
+
+    spec: Spec
+    squared: bool
+    standardised: bool
+
+    @classmethod
+    def parse(cls, text: str, *, squared: bool = True, standardised: bool = False) -> "SoftLoss":
+        """text: a name in LOSSES or a plug-in, with settings. Raises InputError for any that is not a finite number ≥ 0."""
+        parsed = spec.parse(text, LOSSES, given=4)
+        for name, value in parsed.arguments.items():
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not number or not 0 <= value <= sys.float_info.max:
+                what, expected = f"loss {text!r}, {name}", "a finite number of at least 0"
+                raise InputError(what, expected=expected, found=repr(value), fix="Correct the setting.")
+        return cls(parsed, squared, standardised)
+
+    @property
+    def text(self) -> str:
+        """The spec in canonical form."""
+        return self.spec.text
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether labels may be read: by `dkd`, and by a plug-in for all that is known."""
+        return self.spec.target not in (kl, ce, mse, dist)
+
+    def __call__(
+        self, logits: torch.Tensor, targets: torch.Tensor, labels: torch.Tensor | None, temperature: Temperature
+    ) -> torch.Tensor:
+        """Shapes as at the top of this file; returns (B,) or (B, K) float64."""
+        if targets.dim() != logits.dim():  # (B, C) against (K, K, C) would be broadcast the wrong way round
+            shapes = f"targets {tuple(targets.shape)} for logits {tuple(logits.shape)}"
+            raise ValueError(f"expected as many axes of targets as of logits, found {shapes}")
+        if self.standardised:
+            logits, targets = _standardised(logits), _standardised(targets)
+        values = self.spec(logits, targets, labels, temperature)
+        if not self.squared or self.spec.target is mse:
+            return values
+        return values * _per_student(temperature) ** 2
 
 
 def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """−log softmax(logits)[label] at T = 1; logits (B, C), labels (B,) int64; returns (B,) in nats."""
-    return functional.cross_entropy(logits, labels, reduction="none").double()
+    """−log softmax(logits)[label] at T = 1, in nats.
+
+    logits: (B, C), or (B, K, C) of K students, any float dtype; labels: (B,) int64. Returns (B,) or (B, K) float64.
+    """
+    shape = logits.shape[:-1]
+    each = _aligned(labels, len(shape)).expand(shape)
+    flat = functional.cross_entropy(logits.double().flatten(0, -2), each.flatten(), reduction="none")
+    return flat.view(shape)
+
+
+def _divergence(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    """KL(softmax(teacher) ‖ softmax(student)) over the last axis, float64. Logs stay finite where probabilities are 0."""
+    student, teacher = torch.log_softmax(student, dim=-1), torch.log_softmax(teacher, dim=-1)
+    return (teacher.exp() * (teacher - student)).sum(dim=-1)
+
+
+def _apart(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(…, C) as logits of "the label or not", (…, 2), and of the classes that are not the label, (…, C − 1)."""
+    shape = torch.broadcast_shapes(logits.shape[:-1], labels.shape[:1] + (1,) * (logits.dim() - 2))
+    logits = logits.expand(*shape, -1)
+    label = _aligned(labels, logits.dim())  # (B, 1…, 1)
+    place = torch.arange(logits.shape[-1] - 1, device=logits.device)
+    own = logits.gather(-1, label.expand(*shape, -1))
+    others = logits.gather(-1, (place + (place >= label)).expand(*shape, -1))
+    return torch.cat([own, torch.logsumexp(others, dim=-1, keepdim=True)], dim=-1), others
+
+
+def _correlation(one: torch.Tensor, other: torch.Tensor, dim: int) -> torch.Tensor:
+    """Pearson's r along an axis; 0 where either is constant, and there torch gives the norm the gradient 0."""
+    one, other = one - one.mean(dim=dim, keepdim=True), other - other.mean(dim=dim, keepdim=True)
+    norms = torch.linalg.vector_norm(one, dim=dim) * torch.linalg.vector_norm(other, dim=dim)
+    return (one * other).sum(dim=dim) / (norms + _CORRELATION_EPS)
+
+
+def _standardised(logits: torch.Tensor) -> torch.Tensor:
+    logits = logits.double()
+    deviation, mean = torch.std_mean(logits, dim=-1, keepdim=True)
+    return (logits - mean) / (deviation + _STANDARD_EPS)
+
+
+def _aligned(labels: torch.Tensor, axes: int) -> torch.Tensor:
+    """(B,) as (B, 1, …) of so many axes."""
+    return labels.view(-1, *[1] * (axes - 1))
+
+
+def _per_student(temperature: Temperature) -> Temperature:
+    """(K, 1), which fits (B, K, C), as (K,), which fits (B, K); a number as it is."""
+    return temperature.squeeze(-1) if isinstance(temperature, torch.Tensor) else temperature

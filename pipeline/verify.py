@@ -155,4 +155,4 @@ def _read(
 
 
 def _loss(cached: np.ndarray, fresh: np.ndarray) -> float:
-    return float(losses.kl(torch.from_numpy(cached), torch.from_numpy(fresh), 1.0).mean())
+    return float(losses.kl(torch.from_numpy(cached), torch.from_numpy(fresh), None, 1.0).mean())

@@ -1,58 +1,201 @@
-"""Losses against formulas written another way, in float64."""
+"""Losses against hand values, formulas written another way, and the forms in which they were published."""
 
 import math
+from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from pipeline import losses
+from pipeline.errors import InputError
+from pipeline.losses import LOSSES, SoftLoss
+
+NAMES = sorted(LOSSES)
+LABELS = torch.tensor([0, 4, 2, 2, 1, 3])
 
 
-def logits(rows=6, classes=5, seed=0):
-    return torch.randn(rows, classes, generator=torch.Generator().manual_seed(seed)) * 3
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Small tensors: threads that wait for each other cost ten times what they save on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def random_logits(*shape, seed=0, dtype=torch.float32):
+    return (torch.randn(shape or (6, 5), generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 3).to(dtype)
+
+
+def pair(*shape, dtype=torch.float64):
+    """Logits of a student, a leaf, and of a teacher."""
+    return random_logits(*shape, seed=1, dtype=dtype).requires_grad_(), random_logits(*shape, seed=2, dtype=dtype)
+
+
+def gradient(loss, leaf):
+    return torch.autograd.grad(loss, leaf, retain_graph=True)[0]
+
+
+def assert_same(ours, theirs, leaf, rtol=1e-9):
+    """Two scalar losses have one value and one gradient."""
+    torch.testing.assert_close(ours, theirs, rtol=rtol, atol=1e-12)
+    torch.testing.assert_close(gradient(ours, leaf), gradient(theirs, leaf), rtol=rtol, atol=1e-12)
+
+
+# Published forms. Each is written as it was published, in the float64 of its input.
+
+
+@pytest.mark.parametrize("alpha", [0.3, 1.0])
+def test_hinton_soft_and_hard_cross_entropies(alpha):
+    """α · T² · CE(q_s, q_t) + (1 − α) · CE(q_s, y)."""
+    (student, teacher), T = pair(), 4.0
+    soft = functional.cross_entropy(student / T, functional.softmax(teacher / T, dim=1))
+    theirs = alpha * T**2 * soft + (1 - alpha) * functional.cross_entropy(student, LABELS)
+    ours = alpha * SoftLoss.parse("ce")(student, teacher, LABELS, T) + (1 - alpha) * losses.cross_entropy(student, LABELS)
+    assert_same(ours.mean(), theirs, student)
+
+
+def test_mdistiller_kd():
+    """w_ce · CE + w_kd · T² · KL, with the weights 0.1 and 0.9 and the temperature 4 of its configuration files."""
+    (student, teacher), T = pair(), 4
+    log_pred_student = functional.log_softmax(student / T, dim=1)
+    pred_teacher = functional.softmax(teacher / T, dim=1)
+    loss_kd = functional.kl_div(log_pred_student, pred_teacher, reduction="none").sum(1).mean()
+    loss_kd *= T**2
+    theirs = 0.1 * functional.cross_entropy(student, LABELS) + 0.9 * loss_kd
+    ours = 0.1 * losses.cross_entropy(student, LABELS) + 0.9 * SoftLoss.parse("kl")(student, teacher, LABELS, T)
+    assert_same(ours.mean(), theirs, student)
+
+
+def test_keras_example_without_squared_temperature():
+    """α · CE + (1 − α) · KLDivergence(softmax(t / T), softmax(s / T)), α 0.1, T 10; KLDivergence is Σ p · log(p / q)."""
+    (student, teacher), T, alpha = pair(), 10, 0.1
+    p, q = torch.softmax(teacher / T, dim=1), torch.softmax(student / T, dim=1)
+    theirs = alpha * functional.cross_entropy(student, LABELS) + (1 - alpha) * (p * torch.log(p / q)).sum(-1).mean()
+    soft = SoftLoss.parse("kl", squared=False)(student, teacher, LABELS, T)
+    assert_same((alpha * losses.cross_entropy(student, LABELS) + (1 - alpha) * soft).mean(), theirs, student)
+
+
+def test_summed_kl_div_loss_over_the_batch_size():
+    """nn.KLDivLoss(reduction="sum")(log q, p) · T² / N."""
+    (student, teacher), T = pair(), 3.0
+    criterion = torch.nn.KLDivLoss(reduction="sum")
+    theirs = criterion(torch.log_softmax(student / T, dim=1), torch.softmax(teacher / T, dim=1)) * (T * T) / len(student)
+    assert_same(SoftLoss.parse("kl")(student, teacher, LABELS, T).mean(), theirs, student)
+
+
+def published_dkd(logits_student, logits_teacher, target, alpha, beta, temperature):
+    """The authors' code; `size_average=False` is today's reduction="sum"."""
+    gt_mask = torch.zeros_like(logits_student).scatter_(1, target.unsqueeze(1), 1).bool()
+    other_mask = torch.ones_like(logits_student).scatter_(1, target.unsqueeze(1), 0).bool()
+
+    def cat_mask(t):
+        return torch.cat([(t * gt_mask).sum(dim=1, keepdims=True), (t * other_mask).sum(1, keepdims=True)], dim=1)
+
+    pred_student = cat_mask(functional.softmax(logits_student / temperature, dim=1))
+    pred_teacher = cat_mask(functional.softmax(logits_teacher / temperature, dim=1))
+    tckd_loss = functional.kl_div(torch.log(pred_student), pred_teacher, reduction="sum") * temperature**2 / len(target)
+    pred_teacher_part2 = functional.softmax(logits_teacher / temperature - 1000.0 * gt_mask, dim=1)
+    log_pred_student_part2 = functional.log_softmax(logits_student / temperature - 1000.0 * gt_mask, dim=1)
+    nckd_loss = functional.kl_div(log_pred_student_part2, pred_teacher_part2, reduction="sum")
+    return alpha * tckd_loss + beta * nckd_loss * temperature**2 / len(target)
+
+
+@pytest.mark.parametrize(("alpha", "beta"), [(1.0, 8.0), (0.0, 2.0), (0.5, 0.0)])
+def test_dkd_of_its_authors(alpha, beta):
+    (student, teacher), T = pair(), 4.0
+    ours = SoftLoss.parse(f"dkd(alpha={alpha}, beta={beta})")(student, teacher, LABELS, T).mean()
+    assert_same(ours, published_dkd(student, teacher, LABELS, alpha, beta, T), student)
+
+
+def published_dist(z_s, z_t, beta, gamma, tau):
+    """The authors' code."""
+
+    def cosine_similarity(a, b, eps=1e-8):
+        return (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1) + eps)
+
+    def pearson_correlation(a, b, eps=1e-8):
+        return cosine_similarity(a - a.mean(1).unsqueeze(1), b - b.mean(1).unsqueeze(1), eps)
+
+    def inter_class_relation(y_s, y_t):
+        return 1 - pearson_correlation(y_s, y_t).mean()
+
+    def intra_class_relation(y_s, y_t):
+        return inter_class_relation(y_s.transpose(0, 1), y_t.transpose(0, 1))
+
+    y_s, y_t = (z_s / tau).softmax(dim=1), (z_t / tau).softmax(dim=1)
+    inter_loss = tau**2 * inter_class_relation(y_s, y_t)
+    intra_loss = tau**2 * intra_class_relation(y_s, y_t)
+    return beta * inter_loss + gamma * intra_loss
+
+
+@pytest.mark.parametrize(("beta", "gamma"), [(1.0, 1.0), (2.0, 0.5)])
+@pytest.mark.parametrize("T", [1.0, 4.0])
+def test_dist_of_its_authors(beta, gamma, T):
+    student, teacher = pair()
+    ours = SoftLoss.parse(f"dist(beta={beta}, gamma={gamma})")(student, teacher, LABELS, T).mean()
+    assert_same(ours, published_dist(student, teacher, beta, gamma, T), student)
+
+
+def test_dist_counts_flat_probabilities_as_the_published_code_does():
+    """1e-8 in the denominator matters here: rows whose probabilities vary by about 1e-4."""
+    (student, teacher), T = pair(), 20_000.0
+    ours = SoftLoss.parse("dist")(student, teacher, LABELS, T).mean()
+    where_it_does_not = losses.dist(student, teacher, LABELS, T / 20).mean()
+    assert ours / T**2 > 1.01 * where_it_does_not
+    assert_same(ours, published_dist(student, teacher, 1.0, 1.0, T), student, rtol=1e-6)
+
+
+def test_logit_standardisation_of_its_authors():
+    (student, teacher), T = pair(), 2.0
+
+    def normalize(logit):
+        mean = logit.mean(dim=-1, keepdims=True)
+        stdv = logit.std(dim=-1, keepdims=True)
+        return (logit - mean) / (1e-7 + stdv)
+
+    log_pred_student = functional.log_softmax(normalize(student) / T, dim=1)
+    pred_teacher = functional.softmax(normalize(teacher) / T, dim=1)
+    theirs = functional.kl_div(log_pred_student, pred_teacher, reduction="none").sum(1).mean() * T**2
+    assert_same(SoftLoss.parse("kl", standardised=True)(student, teacher, LABELS, T).mean(), theirs, student)
+
+
+# Hand values, and what ties one loss to another.
 
 
 def test_kl_by_hand():
-    """Student uniform over two classes, teacher 3/4 and 1/4 at T = 2 (logits 2·log p): 4 · KL."""
+    """Student uniform over two classes, teacher 3/4 and 1/4 at T = 2 (logits 2 · log p)."""
     teacher = 2 * torch.log(torch.tensor([[0.75, 0.25]]))
-    expected = 4 * (0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5))
-    assert losses.kl(torch.zeros(1, 2), teacher, 2.0).item() == pytest.approx(expected, rel=1e-6)
+    expected = 0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5)
+    assert losses.kl(torch.zeros(1, 2), teacher, None, 2.0).item() == pytest.approx(expected, rel=1e-6)
 
 
-@pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0, 20.0])
-def test_kl_against_torch_in_float64(temperature):
-    student, teacher = logits(seed=1), logits(seed=2)
-    expected = temperature**2 * torch.nn.functional.kl_div(
-        torch.log_softmax(student.double() / temperature, 1),
-        torch.softmax(teacher.double() / temperature, 1),
-        reduction="none",
-    ).sum(1)
-    torch.testing.assert_close(losses.kl(student, teacher, temperature), expected, rtol=1e-4, atol=1e-6)
+def test_mse_by_hand():
+    """(1, 2, 6) centred is (−2, −1, 3) and (0, 3, 0) is (−1, 2, −1): differences −1, −3, 4, squares 26, half their mean."""
+    student = torch.tensor([[1.0, 2.0, 6.0]], requires_grad=True)
+    value = losses.mse(student, torch.tensor([[0.0, 3.0, 0.0]]), None, 1.0)
+    assert value.item() == pytest.approx(26 / 6, rel=1e-15)
+    assert gradient(value.sum(), student)[0].tolist() == pytest.approx([-1 / 3, -3 / 3, 4 / 3], rel=1e-6)
 
 
-def test_kl_keeps_its_digits_at_high_temperatures():
-    """A student near its teacher at T = 1000; for small d, T² · KL is the variance of d under uniform, halved."""
-    teacher = logits(seed=2)
-    nudge = logits(seed=3) * 0.01
-    found = losses.kl(teacher + nudge, teacher, 1000.0)
-    expected = ((teacher + nudge).double() - teacher.double()).var(dim=1, correction=0) / 2
-    torch.testing.assert_close(found, expected, rtol=0.02, atol=0)
+def test_dkd_by_hand():
+    """Label 0. Teacher (1/2, 3/8, 1/8), student (1/4, 3/8, 3/8): the others are 3/4, 1/4 and 1/2, 1/2."""
+    teacher, student = torch.tensor([[0.5, 0.375, 0.125]]).log(), torch.tensor([[0.25, 0.375, 0.375]]).log()
+    target = 0.5 * math.log(0.5 / 0.25) + 0.5 * math.log(0.5 / 0.75)
+    other = 0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5)
+    found = losses.dkd(student, teacher, torch.tensor([0]), 1.0, alpha=2.0, beta=3.0)
+    assert found.item() == pytest.approx(2 * target + 3 * other, rel=1e-6)
 
 
-@pytest.mark.parametrize("temperature", [1.0, 4.0, 20.0])
-def test_gradient_of_kl_is_that_of_hinton_equation_2(temperature):
-    """dC/dz = (softmax(z/T) − softmax(v/T)) / T, times T²."""
-    student, teacher = logits(seed=1).requires_grad_(), logits(seed=2)
-    losses.kl(student, teacher, temperature).sum().backward()
-    expected = temperature * (
-        torch.softmax(student.double() / temperature, 1) - torch.softmax(teacher.double() / temperature, 1)
-    )
-    torch.testing.assert_close(student.grad.double(), expected, rtol=1e-4, atol=1e-5)
-
-
-def test_kl_of_equals_is_zero_and_shifts_do_not_matter():
-    teacher = logits()
-    assert losses.kl(teacher + 7, teacher, 3.0).abs().max() < 1e-5
+def test_dist_by_hand():
+    """r by numpy: of each row, and of each class over the batch, whose mean every row carries."""
+    student, teacher = random_logits(seed=1), random_logits(seed=2)
+    p, q = (torch.softmax(z.double() / 2, 1).numpy() for z in (student, teacher))
+    within = np.mean([1 - np.corrcoef(p[:, c], q[:, c])[0, 1] for c in range(5)])
+    expected = [2 * (1 - np.corrcoef(p[b], q[b])[0, 1]) + 3 * within for b in range(6)]
+    assert losses.dist(student, teacher, None, 2.0, beta=2.0, gamma=3.0).tolist() == pytest.approx(expected, rel=1e-5)
 
 
 def test_cross_entropy_by_hand():
@@ -60,6 +203,278 @@ def test_cross_entropy_by_hand():
     torch.testing.assert_close(values, -torch.log(torch.tensor([0.8, 0.5], dtype=torch.float64)), rtol=1e-6, atol=0)
 
 
-def test_one_value_per_example():
-    assert losses.kl(logits(), logits(), 2.0).shape == (6,)
-    assert losses.cross_entropy(logits(), torch.zeros(6, dtype=torch.long)).shape == (6,)
+def test_cross_entropy_is_float64_throughout():
+    """In float32 the label's probability is 1 and the loss 0."""
+    values = losses.cross_entropy(torch.tensor([[20.0, 0.0]]), torch.tensor([0]))
+    assert values.item() == pytest.approx(math.log1p(math.exp(-20)), rel=1e-6)
+
+
+def test_cross_entropy_of_stacked_students_is_that_of_each():
+    stack = random_logits(6, 3, 5)
+    expected = torch.stack([losses.cross_entropy(stack[:, k], LABELS) for k in range(3)], dim=1)
+    assert torch.equal(losses.cross_entropy(stack, LABELS), expected)
+
+
+@pytest.mark.parametrize("T", [0.5, 4.0])
+def test_ce_is_kl_plus_the_entropy_of_the_targets(T):
+    """Another value, the same gradient."""
+    student, teacher = pair()
+    ce, kl = losses.ce(student, teacher, None, T), losses.kl(student, teacher, None, T)
+    entropy = torch.distributions.Categorical(logits=teacher / T).entropy()
+    assert entropy.min() > 1e-4
+    torch.testing.assert_close(ce - kl, entropy, rtol=1e-9, atol=0)
+    torch.testing.assert_close(gradient(ce.sum(), student), gradient(kl.sum(), student), rtol=1e-9, atol=1e-15)
+
+
+def test_mse_is_the_limit_of_kl_at_high_temperatures():
+    """The error of T² · KL, and of its gradient, falls as 1 / T."""
+    student, teacher = pair(6, 5)
+    limit = losses.mse(student, teacher, None, 1.0).sum()
+    errors = []
+    for T in (1e2, 1e3, 1e4):
+        near = SoftLoss.parse("kl")(student, teacher, None, T).sum()
+        value = ((near - limit) / limit).abs().item()
+        slope = (gradient(near, student) - gradient(limit, student)).norm() / gradient(limit, student).norm()
+        errors.append((value, slope.item()))
+    for earlier, later in pairwise(errors):
+        assert [a / b for a, b in zip(earlier, later, strict=True)] == pytest.approx([10, 10], rel=0.1)
+    assert max(errors[-1]) < 1e-3
+
+
+def test_dkd_with_the_weights_of_the_paper_is_kl():
+    """KL = TCKD + (1 − p) · NCKD, p the teacher's probability of the label: why DKD is called decoupled."""
+    (student, teacher), T = pair(), 3.0
+    tckd, nckd = (losses.dkd(student, teacher, LABELS, T, alpha=a, beta=1.0 - a) for a in (1.0, 0.0))
+    rest = 1 - torch.softmax(teacher / T, dim=1)[torch.arange(6), LABELS]
+    torch.testing.assert_close(tckd + rest * nckd, losses.kl(student, teacher, None, T), rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("standardised", [False, True])
+@pytest.mark.parametrize("name", NAMES)
+def test_shifts_of_a_row_do_not_matter(name, standardised):
+    student, teacher = pair()
+    shifts = [torch.linspace(-9, 9, 6)[:, None], torch.linspace(50, -3, 6)[:, None]]
+    loss = SoftLoss.parse(name, standardised=standardised)
+    shifted = loss(student + shifts[0], teacher + shifts[1], LABELS, 2.0)
+    torch.testing.assert_close(shifted, loss(student, teacher, LABELS, 2.0), rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - {"ce"}))
+def test_equals_are_at_the_minimum(name):
+    """The value is 0 (of dist 1e-8 from it) and the gradient too; ce has the entropy left, and is tied to kl above."""
+    student = random_logits(dtype=torch.float64).requires_grad_()
+    value = LOSSES[name](student, student.detach() + 7, LABELS, 3.0)
+    assert value.abs().max() < 1e-6
+    assert gradient(value.sum(), student).abs().max() < 1e-6
+    assert LOSSES[name](student, random_logits(seed=9), LABELS, 3.0).min() > 1e-3
+
+
+# Accuracy. References are in numpy's float64 and in closed form, except that of dist.
+
+
+def softmax(z):
+    """Of float64 rows."""
+    e = np.exp(z - z.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def slope_of_kl(s, t, labels, T):
+    return T * (softmax(s / T) - softmax(t / T))
+
+
+def slope_of_mse(s, t, labels, T):
+    return ((s - s.mean(1, keepdims=True)) - (t - t.mean(1, keepdims=True))) / s.shape[1]
+
+
+def slope_of_dkd(s, t, labels, T):
+    """With u the log-odds of the label: dTCKD = (p_s − p_t) du, du/dz = 1 for the label and −q for the others."""
+    rows, label = np.arange(len(s)), labels.numpy()
+    is_label = np.zeros(s.shape, bool)
+    is_label[rows, label] = True
+    others_s, others_t = (softmax(np.where(is_label, -np.inf, z / T)) for z in (s, t))
+    p_s, p_t = (softmax(z / T) for z in (s, t))
+    rest = np.where(is_label, 0, p_s).sum(1) - np.where(is_label, 0, p_t).sum(1)  # exact where p is near 1
+    gap = np.where(p_t[rows, label] > 0.5, -rest, p_s[rows, label] - p_t[rows, label])[:, None]
+    return T * (1.0 * gap * np.where(is_label, 1, -others_s) + 8.0 * (others_s - others_t))
+
+
+def slope_of_dist(s, t, labels, T):
+    leaf = torch.from_numpy(s).requires_grad_()
+    return len(s) * gradient(published_dist(leaf, torch.from_numpy(t), 1.0, 1.0, T), leaf).numpy()
+
+
+SLOPES = {"kl": slope_of_kl, "ce": slope_of_kl, "mse": slope_of_mse, "dkd": slope_of_dkd, "dist": slope_of_dist}
+
+
+def drawn(size, classes, seed):
+    """Four rows: two spread over ± size, two of exactly + and − size."""
+    generator = torch.Generator().manual_seed(seed)
+    rows = 2 * torch.rand(4, classes, generator=generator) - 1
+    rows[2:] = rows[2:].sign()
+    return rows * size
+
+
+@pytest.mark.parametrize("classes", [2, 10, 100_000])
+@pytest.mark.parametrize("size", [5.0, 1e4])
+@pytest.mark.parametrize("T", [0.1, 1.0, 20.0, 1000.0])
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_in_float32_from_float16_targets(name, T, size, classes):
+    """Within 1e-3 of the reference, element by element, down to what float64 leaves of the largest, or float32 can hold."""
+    student, teacher = drawn(size, classes, 1).requires_grad_(), drawn(size, classes, 2).half()
+    labels = torch.tensor([0, 1, classes - 1, 0])
+    values = SoftLoss.parse(name)(student, teacher, labels, T)
+    assert values.dtype == torch.float64
+    assert values.shape == (4,)
+    assert torch.isfinite(values).all()
+    values.sum().backward()
+    assert student.grad.dtype == torch.float32
+    expected = SLOPES[name](student.detach().double().numpy(), teacher.double().numpy(), labels, T)
+    assert np.isfinite(expected).all()
+    atol = max(1e-13 * np.abs(expected).max(), 1e-37)
+    np.testing.assert_allclose(student.grad.double().numpy(), expected, rtol=1e-3, atol=atol)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("name", NAMES)
+def test_narrow_inputs_are_widened_before_anything_is_computed(name, dtype):
+    """Bit for bit the value of the same numbers in float64."""
+    student, teacher = (z.to(dtype) for z in pair())
+    loss = SoftLoss.parse(name, standardised=True)
+    assert torch.equal(loss(student, teacher, LABELS, 3.0), loss(student.double(), teacher.double(), LABELS, 3.0))
+    assert torch.equal(losses.cross_entropy(student, LABELS), losses.cross_entropy(student.double(), LABELS))
+
+
+def test_kl_keeps_its_digits_at_high_temperatures():
+    """A student near its teacher at T = 1000; for small d, T² · KL is the variance of d under uniform, halved."""
+    teacher = random_logits(seed=2)
+    student = teacher + random_logits(seed=3) * 0.01
+    expected = (student.double() - teacher.double()).var(dim=1, correction=0) / 2
+    found = SoftLoss.parse("kl")(student, teacher, None, 1000.0)
+    torch.testing.assert_close(found, expected, rtol=0.02, atol=0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("standardised", [False, True])
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("flat", ["student", "teacher", "both"])
+def test_constant_rows_have_finite_gradients(name, standardised, rows, flat):
+    """A norm or deviation of 0, and a last batch of one row."""
+    student, teacher = pair(rows, 4)
+    student = (torch.full_like(student, 2.0) if flat != "teacher" else student.detach()).requires_grad_()
+    teacher = torch.full_like(teacher, -1.0) if flat != "student" else teacher
+    values = SoftLoss.parse(name, standardised=standardised)(student, teacher, LABELS[:rows] % 4, 2.0)
+    assert torch.isfinite(values).all()
+    assert torch.isfinite(gradient(values.sum(), student)).all()
+
+
+def test_dkd_of_two_classes_has_no_other_class_to_teach():
+    student, teacher = pair(6, 2)
+    values = losses.dkd(student, teacher, LABELS % 2, 1.0, alpha=0.0)
+    assert values.tolist() == [0.0] * 6
+    assert not gradient(values.sum(), student).any()
+    tckd = losses.dkd(student, teacher, LABELS % 2, 1.0)
+    torch.testing.assert_close(tckd, losses.kl(student, teacher, None, 1.0), rtol=1e-9, atol=0)
+
+
+# Students stacked along the second axis.
+
+
+@pytest.mark.parametrize("standardised", [False, True])
+@pytest.mark.parametrize("squared", [False, True])
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_stack_of_students_is_each_of_them(name, shared, squared, standardised):
+    """K = 3 students with temperatures of their own, and targets of their own or shared."""
+    temperatures = torch.tensor([[0.5], [1.0], [4.0]], dtype=torch.float64)
+    student, teacher = pair(6, 3, 5, dtype=torch.float32)
+    teacher = teacher[:, :1] if shared else teacher
+    loss = SoftLoss.parse(name, squared=squared, standardised=standardised)
+    together = loss(student, teacher, LABELS, temperatures)
+    assert together.shape == (6, 3)
+    alone = []
+    for k, T in enumerate((0.5, 1.0, 4.0)):
+        alone.append(loss(student[:, k], teacher.expand(6, 3, 5)[:, k], LABELS, T))
+    alone = torch.stack(alone, dim=1)
+    torch.testing.assert_close(together, alone, rtol=1e-12, atol=1e-14)
+    weights = torch.rand(6, 3, generator=torch.Generator().manual_seed(0))
+    found, expected = (gradient((values * weights).sum(), student) for values in (together, alone))
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-9)
+
+
+def test_targets_that_would_be_broadcast_the_wrong_way_are_refused():
+    """As many students as rows: (B, C) would fit (K, C)."""
+    with pytest.raises(ValueError, match=r"found targets \(5, 4\) for logits \(5, 5, 4\)"):
+        SoftLoss.parse("kl")(random_logits(5, 5, 4), random_logits(5, 4), None, 1.0)
+
+
+# The spec.
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_loss_is_multiplied_by_squared_temperature_unless_it_has_it(name):
+    student, teacher = pair()
+    plain = SoftLoss.parse(name, squared=False)(student, teacher, LABELS, 3.0)
+    assert torch.equal(plain, LOSSES[name](student, teacher, LABELS, 3.0))
+    factor = 1.0 if name == "mse" else 9.0
+    assert torch.equal(SoftLoss.parse(name)(student, teacher, LABELS, 3.0), factor * plain)
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical", "needs_labels"),
+    [
+        ("kl", "kl()", False),
+        ("ce()", "ce()", False),
+        (" mse ( )", "mse()", False),
+        ("dkd(beta=2.0)", "dkd(alpha=1.0, beta=2.0)", True),
+        ("dist(2, gamma=0)", "dist(beta=2, gamma=0)", False),
+    ],
+)
+def test_canonical_text(text, canonical, needs_labels):
+    loss = SoftLoss.parse(text)
+    assert (loss.text, loss.needs_labels) == (canonical, needs_labels)
+    assert (loss.squared, loss.standardised) == (True, False)
+    assert SoftLoss.parse(canonical) == loss
+
+
+def test_settings_reach_the_loss():
+    student, teacher = pair()
+    expected = losses.dkd(student, teacher, LABELS, 2.0, alpha=0.5, beta=3.0)
+    assert torch.equal(SoftLoss.parse("dkd(0.5, 3.0)", squared=False)(student, teacher, LABELS, 2.0), expected)
+
+
+def test_a_plug_in_is_taken_to_read_labels(tmp_path, monkeypatch):
+    (tmp_path / "softcache_own_loss.py").write_text(
+        "def twice(logits, targets, labels, temperature, weight=2.0):\n"
+        "    return weight * (logits - targets).double().sum(-1)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SOFTCACHE_PLUGINS", "softcache_own_loss")
+    monkeypatch.syspath_prepend(tmp_path)
+    loss = SoftLoss.parse("softcache_own_loss:twice")
+    assert loss.needs_labels
+    student, teacher = pair()
+    assert torch.equal(loss(student, teacher, LABELS, 3.0), 9 * 2 * (student - teacher).sum(-1))
+
+
+@pytest.mark.parametrize(
+    "setting", ["alpha=-0.1", "alpha=True", "alpha='1'", "alpha=None", "alpha=[1.0]", "beta=1e400", "beta=1" + "0" * 400]
+)
+def test_settings_that_are_no_finite_numbers_of_at_least_0_are_refused(setting):
+    with pytest.raises(InputError, match=rf"loss .*dkd.*, {setting[:4].rstrip('=')}.*: expected a finite number of at least 0"):
+        SoftLoss.parse(f"dkd({setting})")
+
+
+@pytest.mark.parametrize("text", ["kld", "kl(alpha=1.0)", "mse(2)", "dkd(gamma=1.0)", "dist(", "", 3, "kl(logits=1)"])
+def test_bad_specs_are_refused(text):
+    with pytest.raises(InputError):
+        SoftLoss.parse(text)
+
+
+@pytest.mark.parametrize("label", [-1, 5])
+def test_labels_out_of_range_are_refused(label):
+    """UNLABELLED is −1: it must not count from the end."""
+    labels, (student, teacher) = torch.full((6,), label), pair()
+    with pytest.raises(RuntimeError, match="out of bounds"):
+        losses.dkd(student, teacher, labels, 1.0)
+    with pytest.raises(IndexError, match="out of bounds"):
+        losses.cross_entropy(student, labels)
