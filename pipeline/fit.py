@@ -196,7 +196,8 @@ def fit(
     """
     training = _Training(model, examples, objective, recipe, validation, seed, name)
     training.resume(state)
-    bar = runtime.progress((), name, total=recipe.epochs * training.steps, initial=training.done * training.steps, unit="step")
+    bar = runtime.progress((), name, total=recipe.epochs * training.steps, unit="step")
+    bar.update(training.done * training.steps)
     saved, cost = time.monotonic(), 0.0
     while training.done < recipe.epochs and training.running.any():
         training.epoch(bar)

@@ -29,6 +29,7 @@ class Use(IntEnum):
     SPANS = 8  # the order in which an epoch streams the spans
     PROBE = 9  # which rows and views are run through the teacher again
     ROWS = 10  # which rows a model trains on, where it trains on a share of them
+    BOOTSTRAP = 12  # which test rows a resample holds
 
 
 def bits(seed: int, *address: ArrayLike) -> np.ndarray:

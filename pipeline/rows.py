@@ -12,7 +12,7 @@ import numpy as np
 from pipeline import randomness, spec
 from pipeline.errors import InputError
 from pipeline.randomness import Use
-from pipeline.transfer import UNLABELLED
+from pipeline.transfer import UNLABELLED, class_numbers
 
 _FIX = "Correct the setting `rows`."
 _ROW, _CLASS = range(2)  # the second part of an address: random bits of a row, and of a class
@@ -88,12 +88,12 @@ def fraction(labels: np.ndarray, names: Sequence[str], share: float, balanced: b
 
 def only(labels: np.ndarray, names: Sequence[str], classes: list) -> np.ndarray:
     """The rows of some classes, each given by its label or its name."""
-    return np.flatnonzero(np.isin(_labelled(labels), _numbers(classes, names)))
+    return np.flatnonzero(np.isin(_labelled(labels), class_numbers(classes, names, "rows by class")))
 
 
 def without(labels: np.ndarray, names: Sequence[str], classes: list) -> np.ndarray:
     """The rows of all other classes."""
-    return np.flatnonzero(~np.isin(_labelled(labels), _numbers(classes, names)))
+    return np.flatnonzero(~np.isin(_labelled(labels), class_numbers(classes, names, "rows by class")))
 
 
 ROWS = {"all": every, "fraction": fraction, "only": only, "without": without}
@@ -119,20 +119,3 @@ def _labelled(labels: np.ndarray) -> np.ndarray:
         fix = "Choose by fraction(…), which needs no labels, or label the rows."
         raise InputError("rows by class", expected="a label for every row", found=f"{missing:,} rows without", fix=fix)
     return labels
-
-
-def _numbers(these: list, names: Sequence[str]) -> list[int]:
-    """Labels of classes that are given by label or by name."""
-    if not isinstance(these, list):
-        raise InputError("rows by class", expected="a list of classes such as [7, 8]", found=repr(these), fix=_FIX)
-    numbers = []
-    for item in these:
-        number = names.index(item) if item in names else item
-        if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < len(names):
-            known = ", ".join(names[:10]) + (", …" if len(names) > 10 else "")
-            expected = f"a label from 0 to {len(names) - 1}, or a name of {known}"
-            raise InputError("rows by class", expected=expected, found=repr(item), fix=_FIX)
-        if number in numbers:
-            raise InputError("rows by class", expected="each class once", found=f"{names[number]} twice", fix=_FIX)
-        numbers.append(number)
-    return numbers

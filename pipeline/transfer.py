@@ -287,6 +287,28 @@ class Split:
             )
 
 
+def class_numbers(these: Sequence[int | str], names: Sequence[str], what: str) -> list[int]:
+    """Labels of classes that are given by name or by label, each once; names: in label order.
+
+    Raises InputError, naming the setting `what`, for anything else.
+    """
+    fix = f"Correct the setting `{what.split()[0]}`."
+    if not isinstance(these, list | tuple):
+        raise InputError(what, expected="a list of classes such as [7, 8]", found=repr(these), fix=fix)
+    numbers: list[int] = []
+    for item in these:
+        number = names.index(item) if item in names else item
+        number = int(number) if isinstance(number, str) and number.isdecimal() else number
+        if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < len(names):
+            known = ", ".join(names[:10]) + (", …" if len(names) > 10 else "")
+            expected = f"a label from 0 to {len(names) - 1}, or a name of {known}"
+            raise InputError(what, expected=expected, found=repr(item), fix=fix)
+        if number in numbers:
+            raise InputError(what, expected="each class once", found=f"{names[number]} twice", fix=fix)
+        numbers.append(number)
+    return numbers
+
+
 def open_splits(folder: Path, names: Sequence[str]) -> dict[str, Split]:
     """Open the named splits below `folder`; `transfer` is the training split where it has no file of its own.
 

@@ -8,14 +8,11 @@ import pytest
 import torch
 
 from conftest import images, write_parquet
-from pipeline import closure, losses, models, runtime, transfer
+from pipeline import closure, models, runtime, transfer
 from pipeline.cache import Cache
 from pipeline.capture import Captured, capture
 from pipeline.checkpoint import WEIGHTS, Checkpoint
-from pipeline.distill import Soft, Views, distill
 from pipeline.errors import InputError
-from pipeline.examples import Examples
-from pipeline.fit import Recipe, Validation, fit
 from pipeline.ingest import ingest
 from pipeline.transfer import open_splits
 from pipeline.views import Policy
@@ -90,34 +87,6 @@ def test_with_exact_arithmetic_the_tile_changes_no_logit(data, tile):
     before = Cache.open(data / "cache").read("transfer")
     run(data, tile=tile)
     assert (Cache.open(data / "cache").read("transfer") == before).all()
-
-
-@pytest.mark.parametrize("batch_size", [5, 27])
-def test_a_student_of_the_cache_is_bitwise_a_student_of_the_live_teacher(data, batch_size):
-    """Invariant 4 (c): the same loop with the teacher called on the very pixels of each step."""
-    run(data)
-    settings = {"optimizer": "sgd(lr=0.2, momentum=0.9)", "schedule": "one_cycle()", "epochs": 4, "max_norm": None}
-    recipe = Recipe.parse(batch_size=batch_size, **settings)
-    distill(
-        name="s", model="mlp(hidden=[4])", recipe=recipe, views=Views("shift(1)", 3, 5),
-        soft=Soft({"a": data / "cache"}, 2.0, 0.7, "probabilities"), seeds=(1,), splits=data / "transfer",
-        work=data / "work", out=data / "s", device=CPU,
-    )  # fmt: skip
-    train, valid = open_splits(data / "transfer", ("train", "valid")).values()
-    pixels, labels, net = torch.from_numpy(train.all_images()), torch.from_numpy(train.labels()), teacher(data)
-    policy = Policy.parse("shift(1)", 5)
-
-    def live(logits, batch):
-        with torch.no_grad():
-            target = net(policy.apply(pixels[batch.rows], batch.rows.numpy(), batch.views.numpy()))
-        return 0.7 * losses.kl(logits, target, 2.0) + (1 - 0.7) * losses.cross_entropy(logits, labels[batch.rows])
-
-    student = models.build(models.parse("mlp(hidden=[4])"), (1, 6, 6), 3, seed=1)
-    validation = Validation(torch.from_numpy(valid.all_images()), valid.labels())
-    fit(student, Examples(train, policy, 3, None, 10**9, CPU), live, recipe, validation, seed=1, name="live")
-    cached = Checkpoint.open(data / "s").load(data / "s/seed-1.safetensors", CPU)
-    for here, there in zip(student.parameters(), cached.parameters(), strict=True):
-        assert torch.equal(here, there)
 
 
 @pytest.mark.parametrize(

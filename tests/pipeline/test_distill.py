@@ -9,10 +9,13 @@ import torch
 from conftest import images, write_parquet
 from pipeline import runtime
 from pipeline.capture import capture
-from pipeline.distill import Soft, Views, distill
+from pipeline.distill import distill
 from pipeline.errors import InputError
 from pipeline.fit import Recipe
 from pipeline.ingest import ingest
+from pipeline.lesson import Soft, Views
+from pipeline.losses import SoftLoss
+from pipeline.objective import HARD, Weighing
 from pipeline.teach import teach
 
 CPU = torch.device("cpu")
@@ -36,7 +39,7 @@ def data(tmp_path_factory) -> Path:
     for seed, name in enumerate("ab"):
         teach(
             name=name, model="mlp(hidden=[9])", recipe=recipe(), policy="none", seed=seed, splits=folder / "transfer",
-            out=folder / "teachers" / name, device=CPU,
+            work=folder / "work", out=folder / "teachers" / name, device=CPU,
         )  # fmt: skip
         capture(
             name=name, teacher=folder / "teachers" / name, splits=folder / "transfer", policy="shift(1)", views=3, view_seed=7,
@@ -46,16 +49,21 @@ def data(tmp_path_factory) -> Path:
     return folder
 
 
-def weights(data: Path, out: Path, soft: Soft | None, seeds=(0,), **changes) -> dict[str, bytes]:
+def weights(data: Path, out: Path, given: tuple[Soft, Weighing] | None, seeds=(0,), **changes) -> dict[str, bytes]:
+    soft, weighing = given or (None, HARD)
+    settings = {"model": "mlp(hidden=[4])", "recipe": recipe(), "views": VIEWS, "rows": "all", "correct": ()} | changes
     distill(
-        name="s", model="mlp(hidden=[4])", recipe=recipe(), views=changes.get("views", VIEWS), soft=soft, seeds=seeds,
-        splits=data / "transfer", work=data / "work", out=out, device=CPU,
+        soft=soft, weighing=weighing, seeds=seeds, splits=data / "transfer", work=data / "work", out=out, device=CPU, **settings
     )  # fmt: skip
     return {path.name: path.read_bytes() for path in out.glob("*.safetensors")}
 
 
-def soft(data: Path, temperature=2.0, alpha=0.5, names="ab", rule="probabilities", chosen=None) -> Soft:
-    return Soft({name: data / "caches" / name for name in names}, temperature, alpha, rule, chosen)
+def soft(
+    data: Path, temperature=2.0, alpha=0.5, names="ab", rule="probabilities", chosen=None, loss="kl", live=False, **flags
+) -> tuple[Soft, Weighing]:
+    weighing = Weighing(temperature, alpha, flags.pop("label_weight", None))
+    folder = data / ("teachers" if live else "caches")
+    return Soft({name: folder / name for name in names}, rule, SoftLoss.parse(loss, **flags), chosen, live), weighing
 
 
 def test_order_and_views_agree_between_temperatures_and_with_the_baseline(data, tmp_path):
@@ -73,6 +81,8 @@ def test_a_seed_gives_the_same_student_in_any_list(data, tmp_path):
 
 def test_temperature_alpha_rule_weights_and_members_all_matter(data, tmp_path):
     settings = [{}, {"temperature": 4.0}, {"alpha": 1.0}, {"rule": "logits"}, {"chosen": [1, 3]}, {"names": "a"}]
+    settings += [{"loss": loss} for loss in ("mse", "dkd", "dist")]
+    settings += [{"squared": False}, {"standardised": True}, {"label_weight": 1.0}]
     found = [
         weights(data, tmp_path / str(i), soft(data, **changes))["seed-0.safetensors"] for i, changes in enumerate(settings)
     ]
@@ -93,11 +103,8 @@ def test_soft_targets_alone_bring_the_student_to_the_teacher(data, tmp_path):
     from pipeline.transfer import open_splits
 
     out = tmp_path / "s"
-    distill(
-        name="s", model="mlp(hidden=[40])", recipe=recipe(epochs=300), views=Views("shift(1)", 1, 7),
-        soft=soft(data, 1.0, alpha=1.0, names="a"), seeds=(0,), splits=data / "transfer", work=data / "work",
-        out=out, device=CPU,
-    )  # fmt: skip
+    views, long = Views("shift(1)", 1, 7), recipe(epochs=300)
+    weights(data, out, soft(data, 1.0, alpha=1.0, names="a"), model="mlp(hidden=[40])", recipe=long, views=views)
     net = Checkpoint.open(out).load(out / "seed-0.safetensors", CPU)
     pixels = torch.from_numpy(open_splits(data / "transfer", ["transfer"])["transfer"].all_images())
     target = Cache.open(data / "caches/a").read("transfer")[0]
@@ -110,13 +117,21 @@ def test_soft_targets_alone_bring_the_student_to_the_teacher(data, tmp_path):
         ({"soft": {"alpha": 1.5}}, "alpha: expected a number from 0 to 1"),
         ({"soft": {"names": ""}}, "teachers: expected at least one"),
         ({"soft": {"chosen": [1]}}, "ensemble weights: expected 2 numbers"),
+        ({"soft": {"alpha": -1.0, "label_weight": 1.0}}, "alpha: expected a number of at least 0"),
+        ({"soft": {"alpha": 0.0, "label_weight": 0.0}}, "alpha and label_weight: expected not both 0"),
+        ({"soft": {"label_weight": -1.0}}, "label_weight"),
+        ({"soft": {"temperature": 0.0}}, "temperature: expected a number above 0"),
+        ({"soft": {"loss": "mae"}}, "one of ce, dist, dkd, kl, mse"),
+        ({"soft": {"names": "", "live": True}}, "teachers: expected at least one"),
+        ({"correct": ("9",)}, "correct: expected a label from 0 to 2"),
+        ({"rows": "only([9])"}, "rows by class: expected a label from 0 to 2"),
         ({"seeds": ()}, "seeds: expected one or more"),
         ({"seeds": (1, 1)}, "all different"),
         ({"views": Views("shift(1)", 0, 7)}, "views: expected 1 or more"),
     ],
 )
 def test_bad_settings_are_refused_and_nothing_is_written(data, tmp_path, changes, message):
-    settings = {"soft": soft(data, **changes.pop("soft", {}))} | changes
+    changed = dict(changes)
     with pytest.raises(InputError, match=message):
-        weights(data, tmp_path / "out", **settings)
+        weights(data, tmp_path / "out", soft(data, **changed.pop("soft", {})), **changed)
     assert not list(tmp_path.iterdir())

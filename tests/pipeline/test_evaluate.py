@@ -1,5 +1,6 @@
 """Sums over runs, worked out by hand."""
 
+import numpy as np
 import pytest
 
 from pipeline.evaluate import Run, best
@@ -11,7 +12,9 @@ def run(kind: str, student: str, temperature: str, seeds: tuple, errors: list, v
          "test": {"accuracy": 1 - wrong / 100, "errors": wrong, "nll": 9.0, "ece": 0.0, "agreement": 1.0}}
         for wrong, nll in zip(errors, valid_nll, strict=True)
     )  # fmt: skip
-    return Run(f"{student}-{temperature or kind}", kind, student, temperature, 10, seeds, values)
+    alpha = "0.5" if temperature else ""
+    rows = np.arange(100) < np.array(errors)[:, None]  # each seed is wrong on the first so many of 100 rows
+    return Run(f"{student}-{temperature or kind}", kind, student, temperature, alpha, 10, seeds, values, rows)
 
 
 RUNS = [
@@ -34,6 +37,14 @@ def test_gains_are_paired_by_seed():
     assert row["errors_saved"] == pytest.approx(3)
     assert row["errors_saved_std"] == pytest.approx((((0 - 3) ** 2 + (4 - 3) ** 2 + (5 - 3) ** 2) / 2) ** 0.5)
     assert (row["test_errors"], row["baseline_test_errors"]) == (9, 12)
+
+
+def test_both_intervals_are_of_that_gain():
+    """Over seeds: 3 ± t(2 degrees of freedom, 97.5 %) · √7 / √3. Over rows: the runs are right on rows 14 to 99 alike."""
+    (row,) = best(RUNS)
+    reach = 4.30265 * 7**0.5 / 3**0.5
+    assert (row["over_seeds_low"], row["over_seeds_high"]) == pytest.approx((3 - reach, 3 + reach), rel=1e-5)
+    assert 0 <= row["over_rows_low"] < 3 < row["over_rows_high"] < 7
 
 
 def test_facts_have_a_deviation_only_over_several_seeds():

@@ -47,15 +47,17 @@ def recipe(**changes) -> Recipe:
 
 def train(seed=0, views=2, policy="shift(1)", model="mlp(hidden=[5], dropout=0.2)", **changes):
     net = models.build(models.parse(model), SHAPE, CLASSES, seed=seed)
-    history = fit(
-        net,
-        examples(policy, views),
-        lambda z, batch: losses.cross_entropy(z, LABELS[batch.rows]),
-        recipe(**changes),
-        VALIDATION,
-        seed=seed,
-        name="t",
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        [history] = fit(
+            net,
+            examples(policy, views),
+            lambda z, batch: losses.cross_entropy(z, LABELS[batch.rows]),
+            recipe(**changes),
+            VALIDATION,
+            seed=seed,
+            name="t",
+            state=Path(folder) / "state",
+        )
     return net, history
 
 
@@ -113,7 +115,7 @@ def test_equals_a_loop_written_by_hand():
     np.testing.assert_allclose(flat(net).numpy(), np.concatenate([weight.ravel(), bias]), rtol=1e-4, atol=1e-6)
 
 
-def test_the_model_is_shown_the_rows_in_the_views_that_the_objective_is_told():
+def test_the_model_is_shown_the_rows_in_the_views_that_the_objective_is_told(tmp_path):
     """Pixels caught on their way into the model, against the policy applied to what the objective hears."""
     net = models.build(models.parse("mlp(hidden=[5])"), SHAPE, CLASSES)
     policy, shown = Policy.parse("shift(1)", 4), []
@@ -124,7 +126,8 @@ def test_the_model_is_shown_the_rows_in_the_views_that_the_objective_is_told():
         assert torch.equal(shown.pop(), policy.apply(PIXELS[batch.rows], batch.rows.numpy(), batch.views.numpy()))
         return losses.cross_entropy(logits, LABELS[batch.rows])
 
-    fit(net, examples("shift(1)", 3), objective, recipe(batch_size=25), VALIDATION, seed=0, name="t")
+    state = tmp_path / "state"
+    fit(net, examples("shift(1)", 3), objective, recipe(batch_size=25), VALIDATION, seed=0, name="t", state=state)
     assert not shown
 
 
@@ -160,6 +163,10 @@ def test_a_loss_that_is_not_finite_stops_at_once():
         {"memory": math.inf},
         {"batch_size": 0},
         {"max_norm": -1.0},
+        {"patience": 0},
+        {"patience": 3},
+        {"keep": "first"},
+        {"precision": "float16"},
         {"optimizer": "sgd()"},
         {"schedule": "cosine(warmup=1.5)"},
         {"optimizer": "adam(lr=1)"},

@@ -13,7 +13,8 @@ METRICS = {"accuracy": 0.9, "errors": 10, "nll": 0.25, "ece": 0.05, "brier": 0.1
 
 def rows(run: str, kind: str, student="", temperature="", errors=(10,)) -> list[dict]:
     return [
-        {"run": run, "kind": kind, "student": student, "temperature": temperature, "parameters": 1234, "seed": seed}
+        {"run": run, "kind": kind, "student": student, "temperature": temperature, "alpha": "0.5" if temperature else "",
+         "parameters": 1234, "seed": seed}
         | METRICS | {"split": split, "errors": wrong, "accuracy": 1 - wrong / 100}
         for seed, wrong in enumerate(errors)
         for split in ("valid", "test")
@@ -26,8 +27,17 @@ def plots(tmp_path):
     folder.mkdir()
     every = rows("a", "teacher") + rows("s-hard", "baseline", "s", "", (20, 22)) + rows("s-T4", "student", "s", "4", (12, 16))
     (folder / "runs.csv").write_bytes(table.to_csv(every))
-    best = {"student": "s", "temperature": "4", "test_errors": 14.0, "test_errors_std": 2.83, "baseline_test_errors": 21.0}
+    best = {
+        "student": "s",
+        "run": "s-T4",
+        "temperature": "4",
+        "alpha": "0.5",
+        "test_errors": 14.0,
+        "test_errors_std": 2.83,
+        "baseline_test_errors": 21.0,
+    }
     best |= {"baseline_test_errors_std": 1.41, "errors_saved": 7.0, "errors_saved_std": 1.41}
+    best |= {"over_seeds_low": -5.71, "over_seeds_high": 19.71, "over_rows_low": 2.0, "over_rows_high": 12.04}
     (folder / "best.csv").write_bytes(table.to_csv([best]))
     return folder
 
@@ -37,15 +47,15 @@ def test_numbers(tmp_path, plots):
     text = (tmp_path / "out/results.md").read_text()
     assert "| s-T4 | 1,234 | 86.00 ± 2.83 | 14.0 ± 2.8 |" in text  # of 12 and 16: deviation √8
     assert "| a | 1,234 | 90.00 | 10.0 |" in text
-    assert "s at T = 4 (lowest validation NLL): 14.0 ± 2.8 test errors; on hard labels 21.0 ± 1.4." in text
-    assert "That is 7.0 ± 1.4 fewer, paired over seeds." in text
+    assert "s at T = 4 and alpha = 0.5 (lowest validation NLL): 14.0 ± 2.8 test errors; on hard labels 21.0 ± 1.4." in text
+    assert "That is 7.0 fewer; 95 % intervals of what is saved: -5.7 to 19.7 over seeds (paired t), 2.0 to 12.0 over" in text
 
 
 def test_a_loss_is_called_a_loss(tmp_path, plots):
     text = (plots / "best.csv").read_text().replace(",7.0,", ",-7.0,")
     (plots / "best.csv").write_text(text)
     report(plots=plots, out=tmp_path / "out")
-    assert "That is 7.0 ± 1.4 more, paired over seeds." in (tmp_path / "out/index.html").read_text()
+    assert "That is 7.0 more; 95 % intervals of what is saved:" in (tmp_path / "out/index.html").read_text()
 
 
 def test_the_page_is_whole(tmp_path, plots):

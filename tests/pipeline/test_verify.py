@@ -14,9 +14,12 @@ from conftest import run_capture, tree, write_stage_one
 from pipeline import closure, models, runtime, work
 from pipeline.cache import Cache
 from pipeline.checkpoint import WEIGHTS, Checkpoint
-from pipeline.distill import Soft, Views, distill
+from pipeline.distill import distill
 from pipeline.errors import InputError, IntegrityError
 from pipeline.fit import Recipe
+from pipeline.lesson import Soft, Views
+from pipeline.losses import SoftLoss
+from pipeline.objective import Weighing
 from pipeline.verify import Probe, Verified, probe, verify
 
 CPU = torch.device("cpu")
@@ -92,8 +95,8 @@ def test_distill_stops_at_each_of_a_hundred_flipped_bits(folder):
 
     def student() -> None:
         distill(
-            name="s", model="mlp(hidden=[3])", recipe=recipe, views=Views("shift(1)", 2, 5),
-            soft=Soft({"a": cache}, 2.0, 1.0, "logits"), seeds=(0,), splits=folder / "transfer",
+            model="mlp(hidden=[3])", recipe=recipe, views=Views("shift(1)", 2, 5), rows="all", correct=(), seeds=(0,),
+            soft=Soft({"a": cache}, "logits", SoftLoss.parse("kl")), weighing=Weighing(2.0, 1.0), splits=folder / "transfer",
             work=folder / "work", out=folder / "s", device=CPU,
         )  # fmt: skip
 

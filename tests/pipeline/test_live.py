@@ -1,0 +1,180 @@
+"""Invariant 4, cached = live: what caches give is what teachers in the loop give, part by part."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import run_capture, write_split
+from pipeline import models, runtime, transfer
+from pipeline.cache import Cache
+from pipeline.checkpoint import WEIGHTS, Checkpoint
+from pipeline.distill import distill
+from pipeline.errors import InputError
+from pipeline.examples import Examples
+from pipeline.fit import Recipe, Validation, fit
+from pipeline.lesson import Soft, Views
+from pipeline.live import Live
+from pipeline.losses import SoftLoss
+from pipeline.objective import Objective, Weighing
+from pipeline.predict import predict
+from pipeline.targets import Targets
+from pipeline.transfer import open_splits
+from pipeline.views import Policy
+
+CPU = torch.device("cpu")
+ROWS, SHAPE, CLASSES = 30, (1, 4, 4), 3
+POLICY = Policy.parse("shift(1)", 5)  # with three views, what run_capture captures
+
+# Integer weights on integer pixels, scaled by a power of two: every sum is exact in float32, in any order.
+EXACT = """
+import torch
+
+def layer(inputs, outputs, step):
+    return torch.nn.Parameter(((torch.arange(inputs * outputs) * step) % 5 - 2.0).reshape(outputs, inputs))
+
+class Exact(torch.nn.Module):
+    def __init__(self, shape, classes, step=7919):
+        super().__init__()
+        size = shape[0] * shape[1] * shape[2]
+        self.hidden, self.out = layer(size, 6, step), layer(6, classes, step + 2)
+
+    def forward(self, pixels):
+        return (pixels.flatten(1).float() @ self.hidden.T).relu() @ self.out.T / 4096
+"""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """Spans of 8 rows; exact teachers a and b, an ordinary one c, and their caches in three views."""
+    folder = tmp_path_factory.mktemp("live")
+    runtime.prepare("cpu")
+    (folder / "exact_net.py").write_text(EXACT)
+    generator = np.random.default_rng(0)
+    names = tuple(str(label) for label in range(CLASSES))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        patch.setenv("SOFTCACHE_PLUGINS", "exact_net")
+        patch.setattr(transfer, "span_rows", lambda classes: 8)
+        for name, count in {"train": ROWS, "valid": 6, "test": 3}.items():
+            pixels = generator.integers(0, 256, (count, *SHAPE), dtype=np.uint8)
+            write_split(folder / f"transfer/{name}.parquet", pixels, np.arange(count) % CLASSES, CLASSES)
+        teachers = {"a": "exact_net:Exact()", "b": "exact_net:Exact(step=104729)", "c": "mlp(hidden=[40, 40])"}
+        for name, text in teachers.items():
+            spec = models.parse(text)
+            checkpoint = Checkpoint(spec.text, SHAPE, names, {"source_sha256": spec.source_sha256})
+            checkpoint.save(folder / "teachers" / name, {WEIGHTS: models.build(spec, SHAPE, CLASSES)})
+            run_capture(folder, name)
+        yield folder
+    sys.modules.pop("exact_net", None)
+
+
+def pixels_of(data: Path, view: int) -> torch.Tensor:
+    split = open_splits(data / "transfer", ["train"])["train"]
+    return POLICY.apply(torch.from_numpy(split.all_images()), np.arange(ROWS), np.full(ROWS, view))
+
+
+def recipe(batch_size: int) -> Recipe:
+    settings = {"optimizer": "sgd(lr=0.2, momentum=0.9)", "schedule": "one_cycle()", "epochs": 4, "max_norm": 1.0}
+    return Recipe.parse(batch_size=batch_size, **settings)
+
+
+def trained(data: Path, out: Path, *, live: bool, names="a", batch_size=7, temperature=2.0, rule="logits", views=3) -> bytes:
+    folder = data / ("teachers" if live else "caches")
+    distill(
+        model="mlp(hidden=[4], dropout=0.2)", recipe=recipe(batch_size), views=Views("shift(1)", views, 5), rows="all",
+        soft=Soft({name: folder / name for name in names}, rule, SoftLoss.parse("kl"), live=live),
+        weighing=Weighing(temperature, 0.7), correct=(), seeds=(1,), splits=data / "transfer", work=data / "work",
+        out=out, device=CPU,
+    )  # fmt: skip
+    return (out / "seed-1.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("name", "abc")
+def test_a_what_is_read_is_bitwise_what_predict_returned(data, name):
+    teacher = Checkpoint.open(data / "teachers" / name).load(data / "teachers" / name / WEIGHTS, CPU)
+    targets = Targets.of({name: Cache.open(data / "caches" / name)}, 3.0, "logits")
+    examples = Examples(None, None, 3, targets, 10**9, CPU)
+    spans = [slice(start, min(start + 8, ROWS)) for start in range(0, ROWS, 8)]
+    said = [np.concatenate([predict(teacher, pixels_of(data, view)[span], tile=4) for span in spans]) for view in range(3)]
+    for epoch in range(3):
+        for batch in examples.epoch(0, epoch, 11):
+            assert (batch.targets.numpy() == np.stack(said)[batch.views, batch.rows]).all()
+
+
+def test_b_given_equal_targets_training_is_bitwise_equal(data):
+    """Targets once out of the cache, once from a table of them that a function looks up by what the net is shown."""
+    train, valid = open_splits(data / "transfer", ("train", "valid")).values()
+    cache = Cache.open(data / "caches/c")
+    shown = {pixels_of(data, view)[row].numpy().tobytes(): (view, row) for view in range(3) for row in range(ROWS)}
+    table = torch.from_numpy(cache.read("transfer"))
+
+    def look_up(pixels: torch.Tensor) -> torch.Tensor:
+        return torch.stack([table[shown[one.numpy().tobytes()]] for one in pixels])
+
+    weights = []
+    for source, teacher in ((Targets.of({"c": cache}, 2.0, "logits"), None), (None, look_up)):
+        net = models.build(models.parse("mlp(hidden=[4], dropout=0.2)"), SHAPE, CLASSES, seed=1)
+        labels = torch.from_numpy(train.labels())
+        objective = Objective.of([Weighing(2.0, 0.7)], labels, SoftLoss.parse("kl"), teacher=teacher)
+        examples = Examples(train, POLICY, 3, source, 10**9, CPU)
+        state = data / f"state-{len(weights)}"
+        fit(net, examples, objective, recipe(7), Validation.of(valid, CPU), seed=1, name="b", state=state)
+        weights.append(torch.cat([parameter.detach().flatten() for parameter in net.parameters()]))
+    assert torch.equal(*weights)
+
+
+CASES = [
+    {"names": "a", "batch_size": 1},
+    {"names": "a", "batch_size": 7, "temperature": 20.0},
+    {"names": "a", "batch_size": 30, "views": 1},
+    *({"names": "ab", "rule": rule, "temperature": t} for rule in ("logits", "probabilities") for t in (0.5, 2.0, 20.0)),
+    *({"names": "ab", "rule": rule, "batch_size": size} for rule in ("logits", "probabilities") for size in (1, 16, 64)),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: ", ".join(map(str, case.values())))
+def test_c_with_exact_arithmetic_students_are_bitwise_equal(data, tmp_path, case):
+    assert trained(data, tmp_path / "s-live", live=True, **case) == trained(data, tmp_path / "s", live=False, **case)
+
+
+def test_c_fails_for_another_teacher_temperature_or_view(data, tmp_path):
+    """What the test above compares does depend on what it varies."""
+    case = {"names": "ab", "rule": "probabilities"}
+    reference = trained(data, tmp_path / "s", live=True, **case)
+    for number, change in enumerate(
+        [{"names": "a"}, {"temperature": 2.1}, {"views": 2}, {"rule": "logits"}, {"batch_size": 8}]
+    ):
+        assert trained(data, tmp_path / str(number), live=False, **case | change) != reference
+
+
+@pytest.mark.parametrize("size", [1, 7, 30])
+@pytest.mark.parametrize("rule", ["logits", "probabilities"])
+@pytest.mark.parametrize("names", ["c", "ac"])
+def test_d_live_logits_agree_within_1e5_of_the_range(data, size, rule, names):
+    split = open_splits(data / "transfer", ["transfer"])["transfer"]
+    live = Live.open({name: data / "teachers" / name for name in names}, split, 4.0, rule, None, CPU)
+    targets = Targets.of({name: Cache.open(data / "caches" / name) for name in names}, 4.0, rule)
+    for batch in Examples(split, POLICY, 3, targets, 10**9, CPU).epoch(0, 0, size):
+        said = live(batch.pixels)
+        assert (said - batch.targets).abs().max() <= 1e-5 * (said.max() - said.min()).clamp(min=1)
+        assert not said.requires_grad
+
+
+def test_a_live_student_says_which_teachers_it_had(data, tmp_path):
+    trained(data, tmp_path / "s", live=True, names="ab")
+    soft = Checkpoint.open(tmp_path / "s").facts["soft"]
+    assert set(soft["live"]) == {"a", "b"}
+    assert "caches" not in soft
+
+
+def test_a_teacher_of_other_data_is_refused(data, tmp_path):
+    folder = tmp_path / "other"
+    spec = models.parse("mlp(hidden=[4])")
+    checkpoint = Checkpoint(spec.text, (1, 5, 5), ("0", "1", "2"), {"source_sha256": None})
+    checkpoint.save(folder, {WEIGHTS: models.build(spec, (1, 5, 5), 3)})
+    split = open_splits(data / "transfer", ["transfer"])["transfer"]
+    with pytest.raises(InputError, match=r"teacher other, pixel shape: expected \(1, 4, 4\)"):
+        Live.open({"other": folder}, split, 4.0, "logits", None, CPU)

@@ -1,0 +1,162 @@
+"""Stacks: nets trained together are the nets they would be by themselves."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from conftest import write_split
+from pipeline import models, runtime
+from pipeline.examples import Examples
+from pipeline.fit import Recipe, Validation, fit
+from pipeline.losses import SoftLoss
+from pipeline.objective import HARD, Objective, Weighing
+from pipeline.predict import predict
+from pipeline.stack import Stack, side_by_side, stackable
+from pipeline.views import Policy
+
+CPU = torch.device("cpu")
+ROWS, SHAPE, CLASSES = 200, (1, 6, 6), 5
+GENERATOR = np.random.default_rng(0)
+PIXELS = GENERATOR.integers(0, 256, (ROWS, *SHAPE), dtype=np.uint8)
+LABELS = np.arange(ROWS) % CLASSES
+PIXELS[np.arange(ROWS), 0, LABELS] = 255
+TARGETS = torch.from_numpy(GENERATOR.normal(0, 4, (ROWS, CLASSES)).astype(np.float32))
+WEIGHINGS = [Weighing(t, alpha) for t in (1.0, 2.5, 20.0) for alpha in (0.3, 1.0)] + [HARD, Weighing(4.0, 2.0, 0.5)]
+MODELS = ["mlp(hidden=[30, 30])", "mlp(hidden=[30], dropout=0.3, input_dropout=0.1)", "cnn(channels=[4, 8], dropout=0.2)"]
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory):
+    runtime.prepare("cpu")
+    return write_split(tmp_path_factory.mktemp("stack") / "train.parquet", PIXELS, LABELS, CLASSES)
+
+
+def nets(model: str, count: int = 1) -> list[nn.Module]:
+    return [models.build(models.parse(model), SHAPE, CLASSES, seed=3) for _ in range(count)]
+
+
+def objective(weighings: list[Weighing], loss: str = "kl") -> Objective:
+    shown = {PIXELS[row].tobytes(): row for row in range(ROWS)}
+
+    def teacher(pixels: torch.Tensor) -> torch.Tensor:
+        return TARGETS[[shown[one.numpy().tobytes()] for one in pixels]]
+
+    return Objective.of(weighings, torch.from_numpy(LABELS), SoftLoss.parse(loss), teacher=teacher)
+
+
+def recipe(**changes) -> Recipe:
+    settings = {"optimizer": "sgd(lr=0.1, momentum=0.9)", "schedule": "constant", "epochs": 20, "batch_size": 40}
+    return Recipe.parse(**settings | changes)
+
+
+def train(split, folder: Path, model: nn.Module, weighings: list[Weighing], *, loss="kl", **changes):
+    examples = Examples(split, Policy.parse("none", 0), 1, None, 10**9, CPU)
+    validation = Validation(torch.from_numpy(PIXELS[:50]), LABELS[:50])
+    state = folder / "state"
+    histories = fit(model, examples, objective(weighings, loss), recipe(**changes), validation, seed=3, name="s", state=state)
+    state.unlink()
+    return histories
+
+
+def farthest(stack: Stack, singles: list[nn.Module]) -> float:
+    """The largest difference between any two weights of the same net."""
+    found = zip(stack.nets(), singles, strict=True)
+    return max(
+        float((here - there).detach().abs().max())
+        for net, single in found
+        for here, there in zip(net.parameters(), single.parameters(), strict=True)
+    )
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_logits_are_those_of_each_net(model):
+    several = [models.build(models.parse(model), SHAPE, CLASSES, seed=seed) for seed in range(4)]
+    stack = Stack(several)
+    together = predict(stack, torch.from_numpy(PIXELS))
+    assert together.shape == (ROWS, 4, CLASSES)
+    for place, net in enumerate(several):
+        np.testing.assert_allclose(together[:, place], predict(net, torch.from_numpy(PIXELS)), atol=1e-5)
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("loss", ["kl", "mse", "dkd", "dist"])
+def test_gradients_of_one_step_are_within_1e5(split, model, loss):
+    examples = Examples(split, Policy.parse("none", 0), 1, None, 10**9, CPU)
+    batch = next(examples.epoch(0, 0, 40))
+    stack = Stack(nets(model, len(WEIGHINGS))).train()
+    torch.manual_seed(5)
+    objective(WEIGHINGS, loss)(stack(batch.pixels), batch).mean(0).sum().backward()
+    for place, weighing in enumerate(WEIGHINGS):
+        [net] = nets(model)
+        torch.manual_seed(5)  # the same dropout
+        objective([weighing], loss)(net.train()(batch.pixels), batch).mean().backward()
+        for column, parameter in zip(stack.stacked, net.parameters(), strict=True):
+            torch.testing.assert_close(column.grad[place], parameter.grad, atol=1e-5, rtol=1e-5)
+    grads = [column.grad.flatten(1) for column in stack.stacked]
+    assert min(float((grad[0] - grad[1]).abs().max()) for grad in grads) > 1e-4  # alpha does matter
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("optimizer", ["sgd(lr=0.1, momentum=0.9, weight_decay=0.001)", "adamw(lr=0.001, weight_decay=0.1)"])
+def test_weights_after_100_steps_are_within_1e5(split, tmp_path, model, optimizer):
+    """20 epochs of 5 steps, with a bound on norms."""
+    settings = {"optimizer": optimizer, "max_norm": 1.5}
+    stack = Stack(nets(model, len(WEIGHINGS)))
+    together = train(split, tmp_path, stack, WEIGHINGS, **settings)
+    singles = [nets(model)[0] for _ in WEIGHINGS]
+    alone = [train(split, tmp_path, net, [one], **settings)[0] for net, one in zip(singles, WEIGHINGS, strict=True)]
+    assert farthest(stack, singles) <= 1e-5
+    assert farthest(stack, singles[1:] + singles[:1]) > 1e-2
+    for here, there in zip(together, alone, strict=True):
+        assert [row["epoch"] for row in here] == [row["epoch"] for row in there]
+        assert [row["train_loss"] for row in here] == pytest.approx([row["train_loss"] for row in there], rel=1e-4)
+
+
+def test_each_net_keeps_its_own_best_epoch_and_patience(split, tmp_path):
+    """At a learning rate that is too high nets get worse at different epochs; each stops and keeps as it would alone."""
+    settings = {"keep": "best", "patience": 2, "optimizer": "sgd(lr=0.6, momentum=0.5)", "epochs": 12}
+    weighings = [Weighing(1.0, 0.9), HARD, Weighing(8.0, 0.1)]
+    stack = Stack(nets(MODELS[0], 3))
+    together = train(split, tmp_path, stack, weighings, **settings)
+    singles = [nets(MODELS[0])[0] for _ in weighings]
+    alone = [train(split, tmp_path, net, [one], **settings)[0] for net, one in zip(singles, weighings, strict=True)]
+    assert [len(history) for history in together] == [len(history) for history in alone]
+    assert len({len(history) for history in together}) > 1
+    assert farthest(stack, singles) <= 1e-4
+
+
+def test_what_cannot_be_stacked_is_told(split):
+    class Branching(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(36, CLASSES)
+
+        def forward(self, pixels):
+            logits = self.layer(pixels.flatten(1).float())
+            return logits if logits.sum() > 0 else -logits
+
+    assert all(stackable(net, SHAPE) for model in MODELS for net in nets(model))
+    with_statistics = nn.Sequential(models.Pixels(), nn.Flatten(), nn.Linear(36, 8), nn.BatchNorm1d(8), nn.Linear(8, CLASSES))
+    assert not stackable(with_statistics, SHAPE)
+    assert not stackable(Branching(), SHAPE)
+
+
+def test_weights_are_shared_side_by_side():
+    [net] = nets(MODELS[0])
+    for tensor in side_by_side(net):
+        tensor.fill_(1.0)
+    assert all(bool((parameter == 1).all()) for parameter in net.parameters())
+
+
+def test_bfloat16_trains_near_float32(split, tmp_path):
+    """Mixed precision differs, and ends nearly where float32 does, alone and in a stack."""
+    for weighings in ([HARD], [HARD, HARD]):
+        last = {}
+        for precision in ("float32", "bfloat16"):
+            model = Stack(nets(MODELS[0], 2)) if len(weighings) > 1 else nets(MODELS[0])[0]
+            last[precision] = train(split, tmp_path, model, weighings, precision=precision, epochs=3)[-1][-1]["train_loss"]
+        assert last["bfloat16"] != last["float32"]
+        assert last["bfloat16"] == pytest.approx(last["float32"], rel=0.1)
