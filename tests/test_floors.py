@@ -60,6 +60,7 @@ def test_the_library_knows_nothing_of_click_or_dvc():
         ("pipeline.manifest", "torch"),
         ("pipeline.transfer", "torch"),
         ("pipeline.metrics", "torch"),
+        ("pipeline.comparison", "torch"),
         ("pipeline.report", "torch"),
         ("stages.distill", "torch"),
         ("stages.capture", "zarr"),
