@@ -172,9 +172,9 @@ def _divergence(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
 
 def _apart(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """(…, C) as logits of "the label or not", (…, 2), and of the classes that are not the label, (…, C − 1)."""
-    shape = torch.broadcast_shapes(logits.shape[:-1], labels.shape[:1] + (1,) * (logits.dim() - 2))
-    logits = logits.expand(*shape, -1)
     label = _aligned(labels, logits.dim())  # (B, 1…, 1)
+    shape = torch.broadcast_shapes(logits.shape[:-1], label.shape[:-1])
+    logits = logits.expand(*shape, -1)
     place = torch.arange(logits.shape[-1] - 1, device=logits.device)
     own = logits.gather(-1, label.expand(*shape, -1))
     others = logits.gather(-1, (place + (place >= label)).expand(*shape, -1))

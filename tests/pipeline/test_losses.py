@@ -335,11 +335,12 @@ def test_gradients_in_float32_from_float16_targets(name, T, size, classes):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("standardised", [False, True])
 @pytest.mark.parametrize("name", NAMES)
-def test_narrow_inputs_are_widened_before_anything_is_computed(name, dtype):
+def test_narrow_inputs_are_widened_before_anything_is_computed(name, standardised, dtype):
     """Bit for bit the value of the same numbers in float64."""
     student, teacher = (z.to(dtype) for z in pair())
-    loss = SoftLoss.parse(name, standardised=True)
+    loss = SoftLoss.parse(name, standardised=standardised)
     assert torch.equal(loss(student, teacher, LABELS, 3.0), loss(student.double(), teacher.double(), LABELS, 3.0))
     assert torch.equal(losses.cross_entropy(student, LABELS), losses.cross_entropy(student.double(), LABELS))
 
@@ -381,13 +382,13 @@ def test_dkd_of_two_classes_has_no_other_class_to_teach():
 
 @pytest.mark.parametrize("standardised", [False, True])
 @pytest.mark.parametrize("squared", [False, True])
-@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("shared", ["nothing", "students", "rows"])
 @pytest.mark.parametrize("name", NAMES)
 def test_a_stack_of_students_is_each_of_them(name, shared, squared, standardised):
-    """K = 3 students with temperatures of their own, and targets of their own or shared."""
+    """K = 3 students with temperatures of their own; targets are their own, or shared by all, or by all rows too."""
     temperatures = torch.tensor([[0.5], [1.0], [4.0]], dtype=torch.float64)
     student, teacher = pair(6, 3, 5, dtype=torch.float32)
-    teacher = teacher[:, :1] if shared else teacher
+    teacher = {"nothing": teacher, "students": teacher[:, :1], "rows": teacher[:1, :1]}[shared]
     loss = SoftLoss.parse(name, squared=squared, standardised=standardised)
     together = loss(student, teacher, LABELS, temperatures)
     assert together.shape == (6, 3)
