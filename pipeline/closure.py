@@ -4,6 +4,7 @@ The hash is of the syntax tree without docstrings, so that comments, docstrings 
 """
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,15 +21,14 @@ def listing(module: str) -> str:
     while pending:
         name = pending.pop()
         if name not in found:
-            tree = _parse(_file(name))
-            found[name] = _hash(tree)
-            pending += [imported for imported in _imports(tree) if _file(imported).exists()]
+            found[name], imports = _read(name)
+            pending += [imported for imported in imports if _file(imported).exists()]
     return "".join(f"{_file(name).relative_to(ROOT)}  {found[name]}\n" for name in sorted(found))
 
 
 def tree_sha256(module: str) -> str:
     """Hash of one project module's own syntax tree, docstrings left out."""
-    return _hash(_parse(_file(module)))
+    return _read(module)[0]
 
 
 def commands() -> list[str]:
@@ -38,6 +38,21 @@ def commands() -> list[str]:
 
 def _file(module: str) -> Path:
     return ROOT / f"{module.replace('.', '/')}.py"
+
+
+def _read(module: str) -> tuple[str, list[str]]:
+    """Hash of a module's syntax tree, and what it imports."""
+    path = _file(module)
+    facts = path.stat()
+    return _digested(path, facts.st_mtime_ns, facts.st_size)
+
+
+@functools.cache
+def _digested(path: Path, changed: int, size: int) -> tuple[str, list[str]]:
+    """A file is read again only when it is another."""
+    tree = _parse(path)
+    imports = list(_imports(tree))
+    return _hash(tree), imports  # the hash takes the docstrings out of the tree
 
 
 def _parse(path: Path) -> ast.Module:

@@ -9,7 +9,6 @@ but a cache that is byte-identical to an uninterrupted one, or a record without 
 """
 
 import contextlib
-import functools
 import json
 import os
 import random
@@ -149,8 +148,7 @@ def at_moments(root: Path, name: str, expected: dict[str, bytes], first: int, co
 
 
 def main(mode: str, root: Path, first: int, amount: int) -> None:
-    closure.tree_sha256 = functools.cache(closure.tree_sha256)  # parsed once, before the forks
-    for module in SHAPING:
+    for module in SHAPING:  # parsed once, before the forks
         closure.tree_sha256(f"pipeline.{module}")
     name = f"{mode}-{first}"
     forked(lambda: run(fresh(root, name)))

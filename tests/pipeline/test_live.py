@@ -50,7 +50,7 @@ class Exact(torch.nn.Module):
 def data(tmp_path_factory) -> Path:
     """Spans of 8 rows; exact teachers a and b, an ordinary one c, and their caches in three views."""
     folder = tmp_path_factory.mktemp("live")
-    runtime.prepare("cpu")
+    runtime.prepare("cpu", threads=1)
     (folder / "exact_net.py").write_text(EXACT)
     generator = np.random.default_rng(0)
     names = tuple(str(label) for label in range(CLASSES))

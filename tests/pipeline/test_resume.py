@@ -22,7 +22,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def root(tmp_path_factory) -> Path:
     """Below `start`: splits, teachers and caches."""
-    runtime.prepare("cpu")
+    runtime.prepare("cpu", threads=1)
     root = tmp_path_factory.mktemp("resume")
     write_stage_one(root / "start", teachers="ab")
     for name in "ab":

@@ -30,7 +30,7 @@ MODELS = ["mlp(hidden=[30, 30])", "mlp(hidden=[30], dropout=0.3, input_dropout=0
 
 @pytest.fixture(scope="module")
 def split(tmp_path_factory):
-    runtime.prepare("cpu")
+    runtime.prepare("cpu", threads=1)
     return write_split(tmp_path_factory.mktemp("stack") / "train.parquet", PIXELS, LABELS, CLASSES)
 
 
