@@ -90,8 +90,9 @@ class Examples:
 
     split: where pixels come from, seen under `policy`; both None for target logits alone, for those who keep their inputs
     elsewhere and in the same order. views: each epoch draws, for each row, one of this many views; None gives every row a
-    view that no epoch had before. targets: None to train on labels alone. memory_bytes: what rows may take.
-    Raises InputError where not even four spans fit in it.
+    view that no epoch had before. targets: None to train on labels alone. memory_bytes: what rows may take. chosen: (n,)
+    ascending rows to train on, None for all; spans without one of them are not read, and the rest come as they otherwise do.
+    Raises InputError where not even four spans fit in memory_bytes, and for rows that are not rows of the split.
     """
 
     split: Split | None
@@ -100,9 +101,17 @@ class Examples:
     targets: Targets | None
     memory_bytes: int
     device: torch.device
+    chosen: np.ndarray | None = None
     _spare: list[list[Window]] = field(default_factory=list, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        if self.chosen is not None and not self._is_choice():
+            raise InputError(
+                "chosen rows",
+                expected=f"one or more of rows 0 to {self._all_rows - 1}, ascending, int64",
+                found=f"{self.chosen.dtype} {self.chosen.shape}: {np.array2string(self.chosen, threshold=6, edgeitems=2)}",
+                fix="Choose them with rows.Selection.",
+            )
         if not self.whole and self.window_spans < 1:
             need = 4 * self._span_bytes / 1e9
             raise InputError(
@@ -115,7 +124,7 @@ class Examples:
     @property
     def rows(self) -> int:
         """Rows of an epoch."""
-        return self.targets.rows if self.split is None else self.split.rows
+        return self._all_rows if self.chosen is None else len(self.chosen)
 
     @property
     def span(self) -> int:
@@ -124,12 +133,15 @@ class Examples:
 
     @property
     def whole(self) -> bool:
-        """Whether all rows, in all views, fit the budget and are kept from the first epoch on."""
+        """Whether the rows, in all views, fit the budget and are kept from the first epoch on."""
         return self.rows * (self._pixel_bytes + (self.views or 1) * self._target_bytes) <= self.memory_bytes
 
     @property
     def window_spans(self) -> int:
-        """Spans of a window while streaming: two windows fit the budget, and the two spans on their way into one."""
+        """Spans of a window while streaming: two windows fit the budget, and the two spans on their way into one.
+
+        Of spans that are chosen in part there are more in a window, up to as many rows.
+        """
         return (self.memory_bytes // self._span_bytes - READERS) // 2
 
     def epoch(self, seed: int, epoch: int, batch_size: int) -> Iterator[Batch]:
@@ -164,12 +176,12 @@ class Examples:
         if self.whole:
             yield self._kept
             return
-        order = randomness.permutation(self._spans, seed, Use.SPANS, epoch)
-        starts = range(0, len(order), self.window_spans)
-        rooms = self._spare.pop() if self._spare else [self._room(self.window_spans * self.span, 1, _HOST) for _ in range(2)]
+        order = self._spans[randomness.order(self._spans, seed, Use.SPANS, epoch)]
+        rooms = (
+            self._spare.pop() if self._spare else [self._room(min(self._window_rows, self.rows), 1, _HOST) for _ in range(2)]
+        )
         jobs = (
-            partial(self._load, rooms[number % 2], order[start : start + self.window_spans], (seed, epoch))
-            for number, start in enumerate(starts)
+            partial(self._load, rooms[number % 2], spans, (seed, epoch)) for number, spans in enumerate(self._grouped(order))
         )
         try:
             yield from ahead(jobs, depth=1)  # a room is filled again only when its window is used up
@@ -178,9 +190,20 @@ class Examples:
 
     @cached_property
     def _kept(self) -> Window:
-        """All rows in all views."""
+        """The rows in all views."""
         room = self._room(self.rows, self.views or 1, self.device)
-        return self._load(room, np.arange(self._spans), None)
+        return self._load(room, self._spans, None)
+
+    def _grouped(self, spans: np.ndarray) -> Iterator[np.ndarray]:
+        """The spans in the order given, as many at a time as fit a window."""
+        start, held = 0, 0
+        for place, span in enumerate(spans):
+            count = len(self._rows(int(span)))
+            if held + count > self._window_rows:
+                yield spans[start:place]
+                start, held = place, 0
+            held += count
+        yield spans[start:]
 
     def _room(self, rows: int, views: int, device: torch.device) -> Window:
         pixels = targets = None
@@ -211,22 +234,40 @@ class Examples:
         return Window(np.concatenate(rows), pixels, targets)
 
     def _fill(self, room: Window, place: slice, span: int, draw: tuple[int, int] | None) -> None:
+        rows = self._rows(span)
+        count = self._count(span)
+        inside = None if len(rows) == count else rows - span * self.span  # places of the chosen rows within the span
         if room.pixels is not None:
-            room.pixels[place] = torch.from_numpy(self.split.images(span))
+            room.pixels[place] = torch.from_numpy(self.split.images(span, inside))
         if room.targets is None:
+            return
+        if inside is not None:
+            self._pick(room.targets[:, place], span, rows, draw)
             return
         if draw is None:
             for view, layer in enumerate(room.targets):
                 self.targets.read("transfer", view, span, layer[place])
             return
         wanted = room.targets[0, place]
-        drawn = torch.from_numpy(self._drawn(*draw, self._rows(span)))
+        drawn = torch.from_numpy(self._drawn(*draw, rows))
         views = drawn.unique().tolist()
         self.targets.read("transfer", views[0], span, wanted)
         for view in views[1:]:
             other = torch.empty_like(wanted)
             self.targets.read("transfer", view, span, other)
             wanted.copy_(torch.where((drawn == view).view(-1, *[1] * len(self.targets.shape)), other, wanted))
+
+    def _pick(self, wanted: torch.Tensor, span: int, rows: np.ndarray, draw: tuple[int, int] | None) -> None:
+        """Put the targets of some rows of a span into `wanted`, (views, rows, classes); draw as in `_load`."""
+        inside = torch.from_numpy(rows - span * self.span)
+        drawn = None if draw is None else torch.from_numpy(self._drawn(*draw, rows))
+        held = torch.empty((self._count(span), *wanted.shape[2:]), dtype=wanted.dtype)
+        for view in range(len(wanted)) if drawn is None else drawn.unique().tolist():
+            self.targets.read("transfer", view, span, held)
+            if drawn is None:
+                wanted[view] = held[inside]
+            else:
+                wanted[0, drawn == view] = held[inside[drawn == view]]
 
     def _drawn(self, seed: int, epoch: int, rows: np.ndarray) -> np.ndarray:
         """The view of each row in this epoch: (n,) int64, a pure function of (seed, epoch, row)."""
@@ -237,11 +278,36 @@ class Examples:
         return randomness.integers(self.views, seed, Use.DRAW, epoch, rows)
 
     def _rows(self, span: int) -> np.ndarray:
-        return np.arange(span * self.span, min((span + 1) * self.span, self.rows))
+        """The rows of a span that are trained on."""
+        start = span * self.span
+        if self.chosen is None:
+            return np.arange(start, start + self._count(span))
+        first, stop = np.searchsorted(self.chosen, (start, start + self.span))
+        return self.chosen[first:stop]
+
+    def _count(self, span: int) -> int:
+        """How many rows a span has, chosen or not."""
+        return min(self.span, self._all_rows - span * self.span)
+
+    @cached_property
+    def _spans(self) -> np.ndarray:
+        """The spans that have rows to train on."""
+        return np.arange(-(-self._all_rows // self.span)) if self.chosen is None else np.unique(self.chosen // self.span)
 
     @property
-    def _spans(self) -> int:
-        return -(-self.rows // self.span)
+    def _all_rows(self) -> int:
+        """Rows of the transfer set."""
+        return self.targets.rows if self.split is None else self.split.rows
+
+    def _is_choice(self) -> bool:
+        rows = self.chosen
+        if rows.ndim != 1 or rows.dtype != np.int64 or not rows.size:
+            return False
+        return rows[0] >= 0 and rows[-1] < self._all_rows and bool((np.diff(rows) > 0).all())
+
+    @property
+    def _window_rows(self) -> int:
+        return self.window_spans * self.span
 
     @property
     def _pixel_bytes(self) -> int:

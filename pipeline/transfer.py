@@ -239,14 +239,18 @@ class Split:
         """Ids of one span's rows."""
         return self._read(*self.spans()[span])[0]
 
-    def images(self, span: int) -> np.ndarray:
-        """Pixels of one span: (rows, channels, height, width) uint8. Raises IntegrityError where bytes have changed."""
+    def images(self, span: int, places: np.ndarray | None = None) -> np.ndarray:
+        """Pixels of one span: (rows, channels, height, width) uint8. Raises IntegrityError where bytes have changed.
+
+        places: (n,) rows counted from the span's first, to decode only those; the whole span's bytes are checked.
+        """
         start, stop = self.spans()[span]
         ids, images = self._read(start, stop)
         self._check(f"rows {start} to {stop - 1}", self.span_digests[span], rows_digest(ids, images))
-        pixels = np.empty((stop - start, *self.shape), np.uint8)
-        for row, (name, data) in enumerate(zip(ids, images, strict=True)):
-            pixels[row] = decode(data, self.mode, f"{self.path}, row {start + row} (id {name})")
+        wanted = range(stop - start) if places is None else places
+        pixels = np.empty((len(wanted), *self.shape), np.uint8)
+        for number, row in enumerate(wanted):
+            pixels[number] = decode(images[row], self.mode, f"{self.path}, row {start + row} (id {ids[row]})")
         return pixels
 
     def all_images(self) -> np.ndarray:

@@ -37,9 +37,9 @@ def targets(data: Path, names: str = "a", rule: str = "probabilities") -> Target
     return Targets.of({name: Cache.open(data / "caches" / name) for name in names}, 2.0, rule, [2, 1][: len(names)])
 
 
-def examples(data: Path, memory: int, views: int | None = 3, names: str = "a") -> Examples:
+def examples(data: Path, memory: int, views: int | None = 3, names: str = "a", chosen: np.ndarray | None = None) -> Examples:
     split = transfer.open_splits(data / "transfer", ["train"])["train"]
-    return Examples(split, POLICY, views, targets(data, names) if names else None, memory, CPU)
+    return Examples(split, POLICY, views, targets(data, names) if names else None, memory, CPU, chosen)
 
 
 def rows_of(batches: list[Batch]) -> np.ndarray:
@@ -194,3 +194,166 @@ def test_members_of_an_ensemble_must_be_of_one_kind(data, tmp_path):
     caches["x"] = Cache.open(tmp_path / "fewer/caches/a")
     with pytest.raises(InputError, match=r"ensemble, rows of cache x"):
         Targets.of(caches, 1.0, "logits")
+
+
+# ---------------------------------------------------------------- some of the rows
+
+SOME = np.arange(ROWS)[np.isin(np.arange(ROWS) // SPAN, [0, 1, 3, 4, 6, 7, 9, 12]) & (np.arange(ROWS) % 5 > 0)]  # 45 rows
+SPANS = np.unique(SOME // SPAN)
+CHOICES = {"some": SOME, "half": np.arange(1, ROWS, 2), "last": np.array([ROWS - 1]), "all": np.arange(ROWS)}
+
+
+def filtered(batches: list[Batch], chosen: np.ndarray) -> list[torch.Tensor]:
+    """The columns of the batches, as one, of the chosen rows only: what training on them should be."""
+    keep = torch.isin(torch.cat([batch.rows for batch in batches]), torch.from_numpy(chosen))
+    return [torch.cat(column)[keep] for column in zip(*batches, strict=True)]
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+@pytest.mark.parametrize("names", ["a", "ab"])
+@pytest.mark.parametrize("views", [1, 3])
+def test_in_memory_chosen_rows_come_as_in_the_epoch_of_all_rows(data, choice, names, views):
+    chosen = CHOICES[choice]
+    every, made = (examples(data, WHOLE, views, names, rows) for rows in (None, chosen))
+    assert made.rows == len(chosen)
+    for epoch in range(2):
+        expected = filtered(list(every.epoch(1, epoch, 16)), chosen)
+        batches = list(made.epoch(1, epoch, 7))
+        assert [len(batch.rows) for batch in batches[:-1]] == [7] * (len(batches) - 1)
+        for column, wanted in zip(zip(*batches, strict=True), expected, strict=True):
+            assert torch.equal(torch.cat(column), wanted)
+            assert column[0].dtype == wanted.dtype
+
+
+@pytest.mark.parametrize("choice", ["some", "half", "all"])
+@pytest.mark.parametrize("names", ["a", "ab"])
+@pytest.mark.parametrize("batch_size", [7, 16, 1000])
+def test_streamed_chosen_rows_come_once_with_their_own_pixels_and_targets(data, choice, names, batch_size):
+    chosen = CHOICES[choice]
+    made = examples(data, STREAMED, names=names, chosen=chosen)
+    assert not made.whole
+    every = filtered(list(examples(data, WHOLE, names=names).epoch(1, 4, 16)), chosen)
+    sort = torch.argsort(every[0])
+    batches = list(made.epoch(1, 4, batch_size))
+    assert [len(batch.rows) for batch in batches[:-1]] == [batch_size] * (len(batches) - 1)
+    found = [torch.cat(column) for column in zip(*batches, strict=True)]
+    again = torch.argsort(found[0])
+    for column, wanted in zip(found, every, strict=True):
+        assert torch.equal(column[again], wanted[sort])
+
+
+@pytest.mark.parametrize("choice", ["some", "half", "all"])
+def test_a_window_holds_as_many_chosen_rows_as_fit(data, choice):
+    """Its spans come in the order of the epoch of all rows, and its rows too; more spans fit where fewer rows are chosen."""
+    chosen = CHOICES[choice]
+    made = examples(data, STREAMED, chosen=chosen)
+    windows = [[]]
+    for span in randomness.permutation(13, 1, Use.SPANS, 2):
+        rows = chosen[chosen // SPAN == span].tolist()
+        if len(windows[-1]) + len(rows) > 3 * SPAN:
+            windows.append([])
+        windows[-1] += rows
+    order = randomness.permutation(ROWS, 1, Use.ORDER, 2).tolist()
+    assert rows_of(list(made.epoch(1, 2, 16))).tolist() == [row for window in windows for row in order if row in window]
+    assert len(windows) == {"some": 3, "half": 3, "all": 5}[choice]
+
+
+def test_chosen_rows_decide_what_fits(data):
+    bytes_of_a_row = 16 + 3 * 3 * 4
+    assert examples(data, len(SOME) * bytes_of_a_row, chosen=SOME).whole
+    assert not examples(data, len(SOME) * bytes_of_a_row - 1, chosen=SOME).whole
+    made = examples(data, WHOLE, chosen=SOME)
+    assert made._kept.pixels.shape == (len(SOME), 1, 4, 4)
+    assert made._kept.targets.shape == (3, len(SOME), 3)
+
+
+@pytest.mark.parametrize("memory", [WHOLE, STREAMED])
+def test_spans_without_a_chosen_row_are_not_read(data, memory, monkeypatch):
+    made = examples(data, memory, chosen=SOME)
+    seen, decoded = {"images": set(), "targets": set()}, []
+    images, read, decode = transfer.Split.images, Targets.read, transfer.decode
+
+    def images_of(self, span, *rest):
+        assert span in SPANS
+        seen["images"].add(span)
+        return images(self, span, *rest)
+
+    def targets_of(self, split, view, span, out):
+        assert span in SPANS
+        drawn = randomness.integers(3, 0, Use.DRAW, 0, SOME[span == SOME // SPAN])
+        assert memory == WHOLE or view in drawn, "streamed, a view that no chosen row draws is not read"
+        seen["targets"].add(span)
+        read(self, split, view, span, out)
+
+    monkeypatch.setattr(transfer.Split, "images", images_of)
+    monkeypatch.setattr(Targets, "read", targets_of)
+    monkeypatch.setattr(transfer, "decode", lambda *given: decoded.append(given) or decode(*given))
+    assert sorted(rows_of(list(made.epoch(0, 0, 16)))) == SOME.tolist()
+    assert seen == {"images": set(SPANS), "targets": set(SPANS)}
+    assert len(decoded) == len(SOME), "no other image is decoded"
+
+
+@pytest.mark.parametrize("memory", [WHOLE, STREAMED])
+def test_a_cache_whose_other_spans_are_gone_still_serves_chosen_rows(data, tmp_path, memory):
+    shutil.copytree(data, tmp_path / "data")
+    made = examples(tmp_path / "data", memory, chosen=SOME)
+    for path in (tmp_path / "data/caches/a/logits.zarr/transfer/c").rglob("0"):
+        if path.is_file() and int(path.parent.name) not in SPANS:
+            path.unlink()
+    assert len(rows_of(list(made.epoch(0, 0, 16)))) == len(SOME)
+
+
+@pytest.mark.parametrize("memory", [WHOLE, STREAMED])
+def test_damage_beside_chosen_rows_is_found(data, tmp_path, memory):
+    """Whatever is read is checked, rows that are not chosen too: their bytes lie in the same file."""
+    shutil.copytree(data, tmp_path / "data")
+    made = examples(tmp_path / "data", memory, chosen=SOME)
+    path = tmp_path / "data/caches/a/logits.zarr/transfer/c/0/0/0"
+    damaged = bytearray(path.read_bytes())
+    damaged[0] ^= 1  # of row 0, which is not chosen
+    path.write_bytes(damaged)
+    with pytest.raises(IntegrityError):
+        for epoch in range(5):  # streamed, view 0 of the span is read when a row of it draws that view
+            list(made.epoch(0, epoch, 16))
+
+
+@pytest.mark.parametrize("memory", [WHOLE, 4 * SPAN * 12])
+def test_chosen_logits_alone(data, memory):
+    made = Examples(None, None, 3, targets(data), memory, CPU, SOME)
+    expected = torch.from_numpy(Cache.open(data / "caches/a").read("transfer"))
+    batches = list(made.epoch(0, 0, 9))
+    assert made.whole == (memory == WHOLE)
+    assert sorted(rows_of(batches)) == SOME.tolist()
+    for batch in batches:
+        assert batch.pixels is None
+        assert torch.equal(batch.targets, expected[batch.views, batch.rows])
+
+
+def test_chosen_rows_to_learn_from_labels_alone(data):
+    """As a teacher does: a new view every epoch."""
+    every, made = (examples(data, WHOLE, None, "", rows) for rows in (None, SOME))
+    for epoch in range(2):
+        batches, all_batches = ([batch._replace(targets=batch.rows) for batch in e.epoch(0, epoch, 16)] for e in (made, every))
+        for column, wanted in zip(zip(*batches, strict=True), filtered(all_batches, SOME), strict=True):
+            assert torch.equal(torch.cat(column), wanted)
+        assert set(batches[0].views.tolist()) == {epoch + 1}
+
+
+@pytest.mark.parametrize(
+    ("chosen", "found"),
+    [
+        (np.array([], np.int64), "found int64 (0,)"),
+        (np.array([3, 2]), "found int64 (2,): [3 2]"),
+        (np.array([2, 2]), "found int64 (2,): [2 2]"),
+        (np.array([-1, 2]), "found int64 (2,): [-1  2]"),
+        (np.array([2, ROWS]), "found int64 (2,): [  2 100]"),
+        (np.array([2, 3], np.int32), "found int32 (2,)"),
+        (np.array([[2], [3]]), "found int64 (2, 1)"),
+        (np.ones(ROWS, bool), "found bool (100,): [ True  True ...  True  True]"),
+    ],
+)
+def test_chosen_rows_are_ascending_rows_of_the_split(data, chosen, found):
+    with pytest.raises(InputError) as caught:
+        examples(data, WHOLE, chosen=chosen)
+    assert "chosen rows: expected one or more of rows 0 to 99, ascending, int64" in str(caught.value)
+    assert found in str(caught.value)

@@ -105,6 +105,17 @@ def test_row_groups_stay_small_and_inside_spans(tmp_path, monkeypatch):
     assert [len(split.images(span)) for span in range(3)] == [4, 4, 2]
 
 
+def test_some_images_of_a_span(tmp_path, monkeypatch):
+    monkeypatch.setattr(transfer, "span_rows", lambda classes: 4)
+    split = write(tmp_path / "s.parquet")
+    every = split.all_images()
+    monkeypatch.setattr(transfer, "decode", lambda *given, decode=transfer.decode: seen.append(given[2]) or decode(*given))
+    seen = []
+    assert (split.images(1, np.array([1, 3])) == every[[5, 7]]).all()
+    assert (split.images(2, np.array([1])) == every[[9]]).all()
+    assert [where.split(", ")[1] for where in seen] == [f"row {row} (id row-{row})" for row in (5, 7, 9)]
+
+
 def test_an_image_changed_after_ingest_is_noticed(tmp_path):
     split = write(tmp_path / "s.parquet")
     table = pq.read_table(split.path)
@@ -113,6 +124,8 @@ def test_an_image_changed_after_ingest_is_noticed(tmp_path):
     pq.write_table(table.from_pylist(rows, schema=table.schema), split.path)
     with pytest.raises(IntegrityError, match="rows 0 to 9"):
         Split.open(split.path).all_images()
+    with pytest.raises(IntegrityError, match="rows 0 to 9"):
+        Split.open(split.path).images(0, np.array([7]))  # beside it
 
 
 def test_a_label_changed_after_ingest_is_noticed(tmp_path):
