@@ -56,6 +56,7 @@ def ingest(
     damaged: str,
     seed: int,
     out: Path,
+    fold: bool = False,
 ) -> dict[str, Split]:
     """Write {train,valid,test}.parquet below `out`, and transfer.parquet where the transfer set has a source of its own.
 
@@ -63,7 +64,9 @@ def ingest(
     share (below 1) or count of the training rows is carved out, stratified by class, test before valid. transfer_set:
     sources, whose labels may be missing, none for the training split; each is shuffled by itself and follows the one
     before it, so that a source added at the end moves no row of the others. damaged: `fail`, or `exclude` to leave out
-    rows whose images do not decode. All rows are held in memory, encoded.
+    rows whose images do not decode. fold: once settings are chosen, for final models: the validation rows follow the
+    training rows, and those of a transfer set of its own, neither of which moves; they stay the validation split as well,
+    which then says that it is folded and must not be chosen by. All rows are held in memory, encoded.
     Raises InputError for input that is not sound; then `out` is as it was.
     """
     if damaged not in DAMAGED:
@@ -82,10 +85,14 @@ def ingest(
         _check_labels(splits, classes)
         _check_ids(splits)
         sound, excluded, mode, size = _decoded(splits, damaged)
+        for name in ("train", "transfer"):
+            if fold and name in sound:
+                sound[name] = _folded(sound[name], sound["valid"])
+                excluded[name] = list(dict.fromkeys(excluded[name] + excluded["valid"]))
         for name, rows in sound.items():
             transfer.write(
                 folder / f"{name}.parquet", rows.ids, rows.images, rows.labels,
-                classes=classes, mode=mode, size=size, excluded=excluded[name],
+                classes=classes, mode=mode, size=size, excluded=excluded[name], folded=fold and name == "valid",
             )  # fmt: skip
     return transfer.open_splits(out, [name for name in _SPLITS if name in splits])
 
@@ -234,6 +241,17 @@ def _appended(parts: Sequence[Rows]) -> Rows:
     ids, places, images = ([item for part in parts for item in getattr(part, name)] for name in ("ids", "places", "images"))
     sources = ", ".join(part.source for part in parts)
     return Rows(sources, ids, places, images, np.concatenate([part.labels for part in parts]), first.classes)
+
+
+def _folded(rows: Rows, valid: Rows) -> Rows:
+    """These rows, then the validation rows; one that a transfer set has already, by id and image, is not added again."""
+    held = dict(zip(rows.ids, rows.images, strict=True))
+    added = [row for row, name in enumerate(valid.ids) if held.get(name) != valid.images[row]]
+    for row in added:
+        if valid.ids[row] in held:
+            found, fix = f"{valid.ids[row]!r} in transfer and, with another image, in valid", "Make the ids unique."
+            raise InputError("transfer split, ids", expected="each id once", found=found, fix=fix)
+    return _appended([rows, valid.take(np.array(added, np.int64))])
 
 
 def _class_names(splits: dict[str, Rows]) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from PIL import Image
 from pipeline import files, runtime
 from pipeline.errors import InputError, IntegrityError
 
-VERSION = 2
+VERSION = 3
 DECODER = "pillow"  # what turns bytes into pixels is part of what a teacher saw, so it is part of the inputs digest
 ROW_GROUP_BYTES = 64 << 20
 SPAN_BYTES = 64 << 20
@@ -126,10 +126,12 @@ def write(
     mode: str,
     size: tuple[int, int],
     excluded: Sequence[str] = (),
+    folded: bool = False,
 ) -> None:
     """Write one split. labels: (N,) int64, -1 where unknown; size: (height, width). Rows are kept in the order given.
 
-    excluded: ids of rows that were left out because their images are damaged.
+    excluded: ids of rows that were left out because their images are damaged. folded: whether these are validation rows
+    that are training rows too.
 
     A row group holds at most 64 MB of image bytes (one row where a single image is larger) and never straddles a span.
     """
@@ -148,6 +150,7 @@ def write(
         "inputs_digest": inputs_digest(DECODER, mode, shape, spans, excluded),
         "excluded": list(excluded),
         "labels_digest": labels_digest(labels),
+        "folded": folded,
     }
     features = {"image": {"_type": "Image"}, "label": {"names": list(classes), "_type": "ClassLabel"}}
     text = files.canonical_json(facts)
@@ -197,6 +200,7 @@ class Split:
     inputs_digest: str
     labels_digest: str
     excluded: tuple[str, ...]  # ids of rows that were left out, their images being damaged
+    folded: bool  # whether these are validation rows that are training rows too
 
     @classmethod
     def open(cls, path: Path) -> "Split":
@@ -220,6 +224,16 @@ class Split:
         if facts.pop("version") != VERSION:
             raise InputError(str(path), expected=f"version {VERSION}", found="another version", fix=fix)
         return cls(path, **{key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()})
+
+    def require_unfolded(self, what: str) -> None:
+        """Raise InputError where these rows were trained on, and `what`, a setting, would choose by how well they are known."""
+        if self.folded:
+            raise InputError(
+                what,
+                expected="validation rows that are not training rows",
+                found=f"{self.path} with the setting ingest.fold",
+                fix="Choose with ingest.fold: false, and fold for the final models, with what was chosen.",
+            )
 
     def spans(self) -> list[tuple[int, int]]:
         """(start, stop) rows of every span."""

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import click
 
-from stages.options import SourceOrAmount, Stage, Whole, counted, data_option, example, params_option
+from stages.options import SourceOrAmount, Stage, Switch, Whole, counted, data_option, example, params_option
 
 
 @click.command(
     cls=Stage,
     epilog=example("softcache ingest --train train.parquet --test test.parquet --valid 0.1"),
-    sections={"ingest": ("train", "valid", "test", "transfer", "damaged", "seed")},
+    sections={"ingest": ("train", "valid", "test", "transfer", "damaged", "seed", "fold")},
 )
 @click.option("--train", required=True, help="`digits`, or a Parquet file in the Hugging Face image layout.")
 @click.option("--valid", type=SourceOrAmount(), default=0.1, show_default=True, help="Likewise, or a share or count of train.")
@@ -20,6 +20,13 @@ from stages.options import SourceOrAmount, Stage, Whole, counted, data_option, e
 )
 @click.option("--damaged", default="fail", show_default=True, help="Images that do not decode: fail, or exclude their rows.")
 @click.option("--seed", type=Whole(), default=0, show_default=True, help="Seed of carving and shuffling.")
+@click.option(
+    "--fold/--no-fold",
+    type=Switch(),
+    default=False,
+    show_default=True,
+    help="For final models: train on the validation rows as well.",
+)
 @params_option
 @data_option
 def command(
@@ -29,6 +36,7 @@ def command(
     transfer: tuple[str, ...],
     damaged: str,
     seed: int,
+    fold: bool,
     params: str,
     data: Path,
 ) -> None:
@@ -36,12 +44,20 @@ def command(
     from pipeline.ingest import ingest
 
     splits = ingest(
-        train=train, valid=valid, test=test, transfer_set=transfer, damaged=damaged, seed=seed, out=data / "transfer"
+        train=train,
+        valid=valid,
+        test=test,
+        transfer_set=transfer,
+        damaged=damaged,
+        seed=seed,
+        fold=fold,
+        out=data / "transfer",
     )
     sizes = ", ".join(f"{name} {split.rows:,}" for name, split in splits.items())
     channels, height, width = splits["train"].shape
-    left_out = sum(len(split.excluded) for split in splits.values())
+    left_out = len({name for split in splits.values() for name in split.excluded})
     click.echo(
         f"wrote {data / 'transfer'}: {sizes} rows of {height}×{width}×{channels}, {len(splits['train'].classes)} classes"
         + (f", {counted(left_out, 'damaged row')} left out" if left_out else "")
+        + ("; folded: the validation rows are training rows too" if fold else "")
     )

@@ -159,6 +159,13 @@ class Whole(click.ParamType):
         return int(value)
 
 
+class Switch(click.types.BoolParamType):
+    """true or false; click's own type takes what YAML calls a number for text, and breaks."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> bool | None:
+        return super().convert(value if isinstance(value, bool) else str(value), param, ctx)
+
+
 class SourceOrAmount(click.ParamType):
     """`digits` or a path, or a number: the share or count of rows to carve out of the training rows."""
 

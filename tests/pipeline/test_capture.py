@@ -81,6 +81,19 @@ def test_every_logit_is_that_of_its_row_and_view_in_every_span(data):
         assert (cache.read(split)[0] == net(torch.from_numpy(splits[split].all_images())).detach().numpy()).all()
 
 
+def test_a_cache_grows_by_the_validation_rows_that_are_folded_in(data):
+    """27 rows become 36, in spans of 8: the full ones are kept, the fourth and the fifth are computed."""
+    run(data)
+    before = Cache.open(data / "cache").read("transfer")
+    source = str(data / "source.parquet")
+    ingest(train=source, valid=0.25, test=0.25, transfer_set=(), damaged="fail", seed=0, out=data / "transfer", fold=True)
+    grown = run(data)
+    assert (grown.computed, grown.kept) == (2 * 3, 3 * 3 + 2 + 2)
+    cache = Cache.open(data / "cache")
+    assert (cache.read("transfer")[:, :27] == before).all()
+    assert (cache.read("transfer")[0, 27:] == cache.read("valid")[0]).all()
+
+
 @pytest.mark.parametrize("tile", [1, 3, 64])
 def test_with_exact_arithmetic_the_tile_changes_no_logit(data, tile):
     run(data)

@@ -139,6 +139,111 @@ def test_digits_are_the_uci_digits(tmp_path):
     assert set(np.unique(pixels)) == {15 * value for value in range(17)}
 
 
+# ---------------------------------------------------------------- validation rows folded in
+
+
+def content(split: Split) -> list[tuple]:
+    """(id, label, image) of every row, in order."""
+    return [(row["id"], row["label"], row["image"]["bytes"]) for row in pq.read_table(split.path).to_pylist()]
+
+
+def both(tmp_path, *given, **changes) -> tuple[dict[str, Split], dict[str, Split]]:
+    """The same input, plain and folded."""
+    return tuple(run(tmp_path / f"out-{fold}", *given, fold=fold, **changes) for fold in (False, True))
+
+
+@pytest.mark.parametrize("file", [False, True], ids=["carved", "file"])
+def test_folded_validation_rows_follow_the_training_rows(tmp_path, source, file):
+    valid = str(write_parquet(tmp_path / "valid.parquet", *images(9, seed=1))) if file else 0.25
+    plain, folded = both(tmp_path, source, valid=valid)
+    assert content(folded["train"]) == content(plain["train"]) + content(plain["valid"])
+    assert len(set(ids(folded["train"]))) == folded["train"].rows == 36 + 9 * file
+    for name in ("valid", "test"):
+        assert content(folded[name]) == content(plain[name])
+        assert folded[name].inputs_digest == plain[name].inputs_digest
+    assert sorted(folded) == ["test", "train", "valid"]
+    assert {name: split.folded for name, split in folded.items()} == {"train": False, "valid": True, "test": False}
+    assert not any(split.folded for split in plain.values())
+    with pytest.raises(InputError, match=r"early stopping: .* ingest\.fold"):
+        folded["valid"].require_unfolded("early stopping")
+
+
+def test_folded_rows_extend_the_spans_and_move_none(tmp_path, source, monkeypatch):
+    """27 rows and 9 in spans of 8: three spans stay, the fourth grows, a fifth comes."""
+    monkeypatch.setattr(room.transfer, "span_rows", lambda classes: 8)
+    plain, folded = (splits["train"] for splits in both(tmp_path, source))
+    assert folded.span_digests[:3] == plain.span_digests[:3]
+    assert (len(plain.span_digests), len(folded.span_digests)) == (4, 5)
+
+
+def test_a_transfer_set_of_its_own_gets_the_validation_rows_too(tmp_path, source):
+    other = write_parquet(tmp_path / "other.parquet", images(20, seed=5)[0], None)
+    plain, folded = both(tmp_path, source, transfer_set=[str(other)])
+    assert content(folded["transfer"]) == content(plain["transfer"]) + content(plain["valid"])
+    assert content(folded["train"]) == content(plain["train"]) + content(plain["valid"])
+    assert not folded["transfer"].folded
+    assert Counter(folded["transfer"].labels().tolist()) == {-1: 20, 0: 3, 1: 3, 2: 3}
+
+
+def test_validation_rows_that_the_transfer_set_has_already_are_not_added_again(tmp_path):
+    """Where it is made of the file that they were carved out of, ids and all, with one damaged image."""
+    encoded, labels = images(48)
+    encoded[5] = encoded[5][:30]
+    source = write_parquet(tmp_path / "source.parquet", encoded, labels, id=[f"row {row}" for row in range(48)])
+    part = write_parquet(tmp_path / "part.parquet", encoded[:30], labels[:30], id=[f"row {row}" for row in range(30)])
+    settings = {"valid": 0.5, "damaged": "exclude"}
+    plain, folded = both(tmp_path, source, transfer_set=[str(source)], **settings)
+    assert content(folded["transfer"]) == content(plain["transfer"])
+    assert folded["transfer"].excluded == plain["transfer"].excluded == ("row 5",)
+    plain, folded = both(tmp_path, source, transfer_set=[str(part)], **settings)
+    there = set(content(plain["transfer"]))
+    assert content(folded["transfer"]) == content(plain["transfer"]) + [
+        row for row in content(plain["valid"]) if row not in there
+    ]
+    assert 29 < folded["transfer"].rows < 29 + plain["valid"].rows
+
+
+def test_a_validation_id_that_means_another_image_in_the_transfer_set(tmp_path):
+    names = [f"row {row}" for row in range(48)]
+    source = write_parquet(tmp_path / "source.parquet", *images(48), id=names)
+    other = write_parquet(tmp_path / "other.parquet", *images(48, seed=1), id=names)
+    run(tmp_path / "plain", source, transfer_set=[str(other)])
+    refuse(
+        tmp_path, source, "transfer split, ids", "in transfer and, with another image, in valid",
+        transfer_set=[str(other)], fold=True,
+    )  # fmt: skip
+
+
+def test_damaged_validation_rows_are_left_out_of_all_that_they_are_folded_into(tmp_path):
+    encoded, labels = images(48)
+    source = write_parquet(tmp_path / "source.parquet", encoded, labels)
+    plain = run(tmp_path / "sound", source)
+    bad = [ids(plain[name])[2] for name in ("train", "valid", "test")]
+    for name in bad:
+        encoded[int(name.removeprefix("train-"))] = b"not an image"
+    damaged = write_parquet(tmp_path / "damaged.parquet", encoded, labels)
+    more = write_parquet(tmp_path / "more.parquet", [*images(20, seed=5)[0], b""], None)
+    before, folded = both(tmp_path, damaged, damaged="exclude", transfer_set=[str(more)])
+    assert content(folded["train"]) == [row for row in content(plain["train"]) + content(plain["valid"]) if row[0] not in bad]
+    assert content(folded["transfer"]) == content(before["transfer"]) + content(before["valid"])
+    excluded = {name: list(split.excluded) for name, split in folded.items()}
+    stray = "transfer-000020"
+    assert excluded == {"train": bad[:2], "valid": bad[1:2], "test": bad[2:], "transfer": [stray, bad[1]]}
+    assert {name: list(split.excluded) for name, split in before.items()} == {
+        "train": bad[:1], "valid": bad[1:2], "test": bad[2:], "transfer": [stray],
+    }  # fmt: skip
+
+
+def test_a_validation_row_that_is_a_training_row_is_refused_folded_or_not(tmp_path):
+    encoded, labels = images(12)
+    one, two = (
+        write_parquet(tmp_path / f"{name}.parquet", encoded, labels, id=[f"{name}{row}" for row in range(11)] + ["shared"])
+        for name in ("one", "two")
+    )
+    for fold in (False, True):
+        refuse(tmp_path, one, "valid split, ids", "each id once", "'shared' in train and in valid", valid=str(two), fold=fold)
+
+
 # ---------------------------------------------------------------- carving
 
 

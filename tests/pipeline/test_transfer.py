@@ -154,8 +154,18 @@ def test_an_unknown_version_is_refused(tmp_path):
     text = json.dumps(json.loads(table.schema.metadata[b"softcache"]) | {"version": 99})
     digest = hashlib.sha256(text.encode()).hexdigest()
     pq.write_table(table.replace_schema_metadata({"softcache": text, "softcache_sha256": digest}), split.path)
-    with pytest.raises(InputError, match="version 2"):
+    with pytest.raises(InputError, match="version 3"):
         Split.open(split.path)
+
+
+def test_rows_that_are_trained_on_choose_nothing(tmp_path):
+    write(tmp_path / "s.parquet").require_unfolded("keep: best")
+    split = write(tmp_path / "s.parquet", folded=True)
+    message = (
+        r"keep: best: expected validation rows that are not training rows, found .*s\.parquet with the setting ingest\.fold\."
+    )
+    with pytest.raises(InputError, match=message):
+        split.require_unfolded("keep: best")
 
 
 def test_facts_changed_after_ingest_are_noticed(tmp_path):

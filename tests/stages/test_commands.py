@@ -226,6 +226,27 @@ def test_an_option_comes_before_params(project):
     assert "train 18, valid 6, test 24 rows of 6×6×1, 3 classes" in ok("ingest", "--test", "0.5")
 
 
+def test_ingest_says_when_it_folded(project):
+    text = ok("ingest", "--fold")
+    assert text.endswith("3 classes; folded: the validation rows are training rows too\n")
+    assert "folded" not in ok("ingest")
+    (project / "params.yaml").write_text(PARAMS.replace("test: 0.25", "test: 0.25, fold: true"))
+    folded = ok("ingest")
+    assert folded == text
+    assert "folded" not in ok("ingest", "--no-fold")
+    (project / "params.yaml").write_text(PARAMS.replace("test: 0.25", "test: 0.25, fold: 3"))
+    assert "not a valid boolean" in fails(2, "ingest")
+
+
+def test_ingest_counts_a_damaged_row_once(project):
+    encoded, labels = images(48)
+    for row in range(0, 48, 3):
+        encoded[row] = b"not an image"
+    write_parquet(project / "source.parquet", encoded, labels, names=["low", "middle", "high"])
+    for fold in ("--fold", "--no-fold"):
+        assert ", 16 damaged rows left out" in ok("ingest", "--damaged", "exclude", fold)
+
+
 def test_null_means_the_default(project):
     (project / "params.yaml").write_text(PARAMS.replace("test: 0.25", "test: null"))
     assert "test 10 rows" in ok("ingest")
@@ -235,7 +256,7 @@ def test_an_unknown_key_lists_the_known_ones(project):
     (project / "params.yaml").write_text(PARAMS.replace("seed: 0}", "sede: 0}"))
     text = fails(2, "ingest")
     assert "ingest.sede" in text
-    assert "train, valid, test, transfer, damaged, seed" in text
+    assert "train, valid, test, transfer, damaged, seed, fold" in text
 
 
 def test_an_unknown_teacher_lists_the_known_ones(project):
