@@ -158,10 +158,9 @@ def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
     logits: (B, C), or (B, K, C) of K students, any float dtype; labels: (B,) int64. Returns (B,) or (B, K) float64.
     """
-    shape = logits.shape[:-1]
-    each = _aligned(labels, len(shape)).expand(shape)
-    flat = functional.cross_entropy(logits.double().flatten(0, -2), each.flatten(), reduction="none")
-    return flat.view(shape)
+    rows = logits.shape[:-1]
+    each = _aligned(labels, len(rows)).expand(rows)
+    return functional.cross_entropy(logits.double().movedim(-1, 1), each, reduction="none")  # torch wants the classes second
 
 
 def _divergence(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
