@@ -26,6 +26,7 @@ Temperature = float | torch.Tensor
 
 _CORRELATION_EPS = 1e-8  # both as in the code that the authors published
 _STANDARD_EPS = 1e-7
+_FEW_CLASSES = 32  # up to here that is faster; 20 students with 10 classes take less than half the time
 
 
 def kl(logits: torch.Tensor, targets: torch.Tensor, labels: torch.Tensor | None, temperature: Temperature) -> torch.Tensor:
@@ -42,7 +43,7 @@ def ce(logits: torch.Tensor, targets: torch.Tensor, labels: torch.Tensor | None,
 
     Greater than `kl` by the entropy of the softened targets, which no student changes: equal to it in gradient only.
     """
-    student = torch.log_softmax(logits.double() / temperature, dim=-1)
+    student = _log_softmax(logits.double() / temperature)
     return -(torch.softmax(targets.double() / temperature, dim=-1) * student).sum(dim=-1)
 
 
@@ -165,8 +166,15 @@ def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 def _divergence(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
     """KL(softmax(teacher) ‖ softmax(student)) over the last axis, float64. Logs stay finite where probabilities are 0."""
-    student, teacher = torch.log_softmax(student, dim=-1), torch.log_softmax(teacher, dim=-1)
+    student, teacher = _log_softmax(student), _log_softmax(teacher)
     return (teacher.exp() * (teacher - student)).sum(dim=-1)
+
+
+def _log_softmax(logits: torch.Tensor) -> torch.Tensor:
+    """Over the last axis. Few classes are moved to the front, along which torch's vectors run over the rows instead."""
+    if logits.shape[-1] > _FEW_CLASSES:
+        return torch.log_softmax(logits, dim=-1)
+    return torch.log_softmax(logits.movedim(-1, 0), dim=0).movedim(0, -1)
 
 
 def _apart(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
