@@ -21,7 +21,7 @@ from stages.options import (
     work_option,
 )
 
-SECTIONS = ("recipe", "views", "distill", "students", "temperatures", "teachers", "sweep")  # what the command reads
+SECTIONS = ("recipe", "views", "distill", "students", "temperatures", "sweep")  # what the command reads
 
 
 def _collect(params: Params) -> dict[str, Any]:
