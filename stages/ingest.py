@@ -59,5 +59,5 @@ def command(
     click.echo(
         f"wrote {data / 'transfer'}: {sizes} rows of {height}×{width}×{channels}, {len(splits['train'].classes)} classes"
         + (f", {counted(left_out, 'damaged row')} left out" if left_out else "")
-        + ("; folded: the validation rows are training rows too" if fold else "")
+        + ("; folded: the validation rows are training rows too" if splits["valid"].folded else "")
     )

@@ -186,15 +186,15 @@ def test_a_transfer_set_of_its_own_gets_the_validation_rows_too(tmp_path, source
 
 
 def test_validation_rows_that_the_transfer_set_has_already_are_not_added_again(tmp_path):
-    """Where it is made of the file that they were carved out of, ids and all, with one damaged image."""
+    """Where it is made of the file that they were carved out of, ids and all, with one damaged validation image."""
     encoded, labels = images(48)
-    encoded[5] = encoded[5][:30]
+    encoded[9] = encoded[9][:30]
     source = write_parquet(tmp_path / "source.parquet", encoded, labels, id=[f"row {row}" for row in range(48)])
     part = write_parquet(tmp_path / "part.parquet", encoded[:30], labels[:30], id=[f"row {row}" for row in range(30)])
     settings = {"valid": 0.5, "damaged": "exclude"}
     plain, folded = both(tmp_path, source, transfer_set=[str(source)], **settings)
     assert content(folded["transfer"]) == content(plain["transfer"])
-    assert folded["transfer"].excluded == plain["transfer"].excluded == ("row 5",)
+    assert folded["transfer"].excluded == folded["valid"].excluded == ("row 9",)
     plain, folded = both(tmp_path, source, transfer_set=[str(part)], **settings)
     there = set(content(plain["transfer"]))
     assert content(folded["transfer"]) == content(plain["transfer"]) + [

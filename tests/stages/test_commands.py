@@ -230,6 +230,7 @@ def test_an_option_comes_before_params(project):
 
 def test_ingest_says_when_it_folded(project):
     text = ok("ingest", "--fold")
+    assert "train 36, valid 9, test 12 rows" in text
     assert text.endswith("3 classes; folded: the validation rows are training rows too\n")
     assert "folded" not in ok("ingest")
     (project / "params.yaml").write_text(PARAMS.replace("test: 0.25", "test: 0.25, fold: true"))
