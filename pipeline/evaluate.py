@@ -90,12 +90,16 @@ def evaluate(
 
     teachers: name → (model folder, cache folder). ensemble: names of those that teach. students: baselines among them.
     Agreement and KL are with the ensemble. results.parquet has a row for every student of every seed.
-    Raises InputError for a name, a folder or data that do not match, IntegrityError for damaged ones.
+    Raises InputError for a name, a folder or data that do not match, and where settings of a student would be compared on
+    validation rows that it was trained on; IntegrityError for damaged ones.
     """
     if unknown := [name for name in ensemble if name not in teachers]:
         fix = "Correct the teachers that students learn from."
         raise InputError("ensemble", expected=f"some of {', '.join(teachers)}", found=", ".join(unknown), fix=fix)
     opened = transfer.open_splits(splits, layout.SPLITS)
+    settings = [trained.student for trained in students if trained.temperature]
+    if len(set(settings)) < len(settings):
+        opened["valid"].require_unfolded("choice among several settings of a student")
     labels = {name: opened[name].labels() for name in SPLITS}
     for _, folder in teachers.values():
         require_sealed(folder, work)

@@ -11,6 +11,7 @@ from stages.options import (
     VIEWS,
     Name,
     Stage,
+    Switch,
     Temperature,
     Whole,
     counted,
@@ -40,8 +41,12 @@ soft_options = options(
     click.option("--weights", type=float, multiple=True, help="Weight of each teacher; repeatable.  [default: equal]"),
     click.option("--rule", default="probabilities", show_default=True, help="An ensemble averages probabilities or logits."),
     click.option("--loss", default="kl", show_default=True, help=f"Soft loss: {_LOSSES}."),
-    click.option("--t_squared/--no-t_squared", default=True, show_default=True, help="Multiply the soft loss by T²."),
-    click.option("--standardise/--no-standardise", default=False, show_default=True, help="Logits by their mean and std."),
+    click.option(
+        "--t_squared/--no-t_squared", type=Switch(), default=True, show_default=True, help="Multiply the soft loss by T²."
+    ),
+    click.option(
+        "--standardise/--no-standardise", type=Switch(), default=False, show_default=True, help="Logits by their mean and std."
+    ),
     click.option("--alpha", type=float, default=0.9, show_default=True, help="Weight of the soft loss."),
     click.option("--label_weight", "--label-weight", type=float, help="Weight of the labels.  [default: 1 − alpha]"),
 )

@@ -8,12 +8,13 @@ from stages.options import Stage, data_option, example, params_option
 
 
 @click.command(cls=Stage, epilog=example("softcache report"))
+@click.option("--sweep", is_flag=True, help="Report what `softcache sweep` wrote instead, from data/sweep/plots/.")
 @params_option
 @data_option
-def command(params: str, data: Path) -> None:
+def command(sweep: bool, params: str, data: Path) -> None:
     """Write data/report/index.html, a page that opens offline, from the tables in data/plots/."""
     from pipeline.report import report
 
     out = data / "report"
-    report(plots=data / "plots", out=out)
+    report(plots=data / "sweep/plots" if sweep else data / "plots", out=out)
     click.echo(f"wrote {out / 'index.html'}: open it in a browser")

@@ -41,36 +41,45 @@ def test_every_stage_depends_on_the_code_of_its_command(folder):
 def test_every_stage_tracks_the_sections_that_its_command_reads(folder):
     stages = load(folder / "dvc.yaml")["stages"]
     for name, stage in stages.items():
-        command = import_module(f"stages.{body(stage)['cmd'].split()[2]}").command
+        module = import_module(f"stages.{body(stage)['cmd'].split()[2]}")
+        command = module.command
         tracked = {re.sub(r"\$\{.*?\}", "{name}", section) for section in body(stage).get("params", [])}
         expected = set(getattr(command, "sections", ()))
         if "--hard" in body(stage)["cmd"]:
             expected -= set(command.unless[1])  # alpha and teachers mean nothing to hard labels
         if name == "evaluate":
             expected = {"teachers", "students", "temperatures", "distill"}
+        if name == "sweep":
+            expected = set(module.SECTIONS)
         assert tracked == expected, name
 
 
 @pytest.mark.parametrize("folder", [ROOT, *EXAMPLES], ids=lambda folder: folder.name)
 def test_students_wait_for_every_teacher_they_learn_from(folder):
     params = load(folder / "params.yaml")
-    deps = load(folder / "dvc.yaml")["stages"]["distill"]["deps"]
+    stages = load(folder / "dvc.yaml")["stages"]
+    deps = stages["distill" if "distill" in stages else "sweep"]["deps"]
     caches = {dep.removeprefix("data/caches/") for dep in deps if dep.startswith("data/caches/")}
     assert caches == set(params["distill"]["teachers"]) <= set(params["teachers"])
 
 
 @pytest.mark.parametrize("folder", EXAMPLES, ids=lambda folder: folder.name)
 def test_examples_have_the_pipeline_and_no_other(folder):
+    """But for students, which examples train in a sweep, and measure and report there."""
+
     def general(path: Path) -> dict:
-        found = load(path)
-        found["stages"]["code"] = found["stages"]["code"]["cmd"]  # an example cannot depend on sources outside of it
-        deps = found["stages"]["distill"]["deps"]
-        found["stages"]["distill"]["deps"] = [dep for dep in deps if not dep.startswith("data/caches/")]
-        for plot in found["plots"]:
+        found = load(path)["stages"]
+        found["code"] = found["code"]["cmd"]  # an example cannot depend on sources outside of it
+        return {name: found[name] for name in ("code", "ingest", "teach", "capture")}
+
+    def plots(path: Path) -> list:
+        found = load(path)["plots"]
+        for plot in found:
             for settings in plot.values():
                 settings["template"] = Path(settings["template"]).stem
-        return found
+        return [{file.replace("sweep/", ""): settings for file, settings in plot.items()} for plot in found]
 
+    assert plots(folder / "dvc.yaml") == plots(ROOT / "dvc.yaml")
     assert general(folder / "dvc.yaml") == general(ROOT / "dvc.yaml")
     assert (folder / ".dvcignore").read_text() == (ROOT / ".dvcignore").read_text()
 
