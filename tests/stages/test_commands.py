@@ -1,7 +1,7 @@
 """The commands, end to end on a few dozen images, and what they say when something is wrong."""
 
-import re
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
