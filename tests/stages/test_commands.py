@@ -28,6 +28,7 @@ students:
   tiny: {model: "mlp(hidden=[4])"}
 temperatures: [1, 2.5]
 distill: {teachers: [a, b], weights: [2, 1], rule: probabilities, alpha: 0.9}
+sweep: {alphas: [0.5, 0.9]}
 """
 
 
@@ -82,6 +83,8 @@ def finished(tmp_path_factory) -> Path:
         ok("evaluate")
         ok("report")
         ok("code")
+        ok("distill", "tiny", "-T", "2.5", "--live")
+        (folder / "swept.txt").write_text(ok("sweep"))
     return folder
 
 
@@ -90,9 +93,14 @@ def finished(tmp_path_factory) -> Path:
 
 def test_everything_is_where_it_should_be(finished):
     assert sorted(path.name for path in (finished / "data").iterdir()) == [
-        "caches", "code", "metrics", "plots", "provenance", "report", "students", "teachers", "transfer",
+        "caches", "code", "metrics", "plots", "provenance", "report", "students", "sweep", "teachers", "transfer",
     ]  # fmt: skip
-    assert sorted(path.name for path in (finished / "data/students").iterdir()) == ["tiny-T1", "tiny-T2.5", "tiny-hard"]
+    assert sorted(path.name for path in (finished / "data/students").iterdir()) == [
+        "tiny-T1", "tiny-T2.5", "tiny-T2.5-live", "tiny-hard",
+    ]  # fmt: skip
+    assert sorted(path.name for path in (finished / "data/sweep/students").iterdir()) == [
+        "tiny-T1-alpha0.5", "tiny-T1-alpha0.9", "tiny-T2.5-alpha0.5", "tiny-T2.5-alpha0.9", "tiny-hard",
+    ]  # fmt: skip
     assert sorted(path.name for path in (finished / "data/students/tiny-T1").iterdir()) == [
         "history.csv", "model.json", "seed-0.safetensors", "seed-1.safetensors",
     ]  # fmt: skip
@@ -166,6 +174,149 @@ def test_a_student_names_the_caches_it_learned_from(finished):
         "rule": "probabilities", "weights": [2 / 3, 1 / 3], "caches": digests,
     }  # fmt: skip
     assert Checkpoint.open(finished / "data/students/tiny-hard").facts["soft"] is None
+
+
+def weights(folder: Path) -> np.ndarray:
+    """All weights of the students in a folder, in one row per seed."""
+    from safetensors.numpy import load_file
+
+    return np.stack(
+        [
+            np.concatenate([v.ravel() for _, v in sorted(load_file(path).items())])
+            for path in sorted(folder.glob("*.safetensors"))
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "reference", "near"),
+    [
+        ("sweep/students/tiny-T2.5-alpha0.9", "tiny-T2.5", 1e-5),
+        ("sweep/students/tiny-hard", "tiny-hard", 1e-5),
+        ("students/tiny-T2.5-live", "tiny-T2.5", 1e-4),
+    ],
+)
+def test_students_swept_or_live_are_those_that_were_distilled(finished, name, reference, near):
+    here, there = weights(finished / "data" / name), weights(finished / "data/students" / reference)
+    assert np.abs(here - there).max() <= near
+    others = ("tiny-T1", "tiny-T2.5", "tiny-hard")
+    assert all(
+        np.abs(here - weights(finished / "data/students" / other)).max() > 1e-3 for other in others if other != reference
+    )
+
+
+def test_results_of_a_sweep_are_a_row_per_student(finished):
+    import pyarrow.parquet as pq
+
+    from pipeline.predict import predict
+    from pipeline.transfer import Split
+
+    rows = pq.read_table(finished / "data/sweep/plots/results.parquet").to_pylist()
+    settings = [(row["temperature"], row["alpha"], row["seed"]) for row in rows]
+    assert sorted(settings, key=str) == sorted(
+        [(None, None, seed) for seed in (0, 1)] + [(t, a, seed) for t in (1.0, 2.5) for a in (0.5, 0.9) for seed in (0, 1)],
+        key=str,
+    )
+    import torch
+
+    row = rows[settings.index((2.5, 0.5, 1))]
+    folder = finished / "data/sweep/students/tiny-T2.5-alpha0.5"
+    net = Checkpoint.open(folder).load(folder / "seed-1.safetensors", torch.device("cpu"))
+    for split in ("valid", "test"):
+        held = Split.open(finished / f"data/transfer/{split}.parquet")
+        said = predict(net, torch.from_numpy(held.all_images())).argmax(1)
+        assert row[f"{split}_errors"] == (said != held.labels()).sum()
+
+
+def test_a_sweep_says_what_was_best_on_validation_and_how_sure_that_is(finished):
+    import csv
+
+    (best,) = csv.DictReader((finished / "data/sweep/plots/best.csv").open())
+    nll = {
+        path.stem: json.loads(path.read_text())["valid"]["nll"]
+        for path in (finished / "data/sweep/metrics").glob("tiny-T*.json")
+    }
+    assert best["run"] == min(nll, key=nll.get)
+    assert float(best["over_seeds_low"]) <= float(best["errors_saved"]) <= float(best["over_seeds_high"])
+    assert float(best["over_rows_low"]) <= float(best["errors_saved"]) <= float(best["over_rows_high"])
+    text = (finished / "swept.txt").read_text()
+    assert f"tiny at T = {best['temperature']} and alpha = {best['alpha']} (lowest validation NLL)" in text
+    assert "over seeds (paired t)" in text
+    assert "over test rows (bootstrap)" in text
+    assert text.endswith("wrote data/sweep: 10 students, seeds counted, in students, metrics and plots\n")
+
+
+def test_a_sweep_can_be_reported(finished, monkeypatch):
+    monkeypatch.chdir(finished)
+    before = tree(finished / "data/report")
+    ok("report", "--sweep")
+    assert "tiny, alpha 0.5" in (finished / "data/report/temperature.svg").read_text()
+    ok("report")
+    assert tree(finished / "data/report") == before
+
+
+def test_rows_and_selection_are_recorded_and_the_best_epoch_is_kept(finished, tmp_path, monkeypatch):
+    """With a constant learning rate, the best of six epochs at epoch k is the last one of k epochs."""
+    monkeypatch.chdir(finished)
+    recipe = "recipe: {optimizer: adamw(lr=0.3), schedule: constant, epochs: 6, batch_size: 8, keep: best, seeds: [1]}"
+    (tmp_path / "params.yaml").write_text(re.sub("recipe: .*", recipe, PARAMS))
+    options = ("--params", tmp_path / "params.yaml", "--rows", "without(['low'])", "--alpha", "0.5")
+    ok("distill", "tiny", "-T", "7", *options)
+    facts = Checkpoint.open(finished / "data/students/tiny-T7").facts
+    assert facts["rows"]["selection"] == "without(classes=['low'])"
+    assert 0 < facts["rows"]["count"] < 27
+    (kept,) = facts["kept_epochs"]
+    assert 1 <= kept < 6
+    best = weights(finished / "data/students/tiny-T7")
+    ok("distill", "tiny", "-T", "7", *options, "--keep", "last", "--epochs", kept)
+    assert (best == weights(finished / "data/students/tiny-T7")).all()
+    ok("distill", "tiny", "-T", "7", *options, "--correct", "low")
+    facts = Checkpoint.open(finished / "data/students/tiny-T7").facts
+    (offsets,) = facts["offsets"]
+    assert offsets[0] > 0  # the class that it never saw
+    assert offsets[1:] == [0, 0]
+    found = weights(finished / "data/students/tiny-T7") - best
+    assert np.count_nonzero(found) == 1
+    assert found.sum() == pytest.approx(offsets[0], rel=1e-5)
+    import shutil
+
+    shutil.rmtree(finished / "data/students/tiny-T7")
+
+
+@pytest.mark.parametrize(
+    ("command", "change", "message"),
+    [
+        (("sweep",), ("alphas: [0.5, 0.9]", "alphas: 0.5"), "params.yaml, sweep.alphas: expected a list such as"),
+        (("sweep",), ("alphas: [0.5, 0.9]", "alpha: [0.5]"), "params.yaml, sweep.alpha: expected one of students,"),
+        (("sweep", "--students", "other"), ("", ""), "students.other: expected a section 'other'"),
+        (("sweep", "--alphas", "1.5"), ("", ""), "alpha: expected a number from 0 to 1, found 1.5"),
+        (("distill", "tiny", "--hard", "--live"), ("", ""), "Give either --live or --hard"),
+        (("distill", "tiny", "-T", "1", "--rows", "only([5])"), ("", ""), "rows by class: expected a label from 0 to 2"),
+        (("distill", "tiny", "-T", "1", "--correct", "none"), ("", ""), "correct: expected a label from 0 to 2"),
+        (("distill", "tiny", "-T", "1", "--patience", "2"), ("", ""), "patience: expected `keep: best` with it"),
+        (("distill", "tiny", "-T", "1"), ("alpha: 0.9}", "alpha: 0.9, t_squared: perhaps}"), "t_squared"),
+        (("distill", "tiny", "-T", "1"), ("alpha: 0.9}", "alpha: 0.9, loss: dkd(gamma=1)}"), "spec dkd"),
+    ],
+)
+def test_bad_settings_of_students_are_refused(finished, monkeypatch, tmp_path, command, change, message):
+    monkeypatch.chdir(finished)
+    (tmp_path / "params.yaml").write_text(PARAMS.replace(*change))
+    before = tree(finished / "data")
+    assert message in fails(2, *command, "--params", tmp_path / "params.yaml")
+    assert tree(finished / "data") == before
+
+
+def test_folded_validation_rows_choose_nothing(project):
+    (project / "params.yaml").write_text(PARAMS.replace("test: 0.25, seed: 0", "test: 0.25, fold: true, seed: 0"))
+    stage_one()
+    for options in (("--keep", "best"), ("--correct", "low")):
+        text = fails(2, "distill", "tiny", "-T", "1", *options)
+        assert "expected validation rows that are not training rows" in text
+    ok("distill", "tiny", "-T", "1")
+    ok("distill", "tiny", "--hard")
+    ok("evaluate", "--temperatures", "1")
+    ok("distill", "tiny", "-T", "2.5")
+    assert "choice among several settings of a student: expected validation rows" in fails(2, "evaluate")
 
 
 def test_cached_logits_are_the_teachers_on_the_replayed_views(finished):
