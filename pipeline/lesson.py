@@ -235,6 +235,8 @@ def _facts(soft: Soft | None, targets: Targets | None, live: Live | None) -> dic
     if soft is None:
         return None
     facts = {"loss": soft.loss.text, "squared": soft.loss.squared, "standardised": soft.loss.standardised, "rule": soft.rule}
+    if soft.loss.spec.source_sha256:
+        facts["loss_source_sha256"] = soft.loss.spec.source_sha256
     if live is not None:
         return facts | {"weights": live.weights, "live": live.digests}
     return facts | {
