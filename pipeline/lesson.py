@@ -122,7 +122,7 @@ class Lesson:
         examples = Examples(source, policy, views.count, targets, recipe.memory_bytes, device, chosen=None if whole else chosen)
         facts = {
             "soft": _facts(soft, targets, live),
-            "rows": {"selection": selection.text, "count": len(chosen)},
+            "rows": {"selection": selection.text, "count": len(chosen), "sha256": files.sha256(chosen.tobytes())},
             "views": {"policy": policy.text, "count": views.count, "seed": views.seed},
         }
         validation = Validation.of(valid, device)

@@ -10,8 +10,6 @@ from pipeline.errors import InputError
 from pipeline.examples import Batch
 from pipeline.losses import SoftLoss
 
-HARD_ALPHA = 0.0
-
 
 @dataclass(frozen=True)
 class Weighing:
@@ -49,7 +47,7 @@ class Weighing:
         return {"temperature": self.temperature, "alpha": self.alpha, "label_weight": self.labels}
 
 
-HARD = Weighing(1.0, HARD_ALPHA)  # the baseline: labels alone
+HARD = Weighing(1.0, 0.0)  # the baseline: labels alone
 
 
 @dataclass(frozen=True)
