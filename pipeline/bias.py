@@ -28,7 +28,17 @@ def offsets(logits: np.ndarray, labels: np.ndarray, classes: Sequence[int]) -> n
     by a common shift, each time to the exact best, until none of these moves helps; then likewise in the opposite order,
     and the better end counts. Raises InputError for a class that is not there, is named twice, or has no rows or all rows.
     """
-    count = logits.shape[1]
+    require_rows(labels, logits.shape[1], classes)
+    group = sorted(classes)
+    moves = [[name] for name in group]
+    if len(group) > 1 and not np.isin(labels, group).all():
+        moves.append(group)
+    ends = [_descend(logits, labels, order) for order in (moves, moves[::-1])]
+    return min(ends, key=lambda end: _cost(logits, labels, end))
+
+
+def require_rows(labels: np.ndarray, count: int, classes: Sequence[int]) -> None:
+    """Raise InputError unless `classes` are different ones of `count`, each with rows of it and of others in `labels`."""
     group = sorted(classes)
     fix = "Correct the classes whose bias is to be chosen, or give validation rows of them."
     if len(set(group)) < len(group) or not set(group) <= set(range(count)):
@@ -39,11 +49,14 @@ def offsets(logits: np.ndarray, labels: np.ndarray, classes: Sequence[int]) -> n
         if not 0 < rows < len(labels):
             found = f"{rows} rows of it among {len(labels)}"
             raise InputError(f"bias correction of class {name}", expected="rows of it and of others", found=found, fix=fix)
-    moves = [[name] for name in group]
-    if len(group) > 1 and not np.isin(labels, group).all():
-        moves.append(group)
-    ends = [_descend(logits, labels, order) for order in (moves, moves[::-1])]
-    return min(ends, key=lambda end: _cost(logits, labels, end))
+
+
+def require_bias(model: torch.nn.Module, count: int) -> torch.nn.Parameter:
+    """The model's last parameter, of shape (count,); raises InputError where it has another shape."""
+    bias = next(reversed(list(model.parameters())), None)
+    shape = None if bias is None else tuple(bias.shape)
+    _require(shape == (count,), f"a last parameter of shape {shape} for {count} classes")
+    return bias
 
 
 def fold_into(model: torch.nn.Module, offsets: np.ndarray, pixels: torch.Tensor, logits: np.ndarray) -> np.ndarray:
@@ -53,9 +66,7 @@ def fold_into(model: torch.nn.Module, offsets: np.ndarray, pixels: torch.Tensor,
     them now. Returns what it predicts afterwards, (N, C) float32. Raises InputError, with the model as it was, where its
     last parameter is not the bias of its logits.
     """
-    bias = next(reversed(list(model.parameters())), None)
-    shape = None if bias is None else tuple(bias.shape)
-    _require(shape == offsets.shape, f"a last parameter of shape {shape} for {len(offsets)} classes")
+    bias = require_bias(model, len(offsets))
     before = bias.detach().clone()
     try:
         with torch.no_grad():

@@ -143,15 +143,15 @@ class Cache:
             if split.inputs_digest != self.manifest.extents[name].inputs_digest:
                 self._refuse_rows(name, split)
 
-    def require_views(self, policy: str, seed: int, count: int) -> None:
-        """Raise InputError unless the cache holds `count` views or more under this policy (canonical text) and seed.
+    def require_views(self, policy: Mapping[str, Any], count: int) -> None:
+        """Raise InputError unless the cache holds `count` views or more under this policy, given by its facts.
 
         The code that makes the pixels must be the same too, or a student would see others than its teacher saw.
         """
         code = {module: closure.tree_sha256(f"pipeline.{module}") for module in PIXELS}
         held = {module: found for module, found in self.manifest.identity["code"].items() if module in PIXELS}
         self._refuse(code, held, "the code", "code.")
-        self._refuse({"policy": policy, "seed": seed}, self.manifest.identity["views"], "the setting", "views.")
+        self._refuse(policy, self.manifest.identity["views"], "the setting", "views.")
         found = self.manifest.extents["transfer"].views
         if found < count:
             self._refuse({"count": count}, {"count": found}, "the setting", "views.")

@@ -93,13 +93,8 @@ def evaluate(
     Raises InputError for a name, a folder or data that do not match, and where settings of a student would be compared on
     validation rows that it was trained on; IntegrityError for damaged ones.
     """
-    if unknown := [name for name in ensemble if name not in teachers]:
-        fix = "Correct the teachers that students learn from."
-        raise InputError("ensemble", expected=f"some of {', '.join(teachers)}", found=", ".join(unknown), fix=fix)
     opened = transfer.open_splits(splits, layout.SPLITS)
-    settings = [trained.student for trained in students if trained.temperature]
-    if len(set(settings)) < len(settings):
-        opened["valid"].require_unfolded("choice among several settings of a student")
+    require_comparable(list(teachers), ensemble, students, opened["valid"])
     labels = {name: opened[name].labels() for name in SPLITS}
     for _, folder in teachers.values():
         require_sealed(folder, work)
@@ -136,7 +131,6 @@ def evaluate(
         size = models.parameter_count(net)
         names = (trained.name, trained.kind, trained.student, trained.temperature, alpha)
         runs.append(Run(*names, size, seeds, tuple(values), np.stack(wrong)))
-    _check_names(runs)
     _write(runs, teachers, students, metrics_out, plots_out)
     return runs
 
@@ -154,13 +148,25 @@ def _check_student(name: str, checkpoint: Checkpoint, data: Split, caches: Mappi
         raise InputError(f"student {name}, {field}", expected=f"{expected} as it is now", found=str(had), fix=fix)
 
 
-def _check_names(runs: Sequence[Run]) -> None:
+def require_comparable(teachers: Sequence[str], ensemble: Sequence[str], students: Sequence[Trained], valid: Split) -> None:
+    """Raise InputError for what cannot be measured side by side.
+
+    That is an ensemble of unknown teachers, two runs of one name, and several settings of a student where the validation
+    split, by which one would be chosen, was trained on.
+    """
+    if unknown := [name for name in ensemble if name not in teachers]:
+        fix = "Correct the teachers that students learn from."
+        raise InputError("ensemble", expected=f"some of {', '.join(teachers)}", found=", ".join(unknown), fix=fix)
+    runs = [(name, "teacher") for name in teachers] + [("ensemble", "ensemble")] * (len(ensemble) > 1)
     kinds: dict[str, str] = {}
-    for run in runs:
-        if run.name in kinds:
-            found = f"a {kinds[run.name]} and a {run.kind}"
-            raise InputError(f"run name {run.name}", expected="one run of that name", found=found, fix="Rename one of them.")
-        kinds[run.name] = run.kind
+    for name, kind in runs + [(trained.name, trained.kind) for trained in students]:
+        if name in kinds:
+            found = f"a {kinds[name]} and a {kind}"
+            raise InputError(f"run name {name}", expected="one run of that name", found=found, fix="Rename one of them.")
+        kinds[name] = kind
+    settings = [trained.student for trained in students if trained.temperature]
+    if len(set(settings)) < len(settings):
+        valid.require_unfolded("choice among several settings of a student")
 
 
 def best(runs: Sequence[Run]) -> list[dict[str, Any]]:

@@ -90,7 +90,9 @@ class Examples:
 
     split: where pixels come from, seen under `policy`; both None for target logits alone, for those who keep their inputs
     elsewhere and in the same order. views: each epoch draws, for each row, one of this many views; None gives every row a
-    view that no epoch had before. targets: None to train on labels alone. memory_bytes: what rows may take. chosen: (n,)
+    view that no epoch had before. targets: None to train on labels alone, or on what a teacher says in the loop.
+    memory_bytes: what rows may take; one float32 logit per class and view is counted whether or not targets are read, so that
+    the order of rows, which depends on it, does not depend on where targets come from. chosen: (n,)
     ascending rows to train on, None for all; spans without one of them are not read, and the rest come as they otherwise do.
     Raises InputError where not even four spans fit in memory_bytes, and for rows that are not rows of the split.
     """
@@ -134,7 +136,20 @@ class Examples:
     @property
     def whole(self) -> bool:
         """Whether the rows, in all views, fit the budget and are kept from the first epoch on."""
-        return self.rows * (self._pixel_bytes + (self.views or 1) * self._target_bytes) <= self.memory_bytes
+        return self.rows * (self._pixel_bytes + (self.views or 1) * self._counted_bytes) <= self.memory_bytes
+
+    @property
+    def temperatures(self) -> int:
+        """For how many temperatures, 1 or more, target logits side by side fit the budget."""
+        if not self.whole:
+            return 1
+        left = self.memory_bytes // self.rows - self._pixel_bytes
+        return max(1, left // ((self.views or 1) * max(self._counted_bytes, 1)))
+
+    def release(self) -> None:
+        """Give the memory of the rows back; the next epoch reads them again."""
+        self.__dict__.pop("_kept", None)
+        self._spare.clear()
 
     @property
     def window_spans(self) -> int:
@@ -318,5 +333,12 @@ class Examples:
         return 0 if self.targets is None else math.prod(self.targets.shape) * self.targets.dtype.itemsize
 
     @property
+    def _counted_bytes(self) -> int:
+        """What the budget counts for the logits of a row in one view."""
+        if self.split is None:
+            return self._target_bytes
+        return 0 if self.views is None else len(self.split.classes) * torch.float32.itemsize
+
+    @property
     def _span_bytes(self) -> int:
-        return self.span * (self._pixel_bytes + self._target_bytes)
+        return self.span * (self._pixel_bytes + self._counted_bytes)

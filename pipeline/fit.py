@@ -5,7 +5,7 @@ A training that was killed goes on from the last epoch that it kept, and ends wi
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -142,7 +142,7 @@ class Recipe:
 
     def facts(self) -> dict[str, str | int | float | None]:
         """What model.json says of the training."""
-        texts = {"optimizer": self.optimizer.text, "schedule": self.schedule.text}
+        texts = {"optimizer": self.optimizer.identity, "schedule": self.schedule.identity}
         names = ("epochs", "batch_size", "max_norm", "memory", "keep", "patience", "precision")
         return texts | {name: getattr(self, name) for name in names}
 
@@ -150,6 +150,11 @@ class Recipe:
     def memory_bytes(self) -> int:
         """The budget of examples.py."""
         return int(self.memory * 1e9)
+
+    @property
+    def elementwise(self) -> bool:
+        """Whether the optimizer is known to treat every weight by itself, so that stacked nets do not touch each other."""
+        return self.optimizer.target in OPTIMIZERS.values()
 
     @property
     def selects(self) -> bool:
@@ -186,15 +191,17 @@ def fit(
     seed: int,
     name: str,
     state: Path,
+    nets: Sequence[str] = ("",),
 ) -> list[list[Row]]:
     """Train `model` in place. Returns the history of each of its nets: epoch, lr, train_loss, valid_accuracy, valid_nll.
 
     A stack is trained as its nets would be by themselves; a net whose patience is at an end has no further row.
     The order of the rows, their views and torch's own stream (dropout) are functions of (seed, epoch). The last batch
     of an epoch is smaller where the rows do not divide. state: the file that keeps how far the training is; where it is
-    there, the training goes on from it, and to the same bits. Raises InputError where a loss stops being finite.
+    there, the training goes on from it, and to the same bits. nets: what to call each net of a stack. Raises InputError
+    where a loss stops being finite, and for an optimizer whose state cannot be kept.
     """
-    training = _Training(model, examples, objective, recipe, validation, seed, name)
+    training = _Training(model, examples, objective, recipe, validation, seed, [f"{name} {net}".strip() for net in nets])
     training.resume(state)
     bar = runtime.progress((), name, total=recipe.epochs * training.steps, unit="step")
     bar.update(training.done * training.steps)
@@ -223,19 +230,18 @@ class _Training:
         recipe: Recipe,
         validation: Validation,
         seed: int,
-        name: str,
+        names: Sequence[str],
     ):
         self.model, self.examples, self.objective, self.recipe = model, examples, objective, recipe
-        self.validation, self.seed, self.name = validation, seed, name
+        self.validation, self.seed, self.names = validation, seed, names
         self.optimizer = recipe.optimizer(model.parameters())
         self.base_rate = self.optimizer.param_groups[0]["lr"]
         self.steps = -(-examples.rows // recipe.batch_size)
         self.done = 0  # epochs
-        self.tensors = side_by_side(model)
         nets = len(model) if isinstance(model, Stack) else 1
         self.histories: list[list[Row]] = [[] for _ in range(nets)]
         self.running = np.ones(nets, bool)  # whose patience is not at an end
-        self.best = [tensor.clone() for tensor in self.tensors] if recipe.selects else []
+        self.best = [tensor.clone() for tensor in side_by_side(model)] if recipe.selects else []
 
     def epoch(self, bar: Any) -> None:
         """Show the model every row once, then the validation split."""
@@ -288,7 +294,7 @@ class _Training:
         for net in np.flatnonzero(self.running):
             since = self.done - best_row(self.histories[net])["epoch"]
             if since == 0:
-                for kept, now in zip(self.best, self.tensors, strict=True):
+                for kept, now in zip(self.best, side_by_side(self.model), strict=True):
                     kept[net].copy_(now[net])
             elif self.recipe.patience is not None and since >= self.recipe.patience:
                 self.running[net] = False
@@ -296,17 +302,29 @@ class _Training:
     def restore_best(self) -> None:
         """Give every net the weights of its best epoch, if those are to be kept."""
         if self.best:
-            for now, kept in zip(self.tensors, self.best, strict=True):
+            for now, kept in zip(side_by_side(self.model), self.best, strict=True):
                 now.copy_(kept)
 
     def save(self, path: Path) -> None:
         """Write how far the training is."""
-        tensors = {f"model.{number}": tensor for number, tensor in enumerate(self.tensors)}
+        tensors = {f"model.{number}": tensor for number, tensor in enumerate(side_by_side(self.model))}
         tensors |= {f"best.{number}": tensor for number, tensor in enumerate(self.best)}
-        for number, found in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{number}.{key}": value for key, value in found.items() if value is not None}
+        kept, plain = self.optimizer.state_dict(), {}
+        for number, found in kept["state"].items():
+            here = {key: value for key, value in found.items() if isinstance(value, torch.Tensor)}
+            tensors |= {f"optimizer.{number}.{key}": value for key, value in here.items()}
+            plain[number] = {key: value for key, value in found.items() if key not in here}
         facts = {"done": self.done, "histories": self.histories, "running": self.running.tolist()}
-        checkpoint.save_state(path, tensors, facts)
+        facts |= {"optimizer": {"state": plain, "param_groups": kept["param_groups"]}}
+        try:
+            checkpoint.save_state(path, tensors, facts)
+        except TypeError as error:  # what JSON cannot hold
+            raise InputError(
+                f"optimizer {self.recipe.optimizer.text}",
+                expected="a state of tensors and plain values, which can be kept",
+                found=str(error),
+                fix="Choose another optimizer.",
+            ) from error
 
     @torch.no_grad()
     def resume(self, path: Path) -> None:
@@ -314,24 +332,23 @@ class _Training:
         if (found := checkpoint.load_state(path)) is None:
             return
         tensors, facts = found
-        for kind, targets in (("model", self.tensors), ("best", self.best)):
+        for kind, targets in (("model", side_by_side(self.model)), ("best", self.best)):
             for number, target in enumerate(targets):
                 target.copy_(tensors[f"{kind}.{number}"])
-        states: dict[int, dict[str, torch.Tensor]] = {}
+        states = {int(number): values for number, values in facts["optimizer"]["state"].items()}
         for key, tensor in tensors.items():
             if key.startswith("optimizer."):
-                _, number, name = key.split(".")
-                states.setdefault(int(number), {})[name] = tensor
-        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": states})
+                _, number, name = key.split(".", 2)
+                states[int(number)][name] = tensor
+        self.optimizer.load_state_dict({"state": states, "param_groups": facts["optimizer"]["param_groups"]})
         self.done, self.histories = facts["done"], facts["histories"]
         self.running = np.array(facts["running"])
 
     def _require_finite(self, losses: list[float]) -> None:
         for net, loss in enumerate(losses):
-            if not math.isfinite(loss):
-                which = f", net {net + 1} of {len(losses)}" if len(losses) > 1 else ""
+            if self.running[net] and not math.isfinite(loss):
                 raise InputError(
-                    f"training of {self.name}{which}, epoch {self.done + 1}",
+                    f"training of {self.names[net]}, epoch {self.done + 1}",
                     expected="a finite loss",
                     found=str(loss),
                     fix="Lower the learning rate.",

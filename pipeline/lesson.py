@@ -103,13 +103,15 @@ class Lesson:
         """
         if views.count < 1:
             raise InputError("views", expected="1 or more", found=str(views.count), fix="Correct the setting.")
+        temperatures = sorted({each.temperature for each in weighings if each.alpha > 0})
+        if soft and soft.live and len(temperatures) > 1:
+            raise InputError("live teachers", expected="one temperature", found=str(temperatures), fix="Train from caches.")
         opened = transfer.open_splits(splits, ("transfer" if soft else "train", "valid"))
         source, valid = opened.values()
         for what, wanted in (("keep: best", recipe.selects), ("correct", bool(correct))):
             if wanted:
                 valid.require_unfolded(what)
         policy = Policy.parse(views.policy, views.seed)
-        temperatures = sorted({each.temperature for each in weighings if each.alpha > 0})
         targets = _targets(soft, opened, policy, views.count, temperatures, work) if soft and not soft.live else None
         live = None
         if soft and soft.live:
@@ -123,10 +125,11 @@ class Lesson:
         facts = {
             "soft": _facts(soft, targets, live),
             "rows": {"selection": selection.text, "count": len(chosen), "sha256": files.sha256(chosen.tobytes())},
-            "views": {"policy": policy.text, "count": views.count, "seed": views.seed},
+            "views": policy.facts() | {"count": views.count},
         }
         validation = Validation.of(valid, device)
         numbers = transfer.class_numbers(correct, source.classes, "correct")
+        bias.require_rows(validation.labels, len(source.classes), numbers)
         return cls(
             source, valid, examples, validation, torch.from_numpy(labels).to(device), soft, targets, live, numbers, facts
         )
@@ -137,27 +140,32 @@ class Lesson:
             "model": {"spec": model.text, "source_sha256": model.source_sha256},
             "recipe": recipe.facts(),
             **self.facts,
-            "correct": list(self.correct),
             **circumstances(self.source, self.valid, self.examples.device, "pipeline.lesson"),
         }
 
     def train(
         self, model: spec.Spec, recipe: Recipe, weighings: Sequence[Weighing], *, seed: int, name: str, state: Path
     ) -> list[Student]:
-        """Train one student for each weighing, all of this seed, together if there are several and the net can be stacked.
+        """Train one student for each weighing, all of this seed: together if there are several, and if they can be.
 
-        The same order of rows, views, initial weights and dropout for all. state: see fit; where nets cannot be stacked,
-        a file for each. Raises InputError for settings that make no model.
+        The same order of rows, views, initial weights and dropout for all. Those that batch statistics, or an optimizer of
+        whose inner life nothing is known, would couple are trained one by one. state: see fit; for those a folder of that
+        name. Raises InputError for settings that make no model.
         """
         nets = [self._build(model, seed) for _ in weighings]
-        if len(nets) > 1 and not stackable(nets[0], self.source.shape):
+        if len(nets) > 1 and not (recipe.elementwise and stackable(nets[0], self.source.shape)):
             return [
-                self.train(model, recipe, [each], seed=seed, name=name, state=state.with_name(f"{number}-{state.name}"))[0]
+                self.train(model, recipe, [each], seed=seed, name=name, state=state.with_suffix("") / f"{number}.safetensors")[
+                    0
+                ]
                 for number, each in enumerate(weighings)
             ]
         together = Stack(nets).to(self.examples.device) if len(nets) > 1 else nets[0]
         objective = self._objective(weighings)
-        histories = fit(together, self.examples, objective, recipe, self.validation, seed=seed, name=name, state=state)
+        what = {"seed": seed, "name": name, "state": state}
+        if len(nets) > 1:
+            what["nets"] = [f"at T = {each.temperature:g}, alpha = {each.alpha:g}" for each in weighings]
+        histories = fit(together, self.examples, objective, recipe, self.validation, **what)
         trained = together.nets() if isinstance(together, Stack) else [together]
         return [self._finished(net, history, recipe) for net, history in zip(trained, histories, strict=True)]
 
@@ -177,7 +185,10 @@ class Lesson:
         files.write(folder / "history.csv", table.to_csv(history))
 
     def _build(self, model: spec.Spec, seed: int) -> torch.nn.Module:
-        return models.build(model, self.source.shape, len(self.source.classes), seed=seed).to(self.examples.device)
+        net = models.build(model, self.source.shape, len(self.source.classes), seed=seed)
+        if self.correct:
+            bias.require_bias(net, len(self.source.classes))
+        return net.to(self.examples.device)
 
     def _objective(self, weighings: Sequence[Weighing]) -> Objective:
         several = self.targets is not None and isinstance(self.targets.temperature, tuple)
@@ -214,7 +225,7 @@ def _targets(
     targets = Targets.of(caches, at, soft.rule, soft.weights)
     for cache in caches.values():
         cache.require_data(splits)
-        cache.require_views(policy.text, policy.seed, views)
+        cache.require_views(policy.facts(), views)
     return targets
 
 

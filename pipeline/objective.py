@@ -16,7 +16,7 @@ class Weighing:
     """What one student is trained on.
 
     temperature: T of the soft loss. alpha: weight of the soft loss (of the labels in some papers: not here).
-    label_weight: weight of the labels' cross-entropy at T = 1; None for 1 − alpha. A term of weight 0 is left out.
+    label_weight: weight of the labels' cross-entropy at T = 1; None for 1 − alpha. A term of weight 0 adds nothing.
     """
 
     temperature: float
@@ -66,7 +66,7 @@ class Objective:
     label_weight: float | torch.Tensor
     uses_soft: bool
     uses_labels: bool
-    layers: torch.Tensor | None = None
+    layers: int | torch.Tensor | None = None
     teacher: Callable[[torch.Tensor], torch.Tensor] | None = None
 
     @classmethod
@@ -86,8 +86,7 @@ class Objective:
         layers = None if places is None else [places.get(each.temperature, 0) for each in weighings]
         used = (any(each.alpha > 0 for each in weighings), any(each.labels > 0 for each in weighings))
         if len(weighings) == 1:
-            only = None if layers is None else torch.tensor(layers[0], device=labels.device)
-            return cls(labels, soft, *columns[0], *used, only, teacher)
+            return cls(labels, soft, *columns[0], *used, layers and layers[0], teacher)
         temperature, alpha, weight = torch.tensor(columns, dtype=torch.float64, device=labels.device).unbind(1)
         each = None if layers is None else torch.tensor(layers, device=labels.device)
         return cls(labels, soft, temperature[:, None], alpha, weight, *used, each, teacher)

@@ -25,7 +25,7 @@ _SHAPE = re.compile(r"\s*(?P<name>[A-Za-z]\w*(?:\.[A-Za-z]\w*)*(?::[A-Za-z]\w*)?
 class Spec:
     """A parsed spec.
 
-    text: canonical form, with every argument by name, defaults included; equal text means equal behaviour.
+    text: canonical form, with every argument by name, defaults included.
     source_sha256: sha256 of the file that an imported plug-in came from; None for names out of a table.
     """
 
@@ -33,6 +33,11 @@ class Spec:
     target: Callable
     arguments: dict[str, Any]
     source_sha256: str | None = None
+
+    @property
+    def identity(self) -> str:
+        """The text, and for a plug-in the hash of its file: equal identity means equal behaviour, edits included."""
+        return self.text if self.source_sha256 is None else f"{self.text} of {self.source_sha256}"
 
     def __call__(self, *given: Any) -> Any:
         """Call the target: `given` is what the room provides, the rest is what the spec says."""

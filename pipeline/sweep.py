@@ -1,23 +1,25 @@
-"""Sweep: students × temperatures × alphas × seeds from the same caches, in one process.
+"""Sweep: students × temperatures × alphas × seeds from the same caches, in one process, trained and then measured.
 
 Students of one architecture and one seed are trained together, as a stack that shares every batch.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from pipeline import files, models, runtime
+from pipeline import files, models, runtime, transfer
 from pipeline.checkpoint import resumable
 from pipeline.errors import InputError
+from pipeline.evaluate import Run, Trained, evaluate, require_comparable
 from pipeline.fit import Recipe
 from pipeline.lesson import Lesson, Soft, Student, Views, require_seeds
 from pipeline.objective import HARD, Weighing
 
-BASELINE = "hard"  # the key of the setting that trains on labels alone
+BASELINE = "hard"
 
 
 @dataclass(frozen=True)
@@ -33,22 +35,28 @@ class Plan:
     seeds: Sequence[int]
 
 
+def key(weighing: Weighing) -> str:
+    """How a setting is called in names of folders and runs, such as T4-alpha0.5; `hard` for the baseline."""
+    return BASELINE if weighing == HARD else f"T{_short(weighing.temperature)}-alpha{_short(weighing.alpha)}"
+
+
 def sweep(
     *,
     plans: Mapping[str, Plan],
-    weighings: Mapping[str, Weighing],
+    weighings: Sequence[Weighing],
     together: int,
+    teachers: Mapping[str, Path],
     splits: Path,
     work: Path,
     out: Path,
     device: torch.device,
-) -> int:
-    """Write a folder <student>-<key> below `out`, as `distill` would, for every plan and weighing, and for the baseline.
+) -> list[Run]:
+    """Train every plan at every weighing, and its baseline, and measure all: students, metrics and plots below `out`.
 
-    plans: by student name; weighings: by key, such as T4-alpha0.5. The baseline, `hard`, is trained on the labels of the
-    training split. together: how many nets of one seed may share each step. Returns how many students were trained, seeds
-    counted. A sweep that was killed goes on from what it kept in `work`, and ends with the same bits. Raises what
-    `distill` raises.
+    plans: by student name. `students` has a folder <student>-<key> for each, as `distill` writes it; the baseline learns
+    from the labels of the training split. metrics and plots are those of `evaluate`. together: how many nets of one seed
+    may share each step. teachers: their folders, by the names under which the plans have their caches. A sweep that was
+    killed goes on from what it kept in `work`, and ends with the same bits. Raises what `distill` and `evaluate` raise.
     """
     if together < 1:
         raise InputError("together", expected="1 or more", found=str(together), fix="Correct the setting.")
@@ -57,72 +65,116 @@ def sweep(
         raise InputError("sweep", expected="students, temperatures and alphas", found=found, fix="Correct the settings.")
     for plan in plans.values():
         require_seeds(plan.seeds)
-    given = {"splits": splits, "work": work, "device": device}
-    groups = [group for name, plan in plans.items() for group in _groups(name, plan, weighings, together, given)]
-    identity = {group.key: group.identity for group in groups}
-    with resumable(work, out, identity) as kept, files.replaced_folder(out) as folder:
-        steps = [(group, seed) for group in groups for seed in group.plan.seeds]
-        trained: dict[str, dict[int, Student]] = {}
-        for number, (group, seed) in enumerate(runtime.progress(steps, "sweep", unit="stack")):
-            students = group.train(seed, kept, f"{group.key}, seed {seed} ({number + 1}/{len(steps)})")
-            for key, student in students.items():
-                trained.setdefault(key, {})[seed] = student
-            if seed == group.plan.seeds[-1]:
-                group.write(folder, trained)
-                trained.clear()
-    return sum(len(group.weighings) * len(group.plan.seeds) for group in groups)
+    soft = next(iter(plans.values())).soft
+    trained = [
+        Trained(
+            f"{name}-{key(each)}", name, "" if each == HARD else _short(each.temperature), out / f"students/{name}-{key(each)}"
+        )
+        for name in plans
+        for each in (HARD, *weighings)
+    ]
+    require_comparable(list(teachers), list(soft.teachers), trained, transfer.open_splits(splits, ["valid"])["valid"])
+    groups = list(_groups(plans, weighings, together, {"splits": splits, "work": work, "device": device}))
+    with resumable(work, out, {group.key: group.identity for group in groups}) as kept:
+        with files.replaced_folder(out / "students") as folder:
+            _train(groups, kept, folder)
+        return evaluate(
+            splits=splits, teachers={name: (path, soft.teachers[name]) for name, path in teachers.items()},
+            ensemble=list(soft.teachers), rule=soft.rule, weights=soft.weights, students=trained, work=work,
+            metrics_out=out / "metrics", plots_out=out / "plots", device=device,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class _Group:
     """Students of one plan that are trained together, one stack for each seed."""
 
-    key: str
     name: str
+    number: int
     plan: Plan
     lesson: Lesson
-    weighings: Mapping[str, Weighing]
+    weighings: Sequence[Weighing]
+
+    @property
+    def key(self) -> str:
+        """Tells the group from every other one."""
+        return f"{self.name}/{self.number}"
 
     @property
     def identity(self) -> dict[str, Any]:
         """All that the weights of these students are a function of."""
-        weighings = {key: weighing.facts() for key, weighing in self.weighings.items()}
-        spec = models.parse(self.plan.model)
-        facts = self.lesson.identity(spec, self.plan.recipe)
+        weighings = {key(each): each.facts() for each in self.weighings}
+        facts = self.lesson.identity(models.parse(self.plan.model), self.plan.recipe)
         return facts | {"weighings": weighings, "seeds": list(self.plan.seeds)}
 
-    def train(self, seed: int, kept: Path, name: str) -> dict[str, Student]:
-        """The students of one seed, by the key of their weighing."""
+    def train(self, seed: int, kept: Path, name: str) -> dict[Weighing, Student]:
+        """The students of one seed."""
         students = self.lesson.train(
-            models.parse(self.plan.model), self.plan.recipe, list(self.weighings.values()),
+            models.parse(self.plan.model), self.plan.recipe, self.weighings,
             seed=seed, name=name, state=kept / f"{self.key}-seed-{seed}.safetensors",
         )  # fmt: skip
         return dict(zip(self.weighings, students, strict=True))
 
-    def write(self, folder: Path, trained: Mapping[str, Mapping[int, Student]]) -> None:
-        """A folder for each of the students, with the weights of all seeds."""
-        for key, weighing in self.weighings.items():
-            files.make_folder(place := folder / f"{self.name}-{key}")
-            self.lesson.write(place, models.parse(self.plan.model), self.plan.recipe, weighing, trained[key])
+
+def _train(groups: Sequence[_Group], kept: Path, folder: Path) -> None:
+    """Train the groups one after the other; those that learn from the same rows follow each other, and share them."""
+    steps = runtime.progress((), "sweep", total=sum(len(group.plan.seeds) for group in groups), unit="stack")
+    for _, sharing in groupby(groups, key=lambda group: id(group.lesson)):
+        for group in sharing:
+            students: dict[Weighing, dict[int, Student]] = {each: {} for each in group.weighings}
+            for seed in group.plan.seeds:
+                for each, student in group.train(seed, kept, f"{group.name}, seed {seed}").items():
+                    students[each][seed] = student
+                steps.update()
+            for each in group.weighings:
+                files.make_folder(place := folder / f"{group.name}-{key(each)}")
+                group.lesson.write(place, models.parse(group.plan.model), group.plan.recipe, each, students[each])
+        group.lesson.examples.release()
+    steps.close()
 
 
-def _groups(name: str, plan: Plan, weighings: Mapping[str, Weighing], together: int, given: Mapping[str, Any]) -> list[_Group]:
-    """The stacks of one student. The baseline is in one of them where it learns from the same rows."""
+def _groups(
+    plans: Mapping[str, Plan], weighings: Sequence[Weighing], together: int, given: Mapping[str, Any]
+) -> Iterator[_Group]:
+    """The stacks of every plan, those that share a lesson next to each other.
 
-    def lesson(soft: Soft | None, members: Mapping[str, Weighing]) -> Lesson:
+    Plans with the same rows, views, targets and budget share lessons. A lesson has no more temperatures than target logits
+    fit the budget. The baseline is in a stack with others where it learns from the same rows.
+    """
+
+    def lesson(plan: Plan, soft: Soft | None, members: Sequence[Weighing]) -> Lesson:
         return Lesson.prepare(
-            views=plan.views, rows=plan.rows, soft=soft, weighings=list(members.values()), correct=plan.correct,
-            recipe=plan.recipe, **given,
-        )  # fmt: skip
+            views=plan.views, rows=plan.rows, soft=soft, weighings=members, correct=plan.correct, recipe=plan.recipe, **given
+        )
 
-    baseline = {BASELINE: HARD}
     apart = (given["splits"] / "transfer.parquet").exists()
-    members = dict(weighings) if apart else baseline | weighings
-    learned = lesson(plan.soft, members)
-    keys = list(members)
-    chunks = [keys[start : start + together] for start in range(0, len(keys), together)]
-    groups = [
-        _Group(f"{name}-{number}", name, plan, learned, {key: members[key] for key in chunk})
-        for number, chunk in enumerate(chunks)
-    ]
-    return [*groups, _Group(f"{name}-{BASELINE}", name, plan, lesson(None, baseline), baseline)] if apart else groups
+    temperatures = sorted({each.temperature for each in weighings})
+    numbers = dict.fromkeys(plans, 0)
+    alike: dict[Any, dict[str, Plan]] = {}
+    for name, plan in plans.items():
+        shared = (plan.views, plan.rows, repr(plan.soft), plan.correct, plan.recipe.memory, plan.recipe.selects)
+        alike.setdefault(shared, {})[name] = plan
+    for sharing in alike.values():
+        first = next(iter(sharing.values()))
+        size = lesson(first, first.soft, weighings[:1]).examples.temperatures
+        parts = [[each for each in weighings if each.temperature in some] for some in _chunks(temperatures, size)]
+        if not apart:
+            parts[0].insert(0, HARD)
+        lessons = [(lesson(first, first.soft, part), part) for part in parts]
+        if apart:
+            lessons.append((lesson(first, None, [HARD]), [HARD]))
+        for learned, part in lessons:
+            for name, plan in sharing.items():
+                for chunk in _chunks(part, together):
+                    yield _Group(name, numbers[name], plan, learned, chunk)
+                    numbers[name] += 1
+
+
+def _chunks(items: Sequence, size: int) -> list[Sequence]:
+    """At most `size` at a time."""
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+def _short(number: float) -> str:
+    """4.0 as 4, 2.5 as 2.5."""
+    return f"{number:.0f}" if number.is_integer() and abs(number) < 1e15 else repr(number)

@@ -43,6 +43,7 @@ def teach(
     identity = {
         "model": spec.text,
         **facts,
+        "views": seen.facts(),
         **circumstances(train, valid, device, "pipeline.teach"),
     }
     with resumable(work, out, identity) as kept, files.replaced_folder(out) as folder:

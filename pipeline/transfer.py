@@ -306,7 +306,9 @@ class Split:
 
 
 def class_numbers(these: Sequence[int | str], names: Sequence[str], what: str) -> list[int]:
-    """Labels of classes that are given by name or by label, each once; names: in label order.
+    """Labels of classes that are given by name, or by label where no class has such a name, each once.
+
+    names: in label order.
 
     Raises InputError, naming the setting `what`, for anything else.
     """
@@ -315,7 +317,7 @@ def class_numbers(these: Sequence[int | str], names: Sequence[str], what: str) -
         raise InputError(what, expected="a list of classes such as [7, 8]", found=repr(these), fix=fix)
     numbers: list[int] = []
     for item in these:
-        number = names.index(item) if item in names else item
+        number = names.index(str(item)) if str(item) in names else item
         number = int(number) if isinstance(number, str) and number.isdecimal() else number
         if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < len(names):
             known = ", ".join(names[:10]) + (", …" if len(names) > 10 else "")

@@ -5,6 +5,7 @@ A policy is one spec or several in a row, `shift(2) | flip()`. View 0 is the unt
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -69,6 +70,11 @@ class Policy:
                     fix="Use shift(2).",
                 )
         return cls(" | ".join(step.text for step in steps), seed, steps)
+
+    def facts(self) -> dict[str, Any]:
+        """What the pixels of a view are a function of, besides image, row and view; of plug-ins the hashes of their files."""
+        sources = [step.source_sha256 for step in self.steps if step.source_sha256]
+        return {"policy": self.text, "seed": self.seed} | ({"sources": sources} if sources else {})
 
     @property
     def augments(self) -> bool:

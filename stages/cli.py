@@ -13,7 +13,7 @@ from stages.options import example
 
 COMMANDS = ("ingest", "teach", "capture", "verify", "inspect", "distill", "sweep", "evaluate", "report", "code")
 
-_AGAIN = "run again; a capture goes on where it stopped."
+_AGAIN = "run again; captures and trainings go on where they stopped."
 _MEND = {
     errno.ENOSPC: f"Make room, then {_AGAIN}",
     errno.EDQUOT: f"Make room, then {_AGAIN}",

@@ -69,56 +69,39 @@ def command(
     Stopped at any moment, it goes on from the last epoch that it kept, and ends with the same bits.
     """
     from pipeline import runtime
-    from pipeline.evaluate import Trained, best, evaluate
+    from pipeline.evaluate import best
     from pipeline.objective import Weighing
     from pipeline.report import finding
-    from pipeline.sweep import BASELINE, sweep
+    from pipeline.sweep import sweep
 
-    chosen = runtime.prepare(device, threads=threads)
     given = {name: _settings(name, temperatures[0], params) for name in students}
-    swept = {}
-    for temperature in temperatures:
-        for alpha in alphas or (given[students[0]]["alpha"],):
-            weight = given[students[0]]["label_weight"]
-            swept[f"T{temperature}-alpha{alpha}"] = temperature, Weighing(float(temperature), float(alpha), weight)
+    plans = {name: _plan(settings, data) for name, settings in given.items()}
+    first = given[students[0]]
+    shares = [float(alpha) for alpha in alphas] or [first["alpha"]]
     out = data / "sweep"
-    count = sweep(
-        plans={name: _plan(settings, data) for name, settings in given.items()},
-        weighings={key: weighing for key, (_, weighing) in swept.items()},
+    runs = sweep(
+        plans=plans,
+        weighings=[Weighing(float(t), alpha, first["label_weight"]) for t in temperatures for alpha in shares],
         together=together,
+        teachers={name: data / "teachers" / name for name in first["teachers"]},
         splits=data / "transfer",
         work=work,
-        out=out / "students",
-        device=chosen,
-    )
-    teachers = {name: (data / "teachers" / name, data / "caches" / name) for name in given[students[0]]["teachers"]}
-    trained = [Trained(f"{name}-{BASELINE}", name, "", out / "students" / f"{name}-{BASELINE}") for name in students]
-    trained += [
-        Trained(f"{name}-{key}", name, temperature, out / "students" / f"{name}-{key}")
-        for name in students
-        for key, (temperature, _) in swept.items()
-    ]
-    runs = evaluate(
-        splits=data / "transfer",
-        teachers=teachers,
-        ensemble=list(teachers),
-        rule=given[students[0]]["rule"],
-        weights=given[students[0]]["weights"] or None,
-        students=trained,
-        work=work,
-        metrics_out=out / "metrics",
-        plots_out=out / "plots",
-        device=chosen,
+        out=out,
+        device=runtime.prepare(device, threads=threads),
     )
     for row in best(runs):
         click.echo(finding(row))
+    count = sum(len(run.seeds) for run in runs if run.student)
     click.echo(f"wrote {out}: {counted(count, 'student')}, seeds counted, in students, metrics and plots")
 
 
 def _settings(name: str, temperature: str, params: str | None) -> dict[str, Any]:
     """The settings of one student, by the road that `softcache distill` takes."""
     words = [name, "-T", temperature, *(("--params", params) if params else ())]
-    return distill.command.make_context("distill", words).params
+    try:
+        return distill.command.make_context("distill", words).params
+    except click.UsageError as error:
+        raise click.UsageError(f"student {name}: {error.format_message()}", click.get_current_context()) from error
 
 
 def _plan(settings: dict[str, Any], data: Path):

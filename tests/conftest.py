@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline import models, transfer
+from pipeline import models, table, transfer
 from pipeline.capture import Captured, capture
 from pipeline.checkpoint import WEIGHTS, Checkpoint
 
@@ -73,6 +73,8 @@ def write_stage_one(folder: Path, *, teachers: Sequence[str] = "a", rows: int = 
         spec = models.parse("mlp(hidden=[5])")
         checkpoint = Checkpoint(spec.text, (1, 4, 4), tuple(str(label) for label in range(classes)), {"source_sha256": None})
         checkpoint.save(folder / "teachers" / name, {WEIGHTS: models.build(spec, (1, 4, 4), classes, seed=seed)})
+        history = [{"epoch": 1, "lr": 0.1, "train_loss": 1.0, "valid_accuracy": 0.5, "valid_nll": 1.0}]
+        (folder / "teachers" / name / "history.csv").write_bytes(table.to_csv(history))
     return folder
 
 

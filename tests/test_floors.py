@@ -17,7 +17,8 @@ FLOORS = [
     {"examples", "live"},
     {"fit", "objective"},
     {"lesson"},
-    {"ingest", "teach", "capture", "verify", "inspect", "distill", "sweep", "evaluate", "report"},
+    {"ingest", "teach", "capture", "verify", "inspect", "distill", "evaluate", "report"},
+    {"sweep"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 

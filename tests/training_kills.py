@@ -46,7 +46,8 @@ def jobs(folder: Path) -> dict[str, Callable[[], object]]:
         "teach": lambda: teach(name="t", model=MODEL, recipe=RECIPE, policy="shift(1)", seed=1, out=folder / "out", **given),
         "distill": lambda: distill(weighing=weighings["T2"], seeds=(0, 1), out=folder / "out", **student, **given),
         "sweep": lambda: sweep(
-            plans={"s": Plan(seeds=(0, 1), **student)}, weighings=weighings, together=2, out=folder / "out", **given
+            plans={"s": Plan(seeds=(0, 1), **student)}, weighings=list(weighings.values()), together=2,
+            teachers={name: folder / "teachers" / name for name in "ab"}, out=folder / "out", **given
         ),
     }  # fmt: skip
 
@@ -86,7 +87,7 @@ def main(root: Path, first: int, count: int) -> None:
         folder, chance = fresh(root, name), random.Random(number)
         for _ in range(chance.choice((1, 2))):
             kills += killed(jobs(folder)[what], chance.uniform(0.1, 1.0) * seconds[what])
-        kept += any(folder.glob("work/trainings/*/*.safetensors"))
+        kept += any(folder.glob("work/trainings/*/**/*.safetensors"))
         if forked(jobs(folder)[what]) != 0:
             print(f"{what} {number}: the next run failed")
         elif tree(folder / "out") != expected[what]:

@@ -134,7 +134,7 @@ def test_a_student_refuses_views_that_other_code_made(data, monkeypatch):
     run(data)
     monkeypatch.setattr(closure, "tree_sha256", lambda module: "other code")
     with pytest.raises(InputError, match=r"cache cache, code.randomness: expected other code as in the code"):
-        Cache.open(data / "cache").require_views("shift(pixels=1)", 5, 3)
+        Cache.open(data / "cache").require_views({"policy": "shift(pixels=1)", "seed": 5}, 3)
 
 
 @pytest.mark.parametrize("changes", [{"views": 0}, {"tile": 0}, {"dtype": "int8"}, {"policy": "shift(99)"}])

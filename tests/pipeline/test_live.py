@@ -76,15 +76,17 @@ def pixels_of(data: Path, view: int) -> torch.Tensor:
     return POLICY.apply(torch.from_numpy(split.all_images()), np.arange(ROWS), np.full(ROWS, view))
 
 
-def recipe(batch_size: int) -> Recipe:
+def recipe(batch_size: int, memory: float = 4.0) -> Recipe:
     settings = {"optimizer": "sgd(lr=0.2, momentum=0.9)", "schedule": "one_cycle()", "epochs": 4, "max_norm": 1.0}
-    return Recipe.parse(batch_size=batch_size, **settings)
+    return Recipe.parse(batch_size=batch_size, memory=memory, **settings)
 
 
-def trained(data: Path, out: Path, *, live: bool, names="a", batch_size=7, temperature=2.0, rule="logits", views=3) -> bytes:
+def trained(
+    data: Path, out: Path, *, live: bool, names="a", batch_size=7, temperature=2.0, rule="logits", views=3, memory=4.0
+) -> bytes:
     folder = data / ("teachers" if live else "caches")
     distill(
-        model="mlp(hidden=[4], dropout=0.2)", recipe=recipe(batch_size), views=Views("shift(1)", views, 5), rows="all",
+        model="mlp(hidden=[4], dropout=0.2)", recipe=recipe(batch_size, memory), views=Views("shift(1)", views, 5), rows="all",
         soft=Soft({name: folder / name for name in names}, rule, SoftLoss.parse("kl"), live=live),
         weighing=Weighing(temperature, 0.7), correct=(), seeds=(1,), splits=data / "transfer", work=data / "work",
         out=out, device=CPU,
@@ -130,6 +132,8 @@ CASES = [
     {"names": "a", "batch_size": 1},
     {"names": "a", "batch_size": 7, "temperature": 20.0},
     {"names": "a", "batch_size": 30, "views": 1},
+    {"names": "a", "memory": 1e-6},  # pixels would fit, 480 bytes, and pixels with targets do not, 1,560: streamed
+    {"names": "ab", "rule": "probabilities", "memory": 1e-6},
     *({"names": "ab", "rule": rule, "temperature": t} for rule in ("logits", "probabilities") for t in (0.5, 2.0, 20.0)),
     *({"names": "ab", "rule": rule, "batch_size": size} for rule in ("logits", "probabilities") for size in (1, 16, 64)),
 ]

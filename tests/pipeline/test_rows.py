@@ -61,7 +61,7 @@ def test_the_text_is_canonical():
 def test_a_name_is_a_name_and_a_number_a_label():
     """Where the names of classes are numbers in another order."""
     assert choose("only(['0'])", [0, 1], ("1", "0")).tolist() == [1]
-    assert choose("only([0])", [0, 1], ("1", "0")).tolist() == [0]
+    assert choose("only([0])", [0, 1], ("1", "0")).tolist() == [1]  # a name first
 
 
 # ---------------------------------------------------------------- fractions

@@ -6,21 +6,26 @@ import numpy as np
 import pytest
 import torch
 
+import pipeline.sweep
 from conftest import images, run_capture, tree, write_parquet, write_stage_one
-from pipeline import runtime, transfer
+from pipeline import fit, runtime, transfer
 from pipeline.checkpoint import Checkpoint
 from pipeline.distill import distill
 from pipeline.errors import InputError
+from pipeline.examples import Examples
 from pipeline.fit import Recipe
-from pipeline.lesson import Soft, Views
+from pipeline.lesson import Lesson, Soft, Views
 from pipeline.losses import SoftLoss
 from pipeline.objective import HARD, Weighing
-from pipeline.sweep import Plan, sweep
+from pipeline.sweep import Plan, key, sweep
 
 CPU = torch.device("cpu")
 VIEWS = Views("shift(1)", 3, 5)
-WEIGHINGS = {"T1-alpha0.5": Weighing(1.0, 0.5), "T8-alpha0.5": Weighing(8.0, 0.5), "T8-alpha0.9": Weighing(8.0, 0.9)}
+WEIGHINGS = [Weighing(1.0, 0.5), Weighing(8.0, 0.5), Weighing(8.0, 0.9)]
 RECIPE = Recipe.parse(optimizer="sgd(lr=0.1, momentum=0.9)", schedule="constant", epochs=4, batch_size=7)
+STREAMED = Recipe.parse(
+    optimizer="sgd(lr=0.1, momentum=0.9)", schedule="constant", epochs=4, batch_size=7, memory=1e-6
+)  # in spans of 8 rows of 16 pixels and 3 views of 3 logits; all 20 rows would take 1,040 bytes
 SAME = {"recipe": RECIPE, "views": VIEWS, "rows": "all", "correct": ()}
 
 
@@ -42,20 +47,27 @@ def swept(data: Path, out: Path, together: int, models=("mlp(hidden=[6])", "mlp(
     settings = {"soft": soft(data), "seeds": (0, 3), **SAME} | changes
     plans = {f"s{number}": Plan(model=model, **settings) for number, model in enumerate(models)}
     given = {"splits": data / "transfer", "work": data / "work", "device": CPU}
-    count = sweep(plans=plans, weighings=WEIGHINGS, together=together, out=out, **given)
-    assert count == len(plans) * (len(WEIGHINGS) + 1) * len(settings["seeds"])
-    return tree(out)
+    teachers = {name: data / "teachers" / name for name in settings["soft"].teachers}
+    runs = sweep(plans=plans, weighings=WEIGHINGS, together=together, teachers=teachers, out=out, **given)
+    assert sum(len(run.seeds) for run in runs if run.student) == len(plans) * (len(WEIGHINGS) + 1) * len(settings["seeds"])
+    assert {"best.csv", "results.parquet"} <= {path.name for path in (out / "plots").iterdir()}
+    return tree(out / "students")
 
 
-@pytest.mark.parametrize("rule", ["probabilities", "logits"])
-def test_one_at_a_time_it_is_distill_to_the_last_byte(data, tmp_path, rule):
+@pytest.mark.parametrize(("rule", "recipe"), [("probabilities", RECIPE), ("logits", RECIPE), ("probabilities", STREAMED)])
+def test_one_at_a_time_it_is_distill_to_the_last_byte(data, tmp_path, rule, recipe):
     """Folder by folder: model.json, history.csv, and weights; the baseline too."""
-    found = swept(data, tmp_path / "sweep", 1, soft=soft(data, rule=rule))
-    given = {"splits": data / "transfer", "work": data / "work", "device": CPU, "seeds": (0, 3), **SAME}
+    same = SAME | {"recipe": recipe}
+    found = swept(data, tmp_path / "sweep", 1, soft=soft(data, rule=rule), recipe=recipe)
+    given = {"splits": data / "transfer", "work": data / "work", "device": CPU, "seeds": (0, 3), **same}
     for number, model in enumerate(("mlp(hidden=[6])", "mlp(hidden=[3], dropout=0.2)")):
-        for key, weighing in ({"hard": HARD} | WEIGHINGS).items():
+        for weighing in (HARD, *WEIGHINGS):
             distill(
-                model=model, soft=soft(data, rule=rule), weighing=weighing, out=tmp_path / "one" / f"s{number}-{key}", **given
+                model=model,
+                soft=soft(data, rule=rule),
+                weighing=weighing,
+                out=tmp_path / "one" / f"s{number}-{key(weighing)}",
+                **given,
             )
         baseline = tmp_path / f"baseline/s{number}-hard"
         distill(model=model, soft=None, weighing=HARD, out=baseline, **given)
@@ -70,13 +82,13 @@ def test_together_they_are_the_same_students(data, tmp_path, together, names):
     alone = swept(data, tmp_path / "alone", 1, soft=soft(data, names))
     found = swept(data, tmp_path / "together", together, soft=soft(data, names))
     assert found.keys() == alone.keys()
-    here, there = ({key: weights(folder / key) for key in found if key.endswith("safetensors")}
+    here, there = ({name: weights(folder / "students" / name) for name in found if name.endswith("safetensors")}
                    for folder in (tmp_path / "together", tmp_path / "alone"))  # fmt: skip
-    for key in here:
+    for name in here:
         distances = {
-            other: float((here[key] - there[other]).abs().max()) for other in there if here[key].shape == there[other].shape
+            other: float((here[name] - there[other]).abs().max()) for other in there if here[name].shape == there[other].shape
         }
-        assert distances.pop(key) <= 1e-5
+        assert distances.pop(name) <= 1e-5
         assert min(distances.values()) > 1e-4
 
 
@@ -87,12 +99,12 @@ def weights(path: Path) -> torch.Tensor:
 
 def test_each_student_says_what_it_is(data, tmp_path):
     swept(data, tmp_path / "sweep", 64)
-    facts = Checkpoint.open(tmp_path / "sweep/s0-T8-alpha0.9").facts
+    facts = Checkpoint.open(tmp_path / "sweep/students/s0-T8-alpha0.9").facts
     assert facts["seeds"] == [0, 3]
     assert (facts["soft"]["temperature"], facts["soft"]["alpha"]) == (8.0, 0.9)
     assert facts["soft"]["label_weight"] == pytest.approx(0.1)
     assert set(facts["soft"]["caches"]) == {"a", "b"}
-    assert Checkpoint.open(tmp_path / "sweep/s0-hard").facts["soft"]["alpha"] == 0
+    assert Checkpoint.open(tmp_path / "sweep/students/s0-hard").facts["soft"]["alpha"] == 0
 
 
 def test_nets_that_cannot_be_stacked_are_trained_one_by_one(data, tmp_path, monkeypatch):
@@ -127,13 +139,14 @@ def test_the_baseline_of_a_transfer_set_of_its_own_learns_from_the_training_spli
         out=tmp_path / "caches/a", provenance=tmp_path / "provenance.json", **given,
     )  # fmt: skip
     plan = Plan(model="mlp(hidden=[4])", soft=soft(tmp_path, "a"), seeds=(0,), **SAME)
-    sweep(plans={"s": plan}, weighings={"T2": Weighing(2.0, 1.0)}, together=8, out=tmp_path / "sweep", **given)
+    teachers = {"a": tmp_path / "teachers/a"}
+    sweep(plans={"s": plan}, weighings=[Weighing(2.0, 1.0)], together=8, teachers=teachers, out=tmp_path / "sweep", **given)
     distill(model=plan.model, soft=None, weighing=HARD, seeds=(0,), out=tmp_path / "hard", **SAME, **given)
     distill(model=plan.model, soft=plan.soft, weighing=Weighing(2.0, 1.0), seeds=(0,), out=tmp_path / "soft", **SAME, **given)
-    assert tree(tmp_path / "sweep/s-hard") == tree(tmp_path / "hard")
-    assert tree(tmp_path / "sweep/s-T2") == tree(tmp_path / "soft")
+    assert tree(tmp_path / "sweep/students/s-hard") == tree(tmp_path / "hard")
+    assert tree(tmp_path / "sweep/students/s-T2-alpha1") == tree(tmp_path / "soft")
     with pytest.raises(InputError, match="a label for every row"):
-        sweep(plans={"s": plan}, weighings={"T2": Weighing(2.0, 0.9)}, together=8, out=tmp_path / "sweep", **given)
+        sweep(plans={"s": plan}, weighings=[Weighing(2.0, 0.9)], together=8, teachers=teachers, out=tmp_path / "sweep", **given)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +166,8 @@ def test_accuracies_are_within_one_standard_error(data, tmp_path):
     for together in (1, 64):
         swept(data, tmp_path / str(together), together, recipe=long, seeds=(0, 1, 2, 3), models=["mlp(hidden=[6])"])
         histories = {
-            path.parent.name: path.read_text().splitlines() for path in (tmp_path / str(together)).glob("*/history.csv")
+            path.parent.name: path.read_text().splitlines()
+            for path in (tmp_path / str(together)).glob("students/*/history.csv")
         }
         means.append(
             {
@@ -161,6 +175,63 @@ def test_accuracies_are_within_one_standard_error(data, tmp_path):
                 for key, lines in histories.items()
             }
         )
-    for key, alone in means[0].items():
+    for name, alone in means[0].items():
         error = alone.std(ddof=1) / len(alone) ** 0.5
-        assert abs(means[1][key].mean() - alone.mean()) <= max(error, 1e-12)
+        assert abs(means[1][name].mean() - alone.mean()) <= max(error, 1e-12)
+
+
+def test_an_optimizer_that_looks_at_more_than_one_weight_trains_nets_one_by_one(data, tmp_path, monkeypatch):
+    """Adafactor keeps statistics of whole tensors: stacked, nets would share them."""
+    monkeypatch.setenv("SOFTCACHE_PLUGINS", "torch.optim")
+    recipe = Recipe.parse(optimizer="torch.optim:Adafactor(lr=0.1)", schedule="constant", epochs=2, batch_size=7)
+    together, alone = (swept(data, tmp_path / str(n), n, models=["mlp(hidden=[4])"], recipe=recipe) for n in (64, 1))
+    assert together == alone
+
+
+def test_rows_are_read_once_for_all_plans_that_share_them(data, tmp_path, monkeypatch):
+    loads = []
+    real = Examples._load
+    monkeypatch.setattr(Examples, "_load", lambda self, *given: loads.append(self) or real(self, *given))
+    swept(data, tmp_path / "sweep", 2)
+    assert len(loads) == 1
+    assert "_kept" not in loads[0].__dict__  # its memory was given back
+
+
+def test_temperatures_whose_targets_do_not_fit_the_budget_are_trained_in_turn(data, tmp_path, monkeypatch):
+    """20 rows of 16 pixels and 3 views of 3 logits take 1,040 bytes; 1,600 have room for the targets of one T, not of two."""
+    seen = []
+    real = Lesson.prepare.__func__
+    monkeypatch.setattr(
+        Lesson, "prepare", classmethod(lambda cls, **given: seen.append(given["weighings"]) or real(cls, **given))
+    )
+    tight = Recipe.parse(optimizer="sgd(lr=0.1, momentum=0.9)", schedule="constant", epochs=4, batch_size=7, memory=1.6e-6)
+    swept(data, tmp_path / "tight", 64, recipe=tight)
+    assert [sorted({each.temperature for each in some if each.alpha}) for some in seen[1:]] == [[1.0], [8.0]]
+    here, there = tmp_path / "tight/students", tmp_path / "roomy/students"
+    swept(data, tmp_path / "roomy", 64)
+    for path in here.glob("*/*.safetensors"):
+        assert (weights(path) - weights(there / path.relative_to(here))).abs().max() <= 1e-5
+
+
+def test_a_sweep_that_is_stopped_while_it_measures_trains_nothing_again(data, tmp_path, monkeypatch):
+    def stop(**given):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(pipeline.sweep, "evaluate", stop)
+        swept(data, tmp_path / "sweep", 64)
+    before = tree(tmp_path / "sweep/students")
+    monkeypatch.setattr(fit._Training, "epoch", None)
+    assert swept(data, tmp_path / "sweep", 64) == before
+
+
+def test_teachers_in_the_loop_have_one_temperature(data, tmp_path):
+    live = Soft({"a": data / "teachers/a"}, "probabilities", SoftLoss.parse("kl"), live=True)
+    with pytest.raises(InputError, match="live teachers: expected one temperature"):
+        swept(data, tmp_path / "sweep", 1, soft=live)
+
+
+def test_a_net_that_diverges_is_named(data, tmp_path):
+    wild = Recipe.parse(optimizer="sgd(lr=1e30)", schedule="constant", epochs=2, batch_size=7)
+    with pytest.raises(InputError, match=r"training of s0, seed 0 at T = 1, alpha = 0, epoch 1: expected a finite loss"):
+        swept(data, tmp_path / "sweep", 64, recipe=wild, models=["mlp(hidden=[5, 5])"])
