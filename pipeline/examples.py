@@ -6,7 +6,7 @@ Which of the two it is follows from sizes and settings alone, so that the same s
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -70,18 +70,30 @@ class Window:
     pixels: torch.Tensor | None
     targets: torch.Tensor | None
 
-    def batch(self, places: np.ndarray, views: np.ndarray, policy: Policy | None, device: torch.device) -> Batch:
-        """The rows at `places` in the views given, both (B,) int64."""
-        rows, pixels, targets = self.rows[places], None, None
-        chosen, seen = torch.from_numpy(places), torch.from_numpy(views)
-        if self.pixels is not None:
-            untouched = self.pixels.index_select(0, chosen.to(self.pixels.device)).to(device)
-            pixels = policy.apply(untouched, rows, views)
-        if self.targets is not None:
-            layers = seen * len(self.rows) if len(self.targets) > 1 else 0
-            places_of_targets = (layers + chosen).to(self.targets.device)
-            targets = self.targets.flatten(0, 1).index_select(0, places_of_targets).to(device)
-        return Batch(torch.from_numpy(rows).to(device), seen.to(device), pixels, targets)
+    def blocks(
+        self, order: np.ndarray, views: np.ndarray, cuts: Sequence[int], policy: Policy | None, device: torch.device
+    ) -> Iterator[Batch]:
+        """The rows at places `order`, in the view of each, from cut to cut. order, views: (n,) int64.
+
+        What says which rows they are goes to the devices once for all blocks, so that a GPU need not wait at each.
+        """
+        rows, drawn = self.rows[order], views[order]
+        home = (self.targets if self.pixels is None else self.pixels).device
+        places = torch.from_numpy(order).to(home)
+        layers = places + torch.from_numpy(drawn).to(home) * len(self.rows) if self._views > 1 else places
+        shown = [torch.from_numpy(column).to(device) for column in (rows, drawn)]
+        for start, stop in pairwise(cuts):
+            here, pixels, targets = slice(start, stop), None, None
+            if self.pixels is not None:
+                untouched = self.pixels.index_select(0, places[here]).to(device)
+                pixels = policy.apply(untouched, rows[here], drawn[here])
+            if self.targets is not None:
+                targets = self.targets.flatten(0, 1).index_select(0, layers[here]).to(device)
+            yield Batch(*(column[here] for column in shown), pixels, targets)
+
+    @property
+    def _views(self) -> int:
+        return 1 if self.targets is None else len(self.targets)
 
 
 @dataclass(frozen=True)
@@ -182,9 +194,7 @@ class Examples:
             order = randomness.order(window.rows, seed, Use.ORDER, epoch)
             views = self._drawn(seed, epoch, window.rows)
             cuts = [0, *range(-given % batch_size or size, len(order), size), len(order)]
-            for start, stop in pairwise(cuts):
-                places = order[start:stop]
-                yield window.batch(places, views[places], self.policy, self.device)
+            yield from window.blocks(order, views, cuts, self.policy, self.device)
             given += len(order)
 
     def _windows(self, seed: int, epoch: int) -> Iterator[Window]:
