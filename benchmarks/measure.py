@@ -26,14 +26,14 @@ def machine() -> str:
     )
 
 
-def in_turns(ways: Mapping[str, Callable[[], object]], times: int = 5) -> dict[str, list[float]]:
-    """Seconds of each way, `times` rounds of all of them in turn, after one round that does not count."""
+def in_turns(ways: Mapping[str, Callable[[], object]], times: int = 5, warm: int = 1) -> dict[str, list[float]]:
+    """Seconds of each way, `times` rounds of all of them in turn, after `warm` rounds that do not count."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(times + 1):
+    for turn in range(-warm, times):
         for name, way in ways.items():
             start = time.perf_counter()
             way()
-            if turn:
+            if turn >= 0:
                 seconds[name].append(time.perf_counter() - start)
     return seconds
 
@@ -43,9 +43,12 @@ def ratio(above: list[float], below: list[float]) -> float:
     return statistics.median(one / other for one, other in zip(above, below, strict=True))
 
 
-def show(what: str, value: float, bar: str, holds: bool, detail: str = "") -> None:
-    """A figure with the bar it is held against."""
-    print(f"{what:62} {value:8.2f}×  bar {bar:8} {'holds' if holds else 'MISSED'}  {detail}", flush=True)
+def show(
+    what: str, value: float, bar: str = "", holds: bool | None = None, detail: str = "", *, unit: str = "×", form: str = ".2f"
+) -> None:
+    """A figure with the bar it is held against; without one it is a report."""
+    verdict = f"bar {bar:8} {'holds' if holds else 'MISSED'}" if bar else f"{'report':18}"
+    print(f"{what:62} {value:8{form}}{unit or ' '}  {verdict}  {detail}", flush=True)
 
 
 def median(seconds: list[float]) -> float:
