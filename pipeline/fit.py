@@ -272,7 +272,8 @@ class _Training:
             logits = self.model(batch.pixels)
         losses = self.objective(logits, batch)
         self.optimizer.zero_grad(set_to_none=True)
-        losses.mean(0).sum().backward()  # summed over nets, none of which depends on another
+        mean = losses.mean(0)
+        (mean.sum() if mean.dim() else mean).backward()  # summed over nets, none of which depends on another
         self.optimizer.step()
         self._limit_norms()
         return losses.detach().sum(0)

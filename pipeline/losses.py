@@ -140,18 +140,26 @@ class SoftLoss:
         return self.spec.target not in (kl, ce, mse, dist)
 
     def __call__(
-        self, logits: torch.Tensor, targets: torch.Tensor, labels: torch.Tensor | None, temperature: Temperature
+        self,
+        logits: torch.Tensor,
+        targets: torch.Tensor,
+        labels: torch.Tensor | None,
+        temperature: Temperature,
+        weight: float | torch.Tensor = 1.0,
     ) -> torch.Tensor:
-        """Shapes as at the top of this file; returns (B,) or (B, K) float64."""
+        """Shapes as at the top of this file; returns (B,) or (B, K) float64.
+
+        weight: a number, or (K,) float64; multiplied in together with T², because small products cost as much as big ones.
+        """
         if targets.dim() != logits.dim():  # (B, C) against (K, K, C) would be broadcast the wrong way round
             shapes = f"targets {tuple(targets.shape)} for logits {tuple(logits.shape)}"
             raise ValueError(f"expected as many axes of targets as of logits, found {shapes}")
         if self.standardised:
             logits, targets = _standardised(logits), _standardised(targets)
         values = self.spec(logits, targets, labels, temperature)
-        if not self.squared or self.spec.target is mse:
-            return values
-        return values * _per_student(temperature) ** 2
+        if self.squared and self.spec.target is not mse:
+            weight = weight * _per_student(temperature) ** 2
+        return values * weight
 
 
 def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -159,6 +167,8 @@ def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
     logits: (B, C), or (B, K, C) of K students, any float dtype; labels: (B,) int64. Returns (B,) or (B, K) float64.
     """
+    if logits.dim() == 2:
+        return functional.cross_entropy(logits.double(), labels, reduction="none")
     rows = logits.shape[:-1]
     each = _aligned(labels, len(rows)).expand(rows)
     return functional.cross_entropy(logits.double().movedim(-1, 1), each, reduction="none")  # torch wants the classes second
@@ -171,8 +181,8 @@ def _divergence(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
 
 
 def _log_softmax(logits: torch.Tensor) -> torch.Tensor:
-    """Over the last axis. Few classes are moved to the front, along which torch's vectors run over the rows instead."""
-    if logits.shape[-1] > _FEW_CLASSES:
+    """Over the last axis. Few classes of a stack are moved to the front, along which torch's vectors run over the rows."""
+    if logits.dim() == 2 or logits.shape[-1] > _FEW_CLASSES:
         return torch.log_softmax(logits, dim=-1)
     return torch.log_softmax(logits.movedim(-1, 0), dim=0).movedim(0, -1)
 

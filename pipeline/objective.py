@@ -93,14 +93,13 @@ class Objective:
 
     def __call__(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
         """logits (B, classes) → (B,) float64 losses; (B, nets, classes) → (B, nets)."""
-        total = torch.zeros((), dtype=torch.float64, device=logits.device)
-        labels = self.labels[batch.rows]
+        logits, labels, terms = logits.double(), self.labels[batch.rows], []  # widened once for both terms
         if self.uses_soft:
-            soft = self.soft(logits, self._targets(logits, batch), labels, self.temperature)
-            total = total + self.alpha * soft
+            targets = self._targets(logits, batch)
+            terms.append(self.soft(logits, targets, labels, self.temperature, weight=self.alpha))
         if self.uses_labels:
-            total = total + self.label_weight * losses.cross_entropy(logits, labels)
-        return total
+            terms.append(self.label_weight * losses.cross_entropy(logits, labels))
+        return terms[0] if len(terms) == 1 else terms[0] + terms[1]
 
     def _targets(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
         """(B, classes), or (B, nets or 1, classes) for a stack."""
