@@ -85,9 +85,10 @@ def _chart(lines: Sequence[Line]) -> dict[str, Any]:
     """Test accuracy against temperature, as a Vega-Lite specification."""
     several = len({line.alpha for line in lines if line.kind == "student"}) > 1
     students = [_point(line, several) for line in lines if line.kind == "student"]
-    baselines = [_point(line) for line in lines if line.kind == "baseline"]
+    baselines = [_point(line, several) for line in lines if line.kind == "baseline"]
     teacher = [_point(line) for line in lines if line.kind in ("teacher", "ensemble")][-1:]  # the ensemble comes last
-    palette = {"range": ["#1f6feb", "#d9480f", "#2b8a3e", "#9c36b5", "#0b7285"]}
+    hues = ["#1f6feb", "#d9480f", "#2b8a3e", "#9c36b5", "#0b7285", "#e67700", "#c2255c", "#5c940d", "#495057", "#862e9c"]
+    palette = {"range": hues}
     colour = {"field": "student", "type": "nominal", "title": None, "sort": None, "scale": palette}
     x = {
         "field": "T",
@@ -158,8 +159,9 @@ def _layer(points: list[dict[str, Any]], mark: dict[str, Any], **encoding: dict[
 def _point(line: Line, several_alphas: bool = False) -> dict[str, Any]:
     mean, std = line.cells["test", "accuracy"]
     spread = std or 0.0
+    setting = f"alpha {line.alpha}" if line.alpha else "hard labels"
     return {
-        "student": f"{line.student}, alpha {line.alpha}" if several_alphas else line.student,
+        "student": f"{line.student}, {setting}" if several_alphas else line.student,
         "label": "teacher ensemble" if line.kind == "ensemble" else f"teacher {line.run}",
         "T": float(line.temperature or 0),
         "accuracy": 100 * mean,

@@ -8,13 +8,14 @@ from stages.options import Stage, data_option, example, params_option
 
 
 @click.command(cls=Stage, epilog=example("softcache report"))
-@click.option("--sweep", is_flag=True, help="Report what `softcache sweep` wrote instead, from data/sweep/plots/.")
+@click.option("--sweep", is_flag=True, help="Report on data/sweep/ instead, to data/sweep/report/.")
 @params_option
 @data_option
 def command(sweep: bool, params: str, data: Path) -> None:
     """Write data/report/index.html, a page that opens offline, from the tables in data/plots/."""
     from pipeline.report import report
 
-    out = data / "report"
-    report(plots=data / "sweep/plots" if sweep else data / "plots", out=out)
+    folder = data / "sweep" if sweep else data
+    out = folder / "report"
+    report(plots=folder / "plots", out=out)
     click.echo(f"wrote {out / 'index.html'}: open it in a browser")
