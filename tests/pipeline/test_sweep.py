@@ -8,7 +8,7 @@ import torch
 
 import pipeline.sweep
 from conftest import images, run_capture, tree, write_parquet, write_stage_one
-from pipeline import fit, runtime, transfer
+from pipeline import fit, lesson, runtime, transfer
 from pipeline.checkpoint import Checkpoint
 from pipeline.distill import distill
 from pipeline.errors import InputError
@@ -235,3 +235,14 @@ def test_a_net_that_diverges_is_named(data, tmp_path):
     wild = Recipe.parse(optimizer="sgd(lr=1e30)", schedule="constant", epochs=2, batch_size=7)
     with pytest.raises(InputError, match=r"training of s0, seed 0 at T = 1, alpha = 0, epoch 1: expected a finite loss"):
         swept(data, tmp_path / "sweep", 64, recipe=wild, models=["mlp(hidden=[5, 5])"])
+
+
+def test_nets_that_fill_a_cpu_by_themselves_are_trained_one_by_one(data, tmp_path, monkeypatch):
+    """mlp(hidden=[6]) has 123 weights."""
+    alone = swept(data, tmp_path / "alone", 1, models=["mlp(hidden=[6])"])
+    found = {}
+    for limit in (122, 123):
+        monkeypatch.setattr(lesson, "STACKED_WEIGHTS", limit)
+        found[limit] = swept(data, tmp_path / str(limit), 64, models=["mlp(hidden=[6])"])
+    assert found[122] == alone
+    assert found[123] != alone
