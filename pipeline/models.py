@@ -18,6 +18,28 @@ class Pixels(nn.Module):
         return pixels.to(torch.float32) / 255
 
 
+class Dropout(nn.Module):
+    """Zeroes each value with probability p while training and divides the others by 1 - p (Hinton et al. 2012).
+
+    Does what torch.nn.Dropout does, with p rounded to a multiple of 1/65536: a mask takes 16 random bits a value and not a
+    Bernoulli draw of its own, which on a CPU is five times as slow, and half of the time of a step.
+    """
+
+    def __init__(self, p: float):
+        super().__init__()
+        self.dropped = round(p * 65536)  # of 65536
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        if not self.training:
+            return values
+        words = torch.randint(-(2**63), 2**63 - 1, (-(-values.numel() // 4),), device=values.device)  # 64 bits each
+        kept = words.view(torch.int16)[: values.numel()].view(values.shape) >= self.dropped - 32768
+        return values * (kept.to(values.dtype) * (65536 / (65536 - self.dropped)))
+
+    def extra_repr(self) -> str:
+        return f"p={self.dropped / 65536:g}"
+
+
 def mlp(
     shape: Sequence[int], classes: int, hidden: Sequence[int], dropout: float = 0.0, input_dropout: float = 0.0
 ) -> nn.Module:
@@ -27,12 +49,12 @@ def mlp(
     _require_probability("mlp input_dropout", input_dropout)
     layers: list[nn.Module] = [Pixels(), nn.Flatten()]
     if input_dropout:
-        layers.append(nn.Dropout(input_dropout))
+        layers.append(Dropout(input_dropout))
     width = math.prod(shape)
     for size in hidden:
         layers += [nn.Linear(width, size), nn.ReLU()]
         if dropout:
-            layers.append(nn.Dropout(dropout))
+            layers.append(Dropout(dropout))
         width = size
     return nn.Sequential(*layers, nn.Linear(width, classes))
 
@@ -51,7 +73,7 @@ def cnn(shape: Sequence[int], classes: int, channels: Sequence[int], dropout: fl
         width = size
     layers.append(nn.Flatten())
     if dropout:
-        layers.append(nn.Dropout(dropout))
+        layers.append(Dropout(dropout))
     return nn.Sequential(*layers, nn.Linear(width * height * breadth, classes))
 
 

@@ -45,6 +45,31 @@ def test_colour_and_grey():
     assert build("cnn(channels=[4])", shape=(3, 8, 8))(torch.zeros(2, 3, 8, 8, dtype=torch.uint8)).shape == (2, 3)
 
 
+@pytest.mark.parametrize(("p", "odd"), [(0.5, 7), (0.2, 4), (0.9, 1)])
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_dropout_drops_its_share_and_keeps_the_mean(p, odd, kind):
+    layer, values = models.Dropout(p), torch.ones(997, 200 + odd, dtype=kind)
+    torch.manual_seed(3)
+    seen = layer(values)
+    dropped = (seen == 0).double().mean().item()
+    assert abs(dropped - p) < 5 * (p * (1 - p) / values.numel()) ** 0.5  # five standard deviations
+    assert set(seen.unique().tolist()) == {0.0, torch.tensor(1 / (1 - layer.dropped / 65536)).to(kind).item()}
+    again = layer(values)
+    assert abs(((again == 0) & (seen == 0)).double().mean().item() - p * p) < 0.005, "masks depend on each other"
+    columns = (seen == 0).double().mean(0)
+    assert (columns - p).abs().max() < 6 * (p * (1 - p) / 997) ** 0.5, "some units are dropped more often"
+    torch.manual_seed(3)
+    assert torch.equal(seen, layer(values))
+    assert torch.equal(layer.eval()(values), values)
+
+
+def test_dropout_gives_gradients_to_what_it_kept():
+    layer, values = models.Dropout(0.5), torch.randn(50, 40, requires_grad=True)
+    seen = layer(values)
+    seen.sum().backward()
+    assert torch.equal(values.grad, (seen != 0) * 2.0)
+
+
 def test_initial_weights_depend_on_the_seed_alone():
     torch.manual_seed(5)
     before = torch.random.get_rng_state()
