@@ -151,7 +151,7 @@ def run_sweep(folder: Path, together: int) -> None:
     given = {"splits": folder / "transfer", "work": folder / "work", "device": CPU}
     teachers = {name: folder / "teachers" / name for name in TEACHERS}
     weighings = list(SWEPT.values())
-    sweep(plans={"small": plan}, weighings=weighings, together=together, teachers=teachers, out=out, **given)
+    sweep(plans={"small": plan}, weighings=weighings, baseline=True, together=together, teachers=teachers, out=out, **given)
 
 
 def process(code: str, *words: object) -> None:

@@ -30,8 +30,9 @@ SHOWN = ("accuracy", "errors", "nll", "ece", "agreement")
 class Run:
     """One line of the results: a teacher, the ensemble, or one student setting with all its seeds.
 
-    kind: teacher, ensemble, baseline or student. student, temperature, alpha: text, empty where they do not apply.
-    values: per seed, per split, each metric. wrong: (seeds, N) bool, the test rows that each seed got wrong.
+    kind: teacher, ensemble, baseline, student, or uncorrected: a student before the bias correction. student, temperature,
+    alpha: text, empty where they do not apply. values: per seed, per split, each metric. wrong: per split (seeds, N) bool,
+    the rows that each seed got wrong.
     """
 
     name: str
@@ -42,7 +43,7 @@ class Run:
     parameters: int
     seeds: tuple[int | None, ...]
     values: tuple[Mapping[str, Mapping[str, float]], ...]
-    wrong: np.ndarray
+    wrong: Mapping[str, np.ndarray]
 
     def column(self, split: str, metric: str) -> list[float]:
         """One metric on one split, a value per seed."""
@@ -86,10 +87,12 @@ def evaluate(
     plots_out: Path,
     device: torch.device,
 ) -> list[Run]:
-    """Write a metrics file per run to `metrics_out`; runs, best, history, temperature.csv and results.parquet to `plots_out`.
+    """Write a metrics file per run to `metrics_out`, and the tables to `plots_out`.
 
+    Those are runs, classes, best, history, temperature.csv and results.parquet, which has a row for every student of every
+    seed. A student whose class biases were corrected is measured as it was before that as well, as <name>-uncorrected.
     teachers: name → (model folder, cache folder). ensemble: names of those that teach. students: baselines among them.
-    Agreement and KL are with the ensemble. results.parquet has a row for every student of every seed.
+    Agreement and KL are with the ensemble.
     Raises InputError for a name, a folder or data that do not match, and where settings of a student would be compared on
     validation rows that it was trained on; IntegrityError for damaged ones.
     """
@@ -104,34 +107,36 @@ def evaluate(
     logits = {name: {split: cache.read(split)[0] for split in SPLITS} for name, cache in caches.items()}
     combined = {split: _ensemble([logits[name][split] for name in ensemble], rule, weights) for split in SPLITS}
 
-    def measured(found: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
-        return {split: metrics.summary(found[split], labels[split], combined[split]) for split in SPLITS}
-
-    def run(name: str, kind: str, size: int, found: Mapping[str, np.ndarray]) -> Run:
-        wrong = found["test"].argmax(axis=1) != labels["test"]
-        return Run(name, kind, "", "", "", size, (None,), (measured(found),), wrong[None])
+    def run(name: str, kind: str, size: int, seeds: Sequence, found: Sequence[Mapping[str, np.ndarray]], *setting: str) -> Run:
+        values = [
+            {split: metrics.summary(logits[split], labels[split], combined[split]) for split in SPLITS} for logits in found
+        ]
+        wrong = {split: np.stack([logits[split].argmax(axis=1) != labels[split] for logits in found]) for split in SPLITS}
+        return Run(name, kind, *(setting or ("", "", "")), size, tuple(seeds), tuple(values), wrong)
 
     runs, sizes = [], {}
     for name, (folder, _) in teachers.items():
         sizes[name] = _parameters(Checkpoint.open(folder))
-        runs.append(run(name, "teacher", sizes[name], logits[name]))
+        runs.append(run(name, "teacher", sizes[name], [None], [logits[name]]))
     if len(ensemble) > 1:
-        runs.append(run("ensemble", "ensemble", sum(sizes[name] for name in ensemble), combined))
+        runs.append(run("ensemble", "ensemble", sum(sizes[name] for name in ensemble), [None], [combined]))
     pixels = {name: torch.from_numpy(opened[name].all_images()).to(device) for name in SPLITS}
     for trained in runtime.progress(students, "evaluate", unit="run"):
         checkpoint = Checkpoint.open(trained.folder)
         _check_student(trained.name, checkpoint, opened["transfer"], caches)
-        seeds, values, wrong = tuple(checkpoint.facts["seeds"]), [], []
-        for seed in seeds:
-            net = checkpoint.load(trained.folder / seed_weights(seed), device)
-            found = {split: predict(net, pixels[split]) for split in SPLITS}
-            values.append(measured(found))
-            wrong.append(found["test"].argmax(axis=1) != labels["test"])
+        seeds, offsets = checkpoint.facts["seeds"], checkpoint.facts.get("offsets")
+        nets = [checkpoint.load(trained.folder / seed_weights(seed), device) for seed in seeds]
+        found = [{split: predict(net, pixels[split]) for split in SPLITS} for net in nets]
         alpha = str(checkpoint.facts["soft"]["alpha"]) if trained.temperature else ""
-        size = models.parameter_count(net)
-        names = (trained.name, trained.kind, trained.student, trained.temperature, alpha)
-        runs.append(Run(*names, size, seeds, tuple(values), np.stack(wrong)))
-    _write(runs, teachers, students, metrics_out, plots_out)
+        size = models.parameter_count(nets[0])
+        runs.append(run(trained.name, trained.kind, size, seeds, found, trained.student, trained.temperature, alpha))
+        if offsets:
+            before = [
+                {split: logits[split] - np.float32(offset) for split in SPLITS}
+                for logits, offset in zip(found, offsets, strict=True)
+            ]
+            runs.append(run(f"{trained.name}-uncorrected", "uncorrected", size, seeds, before, "", trained.temperature, alpha))
+    _write(runs, labels, opened["transfer"].classes, teachers, students, metrics_out, plots_out)
     return runs
 
 
@@ -199,7 +204,7 @@ def best(runs: Sequence[Run]) -> list[dict[str, Any]]:
                 **_spread("baseline_test_errors", before.values()),
                 **_spread("errors_saved", gains),
                 **_ends("over_seeds", comparison.paired(before, after)),
-                **_ends("over_rows", comparison.bootstrap(baseline.wrong, chosen.wrong)),
+                **_ends("over_rows", comparison.bootstrap(baseline.wrong["test"], chosen.wrong["test"])),
             }
         )
     return rows
@@ -224,10 +229,24 @@ def _parameters(checkpoint: Checkpoint) -> int:
     return models.parameter_count(models.build(models.parse(checkpoint.model), checkpoint.shape, len(checkpoint.classes)))
 
 
-def _write(runs: Sequence[Run], teachers: Mapping, students: Sequence[Trained], metrics_out: Path, plots_out: Path) -> None:
+def _write(
+    runs: Sequence[Run],
+    labels: Mapping[str, np.ndarray],
+    classes: Sequence[str],
+    teachers: Mapping,
+    students: Sequence[Trained],
+    metrics_out: Path,
+    plots_out: Path,
+) -> None:
     sources = [(name, folder) for name, (folder, _) in teachers.items()]
     sources += [(trained.name, trained.folder) for trained in students]
-    tables = {"runs": _long(runs), "history": _histories(sources), "best": best(runs), "temperature": _by_temperature(runs)}
+    tables = {
+        "runs": _long(runs),
+        "classes": _by_class(runs, labels, classes),
+        "best": best(runs),
+        "history": _histories(sources),
+        "temperature": _by_temperature(runs),
+    }
     with files.replaced_folder(metrics_out) as folder:
         for run in runs:
             files.write(folder / f"{run.name}.json", files.readable_json(run.facts()))
@@ -272,6 +291,22 @@ def _long(runs: Sequence[Run]) -> list[dict[str, object]]:
         for seed, values in zip(run.seeds, run.values, strict=True)
         for split in SPLITS
     ]
+
+
+def _by_class(runs: Sequence[Run], labels: Mapping[str, np.ndarray], classes: Sequence[str]) -> list[dict[str, object]]:
+    """One row per run, seed, split and class: how many rows are of it, and how many of those were taken for another."""
+    rows = []
+    for run in runs:
+        for split in SPLITS:
+            counts = np.bincount(labels[split], minlength=len(classes))
+            for seed, wrong in zip(run.seeds, run.wrong[split], strict=True):
+                errors = np.bincount(labels[split][wrong], minlength=len(classes))
+                where = {"run": run.name, "seed": "" if seed is None else seed, "split": split}
+                rows += [
+                    where | {"class": name, "rows": int(count), "errors": int(missed)}
+                    for name, count, missed in zip(classes, counts, errors, strict=True)
+                ]
+    return rows
 
 
 def _by_temperature(runs: Sequence[Run]) -> list[dict[str, object]]:

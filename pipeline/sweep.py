@@ -44,6 +44,7 @@ def sweep(
     *,
     plans: Mapping[str, Plan],
     weighings: Sequence[Weighing],
+    baseline: bool,
     together: int,
     teachers: Mapping[str, Path],
     splits: Path,
@@ -53,15 +54,16 @@ def sweep(
 ) -> list[Run]:
     """Train every plan at every weighing, and its baseline, and measure all: students, metrics and plots below `out`.
 
-    plans: by student name. `students` has a folder <student>-<key> for each, as `distill` writes it; the baseline learns
-    from the labels of the training split. metrics and plots are those of `evaluate`. together: how many nets of one seed
-    may share each step. teachers: their folders, by the names under which the plans have their caches. A sweep that was
-    killed goes on from what it kept in `work`, and ends with the same bits. Raises what `distill` and `evaluate` raise.
+    plans: by student name. `students` has a folder <student>-<key> for each, as `distill` writes it. baseline: whether one
+    is trained for each plan, from the labels of the training split; weighings may then be empty. metrics and plots are those
+    of `evaluate`. together: how many nets of one seed may share each step. teachers: their folders, by the names under which
+    the plans have their caches. A sweep that was killed goes on from what it kept in `work`, and ends with the same bits.
+    Raises what `distill` and `evaluate` raise.
     """
     if together < 1:
         raise InputError("together", expected="1 or more", found=str(together), fix="Correct the setting.")
-    if not plans or not weighings:
-        found = f"{len(plans)} students, {len(weighings)} settings"
+    if not plans or not (weighings or baseline):
+        found = f"{len(plans)} students, {len(weighings)} settings, no baseline"
         raise InputError("sweep", expected="students, temperatures and alphas", found=found, fix="Correct the settings.")
     for plan in plans.values():
         require_seeds(plan.seeds)
@@ -71,10 +73,10 @@ def sweep(
             f"{name}-{key(each)}", name, "" if each == HARD else _short(each.temperature), out / f"students/{name}-{key(each)}"
         )
         for name in plans
-        for each in (HARD, *weighings)
+        for each in ((HARD, *weighings) if baseline else weighings)
     ]
     require_comparable(list(teachers), list(soft.teachers), trained, transfer.open_splits(splits, ["valid"])["valid"])
-    groups = list(_groups(plans, weighings, together, {"splits": splits, "work": work, "device": device}))
+    groups = list(_groups(plans, weighings, baseline, together, {"splits": splits, "work": work, "device": device}))
     with resumable(work, out, {group.key: group.identity for group in groups}) as kept:
         with files.replaced_folder(out / "students") as folder:
             _train(groups, kept, folder)
@@ -134,7 +136,7 @@ def _train(groups: Sequence[_Group], kept: Path, folder: Path) -> None:
 
 
 def _groups(
-    plans: Mapping[str, Plan], weighings: Sequence[Weighing], together: int, given: Mapping[str, Any]
+    plans: Mapping[str, Plan], weighings: Sequence[Weighing], baseline: bool, together: int, given: Mapping[str, Any]
 ) -> Iterator[_Group]:
     """The stacks of every plan, those that share a lesson next to each other.
 
@@ -147,7 +149,7 @@ def _groups(
             views=plan.views, rows=plan.rows, soft=soft, weighings=members, correct=plan.correct, recipe=plan.recipe, **given
         )
 
-    apart = (given["splits"] / "transfer.parquet").exists()
+    apart = baseline and (not weighings or (given["splits"] / "transfer.parquet").exists())
     temperatures = sorted({each.temperature for each in weighings})
     numbers = dict.fromkeys(plans, 0)
     alike: dict[Any, dict[str, Plan]] = {}
@@ -156,11 +158,13 @@ def _groups(
         alike.setdefault(shared, {})[name] = plan
     for sharing in alike.values():
         first = next(iter(sharing.values()))
-        size = lesson(first, first.soft, weighings[:1]).examples.temperatures
-        parts = [[each for each in weighings if each.temperature in some] for some in _chunks(temperatures, size)]
-        if not apart:
-            parts[0].insert(0, HARD)
-        lessons = [(lesson(first, first.soft, part), part) for part in parts]
+        lessons = []
+        if weighings:
+            size = lesson(first, first.soft, weighings[:1]).examples.temperatures
+            parts = [[each for each in weighings if each.temperature in some] for some in _chunks(temperatures, size)]
+            if baseline and not apart:
+                parts[0].insert(0, HARD)
+            lessons = [(lesson(first, first.soft, part), part) for part in parts]
         if apart:
             lessons.append((lesson(first, None, [HARD]), [HARD]))
         for learned, part in lessons:

@@ -29,12 +29,9 @@ if TYPE_CHECKING:
     from pipeline.lesson import Soft
 
 _STUDENTS = (*RECIPE, "seeds", "rows", "correct")
-_SECTIONS = {
-    "recipe": _STUDENTS,
-    "views": VIEWS,
-    "distill": ("teachers", "weights", "rule", "loss", "t_squared", "standardise", "alpha", "label_weight"),
-    "students.{name}": ("model", *_STUDENTS),
-}
+_SOFT = ("teachers", "weights", "rule", "loss", "t_squared", "standardise", "alpha", "label_weight")
+_SECTIONS = {"recipe": _STUDENTS, "views": VIEWS, "distill": _SOFT, "students.{name}": ("model", *_STUDENTS)}
+KEYS = (*_STUDENTS, *VIEWS, *_SOFT)  # what a sweep may set for all of its students
 _LOSSES = "kl, ce, mse, dkd(alpha, beta), dist(beta, gamma)"
 soft_options = options(
     click.option("--teachers", type=Name(), multiple=True, help="Teachers whose caches to learn from; repeatable."),

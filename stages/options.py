@@ -17,8 +17,9 @@ from pipeline.errors import InputError
 class Stage(click.Command):
     """A command whose options default to sections of params.yaml.
 
-    sections: section → the options that it may set, where a later section comes before an earlier one and {name} is the
-    command's NAME argument; `unless` names a flag and the sections that it leaves unread. collect: instead of sections, a
+    sections: section → the keys that it may have, where a later section comes before an earlier one and {name} is the
+    command's NAME argument; a key that is no option here is another command's. `unless` names a flag and the sections that
+    it leaves unread. collect: instead of sections, a
     function from all of params.yaml to option values.
     """
 
@@ -60,7 +61,9 @@ class Stage(click.Command):
                     raise params.error(f"{dotted}.{key}", expected, repr(key), "Correct or remove the key.")
                 if isinstance(value, Mapping):
                     raise params.error(f"{dotted}.{key}", "a value", "a section", "Write `key: value`.")
-                option = next(option for option in self.params if option.name == key)
+                option = next((option for option in self.params if option.name == key), None)
+                if option is None:
+                    continue
                 if option.multiple and value is not None and not isinstance(value, list):
                     raise params.error(f"{dotted}.{key}", "a list such as [0, 1]", repr(value), "Write it in brackets.")
                 settings[key] = value

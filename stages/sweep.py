@@ -1,5 +1,6 @@
 """softcache sweep: students × temperatures × alphas × seeds from the same caches."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,8 @@ from stages import distill
 from stages.options import (
     RECIPE,
     Name,
-    Params,
     Stage,
+    Switch,
     Temperature,
     Whole,
     counted,
@@ -21,41 +22,45 @@ from stages.options import (
     work_option,
 )
 
-SECTIONS = ("recipe", "views", "distill", "students", "temperatures", "sweep")  # what the command reads
+_VARIED = ("students", "temperatures", "alphas", "baseline", "together")
+SECTIONS = ("recipe", "views", "distill", "students", "temperatures", "sweeps.{name}")  # what the command reads
 
 
-def _collect(params: Params) -> dict[str, Any]:
-    """What varies; all else is read as `softcache distill` reads it."""
-    section = params.section("sweep") if "sweep" in params.values else {}
-    known = ("students", "temperatures", "alphas", "together")
-    if unknown := [key for key in section if key not in known]:
-        raise params.error(f"sweep.{unknown[0]}", f"one of {', '.join(known)}", repr(unknown[0]), "Correct or remove the key.")
-    settings = {
-        "students": list(params.section("students")),
-        "temperatures": params.values.get("temperatures"),
-        **{key: value for key, value in section.items() if value is not None},
-    }
-    for name in ("students", "temperatures", "alphas"):
-        if settings.get(name) is not None and not isinstance(settings[name], list):
-            raise params.error(f"sweep.{name}", "a list such as [1, 4]", repr(settings[name]), "Write it in brackets.")
-    return settings
+class Sweep(Stage):
+    """Reads what varies; all else is read as `softcache distill` reads it, and sweeps.NAME comes before that."""
+
+    def _settings(self, params, name, given):
+        own = super()._settings(params, name, given)
+        usual = {"students": list(params.section("students")), "temperatures": params.values.get("temperatures")}
+        for key, value in usual.items():
+            if value is not None and not isinstance(value, list):
+                raise params.error(key, "a list such as [1, 4]", repr(value), "Write it in brackets.")
+        return usual | {key: value for key, value in own.items() if value is not None}
 
 
-@click.command(cls=Stage, epilog=example("softcache sweep --alphas 0.5 --alphas 0.9"), collect=_collect)
+@click.command(
+    cls=Sweep,
+    epilog=example("softcache sweep alphas --alphas 0.5 --alphas 0.9"),
+    sections={"sweeps.{name}": (*_VARIED, *distill.KEYS)},
+)
+@click.argument("name", type=Name())
 @click.option("--students", type=Name(), multiple=True, required=True, help="Students; repeatable.")
-@click.option("--temperatures", type=Temperature(), multiple=True, required=True, help="Temperatures; repeatable.")
+@click.option("--temperatures", type=Temperature(), multiple=True, help="Temperatures; repeatable.")
 @click.option("--alphas", type=Temperature(), multiple=True, help="Weights of the soft loss; repeatable.  [default: distill's]")
+@click.option(
+    "--baseline/--no-baseline", type=Switch(), default=True, show_default=True, help="Train each student on labels alone too."
+)
 @click.option("--together", type=Whole(), default=64, show_default=True, help="Students of one seed that share each step.")
 @params_option
 @data_option
 @work_option
 @machine_options
-@click.pass_context
 def command(
-    ctx: click.Context,
+    name: str,
     students: tuple[str, ...],
     temperatures: tuple[str, ...],
     alphas: tuple[str, ...],
+    baseline: bool,
     together: int,
     params: str | None,
     data: Path,
@@ -63,9 +68,10 @@ def command(
     device: str,
     threads: int,
 ) -> None:
-    """Train every student at every temperature and alpha, and its baseline, and write data/sweep/: students, metrics, plots.
+    """Train every student at every temperature and alpha, and its baseline; measure them; write all to data/sweeps/NAME/.
 
-    Settings are those of `softcache distill`. Students of one seed are trained together, on batches that they share.
+    The section sweeps.NAME of params.yaml says what varies, and may set anything else of `softcache distill` for all of its
+    students: teachers, views, rows, epochs. Students of one seed are trained together, on batches that they share.
     Stopped at any moment, it goes on from the last epoch that it kept, and ends with the same bits.
     """
     from pipeline import runtime
@@ -74,16 +80,17 @@ def command(
     from pipeline.report import finding
     from pipeline.sweep import sweep
 
-    given = {name: _settings(name, temperatures[0], params) for name in students}
-    plans = {name: _plan(settings, data) for name, settings in given.items()}
+    given = {student: _settings(student, name, params) for student in students}
+    plans = {student: _plan(settings, data) for student, settings in given.items()}
     first = given[students[0]]
     shares = [float(alpha) for alpha in alphas] or [first["alpha"]]
-    out = data / "sweep"
+    out = data / "sweeps" / name
     runs = sweep(
         plans=plans,
         weighings=[Weighing(float(t), alpha, first["label_weight"]) for t in temperatures for alpha in shares],
+        baseline=baseline,
         together=together,
-        teachers={name: data / "teachers" / name for name in first["teachers"]},
+        teachers={teacher: data / "teachers" / teacher for teacher in first["teachers"]},
         splits=data / "transfer",
         work=work,
         out=out,
@@ -95,13 +102,15 @@ def command(
     click.echo(f"wrote {out}: {counted(count, 'student')}, seeds counted, in students, metrics and plots")
 
 
-def _settings(name: str, temperature: str, params: str | None) -> dict[str, Any]:
+def _settings(student: str, sweep: str, params: str | None) -> dict[str, Any]:
     """The settings of one student, by the road that `softcache distill` takes."""
-    words = [name, "-T", temperature, *(("--params", params) if params else ())]
+    command = copy.copy(distill.command)
+    command.sections = command.sections | {f"sweeps.{sweep}": (*_VARIED, *distill.KEYS)}
+    words = [student, *(("--params", params) if params else ())]
     try:
-        return distill.command.make_context("distill", words).params
+        return command.make_context("distill", words).params
     except click.UsageError as error:
-        raise click.UsageError(f"student {name}: {error.format_message()}", click.get_current_context()) from error
+        raise click.UsageError(f"student {student}: {error.format_message()}", click.get_current_context()) from error
 
 
 def _plan(settings: dict[str, Any], data: Path):

@@ -46,7 +46,7 @@ def jobs(folder: Path) -> dict[str, Callable[[], object]]:
         "teach": lambda: teach(name="t", model=MODEL, recipe=RECIPE, policy="shift(1)", seed=1, out=folder / "out", **given),
         "distill": lambda: distill(weighing=weighings["T2"], seeds=(0, 1), out=folder / "out", **student, **given),
         "sweep": lambda: sweep(
-            plans={"s": Plan(seeds=(0, 1), **student)}, weighings=list(weighings.values()), together=2,
+            plans={"s": Plan(seeds=(0, 1), **student)}, weighings=list(weighings.values()), baseline=True, together=2,
             teachers={name: folder / "teachers" / name for name in "ab"}, out=folder / "out", **given
         ),
     }  # fmt: skip

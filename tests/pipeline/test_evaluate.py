@@ -14,7 +14,7 @@ def run(kind: str, student: str, temperature: str, seeds: tuple, errors: list, v
     )  # fmt: skip
     alpha = "0.5" if temperature else ""
     rows = np.arange(100) < np.array(errors)[:, None]  # each seed is wrong on the first so many of 100 rows
-    return Run(f"{student}-{temperature or kind}", kind, student, temperature, alpha, 10, seeds, values, rows)
+    return Run(f"{student}-{temperature or kind}", kind, student, temperature, alpha, 10, seeds, values, {"test": rows})
 
 
 RUNS = [

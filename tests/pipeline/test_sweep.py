@@ -1,5 +1,7 @@
 """A sweep gives the students that `distill` gives, all at once."""
 
+import csv
+import json
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +50,7 @@ def swept(data: Path, out: Path, together: int, models=("mlp(hidden=[6])", "mlp(
     plans = {f"s{number}": Plan(model=model, **settings) for number, model in enumerate(models)}
     given = {"splits": data / "transfer", "work": data / "work", "device": CPU}
     teachers = {name: data / "teachers" / name for name in settings["soft"].teachers}
-    runs = sweep(plans=plans, weighings=WEIGHINGS, together=together, teachers=teachers, out=out, **given)
+    runs = sweep(plans=plans, weighings=WEIGHINGS, baseline=True, together=together, teachers=teachers, out=out, **given)
     assert sum(len(run.seeds) for run in runs if run.student) == len(plans) * (len(WEIGHINGS) + 1) * len(settings["seeds"])
     assert {"best.csv", "results.parquet"} <= {path.name for path in (out / "plots").iterdir()}
     return tree(out / "students")
@@ -140,13 +142,29 @@ def test_the_baseline_of_a_transfer_set_of_its_own_learns_from_the_training_spli
     )  # fmt: skip
     plan = Plan(model="mlp(hidden=[4])", soft=soft(tmp_path, "a"), seeds=(0,), **SAME)
     teachers = {"a": tmp_path / "teachers/a"}
-    sweep(plans={"s": plan}, weighings=[Weighing(2.0, 1.0)], together=8, teachers=teachers, out=tmp_path / "sweep", **given)
+    sweep(
+        plans={"s": plan},
+        weighings=[Weighing(2.0, 1.0)],
+        baseline=True,
+        together=8,
+        teachers=teachers,
+        out=tmp_path / "sweep",
+        **given,
+    )
     distill(model=plan.model, soft=None, weighing=HARD, seeds=(0,), out=tmp_path / "hard", **SAME, **given)
     distill(model=plan.model, soft=plan.soft, weighing=Weighing(2.0, 1.0), seeds=(0,), out=tmp_path / "soft", **SAME, **given)
     assert tree(tmp_path / "sweep/students/s-hard") == tree(tmp_path / "hard")
     assert tree(tmp_path / "sweep/students/s-T2-alpha1") == tree(tmp_path / "soft")
     with pytest.raises(InputError, match="a label for every row"):
-        sweep(plans={"s": plan}, weighings=[Weighing(2.0, 0.9)], together=8, teachers=teachers, out=tmp_path / "sweep", **given)
+        sweep(
+            plans={"s": plan},
+            weighings=[Weighing(2.0, 0.9)],
+            baseline=True,
+            together=8,
+            teachers=teachers,
+            out=tmp_path / "sweep",
+            **given,
+        )
 
 
 @pytest.mark.parametrize(
@@ -157,6 +175,53 @@ def test_bad_settings_are_refused(data, tmp_path, changes, message):
     with pytest.raises(InputError, match=message):
         swept(data, tmp_path / "sweep", **{"together": 4} | changes)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_baseline_alone_reads_no_cache(data, tmp_path):
+    """And is the one that a sweep trains beside others, when it is trained one at a time."""
+    plan = Plan(model="mlp(hidden=[4])", soft=soft(data, "a"), seeds=(0,), **SAME)
+    given = {"splits": data / "transfer", "work": data / "work", "device": CPU, "teachers": {"a": data / "teachers/a"}}
+    for out, weighings in (("alone", []), ("beside", [Weighing(2.0, 0.9)])):
+        sweep(plans={"s": plan}, weighings=weighings, baseline=True, together=1, out=tmp_path / out, **given)
+    assert {path.split("/")[0] for path in tree(tmp_path / "alone/students")} == {"s-hard"}
+    assert (tmp_path / "alone/plots/best.csv").exists()
+    alone, beside = (tree(tmp_path / out / "students/s-hard") for out in ("alone", "beside"))
+    assert alone["seed-0.safetensors"] == beside["seed-0.safetensors"]
+    sweep(plans={"s": plan}, weighings=[Weighing(2.0, 0.9)], baseline=False, together=1, out=tmp_path / "without", **given)
+    assert tree(tmp_path / "without/students") == {
+        path: held for path, held in tree(tmp_path / "beside/students").items() if not path.startswith("s-hard")
+    }
+
+
+def test_a_corrected_student_is_measured_before_the_correction_too(data, tmp_path):
+    """As the same student, trained by a sweep that corrects nothing, is measured."""
+    given = {"splits": data / "transfer", "work": data / "work", "device": CPU, "teachers": {"a": data / "teachers/a"}}
+    for out, correct in (("plain", ()), ("corrected", (0, 2))):
+        plan = Plan(
+            model="mlp(hidden=[4])", soft=soft(data, "a"), seeds=(0, 3), **SAME | {"correct": correct, "rows": "without([0])"}
+        )
+        sweep(plans={"s": plan}, weighings=WEIGHINGS[:1], baseline=False, together=1, out=tmp_path / out, **given)
+    plain, corrected = (
+        json.loads((tmp_path / f"{path}.json").read_text())
+        for path in ("plain/metrics/s-T1-alpha0.5", "corrected/metrics/s-T1-alpha0.5-uncorrected")
+    )
+    for split in ("valid", "test"):
+        assert plain[split]["errors"] == corrected[split]["errors"]
+        assert plain[split]["nll"] == pytest.approx(corrected[split]["nll"], rel=1e-5)
+    better = json.loads((tmp_path / "corrected/metrics/s-T1-alpha0.5.json").read_text())
+    assert better["valid"]["errors"] < plain["valid"]["errors"]
+    rows = list(csv.DictReader((tmp_path / "corrected/plots/classes.csv").open()))
+    missed: dict[tuple, int] = {}
+    for row in rows:
+        place = (row["run"], row["split"])
+        missed[place] = missed.get(place, 0) + int(row["errors"])
+    for run, found in (("s-T1-alpha0.5", better), ("s-T1-alpha0.5-uncorrected", plain)):
+        for split in ("valid", "test"):
+            assert missed[run, split] == 2 * found[split]["errors"]  # a sum over two seeds, and their mean
+    assert {row["run"] for row in rows} == {"a", "s-T1-alpha0.5", "s-T1-alpha0.5-uncorrected"}
+    never_seen = [row for row in rows if (row["run"], row["class"]) == ("s-T1-alpha0.5-uncorrected", rows[0]["class"])]
+    labels = transfer.open_splits(data / "transfer", ("test",))["test"].labels()
+    assert all(int(row["rows"]) == (labels == 0).sum() for row in never_seen if row["split"] == "test")
 
 
 def test_accuracies_are_within_one_standard_error(data, tmp_path):

@@ -28,7 +28,7 @@ students:
   tiny: {model: "mlp(hidden=[4])"}
 temperatures: [1, 2.5]
 distill: {teachers: [a, b], weights: [2, 1], rule: probabilities, alpha: 0.9}
-sweep: {alphas: [0.5, 0.9]}
+sweeps: {both: {alphas: [0.5, 0.9]}}
 """
 
 
@@ -84,7 +84,7 @@ def finished(tmp_path_factory) -> Path:
         ok("report")
         ok("code")
         ok("distill", "tiny", "-T", "2.5", "--live")
-        (folder / "swept.txt").write_text(ok("sweep"))
+        (folder / "swept.txt").write_text(ok("sweep", "both"))
     return folder
 
 
@@ -93,12 +93,12 @@ def finished(tmp_path_factory) -> Path:
 
 def test_everything_is_where_it_should_be(finished):
     assert sorted(path.name for path in (finished / "data").iterdir()) == [
-        "caches", "code", "metrics", "plots", "provenance", "report", "students", "sweep", "teachers", "transfer",
+        "caches", "code", "metrics", "plots", "provenance", "report", "students", "sweeps", "teachers", "transfer",
     ]  # fmt: skip
     assert sorted(path.name for path in (finished / "data/students").iterdir()) == [
         "tiny-T1", "tiny-T2.5", "tiny-T2.5-live", "tiny-hard",
     ]  # fmt: skip
-    assert sorted(path.name for path in (finished / "data/sweep/students").iterdir()) == [
+    assert sorted(path.name for path in (finished / "data/sweeps/both/students").iterdir()) == [
         "tiny-T1-alpha0.5", "tiny-T1-alpha0.9", "tiny-T2.5-alpha0.5", "tiny-T2.5-alpha0.9", "tiny-hard",
     ]  # fmt: skip
     assert sorted(path.name for path in (finished / "data/students/tiny-T1").iterdir()) == [
@@ -191,8 +191,8 @@ def weights(folder: Path) -> np.ndarray:
 @pytest.mark.parametrize(
     ("name", "reference", "near"),
     [
-        ("sweep/students/tiny-T2.5-alpha0.9", "tiny-T2.5", 1e-5),
-        ("sweep/students/tiny-hard", "tiny-hard", 1e-5),
+        ("sweeps/both/students/tiny-T2.5-alpha0.9", "tiny-T2.5", 1e-5),
+        ("sweeps/both/students/tiny-hard", "tiny-hard", 1e-5),
         ("students/tiny-T2.5-live", "tiny-T2.5", 1e-4),
     ],
 )
@@ -211,7 +211,7 @@ def test_results_of_a_sweep_are_a_row_per_student(finished):
     from pipeline.predict import predict
     from pipeline.transfer import Split
 
-    rows = pq.read_table(finished / "data/sweep/plots/results.parquet").to_pylist()
+    rows = pq.read_table(finished / "data/sweeps/both/plots/results.parquet").to_pylist()
     settings = [(row["temperature"], row["alpha"], row["seed"]) for row in rows]
     assert sorted(settings, key=str) == sorted(
         [(None, None, seed) for seed in (0, 1)] + [(t, a, seed) for t in (1.0, 2.5) for a in (0.5, 0.9) for seed in (0, 1)],
@@ -220,7 +220,7 @@ def test_results_of_a_sweep_are_a_row_per_student(finished):
     import torch
 
     row = rows[settings.index((2.5, 0.5, 1))]
-    folder = finished / "data/sweep/students/tiny-T2.5-alpha0.5"
+    folder = finished / "data/sweeps/both/students/tiny-T2.5-alpha0.5"
     net = Checkpoint.open(folder).load(folder / "seed-1.safetensors", torch.device("cpu"))
     for split in ("valid", "test"):
         held = Split.open(finished / f"data/transfer/{split}.parquet")
@@ -231,10 +231,10 @@ def test_results_of_a_sweep_are_a_row_per_student(finished):
 def test_a_sweep_says_what_was_best_on_validation_and_how_sure_that_is(finished):
     import csv
 
-    (best,) = csv.DictReader((finished / "data/sweep/plots/best.csv").open())
+    (best,) = csv.DictReader((finished / "data/sweeps/both/plots/best.csv").open())
     nll = {
         path.stem: json.loads(path.read_text())["valid"]["nll"]
-        for path in (finished / "data/sweep/metrics").glob("tiny-T*.json")
+        for path in (finished / "data/sweeps/both/metrics").glob("tiny-T*.json")
     }
     assert best["run"] == min(nll, key=nll.get)
     assert float(best["over_seeds_low"]) <= float(best["errors_saved"]) <= float(best["over_seeds_high"])
@@ -243,13 +243,38 @@ def test_a_sweep_says_what_was_best_on_validation_and_how_sure_that_is(finished)
     assert f"tiny at T = {best['temperature']} and alpha = {best['alpha']} (lowest validation NLL)" in text
     assert "over seeds (paired t)" in text
     assert "over test rows (bootstrap)" in text
-    assert text.endswith("wrote data/sweep: 10 students, seeds counted, in students, metrics and plots\n")
+    assert text.endswith("wrote data/sweeps/both: 10 students, seeds counted, in students, metrics and plots\n")
+
+
+def test_a_sweep_may_set_anything_for_its_students(finished, tmp_path, monkeypatch):
+    """Of teachers, rows, views and epochs here; a section of a sweep comes before that of a student."""
+    monkeypatch.chdir(finished)
+    said = (
+        "{temperatures: [], teachers: [b], weights: null, epochs: 1, seeds: [4], rows: 'only([0, 1])', policy: none, views: 1}"
+    )
+    params = PARAMS.replace('hidden=[4])"}', 'hidden=[4])", seeds: [7]}').replace("sweeps: {", f"sweeps: {{part: {said}, ")
+    (tmp_path / "params.yaml").write_text(params)
+    out = ok("sweep", "part", "--params", tmp_path / "params.yaml")
+    assert out == "wrote data/sweeps/part: 1 student, seeds counted, in students, metrics and plots\n"
+    folder = finished / "data/sweeps/part"
+    assert [path.name for path in (folder / "students").iterdir()] == ["tiny-hard"]
+    assert {path.stem for path in (folder / "metrics").iterdir()} == {"b", "tiny-hard"}
+    facts = Checkpoint.open(folder / "students/tiny-hard").facts
+    assert facts["seeds"] == [4]
+    assert facts["recipe"]["epochs"] == 1
+    assert facts["rows"]["selection"] == "only(classes=[0, 1])"
+    assert facts["views"] == {"policy": "none", "seed": 5, "count": 1}
+    ok("sweep", "part", "--params", tmp_path / "params.yaml", "--temperatures", "3", "--no-baseline")
+    assert [path.name for path in (folder / "students").iterdir()] == ["tiny-T3-alpha0.9"]
+    import shutil
+
+    shutil.rmtree(folder)
 
 
 def test_a_sweep_can_be_reported(finished, monkeypatch):
     monkeypatch.chdir(finished)
     ok("report", "--sweep")
-    assert "tiny, alpha 0.5" in (finished / "data/sweep/report/temperature.svg").read_text()
+    assert "tiny, alpha 0.5" in (finished / "data/sweeps/both/report/temperature.svg").read_text()
 
 
 def test_rows_and_selection_are_recorded_and_the_best_epoch_is_kept(finished, tmp_path, monkeypatch):
@@ -283,10 +308,17 @@ def test_rows_and_selection_are_recorded_and_the_best_epoch_is_kept(finished, tm
 @pytest.mark.parametrize(
     ("command", "change", "message"),
     [
-        (("sweep",), ("alphas: [0.5, 0.9]", "alphas: 0.5"), "params.yaml, sweep.alphas: expected a list such as"),
-        (("sweep",), ("alphas: [0.5, 0.9]", "alpha: [0.5]"), "params.yaml, sweep.alpha: expected one of students,"),
-        (("sweep", "--students", "other"), ("", ""), "students.other: expected a section 'other'"),
-        (("sweep", "--alphas", "1.5"), ("", ""), "alpha: expected a number from 0 to 1, found 1.5"),
+        (("sweep", "both"), ("alphas: [0.5, 0.9]", "alphas: 0.5"), "params.yaml, sweeps.both.alphas: expected a list such as"),
+        (
+            ("sweep", "both"),
+            ("alphas: [0.5, 0.9]", "alpfa: [0.5]"),
+            "params.yaml, sweeps.both.alpfa: expected one of students,",
+        ),
+        (("sweep", "none"), ("", ""), "sweeps.none: expected a section 'none', found both"),
+        (("sweep", "both"), ("temperatures: [1, 2.5]", "temperatures: 4"), "temperatures: expected a list such as"),
+        (("sweep", "both", "--no-baseline"), ("temperatures: [1, 2.5]", "temperatures: []"), "no baseline"),
+        (("sweep", "both", "--students", "other"), ("", ""), "students.other: expected a section 'other'"),
+        (("sweep", "both", "--alphas", "1.5"), ("", ""), "alpha: expected a number from 0 to 1, found 1.5"),
         (("distill", "tiny", "--hard", "--live"), ("", ""), "Give either --live or --hard"),
         (("distill", "tiny", "-T", "1", "--rows", "only([5])"), ("", ""), "rows by class: expected a label from 0 to 2"),
         (("distill", "tiny", "-T", "1", "--correct", "none"), ("", ""), "correct: expected a label from 0 to 2"),
