@@ -28,13 +28,17 @@ lint: $(READY)
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 
-mnist: $(READY) ## MNIST=folder with mnist-train.parquet and mnist-test.parquet
+EXAMPLE := examples/mnist$(if $(filter quick,$(PROFILE)),/quick)
+mnist: $(READY) ## MNIST=folder with mnist-train.parquet and mnist-test.parquet; hours, or 20 minutes with PROFILE=quick
+	@test -z "$(filter-out quick,$(PROFILE))" || { echo "make mnist: expected PROFILE=quick or none, found '$(PROFILE)'."; exit 2; }
 	@test -f "$(MNIST)/mnist-train.parquet" -a -f "$(MNIST)/mnist-test.parquet" || \
 	  { echo "make mnist: expected MNIST=<folder with mnist-train.parquet and mnist-test.parquet>, found '$(MNIST)'."; exit 2; }
-	mkdir -p examples/mnist/data/source
-	ln -sf "$(abspath $(MNIST))/mnist-train.parquet" examples/mnist/data/source/train.parquet
-	ln -sf "$(abspath $(MNIST))/mnist-test.parquet" examples/mnist/data/source/test.parquet
-	cd examples/mnist && $(CURDIR)/.venv/bin/dvc repro
+	mkdir -p $(EXAMPLE)/data/source
+	ln -sf "$(abspath $(MNIST))/mnist-train.parquet" $(EXAMPLE)/data/source/train.parquet
+	ln -sf "$(abspath $(MNIST))/mnist-test.parquet" $(EXAMPLE)/data/source/test.parquet
+	cd $(EXAMPLE) && $(CURDIR)/.venv/bin/dvc repro
+	@echo; cat $(EXAMPLE)/results/published.md; cd $(EXAMPLE) && softcache cost
+	@echo "Open $(EXAMPLE)/results/index.html in a browser."
 
 readme: repro ## the table and the picture of README.md, from the last run
 	mkdir -p docs

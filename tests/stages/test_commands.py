@@ -263,7 +263,7 @@ def test_a_sweep_may_set_anything_for_its_students(finished, tmp_path, monkeypat
     assert facts["seeds"] == [4]
     assert facts["recipe"]["epochs"] == 1
     assert facts["rows"]["selection"] == "only(classes=[0, 1])"
-    assert facts["views"] == {"policy": "none", "seed": 5, "count": 1}
+    assert facts["views"] == {"policy": "none()", "seed": 5, "count": 1}
     ok("sweep", "part", "--params", tmp_path / "params.yaml", "--temperatures", "3", "--no-baseline")
     assert [path.name for path in (folder / "students").iterdir()] == ["tiny-T3-alpha0.9"]
     import shutil
