@@ -1,4 +1,7 @@
-"""Report: one page that opens offline, with the table of all runs and accuracy against temperature."""
+"""Report: one page that opens offline: published figures beside those measured, tables of all runs, and pictures.
+
+A picture shows accuracy against temperature.
+"""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -8,12 +11,14 @@ from typing import Any
 
 from pipeline import files, table
 from pipeline.errors import InputError
+from pipeline.published import COMMAND, Measured, Published
 
 KINDS = {
     "teacher": "Teachers",
     "ensemble": "Ensemble",
     "baseline": "Hard-label baselines",
     "student": "Distilled students",
+    "uncorrected": "Students before the bias correction",
 }
 COLUMNS = {  # metric → (heading, factor, digits)
     "accuracy": ("accuracy, %", 100, 2),
@@ -22,6 +27,7 @@ COLUMNS = {  # metric → (heading, factor, digits)
     "ece": ("ECE, %", 100, 2),
     "agreement": ("agrees with teacher, %", 100, 2),
 }
+UNITS = {"errors": ("", 1), "error_rate": (" %", 2), "accuracy": (" %", 2)}  # metric of a published figure → (unit, digits)
 
 
 @dataclass(frozen=True)
@@ -38,19 +44,52 @@ class Line:
     cells: Mapping[tuple[str, str], tuple[float, float | None]]
 
 
-def report(*, plots: Path, out: Path) -> None:
-    """Write index.html, results.md (the same table) and temperature.svg to `out`, from what `evaluate` wrote to `plots`."""
-    lines = _lines(table.from_csv(plots / "runs.csv", "evaluate"))
-    best = table.from_csv(plots / "best.csv", "evaluate")
-    picture = _draw(_chart(lines))
+@dataclass(frozen=True)
+class Section:
+    """One folder of results on the page. picture: SVG, or None where there is nothing to draw."""
+
+    name: str
+    lines: Sequence[Line]
+    best: Sequence[Mapping[str, str]]
+    picture: str | None
+
+
+def report(*, plots: Mapping[str, Path], published: Published | None, out: Path) -> None:
+    """Write index.html, results.md (its test tables) and pictures to `out`, from what `evaluate` or `sweep` wrote.
+
+    plots: name → folder with runs.csv and best.csv; they come under their names, in the order given. A folder whose name
+    is empty has no heading, and its picture is temperature.svg; that of another is <name>.svg, and is there if it has
+    students at two temperatures or more. published: figures to show beside those measured, on top of the page and in
+    published.md and results.json. `out` is replaced; raises InputError where it holds something else than a report.
+    """
+    _require_a_report(out)
+    sections = [_section(name, folder) for name, folder in plots.items()]
+    measured = published.measure(plots) if published else []
+    written = {"index.html": _page(sections, published, measured), "results.md": _results(sections)}
+    written |= {f"{section.name or 'temperature'}.svg": section.picture for section in sections if section.picture}
+    if published:
+        facts = {"source": published.source, "rows": [each.facts() for each in measured]}
+        written |= {"published.md": _comparison(published, measured), "results.json": files.readable_json(facts).decode()}
     with files.replaced_folder(out) as folder:
-        files.write(folder / "index.html", _page(lines, best, picture).encode())
-        files.write(folder / "results.md", _markdown(lines, best).encode())
-        files.write(folder / "temperature.svg", picture.encode())
+        for name, text in written.items():
+            files.write(folder / name, text.encode())
+
+
+def _require_a_report(out: Path) -> None:
+    """The folder that is replaced is one of ours, or is empty."""
+    if out.is_dir() and any(out.iterdir()) and not (out / "results.md").exists():
+        raise InputError(str(out), expected="a report, or nothing", found="other files", fix="Name a folder for the report.")
+
+
+def _section(name: str, plots: Path) -> Section:
+    lines = _lines(table.from_csv(plots / "runs.csv", COMMAND))
+    best = table.from_csv(plots / "best.csv", COMMAND)
+    drawn = not name or len({float(line.temperature) for line in lines if line.kind == "student"}) > 1
+    return Section(name, lines, best, _draw(_chart(lines, name)) if drawn else None)
 
 
 def _lines(rows: Sequence[Mapping[str, str]]) -> list[Line]:
-    """Rows of runs.csv (one per run, seed and split) to one line per run, in their order."""
+    """Rows of runs.csv (one per run, seed and split) to one line per run, in their order but for uncorrected ones: last."""
     grouped: dict[str, list[Mapping[str, str]]] = {}
     for row in rows:
         grouped.setdefault(row["run"], []).append(row)
@@ -75,27 +114,35 @@ def _lines(rows: Sequence[Mapping[str, str]]) -> list[Line]:
                 cells,
             )
         )
-    return lines
+    return sorted(lines, key=lambda line: line.kind == "uncorrected")
 
 
 # ---------------------------------------------------------------- the picture
 
 
-def _chart(lines: Sequence[Line]) -> dict[str, Any]:
-    """Test accuracy against temperature, as a Vega-Lite specification."""
+def _chart(lines: Sequence[Line], name: str) -> dict[str, Any]:
+    """Test accuracy against temperature, as a Vega-Lite specification. name: of the folder, or empty."""
     several = len({line.alpha for line in lines if line.kind == "student"}) > 1
     students = [_point(line, several) for line in lines if line.kind == "student"]
     baselines = [_point(line, several) for line in lines if line.kind == "baseline"]
     teacher = [_point(line) for line in lines if line.kind in ("teacher", "ensemble")][-1:]  # the ensemble comes last
     hues = ["#1f6feb", "#d9480f", "#2b8a3e", "#9c36b5", "#0b7285", "#e67700", "#c2255c", "#5c940d", "#495057", "#862e9c"]
     palette = {"range": hues}
-    colour = {"field": "student", "type": "nominal", "title": None, "sort": None, "scale": palette}
+    colour: dict[str, Any] = {"field": "student", "type": "nominal", "title": None, "sort": None, "scale": palette}
+    if len({point["student"] for point in students + baselines}) == 1:
+        colour["legend"] = None
     x = {
         "field": "T",
         "type": "quantitative",
         "title": "temperature T (log scale)",
         "scale": {"type": "log", "nice": False, "padding": 16},
-        "axis": {"values": sorted({point["T"] for point in students}), "grid": False, "format": "~r"},
+        "axis": {
+            "values": sorted({point["T"] for point in students}),
+            "grid": False,
+            "format": "~r",
+            "labelOverlap": "greedy",
+            "labelSeparation": 4,
+        },
     }
     y = {
         "field": "accuracy",
@@ -103,13 +150,13 @@ def _chart(lines: Sequence[Line]) -> dict[str, Any]:
         "title": "test accuracy, %",
         "scale": {"zero": False, "padding": 12},
     }
-    subtitle = "mean ± standard deviation over seeds; dashed: the same student on hard labels"
+    subtitle = "mean ± standard deviation over seeds" + ("; dashed: the same student on hard labels" if baselines else "")
     return {
         "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
         "width": 600,
         "height": 340,
         "title": {
-            "text": "Students distilled from cached logits",
+            "text": "Students distilled from cached logits" + (f": {name}" if name else ""),
             "subtitle": subtitle,
             "anchor": "start",
             "offset": 12,
@@ -207,34 +254,70 @@ def finding(row: Mapping[str, str]) -> str:
     )
 
 
+def _results(sections: Sequence[Section]) -> str:
+    """What results.md says: each folder's test table, under its name where it has one."""
+    texts = [(section.name, _markdown(section.lines, section.best)) for section in sections]
+    return "\n".join(f"### {name}\n\n{text.rstrip()}\n" if name else text for name, text in texts)
+
+
 def _markdown(lines: Sequence[Line], best: Sequence[Mapping[str, str]]) -> str:
     """The test table in Markdown: what the README shows."""
     shown = ("accuracy", "errors", "nll", "agreement")
-    heading = ["run", "parameters", *(COLUMNS[metric][0] for metric in shown)]
-    rows = [heading, ["---", *["---:"] * (len(heading) - 1)]]
-    for line in lines:
-        rows.append(
-            [
-                line.run,
-                f"{line.parameters:,}",
-                *(_number(line.cells["test", metric], *COLUMNS[metric][1:]) for metric in shown),
-            ]
-        )
-    text = "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    rows = [
+        [
+            line.run,
+            f"{line.parameters:,}",
+            *(_number(line.cells["test", metric], *COLUMNS[metric][1:]) for metric in shown),
+        ]
+        for line in lines
+    ]
+    text = _table(["run", "parameters", *(COLUMNS[metric][0] for metric in shown)], rows)
     return text + "\n" + "".join(f"- {finding(row)}\n" for row in best)
 
 
-def _page(lines: Sequence[Line], best: Sequence[Mapping[str, str]], picture: str) -> str:
+def _comparison(published: Published, measured: Sequence[Measured]) -> str:
+    """The published figures in Markdown."""
+    rows = [[_plain(each.figure.what), *_cells(each)] for each in measured]
+    return f"{_table(_HEADING, rows)}\nPublished: {_plain(published.source)}\n"
+
+
+_HEADING = ["experiment", "published", "measured", "runs"]
+
+
+def _cells(measured: Measured) -> list[str]:
+    """What the columns published, measured and runs say of a figure."""
+    figure = measured.figure
+    unit, digits = UNITS[figure.metric]
+    if figure.metric == "errors" and measured.std is None:
+        digits = 0
+    published = "—" if figure.published is None else f"{figure.published}{unit}"
+    return [published, f"{_number((measured.mean, measured.std), 1, digits)}{unit}", str(len(measured.values))]
+
+
+def _table(heading: list[str], rows: Sequence[list[str]]) -> str:
+    """A table in Markdown; numbers, which all columns but the first are, to the right."""
+    held = [heading, ["---", *["---:"] * (len(heading) - 1)], *rows]
+    return "".join(f"| {' | '.join(row)} |\n" for row in held)
+
+
+def _plain(text: str) -> str:
+    """Text that fits into a line, and into a cell, of Markdown."""
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _page(sections: Sequence[Section], published: Published | None, measured: Sequence[Measured]) -> str:
     import jinja2
 
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     return environment.from_string(_TEMPLATE).render(
-        groups=[(title, [line for line in lines if line.kind == kind]) for kind, title in KINDS.items()],
+        source=published.source if published else None,
+        heading=_HEADING,
+        compared=[(each.figure.what, _cells(each)) for each in measured],
+        sections=sections,
+        kinds=KINDS,
         columns=COLUMNS,
         number=_number,
-        chosen={row["run"] for row in best},
-        findings=[finding(row) for row in best],
-        picture=picture,
+        finding=finding,
     )
 
 
@@ -249,6 +332,8 @@ _TEMPLATE = """\
   body { font: 16px/1.5 system-ui, sans-serif; color: #212529; max-width: 68rem; margin: 2.5rem auto; padding: 0 1.25rem; }
   h1 { font-size: 1.75rem; margin-bottom: .25rem; }
   h2 { font-size: 1.2rem; margin-top: 2.25rem; }
+  h2.folder { font-size: 1.4rem; margin-top: 3.5rem; border-bottom: 1px solid #adb5bd; }
+  h3 { font-size: 1.1rem; margin-top: 2rem; }
   .scroll { overflow-x: auto; }
   table { border-collapse: collapse; font-variant-numeric: tabular-nums; white-space: nowrap; }
   th, td { padding: .3rem .8rem; text-align: right; }
@@ -264,28 +349,49 @@ _TEMPLATE = """\
 <body>
 <h1>Softcache report</h1>
 <p>Each teacher ran once; every student below learned from its cached logits.</p>
-{% if findings %}
-<h2>Soft targets against hard labels</h2>
+{% if compared %}
+<h2>Published and measured</h2>
+<div class="scroll">
+<table>
+<thead><tr>{% for name in heading %}<th>{{ name }}</th>{% endfor %}</tr></thead>
+<tbody>
+{% for what, cells in compared %}
+<tr><td>{{ what }}</td>{% for cell in cells %}<td>{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}
+</tbody>
+</table>
+</div>
+<p class="note">Published: {{ source }}</p>
+{% endif %}
+{% for section in sections %}
+{% set h = "h3" if section.name else "h2" %}
+{% if section.name %}
+<h2 class="folder">{{ section.name }}</h2>
+{% endif %}
+{% if section.best %}
+<{{ h }}>Soft targets against hard labels</{{ h }}>
 <ul>
-{% for finding in findings %}
-  <li>{{ finding }}</li>
+{% for row in section.best %}
+  <li>{{ finding(row) }}</li>
 {% endfor %}
 </ul>
 {% endif %}
-<h2>Accuracy against temperature</h2>
-{{ picture | safe }}
+{% if section.picture %}
+<{{ h }}>Accuracy against temperature</{{ h }}>
+{{ section.picture | safe }}
+{% endif %}
 {% for split, title in (("test", "Test split"), ("valid", "Validation split")) %}
-<h2>{{ title }}</h2>
+<{{ h }}>{{ title }}</{{ h }}>
 <div class="scroll">
 <table>
 <thead><tr><th>run</th><th>parameters</th><th>seeds</th>
 {% for heading, _, _ in columns.values() %}<th>{{ heading }}</th>{% endfor %}
 </tr></thead>
 <tbody>
-{% for group, members in groups if members %}
+{% for kind, group in kinds.items() if section.lines | selectattr("kind", "eq", kind) | list %}
 <tr><th colspan="8">{{ group }}</th></tr>
-{% for line in members %}
-<tr{% if line.run in chosen %} class="chosen"{% endif %}>
+{% for line in section.lines if line.kind == kind %}
+<tr{% if line.run in (section.best | map(attribute="run")) %} class="chosen"{% endif %}>
 <td>{{ line.run }}</td><td>{{ "{:,}".format(line.parameters) }}</td><td>{{ line.seeds }}</td>
 {% for metric, (_, factor, digits) in columns.items() %}
 <td>{{ number(line.cells[split, metric], factor, digits) }}</td>
@@ -296,6 +402,7 @@ _TEMPLATE = """\
 </tbody>
 </table>
 </div>
+{% endfor %}
 {% endfor %}
 <p class="note">Mean ± sample standard deviation over seeds. Shaded: the temperature with the lowest mean validation NLL;
 the test split had no part in the choice. ECE: expected calibration error, 15 bins. Predictions are made at T = 1.</p>

@@ -1,21 +1,46 @@
 """softcache report: one page with what came out."""
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from stages.options import Stage, data_option, example, params_option
+from pipeline.errors import InputError
+from stages.options import Params, Stage, data_option, example, params_option
 
 
-@click.command(cls=Stage, epilog=example("softcache report"))
-@click.option("--sweep", is_flag=True, help="Report on data/sweep/ instead, to data/sweep/report/.")
+@click.command(cls=Stage, epilog=example("softcache report data/sweeps/paper data/sweeps/no3"))
+@click.argument("folders", nargs=-1, type=click.Path(file_okay=False, path_type=Path))
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder of the page.  [default: DATA/report]")
 @params_option
 @data_option
-def command(sweep: bool, params: str, data: Path) -> None:
-    """Write data/report/index.html, a page that opens offline, from the tables in data/plots/."""
+def command(folders: tuple[Path, ...], out: Path | None, params: str | None, data: Path) -> None:
+    """Write index.html, a page that opens offline, from the tables in data/plots/, or in FOLDER/plots/ of several FOLDERS.
+
+    Where params.yaml has a section `published`, figures that were published stand beside those measured.
+    """
+    from pipeline.published import Published
     from pipeline.report import report
 
-    folder = data / "sweep" if sweep else data
-    out = folder / "report"
-    report(plots=folder / "plots", out=out)
+    settings = Params.read(Path(params) if params else None)
+    given = settings is not None and settings.values.get("published") is not None
+    out = out or data / "report"
+    report(
+        plots=_named(folders) if folders else {"": data / "plots"},
+        published=Published.parse(settings.section("published")) if given else None,
+        out=out,
+    )
     click.echo(f"wrote {out / 'index.html'}: open it in a browser")
+
+
+def _named(folders: Sequence[Path]) -> dict[str, Path]:
+    """Where the tables of each folder are, by its last name."""
+    named: dict[str, Path] = {}
+    for folder in folders:
+        name = os.path.basename(os.path.abspath(folder))
+        if name in named:
+            found = f"{named[name].parent} and {folder}"
+            raise InputError("report", expected="folders of different names", found=found, fix="Rename one of them.")
+        named[name] = folder / "plots"
+    return named

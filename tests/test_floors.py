@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS = [
     {"errors"},
     {"spec", "files", "runtime", "randomness", "table", "background"},
-    {"closure", "transfer", "layout", "manifest", "views", "models", "losses", "metrics", "comparison", "stack"},
+    {"closure", "transfer", "layout", "manifest", "views", "models", "losses", "metrics", "comparison", "stack", "published"},
     {"cache", "work", "checkpoint", "predict", "rows"},
     {"identity", "targets", "bias"},
     {"examples", "live"},

@@ -1,0 +1,168 @@
+"""Published figures, and the same figures as measured here, from the tables that `evaluate` writes."""
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline import table
+from pipeline.errors import InputError
+
+SPLIT = "test"
+METRICS = ("errors", "error_rate", "accuracy")  # a count; the other two in %
+COMMAND = "evaluate` or `softcache sweep"  # what writes the tables, for messages
+_KEYS = ("what", "folder", "runs", "class", "metric", "published")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure: a metric of the nets of some runs, over all test rows, or over those of one class.
+
+    folder: where the runs are, a name of the report's folders; empty for the one without a name. published: None where
+    nobody published one.
+    """
+
+    what: str
+    folder: str
+    runs: tuple[str, ...]
+    of_class: str | None
+    metric: str
+    published: float | None
+
+    @classmethod
+    def parse(cls, row: Any, where: str) -> "Figure":
+        """Check one row of the settings; raises InputError that says what is expected at `where`."""
+        _require(isinstance(row, Mapping), where, f"a row with {', '.join(_KEYS)}", repr(row))
+        _require_known(row, _KEYS, where)
+        given = {key: value for key, value in row.items() if value is not None}
+        _require(_is_text(given.get("what")), f"{where}, what", "the name of an experiment", repr(row.get("what")))
+        where = f"published {given['what']!r}"
+        runs = given.get("runs")
+        listed = isinstance(runs, list) and bool(runs) and all(map(_is_name, runs)) and len(set(map(str, runs))) == len(runs)
+        _require(listed, f"{where}, runs", "a list of names of runs, each once", repr(runs))
+        for key in ("folder", "class"):
+            _require(_is_name(given.get(key, 0)), f"{where}, {key}", "a name", repr(given.get(key)))
+        metric, number = given.get("metric", METRICS[0]), given.get("published")
+        _require(metric in METRICS, f"{where}, metric", f"one of {', '.join(METRICS)}", repr(metric))
+        _require(number is None or _is_number(number), f"{where}, published", "a number, or null", repr(number))
+        of_class = str(given["class"]) if "class" in given else None
+        return cls(str(given["what"]), str(given.get("folder", "")), tuple(map(str, runs)), of_class, metric, number)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A figure with what was measured: a value for every seed of its runs, in their order."""
+
+    figure: Figure
+    values: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Over all values, each of one net."""
+        return statistics.fmean(self.values)
+
+    @property
+    def std(self) -> float | None:
+        """The sample standard deviation, where there are several values."""
+        return statistics.stdev(self.values) if len(self.values) > 1 else None
+
+    def facts(self) -> dict[str, Any]:
+        """All of it, for a JSON file."""
+        figure = self.figure
+        return {
+            "what": figure.what, "folder": figure.folder or None, "runs": list(figure.runs), "class": figure.of_class,
+            "metric": figure.metric, "published": figure.published, "mean": self.mean, "std": self.std,
+            "count": len(self.values), "values": list(self.values),
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Published:
+    """Figures from one source."""
+
+    source: str
+    figures: tuple[Figure, ...]
+
+    @classmethod
+    def parse(cls, section: Mapping[str, Any]) -> "Published":
+        """Check the settings {source: text, rows: [{what, folder, runs, class, metric, published}]}; or InputError."""
+        _require_known(section, ("source", "rows"), "published")
+        source, rows = section.get("source"), section.get("rows")
+        _require(_is_text(source), "published, source", "where the figures were published", repr(source))
+        _require(isinstance(rows, list) and bool(rows), "published, rows", "a list of figures", repr(rows))
+        return cls(source, tuple(Figure.parse(row, f"published, row {number}") for number, row in enumerate(rows, 1)))
+
+    def measure(self, plots: Mapping[str, Path]) -> list[Measured]:
+        """Look every figure up in the tables. plots: name → folder with runs.csv, and classes.csv where a class is asked for.
+
+        Raises InputError, which lists what there is, for a folder, run or class that is not there.
+        """
+        held: dict[Path, list[dict[str, str]]] = {}
+        measured = []
+        for figure in self.figures:
+            where = f"published {figure.what!r}"
+            if figure.folder not in plots:
+                fix = "Correct the section `published`, or report on that folder as well."
+                raise InputError(f"{where}, folder", expected=_listed(plots), found=repr(figure.folder), fix=fix)
+            path = plots[figure.folder] / ("runs.csv" if figure.of_class is None else "classes.csv")
+            if path not in held:
+                held[path] = [row for row in table.from_csv(path, COMMAND) if row["split"] == SPLIT]
+            measured.append(Measured(figure, tuple(_value(row, figure.metric) for row in _rows(held[path], figure, where))))
+        return measured
+
+
+def _rows(rows: Sequence[Mapping[str, str]], figure: Figure, where: str) -> list[Mapping[str, str]]:
+    """Rows of a table that a figure is taken from: one for each net."""
+    chosen = []
+    for run in figure.runs:
+        found = [row for row in rows if row["run"] == run]
+        _require(bool(found), f"{where}, runs", _listed(row["run"] for row in rows), repr(run))
+        if figure.of_class is not None:
+            names = _listed(row["class"] for row in found)
+            found = [row for row in found if row["class"] == figure.of_class]
+            _require(bool(found), f"{where}, class", names, repr(figure.of_class))
+            any_rows = all(int(row["rows"]) for row in found)
+            _require(any_rows, f"{where}, class {figure.of_class!r}", f"rows of it in the {SPLIT} split", "none")
+        chosen += found
+    return chosen
+
+
+def _value(row: Mapping[str, str], metric: str) -> float:
+    """The metric by a row of runs.csv, or of classes.csv."""
+    if metric == "errors":
+        return float(row["errors"])
+    right = float(row["accuracy"]) if "accuracy" in row else 1 - int(row["errors"]) / int(row["rows"])
+    return round(100 * (right if metric == "accuracy" else 1 - right), 9)  # without the noise of 1 - right
+
+
+# ---------------------------------------------------------------- checks
+
+
+def _require(holds: bool, what: str, expected: str, found: str) -> None:
+    if not holds:
+        raise InputError(what, expected=expected, found=found, fix="Correct the section `published`.")
+
+
+def _require_known(given: Mapping[str, Any], known: Sequence[str], where: str) -> None:
+    unknown = [key for key in given if key not in known]
+    _require(not unknown, where, f"keys out of {', '.join(known)}", ", ".join(map(repr, unknown)))
+
+
+def _listed(names: Iterable[str]) -> str:
+    held = [name for name in dict.fromkeys(names) if name]
+    return f"one of {', '.join(held)}" if held else "none, as there is none"
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _is_name(value: Any) -> bool:
+    """Names may be whole numbers, which YAML does not take for text."""
+    return _is_text(value) or (isinstance(value, int) and not isinstance(value, bool))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
