@@ -43,7 +43,7 @@ class Figure:
         listed = isinstance(runs, list) and bool(runs) and all(map(_is_name, runs)) and len(set(map(str, runs))) == len(runs)
         _require(listed, f"{where}, runs", "a list of names of runs, each once", repr(runs))
         for key in ("folder", "class"):
-            _require(_is_name(given.get(key, 0)), f"{where}, {key}", "a name", repr(given.get(key)))
+            _require(key not in given or _is_name(given[key]), f"{where}, {key}", "a name", repr(given.get(key)))
         metric, number = given.get("metric", METRICS[0]), given.get("published")
         _require(metric in METRICS, f"{where}, metric", f"one of {', '.join(METRICS)}", repr(metric))
         _require(number is None or _is_number(number), f"{where}, published", "a number, or null", repr(number))

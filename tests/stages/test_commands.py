@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -271,10 +272,47 @@ def test_a_sweep_may_set_anything_for_its_students(finished, tmp_path, monkeypat
     shutil.rmtree(folder)
 
 
-def test_a_sweep_can_be_reported(finished, monkeypatch):
+PUBLISHED = """
+published:
+  source: a paper
+  rows:
+    - {what: both teachers, folder: both, runs: [a, b], published: 67}
+"""
+
+
+def test_several_folders_can_be_reported(finished, tmp_path, monkeypatch):
     monkeypatch.chdir(finished)
-    ok("report", "--sweep")
-    assert "tiny, alpha 0.5" in (finished / "data/sweeps/both/report/temperature.svg").read_text()
+    (tmp_path / "params.yaml").write_text(PARAMS + PUBLISHED)
+    shutil.copytree("data/plots", tmp_path / "one by one/plots")
+    out = tmp_path / "page"
+    text = ok("report", "data/sweeps/both/", tmp_path / "one by one", "--out", out, "--params", tmp_path / "params.yaml")
+    assert text == f"wrote {out}/index.html: open it in a browser\n"
+    names = ["both.svg", "index.html", "one by one.svg", "published.md", "results.json", "results.md"]
+    assert sorted(path.name for path in out.iterdir()) == names
+    assert "tiny, alpha 0.5" in (out / "both.svg").read_text()
+    page = (out / "index.html").read_text()
+    assert page.index('"folder">sweep<') < page.index('"folder">one by one<')
+    errors = [json.loads((finished / f"data/metrics/{name}.json").read_text())["test"]["errors"] for name in "ab"]
+    assert json.loads((out / "results.json").read_text())["rows"][0]["values"] == errors
+    assert (
+        f"| both teachers | 67 | {np.mean(errors):.1f} ± {np.std(errors, ddof=1):.1f} | 2 |"
+        in (out / "published.md").read_text()
+    )
+
+
+def test_folders_that_cannot_be_reported(finished, tmp_path, monkeypatch):
+    monkeypatch.chdir(finished)
+    before = tree(finished / "data/report")
+    text = fails(2, "report", "data/sweep", tmp_path / "sweep")
+    assert f"expected folders of different names, found data/sweep and {tmp_path}/sweep. Rename one of them." in text
+    assert f"{tmp_path}/none/plots/runs.csv: expected a table, found none" in fails(2, "report", tmp_path / "none")
+    assert "data: expected a report, or nothing, found other files" in fails(2, "report", "data/sweep", "--out", "data")
+    (tmp_path / "params.yaml").write_text(PARAMS + PUBLISHED)
+    text = fails(2, "report", "--params", tmp_path / "params.yaml")
+    assert "published 'both teachers', folder: expected none, as there is none, found 'sweep'" in text
+    (tmp_path / "params.yaml").write_text(PARAMS + "published: 67")
+    assert "published: expected a section, found 67" in fails(2, "report", "--params", tmp_path / "params.yaml")
+    assert tree(finished / "data/report") == before
 
 
 def test_rows_and_selection_are_recorded_and_the_best_epoch_is_kept(finished, tmp_path, monkeypatch):
