@@ -11,7 +11,7 @@ from pipeline import runtime
 from pipeline.errors import SoftcacheError
 from stages.options import example
 
-COMMANDS = ("ingest", "teach", "capture", "verify", "inspect", "distill", "sweep", "evaluate", "report", "code")
+COMMANDS = ("ingest", "teach", "capture", "verify", "inspect", "distill", "sweep", "evaluate", "report", "cost", "code")
 
 _AGAIN = "run again; captures and trainings go on where they stopped."
 _MEND = {

@@ -1,7 +1,8 @@
 """softcache distill: students of one architecture at one temperature."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -49,7 +50,15 @@ soft_options = options(
 )
 
 
-@click.command(cls=Stage, epilog=example("softcache distill tiny -T 4"), sections=_SECTIONS, unless=("hard", ("distill",)))
+class Distill(Stage):
+    """Writes several outputs of one NAME."""
+
+    def run_name(self, given: Mapping[str, Any]) -> str:
+        ending = "hard" if given["hard"] else f"T{given['temperature']}{'-live' if given['live'] else ''}"
+        return f"{given['name']}-{ending}"
+
+
+@click.command(cls=Distill, epilog=example("softcache distill tiny -T 4"), sections=_SECTIONS, unless=("hard", ("distill",)))
 @click.argument("name", type=Name())
 @click.option("-T", "--temperature", type=Temperature(), help="Temperature of the soft targets.")
 @click.option("--hard", is_flag=True, help="Train the baseline instead: labels only, no cache.")
@@ -65,7 +74,9 @@ soft_options = options(
 @data_option
 @work_option
 @machine_options
+@click.pass_context
 def command(
+    ctx: click.Context,
     name: str,
     temperature: str | None,
     hard: bool,
@@ -103,7 +114,7 @@ def command(
     if hard and live:
         raise click.UsageError("Give either --live or --hard, and not both: the baseline has no teacher.")
     soft = soft_of(data, live, settings)
-    out = data / "students" / (f"{name}-hard" if hard else f"{name}-T{temperature}{'-live' if live else ''}")
+    out = data / "students" / ctx.command.run_name(ctx.params)
     kept = distill(
         model=model,
         recipe=Recipe.parse(**{key: settings[key] for key in RECIPE}),

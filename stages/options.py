@@ -11,6 +11,7 @@ import click
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from pipeline import times
 from pipeline.errors import InputError
 
 
@@ -47,6 +48,19 @@ class Stage(click.Command):
                 settings = self.collect(params) if self.collect else self._settings(params, name, given)
                 ctx.default_map = {key: value for key, value in settings.items() if value is not None}  # null: the default
         return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; one that takes --work leaves its time in data/times.csv."""
+        given = ctx.params
+        if "work" not in given:
+            return super().invoke(ctx)
+        what = {"command": ctx.info_name, "name": given.get("name") or "", "run": self.run_name(given)}
+        with times.noted(given["data"], **what, device=given["device"], threads=given["threads"]):
+            return super().invoke(ctx)
+
+    def run_name(self, given: Mapping[str, Any]) -> str:
+        """What the output of these options is called among those of the command."""
+        return given.get("name") or ""
 
     def _settings(self, params: "Params", name: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
         flag, unread = self.unless

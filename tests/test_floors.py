@@ -11,13 +11,13 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS = [
     {"errors"},
     {"spec", "files", "runtime", "randomness", "table", "background"},
-    {"closure", "transfer", "layout", "manifest", "views", "models", "losses", "metrics", "comparison", "stack", "published"},
+    {"closure", "transfer", "layout", "manifest", "views", "models", "losses", "metrics", "comparison", "stack", "published", "times"},
     {"cache", "work", "checkpoint", "predict", "rows"},
     {"identity", "targets", "bias"},
     {"examples", "live"},
     {"fit", "objective"},
     {"lesson"},
-    {"ingest", "teach", "capture", "verify", "inspect", "distill", "evaluate", "report"},
+    {"ingest", "teach", "capture", "verify", "inspect", "distill", "evaluate", "report", "cost"},
     {"sweep"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
@@ -63,6 +63,7 @@ def test_the_library_knows_nothing_of_click_or_dvc():
         ("pipeline.metrics", "torch"),
         ("pipeline.comparison", "torch"),
         ("pipeline.report", "torch"),
+        ("pipeline.cost", "torch"),
         ("stages.distill", "torch"),
         ("stages.capture", "zarr"),
     ],

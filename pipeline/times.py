@@ -1,0 +1,111 @@
+"""Times: how long commands took, one line each, for people who ask what a result cost.
+
+They lie beside the outputs and never in them: outputs are the same bytes however long they took.
+"""
+
+import contextlib
+import csv
+import datetime
+import fcntl
+import io
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from pipeline import runtime
+
+FILE = "times.csv"  # in the data folder; ignored by git and DVC
+COLUMNS = ("command", "name", "run", "started", "seconds", "ended", "device", "threads")
+DONE, FAILED, INTERRUPTED = "done", "failed", "interrupted"
+_ASKED_TO_END = (signal.SIGTERM, signal.SIGHUP)
+_log = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def noted(data: Path, *, command: str, name: str, run: str, device: str, threads: int | None) -> Iterator[None]:
+    """Append a line to times.csv in folder `data` when the block ends, well or not; no line where there is no such folder.
+
+    run: the output's own name, where `name` has several. device, threads: the options; what they stand for is noted.
+    A line that cannot be written is a warning and no more. What is killed with SIGKILL (kill -9) leaves no line.
+    """
+    started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
+
+    def note(ended: str) -> None:
+        path = data / FILE
+        try:
+            if not data.is_dir():
+                return
+            seconds = f"{time.monotonic() - clock:.1f}"
+            at = f"{started:%Y-%m-%dT%H:%M:%SZ}"
+            append(path, (command, name, run, at, seconds, ended, _resolved(device), threads or runtime.cores()))
+        except Exception as error:  # whatever it is, the command's own end matters more
+            _log.warning("%s: the time of this command is not noted: %s", path, error)
+
+    try:
+        with _noted_when_asked_to_end(note):
+            yield
+    except KeyboardInterrupt:
+        note(INTERRUPTED)
+        raise
+    except BaseException:
+        note(FAILED)
+        raise
+    note(DONE)
+
+
+def append(path: Path, values: tuple[object, ...]) -> None:
+    """Append one line, whole or not at all, after the header; several processes may do so at once."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # else two of them find no header
+        size = os.fstat(descriptor).st_size
+        line = _csv(values) if size else _csv(COLUMNS) + _csv(values)
+        try:
+            if os.write(descriptor, line) < len(line):
+                raise OSError("no room left")
+        except OSError:
+            os.ftruncate(descriptor, size)
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _csv(values: tuple[object, ...]) -> bytes:
+    held = io.StringIO()
+    csv.writer(held, lineterminator="\n").writerow(values)
+    return held.getvalue().encode(errors="backslashreplace")
+
+
+def _resolved(device: str) -> str:
+    """What `auto` stands for, once the command has imported torch."""
+    if device != "auto" or "torch" not in sys.modules:
+        return device
+    return "cuda" if sys.modules["torch"].cuda.is_available() else "cpu"
+
+
+@contextlib.contextmanager
+def _noted_when_asked_to_end(note: Callable[[str], None]) -> Iterator[None]:
+    """A process that is asked to end notes it, and then ends of the same signal, as it would have."""
+    main = threading.current_thread() is threading.main_thread()  # Python lets no other set handlers
+    taken = [number for number in _ASKED_TO_END if main and signal.getsignal(number) is signal.SIG_DFL]
+
+    def give_back() -> None:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
+
+    def end(number: int, _frame: object) -> None:
+        give_back()
+        note(INTERRUPTED)
+        os.kill(os.getpid(), number)
+
+    for number in taken:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        give_back()

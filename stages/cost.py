@@ -1,0 +1,90 @@
+"""softcache cost: what stage one and stage two took."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import click
+
+from stages.options import counted, data_option, example
+
+_STAGES = {1: "stage one", 2: "stage two"}
+
+
+@click.command(epilog=example("softcache cost"))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
+@data_option
+def command(as_json: bool, data: Path) -> None:
+    """Say what teachers, caches and students took, and after how many students a cache has paid for itself.
+
+    Times are of whole commands, as each leaves them in data/times.csv; the time of a sweep is shared out among its students
+    by the rows that they were shown. To know what a cache saves, train a student with --live too: a few epochs are enough,
+    but what a command needs to start counts as training, and counts for more where it trains less.
+    """
+    from pipeline import files
+    from pipeline.cost import cost
+
+    facts = cost(data)
+    if as_json:
+        click.echo(files.readable_json(facts), nl=False)
+        return
+    click.echo("\n".join((*_table(facts["rows"]), *_comparisons(facts["student_epochs"]))))
+    if facts["untimed"]:
+        click.echo(f"\nNot counted, for {data / 'times.csv'} has no command that made them: {', '.join(facts['untimed'])}.")
+
+
+def _table(rows: list[dict[str, Any]]) -> list[str]:
+    labels = [_label(row) for row in rows]
+    width = max(len(label) for label in (*labels, ""))
+    head = f"{'':{width}}  {'students':>8}  {'epochs':>9}  {'time':>9}  {'share':>6}"
+    return [head, *(
+        f"{label:{width}}  {_number(row['students']):>8}  {_number(row['epochs']):>9}  {_clock(row['seconds']):>9}"
+        f"  {row['share']:6.1%}"
+        for label, row in zip(labels, rows, strict=True)
+    )]  # fmt: skip
+
+
+def _label(row: dict[str, Any]) -> str:
+    if row["name"]:
+        return f"    {row['name']}{', live' if row['live'] else ''}"
+    return f"  {row['command']}" if row["command"] else _STAGES[row["stage"]]
+
+
+def _comparisons(found: list[dict[str, Any]]) -> list[str]:
+    """What a student-epoch takes, and when the caches have paid for themselves."""
+    lines = []
+    for each in found:
+        at = f"{each['rows']:,} rows, {each['device']}, {counted(each['threads'], 'thread')}"
+        live = f", {_seconds(each['live'])} live" if each["live"] else ""
+        lines += ["", f"{each['model']} from {', '.join(each['teachers'])} ({at})"]
+        lines += [f"  a student-epoch: {_seconds(each['cached'])} from caches{live}", f"  {_break_even(each)}"]
+    return lines
+
+
+def _break_even(each: dict[str, Any]) -> str:
+    if each["live"] is None:
+        return f"no live student to compare with on this device and threads: `{each['live_command']}` trains one"
+    if each["capture_seconds"] is None:
+        return "how long the capture took is not known"
+    if each["break_even"] is None:
+        return "live students take no longer: the caches save no time"
+    students, epochs = each["break_even"]["students"], each["break_even"]["epochs"]
+    which = math.ceil(students)
+    end = "with the first one" if which <= 1 else f"with number {which:,}"
+    captured = f"captured in {_clock(each['capture_seconds'])}, paid for"
+    return f"{captured} after {students:,.1f} students of {epochs:,.0f} epochs: {end}"
+
+
+def _seconds(rate: dict[str, Any]) -> str:
+    seconds = rate["seconds_per_epoch"]
+    return f"{seconds:,.1f} s" if seconds >= 1 else f"{seconds:.2g} s"
+
+
+def _number(count: int) -> str:
+    return f"{count:,}" if count else ""
+
+
+def _clock(seconds: float) -> str:
+    """h:mm:ss."""
+    whole = round(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
