@@ -18,8 +18,8 @@ def command(as_json: bool, data: Path) -> None:
     """Say what teachers, caches and students took, and after how many students a cache has paid for itself.
 
     Times are of whole commands, as each leaves them in data/times.csv; the time of a sweep is shared out among its students
-    by the rows that they were shown. To know what a cache saves, train a student with --live too: a few epochs are enough,
-    but what a command needs to start counts as training, and counts for more where it trains less.
+    by the rows that they were shown. To know what a cache saves, train a student with --live too. The seconds in which a
+    command starts count as training: where epochs are short, compare as many of them.
     """
     from pipeline import files
     from pipeline.cost import cost
@@ -30,7 +30,7 @@ def command(as_json: bool, data: Path) -> None:
         return
     click.echo("\n".join((*_table(facts["rows"]), *_comparisons(facts["student_epochs"]))))
     if facts["untimed"]:
-        click.echo(f"\nNot counted, for {data / 'times.csv'} has no command that made them: {', '.join(facts['untimed'])}.")
+        click.echo(f"\nNot counted, no command in {data / 'times.csv'} made them: {', '.join(facts['untimed'])}.")
 
 
 def _table(rows: list[dict[str, Any]]) -> list[str]:
@@ -55,9 +55,12 @@ def _comparisons(found: list[dict[str, Any]]) -> list[str]:
     lines = []
     for each in found:
         at = f"{each['rows']:,} rows, {each['device']}, {counted(each['threads'], 'thread')}"
-        live = f", {_seconds(each['live'])} live" if each["live"] else ""
+        kinds = {"from caches": each["cached"], "live": each["live"]}
+        known = {kind: rate for kind, rate in kinds.items() if rate}
+        means = ", ".join(f"{_seconds(rate)} {kind}" for kind, rate in known.items())
+        of = " and ".join(f"{rate['epochs']:,}" for rate in known.values())
         lines += ["", f"{each['model']} from {', '.join(each['teachers'])} ({at})"]
-        lines += [f"  a student-epoch: {_seconds(each['cached'])} from caches{live}", f"  {_break_even(each)}"]
+        lines += [f"  a student-epoch: {means} (mean of {of}, start of the commands included)", f"  {_break_even(each)}"]
     return lines
 
 

@@ -1,0 +1,131 @@
+"""softcache cost as people read it, and the times that real commands leave."""
+
+import csv
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from conftest import images, write_parquet
+from stages.cli import main
+
+PARAMS = """
+ingest: {train: source.parquet, valid: 0.25, test: 0.25, seed: 0}
+teach: {optimizer: "sgd(lr=0.1, momentum=0.9)", epochs: 2, batch_size: 8}
+teachers:
+  a: {model: "mlp(hidden=[12])", seed: 1}
+views: {policy: none, views: 1}
+capture: {tile: 16}
+recipe: {optimizer: adamw(lr=0.01), epochs: 2, batch_size: 8, seeds: [0, 1]}
+students:
+  tiny: {model: "mlp(hidden=[4])"}
+temperatures: [2.5]
+distill: {teachers: [a], alpha: 0.9}
+"""
+
+
+def run(*words: str, code: int = 0) -> str:
+    result = CliRunner().invoke(main, [str(word) for word in words])
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SOFTCACHE_DEVICE", "auto")
+    monkeypatch.setenv("SOFTCACHE_THREADS", "1")
+    write_parquet(tmp_path / "source.parquet", *images(48), names=["low", "middle", "high"])
+    (tmp_path / "params.yaml").write_text(PARAMS)
+    return tmp_path
+
+
+def lines(project: Path) -> list[tuple[str, ...]]:
+    with (project / "data/times.csv").open(newline="") as file:
+        return [tuple(row[key] for key in ("command", "name", "run", "ended", "threads")) for row in csv.DictReader(file)]
+
+
+def set_seconds(project: Path, *seconds: str) -> None:
+    """Other times for the same commands."""
+    path = project / "data/times.csv"
+    with path.open(newline="") as file:
+        rows = list(csv.reader(file))
+    for row, each in zip(rows[1:], seconds, strict=True):
+        row[4] = each
+    path.write_text("".join(",".join(row) + "\n" for row in rows))
+
+
+def test_commands_leave_their_times_and_cost_reads_them(project):
+    run("teach", "a", code=2)
+    assert not (project / "data").exists()
+    run("ingest")
+    assert "data/times.csv: expected times of commands, found no file" in run("cost", code=2)
+    for words in ("teach a", "capture a", "distill tiny --hard", "distill tiny -T 2.5", "distill tiny -T 2.5 --rule none"):
+        run(*words.split(), code=2 if "none" in words else 0)
+    run("verify", "a")
+    run("evaluate")
+    assert lines(project) == [
+        ("teach", "a", "a", "done", "1"),
+        ("capture", "a", "a", "done", "1"),
+        ("distill", "tiny", "tiny-hard", "done", "1"),
+        ("distill", "tiny", "tiny-T2.5", "done", "1"),
+        ("distill", "tiny", "tiny-T2.5", "failed", "1"),
+        ("evaluate", "", "", "done", "1"),
+    ]
+    set_seconds(project, "3661.0", "36.6", "10.0", "20.0", "7.0", "1.0")
+    alone = run("cost")
+    assert "a student-epoch: 5.0 s from caches (mean of 4, start of the commands included)" in alone
+    assert "`softcache distill tiny -T 2.5 --live --epochs 2` trains one" in alone
+    run("distill", "tiny", "-T", "2.5", "--live", "--epochs", "2")
+    assert lines(project)[-1][2:4] == ("tiny-T2.5-live", "done")
+    set_seconds(project, "3661.0", "36.6", "10.0", "20.0", "7.0", "1.0", "60.0")
+    model = "mlp(hidden=[4], dropout=0.0, input_dropout=0.0)"
+    assert run("cost") == (
+        "                students     epochs       time   share\n"
+        "stage one                         2    1:01:38   97.6%\n"
+        "  teach                           2    1:01:01   96.6%\n"
+        "    a                             2    1:01:01   96.6%\n"
+        "  capture                              0:00:37    1.0%\n"
+        "    a                                  0:00:37    1.0%\n"
+        "stage two              6         12    0:01:31    2.4%\n"
+        "  distill              6         12    0:01:30    2.4%\n"
+        "    tiny               4          8    0:00:30    0.8%\n"
+        "    tiny, live         2          4    0:01:00    1.6%\n"
+        "  evaluate                             0:00:01    0.0%\n"
+        "\n"
+        f"{model} from a (27 rows, cpu, 1 thread)\n"
+        "  a student-epoch: 5.0 s from caches, 15.0 s live (mean of 4 and 4, start of the commands included)\n"
+        "  captured in 0:00:37, paid for after 1.8 students of 2 epochs: with number 2\n"
+    )
+    facts = json.loads(run("cost", "--json"))
+    assert facts["student_epochs"][0]["break_even"] == {"epochs": 2.0, "students": pytest.approx(36.6 / (2 * 10))}
+    assert facts["student_epochs"][0]["teachers"] == ["a"]
+    (project / "data/times.csv").write_text("\n".join((project / "data/times.csv").read_text().splitlines()[:3]) + "\n")
+    untimed = "distill tiny-T2.5, distill tiny-T2.5-live, distill tiny-hard"
+    assert run("cost").endswith(f"\nNot counted, no command in data/times.csv made them: {untimed}.\n")
+
+
+def test_times_of_an_interrupted_command(project, monkeypatch):
+    from pipeline import teach
+
+    def interrupted(**settings):
+        raise KeyboardInterrupt
+
+    run("ingest")
+    monkeypatch.setattr(teach, "teach", interrupted)
+    run("teach", "a", code=1)
+    assert lines(project) == [("teach", "a", "a", "interrupted", "1")]
+
+
+def test_times_that_cannot_be_written_fail_nothing(project):
+    run("ingest")
+    (project / "data/times.csv").mkdir()
+    assert run("teach", "a").startswith("wrote data/teachers/a: 2 epochs")
+
+
+def test_times_are_no_part_of_git():
+    root = Path(__file__).resolve().parents[2]
+    for path in ("data/times.csv", "examples/mnist/data/times.csv"):
+        assert subprocess.run(["git", "check-ignore", "-q", path], cwd=root).returncode == 0, path
