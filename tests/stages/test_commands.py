@@ -251,9 +251,7 @@ def test_a_sweep_says_what_was_best_on_validation_and_how_sure_that_is(finished)
 def test_a_sweep_may_set_anything_for_its_students(finished, tmp_path, monkeypatch):
     """Of teachers, rows, views and epochs here; a section of a sweep comes before that of a student."""
     monkeypatch.chdir(finished)
-    said = (
-        "{temperatures: [], teachers: [b], weights: null, epochs: 1, seeds: [4], rows: 'only([0, 1])', policy: none, views: 1}"
-    )
+    said = "{temperatures: [], teachers: [b], weights: null, epochs: 1, seeds: [4], rows: 'only([0, 1])', views: 1}"
     params = PARAMS.replace('hidden=[4])"}', 'hidden=[4])", seeds: [7]}').replace("sweeps: {", f"sweeps: {{part: {said}, ")
     (tmp_path / "params.yaml").write_text(params)
     out = ok("sweep", "part", "--params", tmp_path / "params.yaml")
@@ -265,7 +263,7 @@ def test_a_sweep_may_set_anything_for_its_students(finished, tmp_path, monkeypat
     assert facts["seeds"] == [4]
     assert facts["recipe"]["epochs"] == 1
     assert facts["rows"]["selection"] == "only(classes=[0, 1])"
-    assert facts["views"] == {"policy": "none()", "seed": 5, "count": 1}
+    assert facts["views"] == {"policy": "shift(pixels=1) | flip()", "seed": 5, "count": 1}
     ok("sweep", "part", "--params", tmp_path / "params.yaml", "--temperatures", "3", "--no-baseline")
     assert [path.name for path in (folder / "students").iterdir()] == ["tiny-T3-alpha0.9"]
     import shutil
