@@ -92,3 +92,28 @@ def _within(angle: float, freedom: int) -> float:
         total += term
         term *= cosine**2 * (power + 1) / (power + 2)
     return (angle + sine * total) * 2 / math.pi if odd else sine * total
+
+
+def spread(mean: float, std: float | None, digits: int) -> str:
+    """How a mean with its standard deviation is written, such as 73.3 ± 2.5; a single value has none."""
+    return f"{mean:.{digits}f}" + ("" if std is None else f" ± {std:.{digits}f}")
+
+
+def finding(row: Mapping[str, str]) -> str:
+    """What a row of best.csv says: distilled at the T and alpha that validation chose, against the baseline."""
+
+    def value(name: str) -> str:
+        std = row.get(f"{name}_std")
+        return spread(abs(float(row[name])), float(std) if std else None, 1)
+
+    def ends(name: str) -> str:
+        return f"{float(row[f'{name}_low']):.1f} to {float(row[f'{name}_high']):.1f}"
+
+    comparison = "fewer" if float(row["errors_saved"]) >= 0 else "more"
+    over_seeds = f"{ends('over_seeds')} over seeds (paired t), " if row.get("over_seeds_low") else ""
+    return (
+        f"{row['student']} at T = {row['temperature']} and alpha = {row['alpha']} (lowest validation NLL): "
+        f"{value('test_errors')} test errors; on hard labels {value('baseline_test_errors')}. "
+        f"That is {abs(float(row['errors_saved'])):.1f} {comparison}; 95 % intervals of what is saved: "
+        f"{over_seeds}{ends('over_rows')} over test rows (bootstrap)."
+    )

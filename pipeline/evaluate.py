@@ -23,6 +23,7 @@ from pipeline.transfer import Split
 from pipeline.work import require_sealed
 
 SPLITS = ("valid", "test")
+BEFORE = "-uncorrected"  # how the run of a student before its bias correction ends
 SHOWN = ("accuracy", "errors", "nll", "ece", "agreement")
 
 
@@ -135,7 +136,7 @@ def evaluate(
                 {split: logits[split] - np.float32(offset) for split in SPLITS}
                 for logits, offset in zip(found, offsets, strict=True)
             ]
-            runs.append(run(f"{trained.name}-uncorrected", "uncorrected", size, seeds, before, "", trained.temperature, alpha))
+            runs.append(run(f"{trained.name}{BEFORE}", "uncorrected", size, seeds, before, "", trained.temperature, alpha))
     _write(runs, labels, opened["transfer"].classes, teachers, students, metrics_out, plots_out)
     return runs
 
@@ -163,6 +164,10 @@ def require_comparable(teachers: Sequence[str], ensemble: Sequence[str], student
         fix = "Correct the teachers that students learn from."
         raise InputError("ensemble", expected=f"some of {', '.join(teachers)}", found=", ".join(unknown), fix=fix)
     runs = [(name, "teacher") for name in teachers] + [("ensemble", "ensemble")] * (len(ensemble) > 1)
+    for name in [*teachers, *(trained.student for trained in students)]:
+        if name.endswith(BEFORE):
+            expected = f"a name that does not end in {BEFORE}, as those of corrected students do"
+            raise InputError(f"run name {name}", expected=expected, found=name, fix="Rename it.")
     kinds: dict[str, str] = {}
     for name, kind in runs + [(trained.name, trained.kind) for trained in students]:
         if name in kinds:

@@ -285,9 +285,9 @@ class _Training:
         stacked = int(isinstance(self.model, Stack))
         for parameter in self.model.parameters():
             if parameter.dim() > 1 + stacked:  # weights; a bias is not into a unit
-                units = parameter.flatten(0, stacked).flatten(1)
-                norms = torch.linalg.vector_norm(units, dim=1, keepdim=True)
-                units.mul_((self.recipe.max_norm / norms).clamp_(max=1))  # torch.renorm takes three times as long
+                inputs = tuple(range(1 + stacked, parameter.dim()))
+                norms = torch.linalg.vector_norm(parameter, dim=inputs, keepdim=True)
+                parameter.mul_((self.recipe.max_norm / norms).clamp_(max=1))  # torch.renorm takes three times as long
 
     def _select(self) -> None:
         """Keep the weights of nets whose epoch was the best so far; stop those whose patience is at an end."""

@@ -120,7 +120,8 @@ def _sizes(value: object) -> bool:
 
 
 def _require_probability(what: str, value: object) -> None:
-    _require(isinstance(value, int | float) and 0 <= value < 1, what, "a number in [0, 1)", value)
+    holds = isinstance(value, int | float) and 0 <= value < 1 and Dropout(value).dropped < 65536
+    _require(holds, what, "a number in [0, 1), to 16 bits", value)
 
 
 def _require(holds: bool, what: str, expected: str, found: object) -> None:

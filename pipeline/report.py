@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import files, table
+from pipeline.comparison import finding, spread
 from pipeline.errors import InputError
 from pipeline.published import COMMAND, Measured, Published
 
@@ -76,9 +77,15 @@ def report(*, plots: Mapping[str, Path], published: Published | None, out: Path)
 
 
 def _require_a_report(out: Path) -> None:
-    """The folder that is replaced is one of ours, or is empty."""
-    if out.is_dir() and any(out.iterdir()) and not (out / "results.md").exists():
-        raise InputError(str(out), expected="a report, or nothing", found="other files", fix="Name a folder for the report.")
+    """The folder that is replaced has a name, and holds nothing but a report."""
+    others = [path.name for path in sorted(out.iterdir()) if not _is_ours(path)] if out.is_dir() else []
+    if others or not out.name:
+        fix = "Name a folder for the report."
+        raise InputError(str(out), expected="a report, or nothing", found=", ".join(others[:3]) or "no name", fix=fix)
+
+
+def _is_ours(path: Path) -> bool:
+    return path.suffix == ".svg" or path.name in ("index.html", "results.md", "published.md", "results.json")
 
 
 def _section(name: str, plots: Path) -> Section:
@@ -205,15 +212,15 @@ def _layer(points: list[dict[str, Any]], mark: dict[str, Any], **encoding: dict[
 
 def _point(line: Line, several_alphas: bool = False) -> dict[str, Any]:
     mean, std = line.cells["test", "accuracy"]
-    spread = std or 0.0
+    reach = std or 0.0
     setting = f"alpha {line.alpha}" if line.alpha else "hard labels"
     return {
         "student": f"{line.student}, {setting}" if several_alphas else line.student,
         "label": "teacher ensemble" if line.kind == "ensemble" else f"teacher {line.run}",
         "T": float(line.temperature or 0),
         "accuracy": 100 * mean,
-        "low": 100 * (mean - spread),
-        "high": 100 * (mean + spread),
+        "low": 100 * (mean - reach),
+        "high": 100 * (mean + reach),
     }
 
 
@@ -231,27 +238,7 @@ def _draw(chart: dict[str, Any]) -> str:
 
 def _number(cell: tuple[float, float | None], factor: float, digits: int) -> str:
     mean, std = cell
-    spread = f" ± {std * factor:.{digits}f}" if std is not None else ""
-    return f"{mean * factor:.{digits}f}{spread}"
-
-
-def finding(row: Mapping[str, str]) -> str:
-    """What a row of best.csv says: distilled at the T and alpha that validation chose, against the baseline."""
-
-    def value(name: str) -> str:
-        return _number((abs(float(row[name])), float(spread) if (spread := row.get(f"{name}_std")) else None), 1, 1)
-
-    def ends(name: str) -> str:
-        return f"{float(row[f'{name}_low']):.1f} to {float(row[f'{name}_high']):.1f}"
-
-    comparison = "fewer" if float(row["errors_saved"]) >= 0 else "more"
-    over_seeds = f"{ends('over_seeds')} over seeds (paired t), " if row.get("over_seeds_low") else ""
-    return (
-        f"{row['student']} at T = {row['temperature']} and alpha = {row['alpha']} (lowest validation NLL): "
-        f"{value('test_errors')} test errors; on hard labels {value('baseline_test_errors')}. "
-        f"That is {abs(float(row['errors_saved'])):.1f} {comparison}; 95 % intervals of what is saved: "
-        f"{over_seeds}{ends('over_rows')} over test rows (bootstrap)."
-    )
+    return spread(mean * factor, None if std is None else std * factor, digits)
 
 
 def _results(sections: Sequence[Section]) -> str:

@@ -36,7 +36,7 @@ def prepare(device: str = "auto", *, threads: int | None = None) -> "torch.devic
 
     torch.set_num_threads(threads or cores())
     torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # a sixth of a step, to guard what nothing here reads
+    torch.utils.deterministic.fill_uninitialized_memory = False  # took a sixth of a step
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
     if device == "auto":

@@ -7,7 +7,7 @@ import os
 
 import click
 
-from pipeline import runtime
+from pipeline import runtime, times
 from pipeline.errors import SoftcacheError
 from stages.options import example
 
@@ -58,7 +58,8 @@ def _failure(message: str, exit_code: int) -> click.ClickException:
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 @click.version_option(package_name="softcache", message="%(prog)s %(version)s")
-def main() -> None:
+@click.pass_context
+def main(ctx: click.Context) -> None:
     """Run the teacher once, keep its raw logits, train any number of students at any temperature.
 
     Settings come from params.yaml; an option on the command line comes before them. `dvc repro` runs everything.
@@ -67,6 +68,7 @@ def main() -> None:
     Exit codes: 0 done, 2 bad input or settings, 3 damaged or unfinished data, 4 busy (run again later).
     """
     _show_log()
+    ctx.obj = times.noted  # from here, so that no command depends on the code of it
     if "DVC_STAGE" in os.environ:  # else a killed `dvc repro` leaves its stage running, and the next one starts a second
         runtime.die_with_parent()
 

@@ -11,7 +11,6 @@ import click
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from pipeline import times
 from pipeline.errors import InputError
 
 
@@ -20,8 +19,7 @@ class Stage(click.Command):
 
     sections: section → the keys that it may have, where a later section comes before an earlier one and {name} is the
     command's NAME argument; a key that is no option here is another command's. `unless` names a flag and the sections that
-    it leaves unread. collect: instead of sections, a
-    function from all of params.yaml to option values.
+    it leaves unread. collect: instead of sections, a function from all of params.yaml to option values.
     """
 
     def __init__(
@@ -50,12 +48,12 @@ class Stage(click.Command):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; one that takes --work leaves its time in data/times.csv."""
+        """Run the command; one that takes --work within `ctx.obj`, which notes its time (see cli.py)."""
         given = ctx.params
-        if "work" not in given:
+        if "work" not in given or ctx.obj is None:
             return super().invoke(ctx)
         what = {"command": ctx.info_name, "name": given.get("name") or "", "run": self.run_name(given)}
-        with times.noted(given["data"], **what, device=given["device"], threads=given["threads"]):
+        with ctx.obj(given["data"], **what, device=given["device"], threads=given["threads"]):
             return super().invoke(ctx)
 
     def run_name(self, given: Mapping[str, Any]) -> str:

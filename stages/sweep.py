@@ -31,6 +31,8 @@ class Sweep(Stage):
 
     def _settings(self, params, name, given):
         own = super()._settings(params, name, given)
+        if {"alpha", "alphas"} <= params.section(f"sweeps.{name}").keys():
+            raise params.error(f"sweeps.{name}", "alpha or alphas", "both", "Remove one of them.")
         usual = {"students": list(params.section("students")), "temperatures": params.values.get("temperatures")}
         for key, value in usual.items():
             if value is not None and not isinstance(value, list):
@@ -75,9 +77,9 @@ def command(
     Stopped at any moment, it goes on from the last epoch that it kept, and ends with the same bits.
     """
     from pipeline import runtime
+    from pipeline.comparison import finding
     from pipeline.evaluate import best
     from pipeline.objective import Weighing
-    from pipeline.report import finding
     from pipeline.sweep import sweep
 
     given = {student: _settings(student, name, params) for student in students}

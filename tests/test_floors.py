@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import closure
+
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS = [
     {"errors"},
@@ -85,3 +87,18 @@ def test_importing_stays_light(module, absent):
     """A cache can be read without torch, and `--help` waits for nothing."""
     code = f"import sys, {module}; sys.exit({absent!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "absent"),
+    [
+        ("teach", "pipeline/times.py"),
+        ("capture", "pipeline/times.py"),
+        ("sweep", "pipeline/report.py"),
+        ("sweep", "pipeline/times.py"),
+    ],
+)
+def test_what_only_tells_of_results_reruns_no_training(command, absent):
+    listing = closure.listing(f"stages.{command}")
+    assert "pipeline/fit.py" in listing or command == "capture"
+    assert absent not in listing

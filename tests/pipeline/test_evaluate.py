@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from pipeline.evaluate import Run, best
+from pipeline.errors import InputError
+from pipeline.evaluate import Run, Trained, best, require_comparable
 
 
 def run(kind: str, student: str, temperature: str, seeds: tuple, errors: list, valid_nll: list) -> Run:
@@ -52,3 +53,9 @@ def test_facts_have_a_deviation_only_over_several_seeds():
     assert (several["test"]["errors"], several["test"]["errors_std"], several["seeds"]) == (12, 2, 3)
     assert single["test"]["errors"] == 7
     assert "errors_std" not in single["test"]
+
+
+@pytest.mark.parametrize(("teacher", "student"), [("a-uncorrected", "s"), ("a", "s-uncorrected")])
+def test_names_of_runs_before_a_correction_are_kept_free(tmp_path, teacher, student):
+    with pytest.raises(InputError, match="a name that does not end in -uncorrected"):
+        require_comparable([teacher], [teacher], [Trained(f"{student}-hard", student, "", tmp_path)], None)

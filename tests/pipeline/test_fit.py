@@ -3,6 +3,7 @@
 import math
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from conftest import write_split
 from pipeline import losses, models, randomness, runtime
 from pipeline.errors import InputError
 from pipeline.examples import Examples
-from pipeline.fit import Recipe, Validation, constant, cosine, fit, one_cycle
+from pipeline.fit import Recipe, Validation, _Training, constant, cosine, fit, one_cycle
 from pipeline.randomness import Use
 from pipeline.views import Policy
 
@@ -136,6 +137,20 @@ def test_max_norm_bounds_every_unit():
     norms = [parameter.detach().norm(dim=1) for parameter in bounded.parameters() if parameter.dim() > 1]
     assert max(float(norm.max()) for norm in norms) <= 0.3 + 1e-6
     assert max(float(parameter.detach().norm(dim=1).max()) for parameter in free.parameters() if parameter.dim() > 1) > 0.3
+
+
+def test_max_norm_bounds_convolutions_in_any_memory_layout():
+    net = models.build(models.parse("cnn(channels=[6])"), (3, 8, 8), 2).to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.mul_(50)
+    before = [parameter.clone() for parameter in net.parameters()]
+    recipe = Recipe.parse(optimizer="sgd(lr=0.1)", schedule="constant", epochs=1, batch_size=8, max_norm=1.5)
+    holder = SimpleNamespace(model=net, recipe=recipe)
+    _Training._limit_norms(holder)
+    for parameter, old in zip(net.parameters(), before, strict=True):
+        expected = torch.renorm(old, p=2, dim=0, maxnorm=1.5) if old.dim() > 1 else old
+        torch.testing.assert_close(parameter.detach(), expected)
 
 
 def test_history_has_a_row_per_epoch():

@@ -88,6 +88,7 @@ def test_initial_weights_depend_on_the_seed_alone():
         "mlp(hidden=[0])",
         "mlp(hidden=[2.5])",
         "mlp(hidden=[5], dropout=1)",
+        "mlp(hidden=[5], dropout=0.999999)",
         "cnn(channels='x')",
         "mlp(hidden=[5], input_dropout=-0.1)",
     ],

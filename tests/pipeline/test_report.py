@@ -220,7 +220,7 @@ def test_the_former_report_is_replaced_and_nothing_else(tmp_path, plots, folders
     assert not (tmp_path / "out/warm.svg").exists()
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis/chapter-1").write_text("years of work")
-    with pytest.raises(InputError, match="thesis: expected a report, or nothing, found other files"):
+    with pytest.raises(InputError, match="thesis: expected a report, or nothing, found chapter-1"):
         alone(plots, tmp_path / "thesis")
     assert (tmp_path / "thesis/chapter-1").read_text() == "years of work"
 

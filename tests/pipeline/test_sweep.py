@@ -177,7 +177,7 @@ def test_bad_settings_are_refused(data, tmp_path, changes, message):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_baseline_alone_reads_no_cache(data, tmp_path):
+def test_a_baseline_may_be_trained_alone(data, tmp_path):
     """And is the one that a sweep trains beside others, when it is trained one at a time."""
     plan = Plan(model="mlp(hidden=[4])", soft=soft(data, "a"), seeds=(0,), **SAME)
     given = {"splits": data / "transfer", "work": data / "work", "device": CPU, "teachers": {"a": data / "teachers/a"}}

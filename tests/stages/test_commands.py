@@ -305,7 +305,20 @@ def test_folders_that_cannot_be_reported(finished, tmp_path, monkeypatch):
     text = fails(2, "report", "data/sweeps/both", tmp_path / "both")
     assert f"expected folders of different names, found data/sweeps/both and {tmp_path}/both. Rename one of them." in text
     assert f"{tmp_path}/none/plots/runs.csv: expected a table, found none" in fails(2, "report", tmp_path / "none")
-    assert "data: expected a report, or nothing, found other files" in fails(2, "report", "data/sweeps/both", "--out", "data")
+    assert "data: expected a report, or nothing, found caches, code, metrics" in fails(
+        2, "report", "data/sweeps/both", "--out", "data"
+    )
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/results.md").write_text("mine")
+    (tmp_path / "mine/thesis.tex").write_text("mine too")
+    assert "or nothing, found thesis.tex" in fails(2, "report", "data/sweeps/both", "--out", tmp_path / "mine")
+    assert len(list((tmp_path / "mine").iterdir())) == 2
+    (tmp_path / "empty").mkdir()
+    with monkeypatch.context() as patch:
+        patch.chdir(tmp_path / "empty")
+        assert ".: expected a report, or nothing, found no name" in fails(
+            2, "report", finished / "data/sweeps/both", "--out", "."
+        )
     (tmp_path / "params.yaml").write_text(PARAMS + PUBLISHED)
     text = fails(2, "report", "--params", tmp_path / "params.yaml")
     assert "published 'both teachers', folder: expected none, as there is none, found 'both'" in text
@@ -350,6 +363,11 @@ def test_rows_and_selection_are_recorded_and_the_best_epoch_is_kept(finished, tm
             ("sweep", "both"),
             ("alphas: [0.5, 0.9]", "alpfa: [0.5]"),
             "params.yaml, sweeps.both.alpfa: expected one of students,",
+        ),
+        (
+            ("sweep", "both"),
+            ("alphas: [0.5, 0.9]", "alpha: 0.3, alphas: [0.5]"),
+            "params.yaml, sweeps.both: expected alpha or alphas, found both",
         ),
         (("sweep", "none"), ("", ""), "sweeps.none: expected a section 'none', found both"),
         (("sweep", "both"), ("temperatures: [1, 2.5]", "temperatures: 4"), "temperatures: expected a list such as"),
