@@ -5,10 +5,13 @@ the last commands of its name that ended well: an output that came from elsewher
 apart, and one that no command of the file made has no time.
 """
 
+import csv
 import json
+import math
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,42 +48,80 @@ class _Line:
 
 
 @dataclass(frozen=True)
-class _Trained:
-    """What lies in a folder with a model.json. count: its models, one per seed. epochs: of all of them together."""
+class _Kind:
+    """What decides, besides the device and its threads, how long an epoch of a student takes. teachers: none for a baseline."""
 
-    run: str
-    facts: Mapping[str, Any]
-    count: int
-    epochs: int
+    model: str
+    rows: int
+    views: int
+    batch_size: int
+    precision: str
+    memory: float
+    teachers: tuple[str, ...]
 
     @classmethod
-    def open(cls, folder: Path) -> "_Trained":
-        facts = files.read_json(folder / "model.json")
-        count = len(facts.get("seeds", [facts.get("seed")]))
-        history = folder / "history.csv"
-        rows = len(table.from_csv(history, "distill")) if history.exists() else count * facts["recipe"]["epochs"]
-        return cls(folder.name, facts, count, rows)
+    def of(cls, facts: Mapping[str, Any]) -> "_Kind":
+        """By what model.json says. A sweep's baseline names the caches too, with alpha 0."""
+        recipe, soft = facts["recipe"], facts["soft"]
+        teachers = () if soft is None or soft["alpha"] == 0 else sorted(_targets(soft))
+        counts = (int(facts["rows"]["count"]), int(facts["views"]["count"]), int(recipe["batch_size"]))
+        return cls(str(facts["model"]), *counts, str(recipe["precision"]), float(recipe["memory"]), tuple(teachers))
+
+    @property
+    def pace(self) -> "_Kind":
+        """What is equal for students of one command whose time can be told apart by the rows that they were shown."""
+        return replace(self, rows=0, teachers=())
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """What lies in a folder with a model.json. count: its models, one per seed. epochs: of all of them together.
+
+    options: of `softcache distill`, for a live student of the same kind. A teacher has neither them nor a kind.
+    """
+
+    run: str
+    count: int
+    epochs: int
+    kind: _Kind | None = None
+    live: bool = False
+    options: tuple[str, ...] = ()
+
+    @classmethod
+    def open(cls, folder: Path, command: str) -> "_Trained":
+        """What `command` left there; raises InputError where it is something else."""
+        path, history = folder / "model.json", folder / "history.csv"
+        facts = files.read_json(path)
+        try:
+            count = 1 if command == "teach" else len(facts["seeds"])
+            planned = count * int(facts["recipe"]["epochs"])
+            epochs = len(table.from_csv(history, command)) if history.exists() else planned
+            if command == "teach":
+                return cls(folder.name, count, epochs)
+            kind = _Kind.of(facts)
+            return cls(folder.name, count, epochs, kind, "live" in (facts["soft"] or ()), _options(facts, kind))
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            found = f"no {error}" if isinstance(error, KeyError) else f"something else ({error})"
+            fix = f"Move {folder} elsewhere, or train it again."
+            raise InputError(str(path), expected=f"what `softcache {command}` writes", found=found, fix=fix) from error
 
     @property
     def work(self) -> int:
         """Rows that were shown to these students, over all epochs."""
-        return self.epochs * self.facts["rows"]["count"]
-
-    @property
-    def teachers(self) -> tuple[str, ...] | None:
-        """Teachers of these students by name; None for a baseline."""
-        soft = self.facts["soft"]
-        return None if soft is None else tuple(sorted(soft.get("live") or soft["caches"]))
+        return self.epochs * self.kind.rows
 
 
 def cost(data: Path) -> dict[str, Any]:
     """What the commands that worked in folder `data` took, as plain values that JSON can hold.
 
-    rows: seconds, students and epochs of every stage, of every command in it, and of every name of that command.
-    student_epochs: for nets of one spec that learned from the same teachers, on equally many rows and on the same device
-    and threads, the seconds of one epoch of one student, from caches and live; break_even: after how many students
-    the captures of the caches have been saved again. untimed: outputs that no command in times.csv made.
-    Raises InputError where there are no times, or one that cannot be read.
+    rows: seconds, students and epochs of every stage, of every command in it, and of every name of that command; done:
+    whether any of these commands ended well. student_epochs: for nets of one spec that learned from the same teachers, on
+    equally many rows and views, in equal batches, precision and memory and on the same device and threads, the seconds of
+    one epoch of one student, from caches and live; break_even: after how many students the captures of the caches have
+    been saved again. Sweeps of students of more than one model, or trained in more than one of these ways, are left out
+    of them: whose time is whose cannot be told. untimed: outputs that no command in times.csv made. others: folders in
+    this one that have times of their own, which are not counted.
+    Raises InputError where there are no times, or where they or a model.json cannot be read.
     """
     lines = _read(data / times.FILE)
     spent = _spent(lines, lambda name: _kept(data, name))
@@ -90,8 +131,9 @@ def cost(data: Path) -> dict[str, Any]:
     return {
         "seconds": round(sum(line.seconds for line in spent), 1),
         "rows": list(_rows(spent, trained, made)),
-        "student_epochs": _student_epochs(spent, trained),
+        "student_epochs": _student_epochs(spent, trained, data),
         "untimed": [" ".join(key) for key in (*trained, *caches) if key not in made],
+        "others": [str(path.parent) for path in _visible(data, f"*/{times.FILE}")],
     }
 
 
@@ -99,20 +141,24 @@ def cost(data: Path) -> dict[str, Any]:
 
 
 def _read(path: Path) -> list[_Line]:
-    if not path.exists():
+    if not path.is_file():
         fix = "Every command that trains, captures or evaluates writes its own; run one, such as `softcache teach`."
         raise InputError(str(path), expected="times of commands", found="no file", fix=fix)
-    return [_line(path, number, row) for number, row in enumerate(table.from_csv(path, "teach"), 2)]
+    head, *lines = path.read_bytes().splitlines() or [b""]
+    if lines and head.decode(errors="replace").split(",") != list(times.COLUMNS):
+        found = head.decode(errors="backslashreplace")
+        raise InputError(f"{path}, line 1", expected=",".join(times.COLUMNS), found=found, fix="Put that line there.")
+    return [_line(path, number, line) for number, line in enumerate(lines, 2) if line]
 
 
-def _line(path: Path, number: int, row: Mapping[str, str]) -> _Line:
+def _line(path: Path, number: int, line: bytes) -> _Line:
     try:
-        command, name, run, _, seconds, ended, device, threads = (row[column] for column in times.COLUMNS)
-        if command not in STAGES:
+        ((command, name, run, _, seconds, ended, device, threads),) = csv.reader([line.decode()])
+        if command not in STAGES or not 0 <= float(seconds) < math.inf:
             raise ValueError
         return _Line(command, name, run, float(seconds), ended, device, int(threads))
-    except (KeyError, TypeError, ValueError) as error:
-        found, expected = ",".join(map(str, row.values())), ", ".join(times.COLUMNS)
+    except (ValueError, csv.Error) as error:
+        found, expected = line.decode(errors="backslashreplace"), ", ".join(times.COLUMNS)
         raise InputError(f"{path}, line {number}", expected=expected, found=found, fix="Remove the line.") from error
 
 
@@ -128,7 +174,7 @@ def _spent(lines: Sequence[_Line], kept: Callable[[str], bool]) -> list[_Line]:
     for (command, run), numbers in groups.items():
         last = _last(lines, numbers)
         if command == "capture" and all(lines[number].ended == times.DONE for number in last) and kept(run):
-            last = [number for number in numbers if number > taught.get(run, -1)] or last
+            last = [number for number in numbers if taught.get(run, -1) < number <= last[-1]] or last
         found.append(_added([lines[number] for number in last]))
     return found
 
@@ -162,12 +208,12 @@ def _kept(data: Path, name: str) -> bool:
 
 
 def _trained(data: Path) -> dict[Key, list[_Trained]]:
-    """What lies in the folders that commands wrote: a sweep has many models, others have one folder of them."""
+    """What lies in the folders that commands wrote: a sweep has many of them, others have one."""
     found: dict[Key, list[_Trained]] = {}
     for command, pattern in (("teach", "teachers/*"), ("distill", "students/*"), ("sweep", "sweeps/*/students/*")):
         for path in _visible(data, f"{pattern}/model.json"):
             run = path.parents[2].name if command == "sweep" else path.parent.name
-            found.setdefault((command, run), []).append(_Trained.open(path.parent))
+            found.setdefault((command, run), []).append(_Trained.open(path.parent, command))
     return found
 
 
@@ -194,6 +240,7 @@ def _rows(spent: Sequence[_Line], trained: Mapping[Key, Sequence[_Trained]], mad
             "name": None,
             "live": False,
             **place,
+            "done": any(line.key in made for line in lines),
             "students": sum(each.count for each in models) if stage == 2 else 0,
             "epochs": sum(each.epochs for each in models),
             "seconds": round(seconds, 1),
@@ -229,23 +276,24 @@ class _Rate:
         return {"students": self.students, "epochs": self.epochs, **seconds}
 
 
-def _student_epochs(spent: Sequence[_Line], trained: Mapping[Key, Sequence[_Trained]]) -> list[dict[str, Any]]:
+def _student_epochs(spent: Sequence[_Line], trained: Mapping[Key, Sequence[_Trained]], data: Path) -> list[dict[str, Any]]:
     """Seconds of a student-epoch, from caches and live, wherever students learned from caches."""
     captures = {line.run: line.seconds for line in spent if line.command == "capture" and line.ended == times.DONE}
-    rates: dict[tuple, dict[bool, _Rate]] = {}
-    examples: dict[tuple, str] = {}
+    rates: dict[tuple[_Kind, str, int], dict[bool, _Rate]] = {}
+    examples: dict[tuple[_Kind, str, int], str] = {}
     for line, each, seconds in _shares(spent, trained):
-        if each.teachers is None:
+        if not each.kind.teachers:
             continue
-        what = (each.facts["model"], each.facts["rows"]["count"], each.teachers, line.device, line.threads)
-        rate = rates.setdefault(what, {}).setdefault("live" in each.facts["soft"], _Rate())
+        what = (each.kind, line.device, line.threads)
+        rate = rates.setdefault(what, {}).setdefault(each.live, _Rate())
         rate.students += each.count
         rate.epochs += each.epochs
         rate.seconds += seconds
-        examples.setdefault(what, _live_command(line, each))
+        examples.setdefault(what, _live_command(line, each, data))
     return [
-        dict(zip(("model", "rows", "teachers", "device", "threads"), what, strict=True))
-        | _compared(found[False], found.get(True), [captures.get(name) for name in what[2]])
+        asdict(what[0])
+        | dict(zip(("device", "threads"), what[1:], strict=True))
+        | _compared(found[False], found.get(True), [captures.get(name) for name in what[0].teachers])
         | {"live_command": examples[what]}
         for what, found in rates.items()
         if False in found
@@ -253,12 +301,17 @@ def _student_epochs(spent: Sequence[_Line], trained: Mapping[Key, Sequence[_Trai
 
 
 def _shares(spent: Sequence[_Line], trained: Mapping[Key, Sequence[_Trained]]) -> Iterator[tuple[_Line, _Trained, float]]:
-    """(line, students of a folder, their seconds): a command's time goes to its students by the rows that they were shown."""
+    """(line, students of a folder, their seconds): a command's time goes to its students by the rows that they were shown.
+
+    Only where all of them are of one model and trained in one way: a wide net and a narrow one that are shown equally many
+    rows take different times, and what each took is not known.
+    """
     for line in spent:
         if STAGES[line.command] == 2 and line.ended == times.DONE:
             among = trained.get(line.key, ())
             work = sum(each.work for each in among)
-            yield from ((line, each, line.seconds * each.work / work) for each in among if each.work)
+            if work and len({each.kind.pace for each in among}) == 1:
+                yield from ((line, each, line.seconds * each.work / work) for each in among if each.work)
 
 
 def _compared(cached: _Rate, live: _Rate | None, captures: Sequence[float | None]) -> dict[str, Any]:
@@ -274,8 +327,33 @@ def _compared(cached: _Rate, live: _Rate | None, captures: Sequence[float | None
     }
 
 
-def _live_command(line: _Line, student: _Trained) -> str:
+def _live_command(line: _Line, student: _Trained, data: Path) -> str:
     """How to train a live student to compare with."""
     swept = _SWEPT.fullmatch(student.run)
     name = swept[1] if line.command == "sweep" and swept else line.name
-    return f"softcache distill {name} -T {student.facts['soft']['temperature']:g} --live --epochs 2"
+    place = () if data == Path("data") else ("--data", str(data))
+    return shlex.join(("softcache", "distill", name, *student.options, *place))
+
+
+def _options(facts: Mapping[str, Any], kind: _Kind) -> tuple[str, ...]:
+    """All that a sweep, or a command line, may have set otherwise than params.yaml does; none for a baseline."""
+    if not kind.teachers:
+        return ()
+    chosen = (("--rows", facts["rows"]["selection"], "all()"), ("--policy", facts["views"]["policy"], "none()"))
+    return (
+        *("-T", _short(facts["soft"]["temperature"]), "--live", "--epochs", "2"),
+        *(word for teacher in _targets(facts["soft"]) for word in ("--teachers", teacher)),
+        *(word for option, value, usual in chosen if value != usual for word in (option, str(value))),
+        *("--views", str(kind.views), "--batch-size", str(kind.batch_size)),
+        *("--precision", kind.precision, "--memory", _short(kind.memory)),
+    )
+
+
+def _targets(soft: Mapping[str, Any]) -> Mapping[str, str]:
+    """Teachers in the order given, with their digests."""
+    return soft["live"] if "live" in soft else soft["caches"]
+
+
+def _short(number: float) -> str:
+    """Every digit, but 4.0 as 4."""
+    return repr(float(number)).removesuffix(".0")

@@ -1,6 +1,7 @@
 """softcache cost: what stage one and stage two took."""
 
 import math
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ def command(as_json: bool, data: Path) -> None:
     """Say what teachers, caches and students took, and after how many students a cache has paid for itself.
 
     Times are of whole commands, as each leaves them in data/times.csv; the time of a sweep is shared out among its students
-    by the rows that they were shown. To know what a cache saves, train a student with --live too. The seconds in which a
-    command starts count as training: where epochs are short, compare as many of them.
+    by the rows that they were shown. A sweep of students of more than one model, batch size, precision or memory counts in
+    the table only: what an epoch of each took cannot be told. To know what a cache saves, train a student with --live too.
+    The seconds in which a command starts count as training: where epochs are short, compare as many of them.
     """
     from pipeline import files
     from pipeline.cost import cost
@@ -31,6 +33,9 @@ def command(as_json: bool, data: Path) -> None:
     click.echo("\n".join((*_table(facts["rows"]), *_comparisons(facts["student_epochs"]))))
     if facts["untimed"]:
         click.echo(f"\nNot counted, no command in {data / 'times.csv'} made them: {', '.join(facts['untimed'])}.")
+    if facts["others"]:
+        commands = [shlex.join(("softcache", "cost", "--data", each)) for each in facts["others"]]
+        click.echo(f"\nOther times: {', '.join(commands)}")
 
 
 def _table(rows: list[dict[str, Any]]) -> list[str]:
@@ -45,16 +50,18 @@ def _table(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def _label(row: dict[str, Any]) -> str:
+    end = "" if row["done"] else " (not done)"
     if row["name"]:
-        return f"    {row['name']}{', live' if row['live'] else ''}"
-    return f"  {row['command']}" if row["command"] else _STAGES[row["stage"]]
+        return f"    {row['name']}{', live' if row['live'] else ''}{end}"
+    return f"  {row['command']}{end}" if row["command"] else f"{_STAGES[row['stage']]}{end}"
 
 
 def _comparisons(found: list[dict[str, Any]]) -> list[str]:
     """What a student-epoch takes, and when the caches have paid for themselves."""
     lines = []
     for each in found:
-        at = f"{each['rows']:,} rows, {each['device']}, {counted(each['threads'], 'thread')}"
+        shown = f"{counted(each['rows'], 'row')}, {counted(each['views'], 'view')}, batches of {each['batch_size']:,}"
+        at = f"{shown}, {each['precision']}, {each['device']}, {counted(each['threads'], 'thread')}"
         kinds = {"from caches": each["cached"], "live": each["live"]}
         known = {kind: rate for kind, rate in kinds.items() if rate}
         means = ", ".join(f"{_seconds(rate)} {kind}" for kind, rate in known.items())
@@ -66,7 +73,7 @@ def _comparisons(found: list[dict[str, Any]]) -> list[str]:
 
 def _break_even(each: dict[str, Any]) -> str:
     if each["live"] is None:
-        return f"no live student to compare with on this device and threads: `{each['live_command']}` trains one"
+        return f"no live student to compare with; on this device and threads, `{each['live_command']}` trains one"
     if each["capture_seconds"] is None:
         return "how long the capture took is not known"
     if each["break_even"] is None:

@@ -10,6 +10,7 @@ from pipeline.cost import cost
 from pipeline.errors import InputError
 
 WIDE, NARROW = "mlp(hidden=[800, 800])", "mlp(hidden=[30])"
+LESS = {"batch_size": 64, "precision": "bfloat16", "memory": 0.5}
 HEADER = "command,name,run,started,seconds,ended,device,threads"
 
 
@@ -45,9 +46,30 @@ def cache(data: Path, name: str, *, kept: int | None = None) -> None:
         (data / f"provenance/{name}.json").write_text(json.dumps({"spans_kept": kept}))
 
 
-def student(path: Path, epochs: list[int], *, soft: str | None = "caches", of=("a",), model=WIDE, rows=1000, t=20.0) -> None:
-    targets = {"temperature": t, soft: dict.fromkeys(of, "digest")} if soft else None
-    folder(path, epochs, model=model, seeds=list(range(len(epochs))), soft=targets, rows={"count": rows}, recipe={"epochs": 9})
+def student(
+    path: Path, epochs: list[int], *, soft: str | None = "caches", of=("a",), alpha=0.9, model=WIDE, rows=1000, t=20.0, **other
+) -> None:
+    """As `Lesson.write` leaves it; other: settings that the facts hold one level down, such as selection."""
+    settings = {"selection": "all()", "policy": "none()", "count": 1, "batch_size": 128, "precision": "float32", "memory": 4.0}
+    assert not other.keys() - settings, other
+    selection, policy, views, batch_size, precision, memory = (settings | other).values()
+    weighing = {"temperature": t, "alpha": alpha, "label_weight": 1 - alpha}
+    how = {"loss": "kl()", "squared": True, "standardised": False, "rule": "probabilities", "weights": [1 / len(of)] * len(of)}
+    folder(
+        path,
+        epochs,
+        model=model,
+        seeds=list(range(len(epochs))),
+        soft={**weighing, **how, soft: dict.fromkeys(of, "digest")} if soft else None,
+        rows={"selection": selection, "count": rows, "sha256": "digest"},
+        views={"policy": policy, "seed": 0, "count": views},
+        recipe={"epochs": 9, "batch_size": batch_size, "precision": precision, "memory": memory},
+    )
+
+
+def baseline(path: Path, epochs: list[int], **settings) -> None:
+    """One that a sweep trained beside others: it names their caches, and gives them no weight."""
+    student(path, epochs, **(settings | {"t": 1.0, "alpha": 0.0}))
 
 
 def seconds(data: Path, command: str, name: str) -> float:
@@ -77,10 +99,12 @@ def test_the_table_has_stages_commands_and_names(tmp_path):
     student(tmp_path / "students/s-hard", [4, 4], soft=None)
     student(tmp_path / "students/s-T20", [4, 3])  # stopped early
     student(tmp_path / "students/s-T20-live", [2], soft="live")
-    for run in ("s-hard", "s-T20-alpha0.5", "s-T20-alpha0.9"):
-        student(tmp_path / f"sweeps/wide/students/{run}", [6], soft=None if run == "s-hard" else "caches")
+    baseline(tmp_path / "sweeps/wide/students/s-hard", [6])
+    for run in ("s-T20-alpha0.5", "s-T20-alpha0.9"):
+        student(tmp_path / f"sweeps/wide/students/{run}", [6])
     found = cost(tmp_path)
     columns = ("stage", "command", "name", "live", "students", "epochs", "seconds", "share")
+    assert all(row["done"] for row in found["rows"])
     assert [tuple(row[column] for column in columns) for row in found["rows"]] == [
         (1, None, None, False, 0, 10, 180.0, 0.45),
         (1, "teach", None, False, 0, 10, 160.0, 0.4),
@@ -98,7 +122,35 @@ def test_the_table_has_stages_commands_and_names(tmp_path):
     ]
     assert found["seconds"] == 400.0
     assert found["untimed"] == []
-    assert columns == tuple(found["rows"][0])
+    assert found["others"] == []
+    assert (*columns[:4], "done", *columns[4:]) == tuple(found["rows"][0])
+
+
+def test_what_only_failed_is_spent_and_not_done(tmp_path):
+    times(
+        tmp_path,
+        "teach a a 1.0 interrupted",
+        "teach b b 2.0 done",
+        "teach b b 4.0 failed",  # of what b would have been next
+        "capture a a 8.0 failed",
+        "distill s s-T1 16.0 failed",
+        "distill s s-T2 32.0 done",
+        "distill s s-T2-live 64.0 failed",
+        "evaluate none none 128.0 failed",
+    )
+    assert [tuple(row[key] for key in ("stage", "command", "name", "done", "seconds")) for row in cost(tmp_path)["rows"]] == [
+        (1, None, None, True, 11.0),
+        (1, "teach", None, True, 3.0),
+        (1, "teach", "a", False, 1.0),
+        (1, "teach", "b", True, 2.0),
+        (1, "capture", None, False, 8.0),
+        (1, "capture", "a", False, 8.0),
+        (2, None, None, True, 240.0),
+        (2, "distill", None, True, 112.0),
+        (2, "distill", "s", True, 48.0),
+        (2, "distill", "s", False, 64.0),
+        (2, "evaluate", None, False, 128.0),
+    ]
 
 
 def test_without_a_history_epochs_are_those_of_the_recipe(tmp_path):
@@ -139,12 +191,14 @@ def test_students_of_one_name_are_added_up(tmp_path):
         (5, ["capture a a 60 done", "teach a a 9 done", "capture a a 50 done", "capture a a 1 done"], 51),
         (5, ["capture a a 60 done", "capture a a 20 interrupted", "capture a a 30 done"], 50),  # it kept its own
         (5, ["capture a a 60 done", "teach a a 9 done"], 60),
+        (5, ["capture a a 60 done", "capture a a 1 done", "capture a a 2 failed"], 61),  # it is there, and of the first two
     ],
 )
 def test_a_capture_that_kept_spans_costs_what_they_cost_too(tmp_path, kept, ended, expected):
     cache(tmp_path, "a", kept=kept)
     times(tmp_path, *ended)
     assert seconds(tmp_path, "capture", "a") == expected
+    assert cost(tmp_path)["untimed"] == []
 
 
 def test_outputs_that_no_command_made_are_named_and_not_counted(tmp_path):
@@ -153,7 +207,7 @@ def test_outputs_that_no_command_made_are_named_and_not_counted(tmp_path):
     cache(tmp_path, "a")
     for run in ("s-T1", "s-T2", ".s-T3.partial"):
         student(tmp_path / "students" / run, [2])
-    student(tmp_path / "sweeps/wide/students/s-hard", [2], soft=None)
+    baseline(tmp_path / "sweeps/wide/students/s-hard", [2])
     found = cost(tmp_path)
     assert found["untimed"] == ["teach a", "distill s-T1", "sweep wide", "capture a"]
     assert found["rows"][0]["students"] == 1
@@ -164,6 +218,13 @@ def test_a_data_folder_with_a_dot(tmp_path):
     times(tmp_path / ".data", "distill s s-T2 1.0 done")
     student(tmp_path / ".data/students/s-T2", [2])
     assert cost(tmp_path / ".data")["rows"][0]["students"] == 1
+
+
+def test_folders_with_times_of_their_own_are_named_and_not_counted(tmp_path):
+    for place in ("", "heldout", "caches/none", ".heldout.partial"):
+        times(tmp_path / place, "teach a a 1.0 done")
+    found = cost(tmp_path)
+    assert (found["seconds"], found["others"]) == (1.0, [str(tmp_path / "heldout")])
 
 
 # ---------------------------------------------------------------- break-even
@@ -188,6 +249,10 @@ def test_break_even(tmp_path):
     assert found == {
         "model": WIDE,
         "rows": 1000,
+        "views": 1,
+        "batch_size": 128,
+        "precision": "float32",
+        "memory": 4.0,
         "teachers": ("a", "b"),
         "device": "cpu",
         "threads": 2,
@@ -195,7 +260,8 @@ def test_break_even(tmp_path):
         "live": {"students": 2, "epochs": 4, "seconds": 24.0, "seconds_per_epoch": 6.0},
         "capture_seconds": 36.0,
         "break_even": {"epochs": 12.0, "students": 0.75},
-        "live_command": "softcache distill s -T 20 --live --epochs 2",
+        "live_command": "softcache distill s -T 20 --live --epochs 2 --teachers b --teachers a --views 1 --batch-size 128"
+        f" --precision float32 --memory 4 --data {tmp_path}",
     }
 
 
@@ -203,13 +269,55 @@ def test_a_sweep_is_shared_out_by_rows_and_epochs(tmp_path):
     """1000·6 + 1000·2 + 500·8 = 12,000 rows shown in 120 s: 60, 20 and 40 s."""
     times(tmp_path, "sweep all all 120.0 done")
     students = tmp_path / "sweeps/all/students"
-    student(students / "s-hard", [6], soft=None)
-    student(students / "s-T20-alpha0.5", [2], t=2.5)
-    student(students / "n-T2.5-alpha0.5", [8], model=NARROW, rows=500, t=2.5)
-    narrow, wide = cost(tmp_path)["student_epochs"]
-    assert (wide["model"], wide["rows"], wide["cached"]["seconds"], wide["cached"]["seconds_per_epoch"]) == (WIDE, 1000, 20, 10)
-    assert (narrow["model"], narrow["rows"], narrow["cached"]["seconds_per_epoch"]) == (NARROW, 500, 5)
-    assert narrow["live_command"] == "softcache distill n -T 2.5 --live --epochs 2"
+    baseline(students / "s-hard", [6])
+    student(students / "s-T20-alpha0.5", [2])
+    student(students / "n-T20-alpha0.5", [8], rows=500)
+    few, many = cost(tmp_path)["student_epochs"]
+    assert (many["rows"], many["cached"]) == (1000, {"students": 1, "epochs": 2, "seconds": 20, "seconds_per_epoch": 10})
+    assert (few["rows"], few["cached"]["seconds"], few["cached"]["seconds_per_epoch"]) == (500, 40, 5)
+
+
+@pytest.mark.parametrize("soft", ["caches", None])
+def test_a_baseline_is_compared_with_nothing(tmp_path, soft):
+    """Whether it was trained beside others, with alpha 0, or apart from them."""
+    times(tmp_path, "sweep all all 120.0 done", "distill s s-T1 9.0 done")
+    student(tmp_path / "sweeps/all/students/s-hard", [6], soft=soft, alpha=0.0)
+    student(tmp_path / "students/s-T1", [6], soft=soft, alpha=0.0)
+    assert cost(tmp_path)["student_epochs"] == []
+
+
+@pytest.mark.parametrize(
+    "other", [{"model": NARROW}, {"batch_size": 64}, {"precision": "bfloat16"}, {"memory": 1.0}, {"count": 2}]
+)
+def test_a_sweep_of_students_that_differ_in_pace_is_in_the_table_alone(tmp_path, other):
+    times(tmp_path, "sweep all all 120.0 done", "distill s s-T20 24.0 done")
+    student(tmp_path / "students/s-T20", [12])
+    student(tmp_path / "sweeps/all/students/s-T20-alpha0.5", [2])
+    student(tmp_path / "sweeps/all/students/n-T20-alpha0.5", [2], **other)
+    found = cost(tmp_path)
+    assert [each["cached"]["seconds"] for each in found["student_epochs"]] == [24.0]
+    assert (found["rows"][0]["students"], found["rows"][0]["seconds"]) == (3, 144.0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "options"),
+    [
+        ({"t": 2.5}, "-T 2.5 --live --epochs 2 --teachers a --views 1 --batch-size 128 --precision float32 --memory 4"),
+        (
+            dict(of=("b", "a"), t=1234567.0, selection="only(classes=['7'])", policy="shift(pixels=2)", count=32, **LESS),
+            "-T 1234567 --live --epochs 2 --teachers b --teachers a --rows 'only(classes=['\"'\"'7'\"'\"'])'"
+            " --policy 'shift(pixels=2)' --views 32 --batch-size 64 --precision bfloat16 --memory 0.5",
+        ),
+    ],
+)
+def test_the_live_command_says_what_a_sweep_may_have_set(tmp_path, monkeypatch, settings, options):
+    monkeypatch.chdir(tmp_path)
+    for data, end in (("data", ""), ("my data", " --data 'my data'")):
+        times(Path(data), "sweep all all 120.0 done")
+        baseline(Path(data, "sweeps/all/students/my-s-hard"), [2], **settings)
+        student(Path(data, "sweeps/all/students/my-s-T2.5-alpha0.5"), [2], **settings)
+        (found,) = cost(Path(data))["student_epochs"]
+        assert found["live_command"] == f"softcache distill my-s {options}{end}"
 
 
 @pytest.mark.parametrize(
@@ -218,6 +326,10 @@ def test_a_sweep_is_shared_out_by_rows_and_epochs(tmp_path):
         ({"of": ("a", "b")}, "distill s s-T20-live 24.0 done"),
         ({"rows": 500}, "distill s s-T20-live 24.0 done"),
         ({"model": NARROW}, "distill s s-T20-live 24.0 done"),
+        ({"count": 2}, "distill s s-T20-live 24.0 done"),
+        ({"batch_size": 64}, "distill s s-T20-live 24.0 done"),
+        ({"precision": "bfloat16"}, "distill s s-T20-live 24.0 done"),
+        ({"memory": 1.0}, "distill s s-T20-live 24.0 done"),
         ({}, "distill s s-T20-live 24.0 done cuda,2"),
         ({}, "distill s s-T20-live 24.0 done cpu,1"),
         ({}, "distill s s-T20-live 24.0 interrupted"),
@@ -253,9 +365,57 @@ def test_no_times(tmp_path):
 
 @pytest.mark.parametrize(
     "line",
-    ["teach,a,a", "teach,a,a,2026,much,done,cpu,2", "bake,a,a,2026,1.0,done,cpu,2"],
+    [
+        b"teach,a,a",
+        b"teach,a,a,2026,1.0,done,cpu,2,more",
+        b"teach,a,a,2026,much,done,cpu,2",
+        b"bake,a,a,2026,1.0,done,cpu,2",
+        b"teach,a,a,2026,nan,done,cpu,2",
+        b"teach,a,a,2026,inf,done,cpu,2",
+        b"teach,a,a,2026,-1.0,done,cpu,2",
+        b"teach,\xff,a,2026,1.0,done,cpu,2",
+        b'teach,"a,a,2026,1.0,done,cpu,2',
+        b"teach,a,a,2026,1.0,done,cpu," + b"2" * 200_000,
+    ],
 )
 def test_a_line_that_is_none(tmp_path, line):
-    (tmp_path / "times.csv").write_text(f"{HEADER}\nteach,a,a,2026,1.0,done,cpu,2\n{line}\n")
-    with pytest.raises(InputError, match=r"times.csv, line 3: expected command, name, .* Remove the line"):
+    good = b"teach,a,a,2026,1.0,done,cpu,2"
+    (tmp_path / "times.csv").write_bytes(b"\n".join((HEADER.encode(), good, b"", line, good, b"")))
+    with pytest.raises(InputError, match=r"times.csv, line 4: expected command, name, .* Remove the line"):
+        cost(tmp_path)
+
+
+@pytest.mark.parametrize("first", ["teach,a,a,2026,1.0,done,cpu,2", HEADER.replace("seconds", "hours"), "\0"])
+def test_a_first_line_that_is_none(tmp_path, first):
+    (tmp_path / "times.csv").write_text(f"{first}\nteach,a,a,2026,1.0,done,cpu,2\n")
+    with pytest.raises(InputError, match=rf"times.csv, line 1: expected {HEADER}, found .* Put that line there"):
+        cost(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text", ["{}", "[]", "null", "3", '{"seeds": 3, "recipe": {"epochs": 1}}', '{"recipe": []}', "not JSON"]
+)
+@pytest.mark.parametrize("place", ["teachers/a", "students/s-T20", "sweeps/all/students/s-T20-alpha0.5"])
+def test_a_folder_of_others(tmp_path, place, text):
+    times(tmp_path, "teach b b 1.0 done")
+    (tmp_path / place).mkdir(parents=True)
+    (tmp_path / place / "model.json").write_text(text)
+    if place == "teachers/a" and "epochs" in text:
+        assert cost(tmp_path)["untimed"] == ["teach a"]  # a teacher has no more than that
+        return
+    with pytest.raises(InputError, match=rf"{place}/model.json: expected ") as caught:
+        cost(tmp_path)
+    if text != "not JSON":
+        assert caught.value.fix == f"Move {tmp_path / place} elsewhere, or train it again."
+
+
+@pytest.mark.parametrize("key", ["model", "seeds", "soft", "rows", "views", "recipe"])
+def test_a_student_that_lacks_a_fact(tmp_path, key):
+    times(tmp_path, "distill s s-T20 1.0 done")
+    student(tmp_path / "students/s-T20", [2])
+    path = tmp_path / "students/s-T20/model.json"
+    facts = json.loads(path.read_text())
+    del facts[key]
+    path.write_text(json.dumps(facts))
+    with pytest.raises(InputError, match=rf"model.json: expected what `softcache distill` writes, found no '{key}'. Move "):
         cost(tmp_path)

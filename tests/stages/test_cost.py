@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -77,7 +78,8 @@ def test_commands_leave_their_times_and_cost_reads_them(project):
     set_seconds(project, "3661.0", "36.6", "10.0", "20.0", "7.0", "1.0")
     alone = run("cost")
     assert "a student-epoch: 5.0 s from caches (mean of 4, start of the commands included)" in alone
-    assert "`softcache distill tiny -T 2.5 --live --epochs 2` trains one" in alone
+    options = "-T 2.5 --live --epochs 2 --teachers a --views 1 --batch-size 8 --precision float32 --memory 4"
+    assert f"on this device and threads, `softcache distill tiny {options}` trains one" in alone
     run("distill", "tiny", "-T", "2.5", "--live", "--epochs", "2")
     assert lines(project)[-1][2:4] == ("tiny-T2.5-live", "done")
     set_seconds(project, "3661.0", "36.6", "10.0", "20.0", "7.0", "1.0", "60.0")
@@ -95,16 +97,58 @@ def test_commands_leave_their_times_and_cost_reads_them(project):
         "    tiny, live         2          4    0:01:00    1.6%\n"
         "  evaluate                             0:00:01    0.0%\n"
         "\n"
-        f"{model} from a (27 rows, cpu, 1 thread)\n"
+        f"{model} from a (27 rows, 1 view, batches of 8, float32, cpu, 1 thread)\n"
         "  a student-epoch: 5.0 s from caches, 15.0 s live (mean of 4 and 4, start of the commands included)\n"
         "  captured in 0:00:37, paid for after 1.8 students of 2 epochs: with number 2\n"
     )
     facts = json.loads(run("cost", "--json"))
     assert facts["student_epochs"][0]["break_even"] == {"epochs": 2.0, "students": pytest.approx(36.6 / (2 * 10))}
     assert facts["student_epochs"][0]["teachers"] == ["a"]
+    kind = {key: facts["student_epochs"][0][key] for key in ("rows", "views", "batch_size", "precision", "memory")}
+    assert kind == {"rows": 27, "views": 1, "batch_size": 8, "precision": "float32", "memory": 4.0}
     (project / "data/times.csv").write_text("\n".join((project / "data/times.csv").read_text().splitlines()[:3]) + "\n")
     untimed = "distill tiny-T2.5, distill tiny-T2.5-live, distill tiny-hard"
     assert run("cost").endswith(f"\nNot counted, no command in data/times.csv made them: {untimed}.\n")
+
+
+@pytest.mark.parametrize("data", ["data", "data/held out"])
+def test_the_command_that_a_sweep_is_compared_by(project, data):
+    """The sweep learns from one teacher of two, and on other rows, views and batches than `softcache distill` would."""
+    params = PARAMS.replace("\nviews:", '\n  b: {model: "mlp(hidden=[12])", seed: 2}\nviews:').replace("[a]", "[a, b]")
+    views = "policy: shift(1), views: 2"
+    sweep = f"{{teachers: [a], rows: fraction(0.5), {views}, batch_size: 4, memory: 0.25, seeds: [0]}}"
+    (project / "params.yaml").write_text(f"{params}sweeps:\n  scarce: {sweep}\n")
+    for words in ("ingest", "teach a", "capture a --views 2 --policy shift(1)", "sweep scarce"):
+        run(*words.split(), "--data", data)
+    (found,) = json.loads(run("cost", "--json", "--data", data))["student_epochs"]
+    assert (found["teachers"], found["cached"]["students"], found["live"]) == (["a"], 1, None)
+    assert f"`{found['live_command']}`" in run("cost", "--data", data)
+    run(*shlex.split(found["live_command"])[1:])
+    (found,) = json.loads(run("cost", "--json", "--data", data))["student_epochs"]
+    assert found["live"]["epochs"] == 2 * found["live"]["students"] == 2 * 2  # the seeds are those of the recipe
+
+
+def test_what_failed_and_times_elsewhere(project):
+    for place in ("data", "data/heldout", "data/held out"):
+        (project / place).mkdir()
+        (project / place / "times.csv").write_text(
+            "command,name,run,started,seconds,ended,device,threads\n"
+            "teach,a,a,2026-01-01T00:00:00Z,60.0,done,cpu,1\n"
+            "distill,tiny,tiny-T1-live,2026-01-01T00:00:00Z,30.0,failed,cpu,1\n"
+            "evaluate,,,2026-01-01T00:00:00Z,30.0,interrupted,cpu,1\n"
+        )
+    assert run("cost") == (
+        "                           students     epochs       time   share\n"
+        "stage one                                         0:01:00   50.0%\n"
+        "  teach                                           0:01:00   50.0%\n"
+        "    a                                             0:01:00   50.0%\n"
+        "stage two (not done)                              0:01:00   50.0%\n"
+        "  distill (not done)                              0:00:30   25.0%\n"
+        "    tiny, live (not done)                         0:00:30   25.0%\n"
+        "  evaluate (not done)                             0:00:30   25.0%\n"
+        "\n"
+        "Other times: softcache cost --data 'data/held out', softcache cost --data data/heldout\n"
+    )
 
 
 def test_times_of_an_interrupted_command(project, monkeypatch):
