@@ -40,12 +40,17 @@ mnist: $(READY) ## MNIST=folder with mnist-train.parquet and mnist-test.parquet;
 	@echo; cat $(EXAMPLE)/results/published.md; cd $(EXAMPLE) && softcache cost
 	@echo "Open $(EXAMPLE)/results/index.html in a browser."
 
-readme: repro ## the table and the picture of README.md, from the last run
+# $(call fill,file,marker,table): the lines between <!-- marker --> and the next <!-- end --> become those of the table.
+fill = awk -v marker='<!-- $(2) -->' 'FNR == NR {table = table $$0 "\n"; next} $$0 == marker {print; printf "%s", table; cut = 1; next} \
+  /<!-- end -->/ {cut = 0} !cut' $(3) $(1) > $(1).new && mv $(1).new $(1)
+
+readme: repro ## tables and pictures of README.md, from the last run, and of examples/mnist/README.md, from its results
 	mkdir -p docs
 	cp data/report/temperature.svg docs/digits.svg
-	awk 'FNR == NR {table = table $$0 "\n"; next} /<!-- results -->/ {print; printf "%s", table; cut = 1; next} \
-	  /<!-- end -->/ {cut = 0} !cut' data/report/results.md README.md > README.new
-	mv README.new README.md
+	$(call fill,README.md,results,data/report/results.md)
+	$(call fill,README.md,mnist,examples/mnist/results/published.md)
+	$(call fill,examples/mnist/README.md,results,examples/mnist/results/published.md)
+	$(call fill,examples/mnist/README.md,quick,examples/mnist/quick/results/published.md)
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"make: expected Python 3.11 or later, found {v[0]}.{v[1]}; run make PYTHON=python3.12")'

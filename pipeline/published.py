@@ -104,7 +104,7 @@ class Published:
         for figure in self.figures:
             where = f"published {figure.what!r}"
             if figure.folder not in plots:
-                fix = "Correct the section `published`, or report on that folder as well."
+                fix = "Correct the section `published`, report on that folder as well, or give --no-published."
                 raise InputError(f"{where}, folder", expected=_listed(plots), found=repr(figure.folder), fix=fix)
             path = plots[figure.folder] / ("runs.csv" if figure.of_class is None else "classes.csv")
             if path not in held:

@@ -13,9 +13,10 @@ from stages.options import Params, Stage, data_option, example, params_option
 @click.command(cls=Stage, epilog=example("softcache report data/sweeps/paper data/sweeps/no3"))
 @click.argument("folders", nargs=-1, type=click.Path(file_okay=False, path_type=Path))
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder of the page.  [default: DATA/report]")
+@click.option("--published/--no-published", default=True, show_default=True, help="Figures that were published beside ours.")
 @params_option
 @data_option
-def command(folders: tuple[Path, ...], out: Path | None, params: str | None, data: Path) -> None:
+def command(folders: tuple[Path, ...], out: Path | None, published: bool, params: str | None, data: Path) -> None:
     """Write index.html, a page that opens offline, from the tables in data/plots/, or in FOLDER/plots/ of several FOLDERS.
 
     Where params.yaml has a section `published`, figures that were published stand beside those measured.
@@ -24,7 +25,7 @@ def command(folders: tuple[Path, ...], out: Path | None, params: str | None, dat
     from pipeline.report import report
 
     settings = Params.read(Path(params) if params else None)
-    given = settings is not None and settings.values.get("published") is not None
+    given = published and settings is not None and settings.values.get("published") is not None
     out = out or data / "report"
     report(
         plots=_named(folders) if folders else {"": data / "plots"},

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -322,6 +323,8 @@ def test_folders_that_cannot_be_reported(finished, tmp_path, monkeypatch):
     (tmp_path / "params.yaml").write_text(PARAMS + PUBLISHED)
     text = fails(2, "report", "--params", tmp_path / "params.yaml")
     assert "published 'both teachers', folder: expected none, as there is none, found 'both'" in text
+    ok("report", "--params", tmp_path / "params.yaml", "--no-published", "--out", tmp_path / "without")
+    assert not (tmp_path / "without/published.md").exists()
     (tmp_path / "params.yaml").write_text(PARAMS + "published: 67")
     assert "published: expected a section, found 67" in fails(2, "report", "--params", tmp_path / "params.yaml")
     assert tree(finished / "data/report") == before
@@ -707,9 +710,20 @@ def test_an_interrupted_student_leaves_the_former_one(captured):
 
 def test_the_console_script_prints_one_line_and_no_traceback(project):
     done = subprocess.run(
-        [sys.executable, "-c", "from stages.cli import main; main()", "teach", "a"], capture_output=True, text=True
+        [sys.executable, "-c", "from stages.cli import COMMANDS, main; main()", "teach", "a"], capture_output=True, text=True
     )
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.startswith("Error: data/transfer/train.parquet: expected a split written by ingest, found no file.")
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_settings_are_options(name):
+    """What a section may set is an option of the command that reads it; but sweeps hand theirs on to `distill`."""
+    command = import_module(f"stages.{name}").command
+    options = {option.name for option in command.params}
+    if name == "sweep":
+        options |= {option.name for option in import_module("stages.distill").command.params}
+    for section, keys in getattr(command, "sections", {}).items():
+        assert set(keys) <= options, section
