@@ -1,0 +1,33 @@
+"""READMEs show what the repository holds: tables as they were written, and a tree of the rooms there are."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+TABLES = [
+    ("README.md", "mnist", "examples/mnist/results/published.md"),
+    ("examples/mnist/README.md", "results", "examples/mnist/results/published.md"),
+    ("examples/mnist/README.md", "quick", "examples/mnist/quick/results/published.md"),
+]
+
+
+@pytest.mark.parametrize(("readme", "marker", "table"), TABLES)
+def test_tables_are_those_of_the_results(readme, marker, table):
+    shown = re.search(rf"<!-- {marker} -->\n(.*?)<!-- end -->", (ROOT / readme).read_text(), re.DOTALL)[1]
+    assert shown == (ROOT / table).read_text()
+    assert shown.count("\n| ") > 10
+
+
+def test_the_tree_names_every_room():
+    tree = (ROOT / "README.md").read_text().split("## The rooms")[1].split("\n## ")[0]
+    for path in (ROOT / "pipeline").glob("*.py"):
+        assert path.name == "__init__.py" or re.search(rf"\b{path.name}", tree), path.name
+
+
+def test_links_lead_somewhere():
+    for readme in ("README.md", "docs/students.md", "docs/cache-format.md", "examples/mnist/README.md"):
+        here = (ROOT / readme).parent
+        for target in re.findall(r"\]\(([^)#]+?)(?:#.*?)?\)", (ROOT / readme).read_text()):
+            assert target.startswith("https://") or (here / target).exists(), f"{readme}: {target}"
