@@ -123,7 +123,7 @@ def cost(data: Path) -> dict[str, Any]:
     this one that have times of their own, which are not counted.
     Raises InputError where there are no times, or where they or a model.json cannot be read.
     """
-    lines = _read(data / times.FILE)
+    lines = [line for line in _read(data / times.FILE) if line.ended != times.FAILED]  # nothing came of those
     spent = _spent(lines, lambda name: _kept(data, name))
     trained = _trained(data)
     made = {line.key for line in spent if line.ended == times.DONE}
@@ -341,7 +341,7 @@ def _options(facts: Mapping[str, Any], kind: _Kind) -> tuple[str, ...]:
         return ()
     chosen = (("--rows", facts["rows"]["selection"], "all()"), ("--policy", facts["views"]["policy"], "none()"))
     return (
-        *("-T", _short(facts["soft"]["temperature"]), "--live", "--epochs", "2"),
+        *("-T", _short(facts["soft"]["temperature"]), "--live"),
         *(word for teacher in _targets(facts["soft"]) for word in ("--teachers", teacher)),
         *(word for option, value, usual in chosen if value != usual for word in (option, str(value))),
         *("--views", str(kind.views), "--batch-size", str(kind.batch_size)),

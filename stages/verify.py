@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pipeline.errors import InputError
 from stages.options import Whole, cache_folder, counted, data_option, example, machine_options, work_option
 
 if TYPE_CHECKING:
@@ -30,6 +31,10 @@ def command(caches: tuple[str, ...], deep: int, data: Path, work: Path, device: 
     from pipeline import verify as job
 
     folders = [cache_folder(data, cache) for cache in caches]
+    for path in folders:
+        if not path.is_dir():
+            fix = f"Run `softcache capture {path.name}`, or correct the name."
+            raise InputError(str(path), expected="a cache", found="no such folder", fix=fix)
     done = []
     with runtime.progress((), "verify", total=sum(job.size_bytes(path) for path in folders), unit="B") as bar:
         for path in folders:

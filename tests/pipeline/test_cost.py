@@ -126,17 +126,17 @@ def test_the_table_has_stages_commands_and_names(tmp_path):
     assert (*columns[:4], "done", *columns[4:]) == tuple(found["rows"][0])
 
 
-def test_what_only_failed_is_spent_and_not_done(tmp_path):
+def test_what_is_unfinished_is_spent_and_not_done(tmp_path):
     times(
         tmp_path,
         "teach a a 1.0 interrupted",
         "teach b b 2.0 done",
-        "teach b b 4.0 failed",  # of what b would have been next
-        "capture a a 8.0 failed",
-        "distill s s-T1 16.0 failed",
+        "teach b b 4.0 interrupted",  # of what b would have been next
+        "capture a a 8.0 interrupted",
+        "distill s s-T1 16.0 interrupted",
         "distill s s-T2 32.0 done",
-        "distill s s-T2-live 64.0 failed",
-        "evaluate none none 128.0 failed",
+        "distill s s-T2-live 64.0 interrupted",
+        "evaluate none none 128.0 interrupted",
     )
     assert [tuple(row[key] for key in ("stage", "command", "name", "done", "seconds")) for row in cost(tmp_path)["rows"]] == [
         (1, None, None, True, 11.0),
@@ -153,6 +153,16 @@ def test_what_only_failed_is_spent_and_not_done(tmp_path):
     ]
 
 
+def test_what_failed_is_nobodys_cost(tmp_path):
+    """A misspelt setting, say."""
+    times(tmp_path, "distill s s-T1 9.0 failed", "distill s s-T1 1.0 done", "distill s s-T1 9.0 failed", "capture z z 5 failed")
+    assert [(row["command"], row["seconds"]) for row in cost(tmp_path)["rows"]] == [
+        (None, 1.0),
+        ("distill", 1.0),
+        ("distill", 1.0),
+    ]
+
+
 def test_without_a_history_epochs_are_those_of_the_recipe(tmp_path):
     times(tmp_path, "distill s s-T20 30.0 done")
     student(tmp_path / "students/s-T20", [1, 1])
@@ -164,10 +174,10 @@ def test_without_a_history_epochs_are_those_of_the_recipe(tmp_path):
     ("ended", "expected"),
     [
         (["1 done"], 1),
-        (["1 interrupted", "2 failed", "4 done"], 7),  # went on where it stopped
+        (["1 interrupted", "2 failed", "4 done"], 5),  # went on where it stopped
         (["1 done", "2 done"], 2),  # the first one's output was replaced
         (["1 interrupted", "2 done", "4 interrupted", "8 done", "16 failed"], 12),
-        (["1 failed", "2 interrupted"], 3),
+        (["1 interrupted", "2 interrupted"], 3),
     ],
 )
 @pytest.mark.parametrize("command", ["teach", "capture", "sweep"])
@@ -211,7 +221,7 @@ def test_outputs_that_no_command_made_are_named_and_not_counted(tmp_path):
     found = cost(tmp_path)
     assert found["untimed"] == ["teach a", "distill s-T1", "sweep wide", "capture a"]
     assert found["rows"][0]["students"] == 1
-    assert found["rows"][0]["seconds"] == 2.0
+    assert found["rows"][0]["seconds"] == 1.0
 
 
 def test_a_data_folder_with_a_dot(tmp_path):
@@ -260,7 +270,7 @@ def test_break_even(tmp_path):
         "live": {"students": 2, "epochs": 4, "seconds": 24.0, "seconds_per_epoch": 6.0},
         "capture_seconds": 36.0,
         "break_even": {"epochs": 12.0, "students": 0.75},
-        "live_command": "softcache distill s -T 20 --live --epochs 2 --teachers b --teachers a --views 1 --batch-size 128"
+        "live_command": "softcache distill s -T 20 --live --teachers b --teachers a --views 1 --batch-size 128"
         f" --precision float32 --memory 4 --data {tmp_path}",
     }
 
@@ -302,10 +312,10 @@ def test_a_sweep_of_students_that_differ_in_pace_is_in_the_table_alone(tmp_path,
 @pytest.mark.parametrize(
     ("settings", "options"),
     [
-        ({"t": 2.5}, "-T 2.5 --live --epochs 2 --teachers a --views 1 --batch-size 128 --precision float32 --memory 4"),
+        ({"t": 2.5}, "-T 2.5 --live --teachers a --views 1 --batch-size 128 --precision float32 --memory 4"),
         (
             dict(of=("b", "a"), t=1234567.0, selection="only(classes=['7'])", policy="shift(pixels=2)", count=32, **LESS),
-            "-T 1234567 --live --epochs 2 --teachers b --teachers a --rows 'only(classes=['\"'\"'7'\"'\"'])'"
+            "-T 1234567 --live --teachers b --teachers a --rows 'only(classes=['\"'\"'7'\"'\"'])'"
             " --policy 'shift(pixels=2)' --views 32 --batch-size 64 --precision bfloat16 --memory 0.5",
         ),
     ],

@@ -78,7 +78,7 @@ def test_commands_leave_their_times_and_cost_reads_them(project):
     set_seconds(project, "3661.0", "36.6", "10.0", "20.0", "7.0", "1.0")
     alone = run("cost")
     assert "a student-epoch: 5.0 s from caches (mean of 4, start of the commands included)" in alone
-    options = "-T 2.5 --live --epochs 2 --teachers a --views 1 --batch-size 8 --precision float32 --memory 4"
+    options = "-T 2.5 --live --teachers a --views 1 --batch-size 8 --precision float32 --memory 4"
     assert f"on this device and threads, `softcache distill tiny {options}` trains one" in alone
     run("distill", "tiny", "-T", "2.5", "--live", "--epochs", "2")
     assert lines(project)[-1][2:4] == ("tiny-T2.5-live", "done")
@@ -134,7 +134,8 @@ def test_what_failed_and_times_elsewhere(project):
         (project / place / "times.csv").write_text(
             "command,name,run,started,seconds,ended,device,threads\n"
             "teach,a,a,2026-01-01T00:00:00Z,60.0,done,cpu,1\n"
-            "distill,tiny,tiny-T1-live,2026-01-01T00:00:00Z,30.0,failed,cpu,1\n"
+            "distill,tiny,tiny-T1-live,2026-01-01T00:00:00Z,30.0,interrupted,cpu,1\n"
+            "capture,z,z,2026-01-01T00:00:00Z,30.0,failed,cpu,1\n"
             "evaluate,,,2026-01-01T00:00:00Z,30.0,interrupted,cpu,1\n"
         )
     assert run("cost") == (
