@@ -14,15 +14,15 @@ repro: $(READY) ## teachers, caches, students and report on the embedded digits
 	@echo "Open data/report/index.html in a browser."
 
 test: $(READY) ## the test suite; MNIST=folder adds the tests that want MNIST
-	.venv/bin/pytest $(if $(MNIST),--mnist $(abspath $(MNIST)))
+	.venv/bin/pytest $(if $(MNIST),--mnist=$(abspath $(MNIST)))
 
 soak: $(READY) ## the long tests: hundreds of kills and thousands of flipped bits
 	.venv/bin/pytest -m soak
 
 bench: $(READY) ## speed and memory against what one would do instead; MNIST=folder adds MNIST
-	.venv/bin/python -m benchmarks.capture $(if $(MNIST),--mnist $(abspath $(MNIST)))
+	.venv/bin/python -m benchmarks.capture $(if $(MNIST),--mnist=$(abspath $(MNIST)))
 	.venv/bin/python -m benchmarks.reading
-	.venv/bin/python -m benchmarks.training $(if $(MNIST),--mnist $(abspath $(MNIST)))
+	.venv/bin/python -m benchmarks.training $(if $(MNIST),--mnist=$(abspath $(MNIST)))
 
 lint: $(READY)
 	.venv/bin/ruff check .

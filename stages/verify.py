@@ -29,10 +29,12 @@ def command(caches: tuple[str, ...], deep: int, data: Path, work: Path, device: 
     """
     from pipeline import runtime
     from pipeline import verify as job
+    from pipeline.work import require_sealed
 
     folders = [cache_folder(data, cache) for cache in caches]
     for path in folders:
         if not path.is_dir():
+            require_sealed(path, work)  # it may be on its way
             fix = f"Run `softcache capture {path.name}`, or correct the name."
             raise InputError(str(path), expected="a cache", found="no such folder", fix=fix)
     done = []
