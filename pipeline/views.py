@@ -3,6 +3,7 @@
 A policy is one spec or several in a row, `shift(2) | flip()`. View 0 is the untouched row under every policy.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -45,7 +46,86 @@ def flip(images: torch.Tensor, draw: Draw) -> torch.Tensor:
     return torch.where(mirrored[:, None, None, None], images.flip(-1), images)
 
 
-POLICIES = {"none": none, "shift": shift, "flip": flip}
+def affine(images: torch.Tensor, draw: Draw, rotate: float = 0, zoom: float = 0, shear: float = 0) -> torch.Tensor:
+    """Turn by up to `rotate` degrees, zoom by up to the share `zoom`, shear by up to the share `shear`, all uniformly.
+
+    About the middle of the image, bilinear; what moves in is 0.
+    """
+    height, width = images.shape[2:]
+    angle, grown, leaning = (
+        reach * (draw(2 * _STEPS + 1, slot) - _STEPS) / _STEPS
+        for slot, reach in enumerate((math.radians(rotate), math.log1p(zoom), shear))
+    )
+    cosine, sine = np.cos(angle) * np.exp(-grown), np.sin(angle) * np.exp(-grown)
+    back = np.stack([cosine, sine, leaning * cosine - sine, leaning * sine + cosine])  # from where a pixel is to where it was
+    down_down, right_down, down_right, right_right = _fixed(back).to(images.device)[:, :, None, None]
+    down = torch.arange(height, dtype=torch.int32, device=images.device)[:, None] * 2 - (height - 1)  # twice as far as the
+    right = torch.arange(width, dtype=torch.int32, device=images.device) * 2 - (width - 1)  # middle is
+    was_down = (down_down * down + (height - 1) * _ONE) + right_down * right
+    was_right = (down_right * down + (width - 1) * _ONE) + right_right * right
+    return _sampled(images, was_down >> 1, was_right >> 1)
+
+
+def elastic(images: torch.Tensor, draw: Draw, pixels: int, points: int = 4) -> torch.Tensor:
+    """Bend: the places of a grid of points × points move by up to `pixels` each way, uniformly, and all between with them.
+
+    After the elastic distortions of Simard, Steinkraus, Platt 2003, whose field is smoothed noise; this one is linear between
+    the places of the grid. Bilinear; what moves in is 0.
+    """
+    height, width = images.shape[2:]
+    moves = np.stack([draw(2 * _STEPS + 1, slot) - _STEPS for slot in range(2 * points * points)])
+    grid = _fixed(moves * (pixels / _STEPS)).view(2, points, points, -1).permute(0, 3, 1, 2).to(images.device)
+    bent = _between(_between(grid, width, 3), height, 2)  # (2, B, H, W)
+    down, right = (torch.arange(size, dtype=torch.int32, device=images.device) * _ONE for size in (height, width))
+    return _sampled(images, bent[0] + down[:, None], bent[1] + right)
+
+
+# Places in an image are whole numbers, 32 bits, so that pixels are the same on every device and in every batch.
+_ONE = 1 << 16  # a pixel
+_STEPS = 1000  # of a draw, on either side of 0
+
+
+def _fixed(values: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.rint(values * _ONE).astype(np.int32))
+
+
+def _between(grid: torch.Tensor, size: int, axis: int) -> torch.Tensor:
+    """`size` values along an axis, evenly from the first place of the grid to the last one, linear between them."""
+    steps, last = grid.shape[axis] - 1, max(size - 1, 1)
+    place = np.arange(size) * steps
+    below = np.minimum(place // last, steps - 1)
+    shape = [1] * grid.dim()
+    shape[axis] = size
+    share = torch.from_numpy(np.rint((place / last - below) * 256).astype(np.int32)).view(shape).to(grid.device)
+    first = torch.from_numpy(below).to(grid.device)
+    one, next_one = (grid.index_select(axis, first + step) for step in (0, 1))
+    return one + ((next_one - one) * share >> 8)
+
+
+def _sampled(images: torch.Tensor, down: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """The images at other places, bilinear, 0 outside. down, right: (B, H, W) int32, in 1/_ONE pixels."""
+    _, channels, height, width = images.shape
+    down, right = down.clamp(-_ONE, height * _ONE), right.clamp(-_ONE, width * _ONE)
+    framed = torch.nn.functional.pad(images, (1, 2, 1, 2)).to(torch.int32)
+    pairs = framed[..., :-1] | framed[..., 1:] << 8
+    fours = (pairs[..., :-1, :] | pairs[..., 1:, :] << 16).flatten(2)  # a pixel, right of it, below it, below right
+    places = (((down >> 16) + 1) * (width + 2) + ((right >> 16) + 1)).flatten(1).to(torch.int64)
+    seen = fours.gather(2, places[:, None].expand(-1, channels, -1))
+    low, far = (((place & (_ONE - 1)) >> 8).flatten(1)[:, None] for place in (down, right))  # weights, out of 256
+    above = (seen & 255) * (256 - far) + (seen >> 8 & 255) * far
+    below = (seen >> 16 & 255) * (256 - far) + (seen >> 24 & 255) * far
+    return ((above * (256 - low) + below * low + (1 << 15)) >> 16).to(torch.uint8).view(images.shape)
+
+
+POLICIES = {"none": none, "shift": shift, "flip": flip, "affine": affine, "elastic": elastic}
+
+_RANGES = {  # setting → whether it is a whole number, least, most
+    "pixels": (True, 0, math.inf),
+    "points": (True, 2, 64),
+    "rotate": (False, 0, 180),
+    "zoom": (False, 0, 1),
+    "shear": (False, 0, 1),
+}
 
 
 @dataclass(frozen=True)
@@ -61,14 +141,13 @@ class Policy:
         """Raises InputError for an unknown step or bad settings."""
         steps = tuple(spec.parse(step, POLICIES, given=2) for step in text.split("|"))
         for step in steps:
-            pixels = step.arguments.get("pixels", 0)
-            if not isinstance(pixels, int) or pixels < 0:
-                raise InputError(
-                    f"view policy {text!r}",
-                    expected="a whole number of pixels",
-                    found=repr(pixels),
-                    fix="Use shift(2).",
-                )
+            for name, value in step.arguments.items():
+                whole, least, most = _RANGES.get(name, (False, -math.inf, math.inf))
+                if not isinstance(value, int if whole else int | float) or not least <= value <= most:
+                    expected = f"a {'whole ' if whole else ''}number from {least:g}" + f" to {most:g}" * (most < math.inf)
+                    raise InputError(
+                        f"view policy {text!r}, {name}", expected=expected, found=repr(value), fix="Correct the setting."
+                    )
         return cls(" | ".join(step.text for step in steps), seed, steps)
 
     def facts(self) -> dict[str, Any]:
