@@ -24,6 +24,8 @@ from pipeline.work import require_sealed
 
 SPLITS = ("valid", "test")
 BEFORE = "-uncorrected"  # how the run of a student before its bias correction ends
+_LEADING = {"best": ("student", "run", "temperature", "alpha"), "temperature": ("series", "temperature")}  # of tables that
+# may have no rows
 SHOWN = ("accuracy", "errors", "nll", "ece", "agreement")
 
 
@@ -257,7 +259,7 @@ def _write(
             files.write(folder / f"{run.name}.json", files.readable_json(run.facts()))
     with files.replaced_folder(plots_out) as folder:
         for name, rows in tables.items():
-            files.write(folder / f"{name}.csv", table.to_csv(rows))
+            files.write(folder / f"{name}.csv", table.to_csv(rows, _LEADING.get(name, ())))
         files.write(folder / "results.parquet", table.to_parquet(_results(runs)))
 
 

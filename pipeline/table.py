@@ -11,10 +11,13 @@ import pyarrow.parquet as pq
 from pipeline.errors import InputError
 
 
-def to_csv(rows: Sequence[Mapping[str, object]]) -> bytes:
-    """Rows to CSV, a column for every key; floats keep every digit, so that equal results are equal bytes."""
+def to_csv(rows: Sequence[Mapping[str, object]], columns: Sequence[str] = ()) -> bytes:
+    """Rows to CSV, a column for every key, after those that are there in any case.
+
+    Floats keep every digit, so that equal results are equal bytes.
+    """
     held = io.StringIO()
-    writer = csv.DictWriter(held, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
+    writer = csv.DictWriter(held, list(dict.fromkeys((*columns, *(key for row in rows for key in row)))), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return held.getvalue().encode()

@@ -11,6 +11,7 @@ from stages.options import (
     RECIPE,
     VIEWS,
     Name,
+    Number,
     Stage,
     Switch,
     Temperature,
@@ -36,7 +37,7 @@ KEYS = (*_STUDENTS, *VIEWS, *_SOFT)  # what a sweep may set for all of its stude
 _LOSSES = "kl, ce, mse, dkd(alpha, beta), dist(beta, gamma)"
 soft_options = options(
     click.option("--teachers", type=Name(), multiple=True, help="Teachers whose caches to learn from; repeatable."),
-    click.option("--weights", type=float, multiple=True, help="Weight of each teacher; repeatable.  [default: equal]"),
+    click.option("--weights", type=Number(), multiple=True, help="Weight of each teacher; repeatable.  [default: equal]"),
     click.option("--rule", default="probabilities", show_default=True, help="An ensemble averages probabilities or logits."),
     click.option("--loss", default="kl", show_default=True, help=f"Soft loss: {_LOSSES}."),
     click.option(
@@ -45,8 +46,8 @@ soft_options = options(
     click.option(
         "--standardise/--no-standardise", type=Switch(), default=False, show_default=True, help="Logits by their mean and std."
     ),
-    click.option("--alpha", type=float, default=0.9, show_default=True, help="Weight of the soft loss."),
-    click.option("--label_weight", "--label-weight", type=float, help="Weight of the labels.  [default: 1 − alpha]"),
+    click.option("--alpha", type=Number(), default=0.9, show_default=True, help="Weight of the soft loss."),
+    click.option("--label_weight", "--label-weight", type=Number(), help="Weight of the labels.  [default: 1 − alpha]"),
 )
 
 

@@ -7,6 +7,7 @@ import click
 
 from stages.options import (
     Name,
+    Number,
     Params,
     Stage,
     Temperature,
@@ -40,7 +41,7 @@ def _collect(params: Params) -> dict[str, Any]:
 @click.option("--students", type=Name(), multiple=True, help="Students; repeatable.")
 @click.option("--temperatures", type=Temperature(), multiple=True, help="Temperatures; repeatable.")
 @click.option("--ensemble", type=Name(), multiple=True, help="Teachers that the students learned from; repeatable.")
-@click.option("--weights", type=float, multiple=True, help="Weight of each; repeatable.  [default: equal]")
+@click.option("--weights", type=Number(), multiple=True, help="Weight of each; repeatable.  [default: equal]")
 @click.option("--rule", default="probabilities", show_default=True, help="What the ensemble averages: probabilities or logits.")
 @params_option
 @data_option

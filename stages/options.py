@@ -174,6 +174,17 @@ class Whole(click.ParamType):
         return int(value)
 
 
+class Number(click.types.FloatParamType):
+    """A number; click's own type breaks at a list."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, bool | list):
+            self.fail(f"{value!r}: expected a number.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 class Switch(click.types.BoolParamType):
     """true or false; click's own type takes what YAML calls a number for text, and breaks."""
 
@@ -250,10 +261,10 @@ recipe_options = options(
     click.option("--schedule", default="constant", show_default=True, help="constant, cosine(warmup=…), one_cycle(…)."),
     click.option("--epochs", type=Whole(), required=True, help="Passes over the rows."),
     click.option("--batch_size", "--batch-size", type=Whole(), required=True, help="Rows of one step."),
-    click.option("--max_norm", "--max-norm", type=float, help="Largest norm of the weights into a unit."),
+    click.option("--max_norm", "--max-norm", type=Number(), help="Largest norm of the weights into a unit."),
     click.option(
         "--memory",
-        type=float,
+        type=Number(),
         default=4.0,
         show_default=True,
         help="GB for pixels and cached logits; what takes more is streamed in windows.",

@@ -100,6 +100,7 @@ def command(
     )
     for row in best(runs):
         click.echo(finding(row))
+    click.echo(f"softcache report {out} --out {out / 'report'}  # shows every run")
     count = sum(len(run.seeds) for run in runs if run.student)
     click.echo(f"wrote {out}: {counted(count, 'student')}, seeds counted, in students, metrics and plots")
 

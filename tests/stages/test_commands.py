@@ -256,7 +256,11 @@ def test_a_sweep_may_set_anything_for_its_students(finished, tmp_path, monkeypat
     params = PARAMS.replace('hidden=[4])"}', 'hidden=[4])", seeds: [7]}').replace("sweeps: {", f"sweeps: {{part: {said}, ")
     (tmp_path / "params.yaml").write_text(params)
     out = ok("sweep", "part", "--params", tmp_path / "params.yaml")
-    assert out == "wrote data/sweeps/part: 1 student, seeds counted, in students, metrics and plots\n"
+    assert out == (
+        "softcache report data/sweeps/part --out data/sweeps/part/report  # shows every run\n"
+        "wrote data/sweeps/part: 1 student, seeds counted, in students, metrics and plots\n"
+    )
+    assert (finished / "data/sweeps/part/plots/best.csv").read_text() == "student,run,temperature,alpha\n"
     folder = finished / "data/sweeps/part"
     assert [path.name for path in (folder / "students").iterdir()] == ["tiny-hard"]
     assert {path.stem for path in (folder / "metrics").iterdir()} == {"b", "tiny-hard"}
@@ -371,6 +375,13 @@ def test_rows_and_selection_are_recorded_and_the_best_epoch_is_kept(finished, tm
             ("sweep", "both"),
             ("alphas: [0.5, 0.9]", "alpha: 0.3, alphas: [0.5]"),
             "params.yaml, sweeps.both: expected alpha or alphas, found both",
+        ),
+        (("sweep", "both"), ("alphas: [0.5, 0.9]", "alpha: [0.3]"), "Invalid value for '--alpha': [0.3]: expected a number."),
+        (("distill", "tiny", "-T", "1"), ("alpha: 0.9}", "alpha: [0.9]}"), "[0.9]: expected a number."),
+        (
+            ("teach", "a"),
+            ("epochs: 3, batch_size: 8, policy", "epochs: 3, batch_size: 8, max_norm: [2], policy"),
+            "[2]: expected a number.",
         ),
         (("sweep", "none"), ("", ""), "sweeps.none: expected a section 'none', found both"),
         (("sweep", "both"), ("temperatures: [1, 2.5]", "temperatures: 4"), "temperatures: expected a list such as"),
