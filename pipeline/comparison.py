@@ -99,6 +99,11 @@ def spread(mean: float, std: float | None, digits: int) -> str:
     return f"{mean:.{digits}f}" + ("" if std is None else f" ± {std:.{digits}f}")
 
 
+def short(number: float) -> str:
+    """How a number is written in names and commands: every digit, but 4.0 as 4."""
+    return f"{number:.0f}" if number.is_integer() and abs(number) < 1e15 else repr(number)
+
+
 def finding(row: Mapping[str, str]) -> str:
     """What a row of best.csv says: distilled at the T and alpha that validation chose, against the baseline."""
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import files, table, times
+from pipeline.comparison import short
 from pipeline.errors import InputError
 
 STAGES = {"teach": 1, "capture": 1, "distill": 2, "sweep": 2, "evaluate": 2}
@@ -191,9 +192,7 @@ def _last(lines: Sequence[_Line], numbers: Sequence[int]) -> Sequence[int]:
 
 
 def _added(lines: Sequence[_Line]) -> _Line:
-    last = lines[-1]
-    seconds = sum(line.seconds for line in lines)
-    return _Line(last.command, last.name, last.run, seconds, last.ended, last.device, last.threads)
+    return replace(lines[-1], seconds=sum(line.seconds for line in lines))
 
 
 def _kept(data: Path, name: str) -> bool:
@@ -341,19 +340,14 @@ def _options(facts: Mapping[str, Any], kind: _Kind) -> tuple[str, ...]:
         return ()
     chosen = (("--rows", facts["rows"]["selection"], "all()"), ("--policy", facts["views"]["policy"], "none()"))
     return (
-        *("-T", _short(facts["soft"]["temperature"]), "--live"),
+        *("-T", short(float(facts["soft"]["temperature"])), "--live"),
         *(word for teacher in _targets(facts["soft"]) for word in ("--teachers", teacher)),
         *(word for option, value, usual in chosen if value != usual for word in (option, str(value))),
         *("--views", str(kind.views), "--batch-size", str(kind.batch_size)),
-        *("--precision", kind.precision, "--memory", _short(kind.memory)),
+        *("--precision", kind.precision, "--memory", short(kind.memory)),
     )
 
 
 def _targets(soft: Mapping[str, Any]) -> Mapping[str, str]:
     """Teachers in the order given, with their digests."""
     return soft["live"] if "live" in soft else soft["caches"]
-
-
-def _short(number: float) -> str:
-    """Every digit, but 4.0 as 4."""
-    return repr(float(number)).removesuffix(".0")

@@ -24,8 +24,7 @@ from pipeline.work import require_sealed
 
 SPLITS = ("valid", "test")
 BEFORE = "-uncorrected"  # how the run of a student before its bias correction ends
-_LEADING = {"best": ("student", "run", "temperature", "alpha"), "temperature": ("series", "temperature")}  # of tables that
-# may have no rows
+_HEADINGS = {"best": ("student", "run", "temperature", "alpha"), "temperature": ("series", "temperature")}  # even without rows
 SHOWN = ("accuracy", "errors", "nll", "ece", "agreement")
 
 
@@ -128,10 +127,12 @@ def evaluate(
         checkpoint = Checkpoint.open(trained.folder)
         _check_student(trained.name, checkpoint, opened["transfer"], caches)
         seeds, offsets = checkpoint.facts["seeds"], checkpoint.facts.get("offsets")
-        nets = [checkpoint.load(trained.folder / seed_weights(seed), device) for seed in seeds]
-        found = [{split: predict(net, pixels[split]) for split in SPLITS} for net in nets]
+        found = []
+        for seed in seeds:
+            net = checkpoint.load(trained.folder / seed_weights(seed), device)
+            found.append({split: predict(net, pixels[split]) for split in SPLITS})
         alpha = str(checkpoint.facts["soft"]["alpha"]) if trained.temperature else ""
-        size = models.parameter_count(nets[0])
+        size = models.parameter_count(net)
         runs.append(run(trained.name, trained.kind, size, seeds, found, trained.student, trained.temperature, alpha))
         if offsets:
             before = [
@@ -259,7 +260,7 @@ def _write(
             files.write(folder / f"{run.name}.json", files.readable_json(run.facts()))
     with files.replaced_folder(plots_out) as folder:
         for name, rows in tables.items():
-            files.write(folder / f"{name}.csv", table.to_csv(rows, _LEADING.get(name, ())))
+            files.write(folder / f"{name}.csv", table.to_csv(rows, _HEADINGS.get(name, ())))
         files.write(folder / "results.parquet", table.to_parquet(_results(runs)))
 
 

@@ -13,6 +13,7 @@ import torch
 
 from pipeline import files, models, runtime, transfer
 from pipeline.checkpoint import resumable
+from pipeline.comparison import short
 from pipeline.errors import InputError
 from pipeline.evaluate import Run, Trained, evaluate, require_comparable
 from pipeline.fit import Recipe
@@ -37,7 +38,7 @@ class Plan:
 
 def key(weighing: Weighing) -> str:
     """How a setting is called in names of folders and runs, such as T4-alpha0.5; `hard` for the baseline."""
-    return BASELINE if weighing == HARD else f"T{_short(weighing.temperature)}-alpha{_short(weighing.alpha)}"
+    return BASELINE if weighing == HARD else f"T{short(weighing.temperature)}-alpha{short(weighing.alpha)}"
 
 
 def sweep(
@@ -70,7 +71,7 @@ def sweep(
     soft = next(iter(plans.values())).soft
     trained = [
         Trained(
-            f"{name}-{key(each)}", name, "" if each == HARD else _short(each.temperature), out / f"students/{name}-{key(each)}"
+            f"{name}-{key(each)}", name, "" if each == HARD else short(each.temperature), out / f"students/{name}-{key(each)}"
         )
         for name in plans
         for each in ((HARD, *weighings) if baseline else weighings)
@@ -177,8 +178,3 @@ def _groups(
 def _chunks(items: Sequence, size: int) -> list[Sequence]:
     """At most `size` at a time."""
     return [items[start : start + size] for start in range(0, len(items), size)]
-
-
-def _short(number: float) -> str:
-    """4.0 as 4, 2.5 as 2.5."""
-    return f"{number:.0f}" if number.is_integer() and abs(number) < 1e15 else repr(number)

@@ -27,9 +27,7 @@ def none(images: torch.Tensor, draw: Draw) -> torch.Tensor:
 def shift(images: torch.Tensor, draw: Draw, pixels: int) -> torch.Tensor:
     """Move the image by up to `pixels` in both directions, uniformly; what moves in is 0."""
     count, _, height, width = images.shape
-    if pixels > max(height, width):
-        expected = f"at most {max(height, width)} pixels, the size of the images"
-        raise InputError("view policy shift", expected=expected, found=str(pixels), fix="Shift by less.")
+    _require_within("shift", pixels, images)
     device = images.device
     down, right = (torch.from_numpy(draw(2 * pixels + 1, slot)).to(device) for slot in (0, 1))
     padded = torch.nn.functional.pad(images, (pixels,) * 4)
@@ -59,8 +57,9 @@ def affine(images: torch.Tensor, draw: Draw, rotate: float = 0, zoom: float = 0,
     cosine, sine = np.cos(angle) * np.exp(-grown), np.sin(angle) * np.exp(-grown)
     back = np.stack([cosine, sine, leaning * cosine - sine, leaning * sine + cosine])  # from where a pixel is to where it was
     down_down, right_down, down_right, right_right = _fixed(back).to(images.device)[:, :, None, None]
-    down = torch.arange(height, dtype=torch.int32, device=images.device)[:, None] * 2 - (height - 1)  # twice as far as the
-    right = torch.arange(width, dtype=torch.int32, device=images.device) * 2 - (width - 1)  # middle is
+    # Twice the distance from the middle, which lies between pixels where their number is even.
+    down = torch.arange(height, dtype=torch.int32, device=images.device)[:, None] * 2 - (height - 1)
+    right = torch.arange(width, dtype=torch.int32, device=images.device) * 2 - (width - 1)
     was_down = (down_down * down + (height - 1) * _ONE) + right_down * right
     was_right = (down_right * down + (width - 1) * _ONE) + right_right * right
     return _sampled(images, was_down >> 1, was_right >> 1)
@@ -73,6 +72,7 @@ def elastic(images: torch.Tensor, draw: Draw, pixels: int, points: int = 4) -> t
     the places of the grid. Bilinear; what moves in is 0.
     """
     height, width = images.shape[2:]
+    _require_within("elastic", pixels, images)
     moves = np.stack([draw(2 * _STEPS + 1, slot) - _STEPS for slot in range(2 * points * points)])
     grid = _fixed(moves * (pixels / _STEPS)).view(2, points, points, -1).permute(0, 3, 1, 2).to(images.device)
     bent = _between(_between(grid, width, 3), height, 2)  # (2, B, H, W)
@@ -83,6 +83,13 @@ def elastic(images: torch.Tensor, draw: Draw, pixels: int, points: int = 4) -> t
 # Places in an image are whole numbers, 32 bits, so that pixels are the same on every device and in every batch.
 _ONE = 1 << 16  # a pixel
 _STEPS = 1000  # of a draw, on either side of 0
+
+
+def _require_within(step: str, pixels: int, images: torch.Tensor) -> None:
+    size = max(images.shape[2:])
+    if pixels > size:
+        expected = f"at most {size} pixels, the size of the images"
+        raise InputError(f"view policy {step}", expected=expected, found=str(pixels), fix="Move by less.")
 
 
 def _fixed(values: np.ndarray) -> torch.Tensor:
@@ -142,7 +149,9 @@ class Policy:
         steps = tuple(spec.parse(step, POLICIES, given=2) for step in text.split("|"))
         for step in steps:
             for name, value in step.arguments.items():
-                whole, least, most = _RANGES.get(name, (False, -math.inf, math.inf))
+                if name not in _RANGES:
+                    continue  # of a plug-in
+                whole, least, most = _RANGES[name]
                 if not isinstance(value, int if whole else int | float) or not least <= value <= most:
                     expected = f"a {'whole ' if whole else ''}number from {least:g}" + f" to {most:g}" * (most < math.inf)
                     raise InputError(

@@ -1,6 +1,7 @@
 """softcache sweep: students × temperatures × alphas × seeds from the same caches."""
 
 import copy
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from stages import distill
 from stages.options import (
     RECIPE,
     Name,
+    Params,
     Stage,
     Switch,
     Temperature,
@@ -29,7 +31,7 @@ SECTIONS = ("recipe", "views", "distill", "students", "temperatures", "sweeps.{n
 class Sweep(Stage):
     """Reads what varies; all else is read as `softcache distill` reads it, and sweeps.NAME comes before that."""
 
-    def _settings(self, params, name, given):
+    def _settings(self, params: Params, name: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
         own = super()._settings(params, name, given)
         if {"alpha", "alphas"} <= params.section(f"sweeps.{name}").keys():
             raise params.error(f"sweeps.{name}", "alpha or alphas", "both", "Remove one of them.")

@@ -141,30 +141,15 @@ def test_the_baseline_of_a_transfer_set_of_its_own_learns_from_the_training_spli
         out=tmp_path / "caches/a", provenance=tmp_path / "provenance.json", **given,
     )  # fmt: skip
     plan = Plan(model="mlp(hidden=[4])", soft=soft(tmp_path, "a"), seeds=(0,), **SAME)
-    teachers = {"a": tmp_path / "teachers/a"}
-    sweep(
-        plans={"s": plan},
-        weighings=[Weighing(2.0, 1.0)],
-        baseline=True,
-        together=8,
-        teachers=teachers,
-        out=tmp_path / "sweep",
-        **given,
-    )
+    swept = {"plans": {"s": plan}, "teachers": {"a": tmp_path / "teachers/a"}, "out": tmp_path / "sweep"}
+    swept |= {"baseline": True, "together": 8}
+    sweep(weighings=[Weighing(2.0, 1.0)], **swept, **given)
     distill(model=plan.model, soft=None, weighing=HARD, seeds=(0,), out=tmp_path / "hard", **SAME, **given)
     distill(model=plan.model, soft=plan.soft, weighing=Weighing(2.0, 1.0), seeds=(0,), out=tmp_path / "soft", **SAME, **given)
     assert tree(tmp_path / "sweep/students/s-hard") == tree(tmp_path / "hard")
     assert tree(tmp_path / "sweep/students/s-T2-alpha1") == tree(tmp_path / "soft")
     with pytest.raises(InputError, match="a label for every row"):
-        sweep(
-            plans={"s": plan},
-            weighings=[Weighing(2.0, 0.9)],
-            baseline=True,
-            together=8,
-            teachers=teachers,
-            out=tmp_path / "sweep",
-            **given,
-        )
+        sweep(weighings=[Weighing(2.0, 0.9)], **swept, **given)
 
 
 @pytest.mark.parametrize(

@@ -196,3 +196,18 @@ def test_canonical_text():
 def test_bad_policies_are_refused(text):
     with pytest.raises(InputError):
         Policy.parse(text, 0)
+
+
+def test_settings_of_plug_ins_may_be_anything(tmp_path, monkeypatch):
+    (tmp_path / "odd_views.py").write_text("def tint(images, draw, name, shades=()):\n    return images + len(name)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("SOFTCACHE_PLUGINS", "odd_views")
+    images = batch(3)
+    shown = Policy.parse("odd_views:tint(name='red', shades=[1, 2])", 0).apply(images, np.arange(3), np.ones(3, int))
+    assert torch.equal(shown, images + 3)
+
+
+@pytest.mark.parametrize("text", ["shift(6)", "elastic(6)"])
+def test_moves_beyond_the_image_are_refused(text):
+    with pytest.raises(InputError, match="at most 5 pixels, the size of the images, found 6"):
+        Policy.parse(text, 0).apply(batch(2), np.arange(2), np.ones(2, int))
