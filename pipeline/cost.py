@@ -54,6 +54,7 @@ class _Kind:
 
     model: str
     rows: int
+    policy: str
     views: int
     batch_size: int
     precision: str
@@ -65,8 +66,9 @@ class _Kind:
         """By what model.json says. A sweep's baseline names the caches too, with alpha 0."""
         recipe, soft = facts["recipe"], facts["soft"]
         teachers = () if soft is None or soft["alpha"] == 0 else sorted(_targets(soft))
-        counts = (int(facts["rows"]["count"]), int(facts["views"]["count"]), int(recipe["batch_size"]))
-        return cls(str(facts["model"]), *counts, str(recipe["precision"]), float(recipe["memory"]), tuple(teachers))
+        views = (str(facts["views"]["policy"]), int(facts["views"]["count"]))
+        way = (int(recipe["batch_size"]), str(recipe["precision"]), float(recipe["memory"]))
+        return cls(str(facts["model"]), int(facts["rows"]["count"]), *views, *way, tuple(teachers))
 
     @property
     def pace(self) -> "_Kind":
@@ -117,11 +119,11 @@ def cost(data: Path) -> dict[str, Any]:
 
     rows: seconds, students and epochs of every stage, of every command in it, and of every name of that command; done:
     whether any of these commands ended well. student_epochs: for nets of one spec that learned from the same teachers, on
-    equally many rows and views, in equal batches, precision and memory and on the same device and threads, the seconds of
-    one epoch of one student, from caches and live; break_even: after how many students the captures of the caches have
-    been saved again. Sweeps of students of more than one model, or trained in more than one of these ways, are left out
-    of them: whose time is whose cannot be told. untimed: outputs that no command in times.csv made. others: folders in
-    this one that have times of their own, which are not counted.
+    equally many rows and views of one policy, in equal batches, precision and memory and on the same device and threads,
+    the seconds of one epoch of one student, from caches and live; break_even: after how many students the captures of the
+    caches have been saved again. Sweeps of students of more than one model, or trained in more than one of these ways, are
+    left out of them: whose time is whose cannot be told. untimed: outputs that no command in times.csv made. others:
+    folders in this one that have times of their own, which are not counted.
     Raises InputError where there are no times, or where they or a model.json cannot be read.
     """
     lines = [line for line in _read(data / times.FILE) if line.ended != times.FAILED]  # nothing came of those

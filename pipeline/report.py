@@ -335,7 +335,7 @@ _TEMPLATE = """\
 </head>
 <body>
 <h1>Softcache report</h1>
-<p>Each teacher ran once; every student below learned from its cached logits.</p>
+<p>Each teacher ran once; distilled students learned from its cached logits, baselines from labels alone.</p>
 {% if compared %}
 <h2>Published and measured</h2>
 <div class="scroll">

@@ -60,7 +60,8 @@ def _comparisons(found: list[dict[str, Any]]) -> list[str]:
     """What a student-epoch takes, and when the caches have paid for themselves."""
     lines = []
     for each in found:
-        shown = f"{counted(each['rows'], 'row')}, {counted(each['views'], 'view')}, batches of {each['batch_size']:,}"
+        views = counted(each["views"], "view") + (f" by {each['policy']}" if each["policy"] != "none()" else "")
+        shown = f"{counted(each['rows'], 'row')}, {views}, batches of {each['batch_size']:,}"
         at = f"{shown}, {each['precision']}, {each['device']}, {counted(each['threads'], 'thread')}"
         kinds = {"from caches": each["cached"], "live": each["live"]}
         known = {kind: rate for kind, rate in kinds.items() if rate}

@@ -259,6 +259,7 @@ def test_break_even(tmp_path):
     assert found == {
         "model": WIDE,
         "rows": 1000,
+        "policy": "none()",
         "views": 1,
         "batch_size": 128,
         "precision": "float32",
@@ -297,7 +298,8 @@ def test_a_baseline_is_compared_with_nothing(tmp_path, soft):
 
 
 @pytest.mark.parametrize(
-    "other", [{"model": NARROW}, {"batch_size": 64}, {"precision": "bfloat16"}, {"memory": 1.0}, {"count": 2}]
+    "other",
+    [{"model": NARROW}, {"batch_size": 64}, {"precision": "bfloat16"}, {"memory": 1.0}, {"count": 2}, {"policy": "flip()"}],
 )
 def test_a_sweep_of_students_that_differ_in_pace_is_in_the_table_alone(tmp_path, other):
     times(tmp_path, "sweep all all 120.0 done", "distill s s-T20 24.0 done")
@@ -337,6 +339,7 @@ def test_the_live_command_says_what_a_sweep_may_have_set(tmp_path, monkeypatch, 
         ({"rows": 500}, "distill s s-T20-live 24.0 done"),
         ({"model": NARROW}, "distill s s-T20-live 24.0 done"),
         ({"count": 2}, "distill s s-T20-live 24.0 done"),
+        ({"policy": "shift(pixels=2)"}, "distill s s-T20-live 24.0 done"),
         ({"batch_size": 64}, "distill s s-T20-live 24.0 done"),
         ({"precision": "bfloat16"}, "distill s s-T20-live 24.0 done"),
         ({"memory": 1.0}, "distill s s-T20-live 24.0 done"),

@@ -121,6 +121,7 @@ def test_the_command_that_a_sweep_is_compared_by(project, data):
     for words in ("ingest", "teach a", "capture a --views 2 --policy shift(1)", "sweep scarce"):
         run(*words.split(), "--data", data)
     (found,) = json.loads(run("cost", "--json", "--data", data))["student_epochs"]
+    assert "2 views by shift(pixels=1), batches of 4" in run("cost", "--data", data)
     assert (found["teachers"], found["cached"]["students"], found["live"]) == (["a"], 1, None)
     assert f"`{found['live_command']}`" in run("cost", "--data", data)
     run(*shlex.split(found["live_command"])[1:])
