@@ -50,6 +50,7 @@ readme: repro ## tables and pictures of README.md, from the last run, and of exa
 	$(call fill,README.md,results,data/report/results.md)
 	$(call fill,README.md,mnist,examples/mnist/results/published.md)
 	$(call fill,examples/mnist/README.md,results,examples/mnist/results/published.md)
+	$(call fill,examples/mnist/README.md,quick,examples/mnist/quick/results/published.md)
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"make: expected Python 3.11 or later, found {v[0]}.{v[1]}; run make PYTHON=python3.12")'

@@ -9,6 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TABLES = [
     ("README.md", "mnist", "examples/mnist/results/published.md"),
     ("examples/mnist/README.md", "results", "examples/mnist/results/published.md"),
+    ("examples/mnist/README.md", "quick", "examples/mnist/quick/results/published.md"),
 ]
 
 
