@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import closure, files
+from pipeline import closure, commands, files
 from pipeline.errors import InputError, IntegrityError
 from pipeline.layout import ARRAYS, Damaged, Layout, shard
 from pipeline.manifest import FILE_NAME, Manifest, Record, differences
@@ -46,6 +46,11 @@ class Cache:
         if findings := list(cache.shortcomings()):
             raise cache.error(findings)
         return cache
+
+    @property
+    def witness(self) -> files.Witness:
+        """Tells later whether the cache is still this one."""
+        return files.Witness.of_file(self.path / FILE_NAME, files.sha256(self.manifest.to_json()))
 
     @classmethod
     def listed(cls, path: Path) -> "Cache":
@@ -156,6 +161,12 @@ class Cache:
         if found < count:
             self._refuse({"count": count}, {"count": found}, "the setting", "views.")
 
+    def require(self, wanted: Mapping[str, Any], field: str, fix: str) -> None:
+        """Raise InputError unless a field of the identity is `wanted`, which is so as things are now."""
+        for name, expected, found in differences(wanted, self.manifest.identity[field]):
+            what = f"cache {self.path.name}, {field}.{name}"
+            raise InputError(what, expected=f"{expected} as it is now", found=str(found), fix=fix)
+
     def file(self, record: Record) -> Path:
         """Where the bytes of a span lie."""
         return shard(self.path / ARRAYS / record.split, record.view, record.span)
@@ -169,7 +180,7 @@ class Cache:
         """One error that names the first of several findings, and counts the rest."""
         first, total = findings[0], len(self.manifest.records) + len(self.manifest.metadata_sha256)
         found = f"{first.found} ({len(findings)} of {total} files missing or damaged)"
-        fix = f"Run `softcache capture {self.path.name}` to compute what is damaged again, `softcache verify` to see all of it."
+        fix = f"Run {commands.capture(self.path)} to compute what is damaged again."
         return IntegrityError(first.where, expected=first.expected, found=found, fix=fix)
 
     @cached_property
@@ -195,9 +206,8 @@ class Cache:
         raise self._refusal(f"{name} inputs_digest", f"{split.inputs_digest} as in the data", digest)
 
     def _refusal(self, what: str, expected: str, found: str) -> InputError:
-        name = self.path.name
-        fix = f"Correct the settings, or run `softcache capture {name}` with these."
-        return InputError(f"cache {name}, {what}", expected=expected, found=found, fix=fix)
+        fix = f"Correct the settings, or run {commands.capture(self.path)} with these."
+        return InputError(f"cache {self.path.name}, {what}", expected=expected, found=found, fix=fix)
 
 
 def _kind(path: Path) -> str:

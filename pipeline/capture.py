@@ -16,14 +16,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline import files, runtime, transfer
+from pipeline import models, runtime, spec, transfer
 from pipeline.background import Behind, ahead
-from pipeline.checkpoint import WEIGHTS, Checkpoint
+from pipeline.checkpoint import Checkpoint
 from pipeline.errors import InputError, IntegrityError
 from pipeline.identity import identity
 from pipeline.layout import SPLITS, Layout, Unholdable
 from pipeline.manifest import Extent, Manifest
 from pipeline.predict import Landing, tiles
+from pipeline.provenance import Provenance
 from pipeline.transfer import Split
 from pipeline.views import Policy
 from pipeline.work import Work
@@ -42,7 +43,6 @@ class Captured:
 
 def capture(
     *,
-    name: str,
     teacher: Path,
     splits: Path,
     policy: str,
@@ -54,13 +54,15 @@ def capture(
     out: Path,
     provenance: Path,
     device: torch.device,
+    anew: bool = False,
 ) -> Captured:
     """Write the cache of teacher `teacher` (a folder) to `out`: `views` views of the transfer set; valid and test as they are.
 
-    Spans already recorded below `work` under the same identity are kept. tile: rows of one forward pass. Memory does not
-    grow with the number of rows. Raises InputError where teacher and data do not fit and where there is no room left,
-    BusyError where another process captures the same, IntegrityError where the teacher gives NaN, infinity or what
-    `dtype` cannot hold; what was recorded until then is kept.
+    Spans already recorded below `work` under the same identity are kept, unless it is to be done anew. tile: rows of one
+    forward pass. Memory does not grow with the number of rows. Raises InputError where teacher and data do not fit and
+    where there is no room left, BusyError where another process captures the same, or replaces the teacher or the data
+    meanwhile, IntegrityError where the teacher gives NaN, infinity or what `dtype` cannot hold; what was recorded until
+    then is kept.
     """
     for setting, value in {"views": views, "tile": tile}.items():
         if value < 1:
@@ -68,26 +70,29 @@ def capture(
     opened = transfer.open_splits(splits, SPLITS)
     seen = Policy.parse(policy, view_seed)
     layout = Layout.plan(len(opened["transfer"].classes), dtype, opened["transfer"].span)
-    facts = identity(name, teacher, opened["transfer"], seen, tile, layout)
+    taught = Checkpoint.teacher(teacher)
+    known = identity(taught, opened["transfer"], seen, tile, layout)
     extents = {
         split: Extent(found.rows, views if split == "transfer" else 1, found.inputs_digest) for split, found in opened.items()
     }
     started = time.monotonic()
-    with Work.hold(work, out, facts, layout, extents) as progress:
-        missing = progress.resume({split: found.span_digests for split, found in opened.items()})
+    with Work.hold(work, out, known, layout, extents) as progress:
+        missing = progress.resume({split: found.span_digests for split, found in opened.items()}, anew=anew)
         kept = progress.total - len(missing)
         try:
             if missing:
-                net = Checkpoint.open(teacher).load(teacher / WEIGHTS, device)
-                _fill(progress, name, net, opened, missing, kept, seen, tile, device)
-            manifest = progress.seal()
+                net = taught.load(taught.nets[0], device)
+                _fill(progress, taught.name, net, opened, missing, kept, seen, tile, device)
+            plugins = spec.witnesses(models.parse(taught.model), *seen.steps)
+            manifest = progress.seal([taught.witness, opened["transfer"].witness, *plugins])
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise _without_room(progress, work) from error
             raise
-    report = {"teacher": name, "manifest": manifest.digest, **runtime.provenance(device)}
-    report |= {"spans_computed": len(missing), "spans_kept": kept, "seconds": round(time.monotonic() - started, 3)}
-    files.write(provenance, files.readable_json(report))
+    Provenance(
+        taught.name, manifest.digest, **runtime.provenance(device), spans_computed=len(missing), spans_kept=kept,
+        seconds=round(time.monotonic() - started, 3),
+    ).write(provenance)  # fmt: skip
     return Captured(manifest, len(missing), kept)
 
 
@@ -103,6 +108,7 @@ def _fill(
     device: torch.device,
 ) -> None:
     """Publish every missing span. A span's images are decoded once for all its views."""
+    runtime.suit_threads(models.flops(net, splits["transfer"].shape) * tile)
     bar = runtime.progress((), f"capture {name}", total=kept + len(missing), unit="span")
     bar.update(kept)
     with Behind.running(BEHIND) as writer:
@@ -142,7 +148,7 @@ def _publish(work: Work, name: str, source: Split, split: str, view: int, span: 
             f"teacher {name}, {place}, class {source.classes[error.column]}",
             expected=f"a finite logit that {work.layout.dtype} can hold",
             found=str(error.value),
-            fix="Check the teacher; where its logits are only large, set `dtype: float32`. This span was not recorded.",
+            fix="Train it again; where its logits are only large, set `dtype: float32`. This span was not recorded.",
         ) from error
     bar.update()
 

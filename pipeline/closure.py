@@ -12,7 +12,7 @@ from pipeline import files
 from pipeline.errors import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
-_PACKAGES = ("pipeline", "stages")
+PACKAGES = ("pipeline", "stages")
 
 
 def listing(module: str) -> str:
@@ -52,7 +52,7 @@ def _digested(path: Path, changed: int, size: int) -> tuple[str, list[str]]:
     """A file is read again only when it is another."""
     tree = _parse(path)
     imports = list(_imports(tree))
-    return _hash(tree), imports  # the hash takes the docstrings out of the tree
+    return tree_hash(tree), imports  # the hash takes the docstrings out of the tree
 
 
 def _parse(path: Path) -> ast.Module:
@@ -71,10 +71,11 @@ def _imports(tree: ast.Module) -> Iterator[str]:
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         else:
             continue
-        yield from (name for name in names if name.split(".")[0] in _PACKAGES)
+        yield from (name for name in names if name.split(".")[0] in PACKAGES)
 
 
-def _hash(tree: ast.Module) -> str:
+def tree_hash(tree: ast.Module) -> str:
+    """Hash of what a file does; takes the docstrings out of the tree."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(node):
             node.body = node.body[1:]

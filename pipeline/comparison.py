@@ -9,14 +9,17 @@ import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from pipeline import randomness
+from pipeline.commands import short
 from pipeline.errors import InputError
 from pipeline.randomness import Use
 
 CONFIDENCE = 0.95
+FEW_SEEDS = 3  # below so many a t-interval is said to say little
 RESAMPLES = 10_000
 
 
@@ -99,26 +102,23 @@ def spread(mean: float, std: float | None, digits: int) -> str:
     return f"{mean:.{digits}f}" + ("" if std is None else f" ± {std:.{digits}f}")
 
 
-def short(number: float) -> str:
-    """How a number is written in names and commands: every digit, but 4.0 as 4."""
-    return f"{number:.0f}" if number.is_integer() and abs(number) < 1e15 else repr(number)
-
-
-def finding(row: Mapping[str, str]) -> str:
-    """What a row of best.csv says: distilled at the T and alpha that validation chose, against the baseline."""
+def finding(row: Mapping[str, Any]) -> str:
+    """What a row of the table `best` says: distilled at the T and alpha that validation chose, against the baseline."""
 
     def value(name: str) -> str:
-        std = row.get(f"{name}_std")
-        return spread(abs(float(row[name])), float(std) if std else None, 1)
+        return spread(row[name], row.get(f"{name}_std"), 1)
 
     def ends(name: str) -> str:
-        return f"{float(row[f'{name}_low']):.1f} to {float(row[f'{name}_high']):.1f}"
+        return f"{row[f'{name}_low']:.1f} to {row[f'{name}_high']:.1f}"
 
-    comparison = "fewer" if float(row["errors_saved"]) >= 0 else "more"
-    over_seeds = f"{ends('over_seeds')} over seeds (paired t), " if row.get("over_seeds_low") else ""
+    comparison = "fewer" if row["errors_saved"] >= 0 else "more"
+    over_seeds = ""
+    if row.get("over_seeds_low") is not None:
+        caution = " (paired t; of so few it says little)" if row["seeds"] < FEW_SEEDS else " (paired t)"
+        over_seeds = f"{ends('over_seeds')} over {row['seeds']} seeds{caution}, "
     return (
-        f"{row['student']} at T = {row['temperature']} and alpha = {row['alpha']} (lowest validation NLL): "
+        f"{row['student']} at T = {short(row['temperature'])} and alpha = {short(row['alpha'])} (lowest validation NLL): "
         f"{value('test_errors')} test errors; on hard labels {value('baseline_test_errors')}. "
-        f"That is {abs(float(row['errors_saved'])):.1f} {comparison}; 95 % intervals of what is saved: "
+        f"That is {abs(row['errors_saved']):.1f} {comparison}; 95 % intervals of what is saved: "
         f"{over_seeds}{ends('over_rows')} over test rows (bootstrap)."
     )

@@ -6,7 +6,6 @@ apart, and one that no command of the file made has no time.
 """
 
 import csv
-import json
 import math
 import re
 import shlex
@@ -15,10 +14,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline import files, table, times
-from pipeline.comparison import short
-from pipeline.errors import InputError
+from pipeline import commands, times
+from pipeline.commands import short
+from pipeline.errors import InputError, IntegrityError
+from pipeline.modelfile import Kind, ModelFile
+from pipeline.provenance import Provenance
 
+STUDENTS: tuple[Kind, ...] = ("student", "baseline", "live")
 STAGES = {"teach": 1, "capture": 1, "distill": 2, "sweep": 2, "evaluate": 2}
 _LIVE = "-live"  # how the run of a live student ends, and no other
 _SWEPT = re.compile(r"(.+)-T[0-9.e+-]+-alpha[0-9.e+-]+")  # a run of a sweep: which student it is
@@ -62,13 +64,18 @@ class _Kind:
     teachers: tuple[str, ...]
 
     @classmethod
-    def of(cls, facts: Mapping[str, Any]) -> "_Kind":
-        """By what model.json says. A sweep's baseline names the caches too, with alpha 0."""
-        recipe, soft = facts["recipe"], facts["soft"]
-        teachers = () if soft is None or soft["alpha"] == 0 else sorted(_targets(soft))
-        views = (str(facts["views"]["policy"]), int(facts["views"]["count"]))
+    def of(cls, model: ModelFile) -> "_Kind":
+        """By what model.json says."""
+        recipe, views = model.recipe, model.views
         way = (int(recipe["batch_size"]), str(recipe["precision"]), float(recipe["memory"]))
-        return cls(str(facts["model"]), int(facts["rows"]["count"]), *views, *way, tuple(teachers))
+        return cls(
+            model.model,
+            model.rows.count,
+            views.policy,
+            views.count,
+            *way,
+            tuple(sorted(model.soft.teachers if model.soft else ())),
+        )
 
     @property
     def pace(self) -> "_Kind":
@@ -91,22 +98,19 @@ class _Trained:
     options: tuple[str, ...] = ()
 
     @classmethod
-    def open(cls, folder: Path, command: str) -> "_Trained":
-        """What `command` left there; raises InputError where it is something else."""
-        path, history = folder / "model.json", folder / "history.csv"
-        facts = files.read_json(path)
-        try:
-            count = 1 if command == "teach" else len(facts["seeds"])
-            planned = count * int(facts["recipe"]["epochs"])
-            epochs = len(table.from_csv(history, command)) if history.exists() else planned
-            if command == "teach":
-                return cls(folder.name, count, epochs)
-            kind = _Kind.of(facts)
-            return cls(folder.name, count, epochs, kind, "live" in (facts["soft"] or ()), _options(facts, kind))
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
-            found = f"no {error}" if isinstance(error, KeyError) else f"something else ({error})"
-            fix = f"Move {folder} elsewhere, or train it again."
-            raise InputError(str(path), expected=f"what `softcache {command}` writes", found=found, fix=fix) from error
+    def open(cls, path: Path, command: str) -> "_Trained":
+        """What `command` left in the folder of this model.json; raises InputError or IntegrityError where it is damaged."""
+        folder = path.parent
+        if command == "teach":
+            taught = ModelFile.teacher(folder)
+            return cls(folder.name, 1, len(taught.history()))
+        name, fix = folder.name, f"Move {folder} elsewhere, or train it again."
+        if command == "sweep":
+            sweep = path.parents[2]
+            name, fix = f"{sweep.name}/{name}", f"Run {commands.sweep(sweep)}."
+        model = ModelFile.open(folder, kinds=STUDENTS, name=name, fix=fix)
+        kind = _Kind.of(model)
+        return cls(folder.name, len(model.nets), len(model.history()), kind, model.kind == "live", _options(model, kind))
 
     @property
     def work(self) -> int:
@@ -124,7 +128,7 @@ def cost(data: Path) -> dict[str, Any]:
     caches have been saved again. Sweeps of students of more than one model, or trained in more than one of these ways, are
     left out of them: whose time is whose cannot be told. untimed: outputs that no command in times.csv made. others:
     folders in this one that have times of their own, which are not counted.
-    Raises InputError where there are no times, or where they or a model.json cannot be read.
+    Raises InputError where there are no times, IntegrityError where they, a model.json or a provenance are damaged.
     """
     lines = [line for line in _read(data / times.FILE) if line.ended != times.FAILED]  # nothing came of those
     spent = _spent(lines, lambda name: _kept(data, name))
@@ -150,19 +154,21 @@ def _read(path: Path) -> list[_Line]:
     head, *lines = path.read_bytes().splitlines() or [b""]
     if lines and head.decode(errors="replace").split(",") != list(times.COLUMNS):
         found = head.decode(errors="backslashreplace")
-        raise InputError(f"{path}, line 1", expected=",".join(times.COLUMNS), found=found, fix="Put that line there.")
+        raise IntegrityError(f"{path}, line 1", expected=",".join(times.COLUMNS), found=found, fix="Put that line there.")
     return [_line(path, number, line) for number, line in enumerate(lines, 2) if line]
 
 
 def _line(path: Path, number: int, line: bytes) -> _Line:
     try:
-        ((command, name, run, _, seconds, ended, device, threads),) = csv.reader([line.decode()])
+        if not times.is_whole(line):
+            raise ValueError
+        ((command, name, run, _, seconds, ended, device, threads, _),) = csv.reader([line.decode()])
         if command not in STAGES or not 0 <= float(seconds) < math.inf:
             raise ValueError
         return _Line(command, name, run, float(seconds), ended, device, int(threads))
     except (ValueError, csv.Error) as error:
-        found, expected = line.decode(errors="backslashreplace"), ", ".join(times.COLUMNS)
-        raise InputError(f"{path}, line {number}", expected=expected, found=found, fix="Remove the line.") from error
+        found, expected = line.decode(errors="backslashreplace"), f"{', '.join(times.COLUMNS)}, as they were noted"
+        raise IntegrityError(f"{path}, line {number}", expected=expected, found=found, fix="Remove the line.") from error
 
 
 def _spent(lines: Sequence[_Line], kept: Callable[[str], bool]) -> list[_Line]:
@@ -199,10 +205,8 @@ def _added(lines: Sequence[_Line]) -> _Line:
 
 def _kept(data: Path, name: str) -> bool:
     """Whether the last capture kept spans of one before, to which nothing in times.csv need point: views were added, say."""
-    try:
-        return json.loads((data / "provenance" / f"{name}.json").read_bytes())["spans_kept"] > 0
-    except (OSError, ValueError, LookupError, TypeError):
-        return False
+    found = Provenance.open(data / "provenance" / f"{name}.json")
+    return found is not None and found.spans_kept > 0
 
 
 # ---------------------------------------------------------------- what was trained
@@ -214,7 +218,7 @@ def _trained(data: Path) -> dict[Key, list[_Trained]]:
     for command, pattern in (("teach", "teachers/*"), ("distill", "students/*"), ("sweep", "sweeps/*/students/*")):
         for path in _visible(data, f"{pattern}/model.json"):
             run = path.parents[2].name if command == "sweep" else path.parent.name
-            found.setdefault((command, run), []).append(_Trained.open(path.parent, command))
+            found.setdefault((command, run), []).append(_Trained.open(path, command))
     return found
 
 
@@ -336,20 +340,15 @@ def _live_command(line: _Line, student: _Trained, data: Path) -> str:
     return shlex.join(("softcache", "distill", name, *student.options, *place))
 
 
-def _options(facts: Mapping[str, Any], kind: _Kind) -> tuple[str, ...]:
+def _options(model: ModelFile, kind: _Kind) -> tuple[str, ...]:
     """All that a sweep, or a command line, may have set otherwise than params.yaml does; none for a baseline."""
-    if not kind.teachers:
+    if model.soft is None:
         return ()
-    chosen = (("--rows", facts["rows"]["selection"], "all()"), ("--policy", facts["views"]["policy"], "none()"))
+    chosen = (("--rows", model.rows.selection, "all()"), ("--policy", model.views.policy, "none()"))
     return (
-        *("-T", short(float(facts["soft"]["temperature"])), "--live"),
-        *(word for teacher in _targets(facts["soft"]) for word in ("--teachers", teacher)),
-        *(word for option, value, usual in chosen if value != usual for word in (option, str(value))),
+        *("-T", short(model.soft.temperature), "--live"),
+        *(word for teacher in model.soft.teachers for word in ("--teachers", teacher)),
+        *(word for option, value, usual in chosen if value != usual for word in (option, value)),
         *("--views", str(kind.views), "--batch-size", str(kind.batch_size)),
         *("--precision", kind.precision, "--memory", short(kind.memory)),
     )
-
-
-def _targets(soft: Mapping[str, Any]) -> Mapping[str, str]:
-    """Teachers in the order given, with their digests."""
-    return soft["live"] if "live" in soft else soft["caches"]

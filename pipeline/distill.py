@@ -6,10 +6,10 @@ from pathlib import Path
 import torch
 
 from pipeline import files, models
-from pipeline.checkpoint import resumable, seed_weights
-from pipeline.fit import Recipe, Row
-from pipeline.lesson import Lesson, Soft, Views, require_seeds
+from pipeline.fit import Recipe
+from pipeline.lesson import Ground, Lesson, Soft, Student, Views, require_seeds
 from pipeline.objective import Weighing
+from pipeline.resume import Kept
 
 
 def distill(
@@ -26,27 +26,24 @@ def distill(
     work: Path,
     out: Path,
     device: torch.device,
-) -> list[Row]:
-    """Write model.json, seed-<seed>.safetensors and history.csv below `out`; returns the row that each seed's weights are of.
+) -> dict[int, Student]:
+    """Write model.json, seed-<seed>.safetensors and the history below `out`; returns the students, by seed.
 
     soft None trains the hard-label baseline on the training split, in the same views; no cache is read. Order and views
     are functions of (seed, epoch): they differ between seeds and agree between temperatures. rows, correct: see Lesson.
-    work: where a training keeps how far it is, to go on after a kill with the same bits. Raises InputError for settings
-    that do not fit and for a cache that is not of these data or views (the field is named), IntegrityError for a damaged
-    cache, BusyError where another process trains the same.
+    work: where a training keeps how far it is, to go on after a kill with the same bits. A student that diverges has no
+    weights: it is written as such. Raises InputError for settings that do not fit and for a cache that is not of these data
+    or views (the field is named), IntegrityError for a damaged cache, BusyError where another process trains the same, or
+    replaces what it is trained from meanwhile.
     """
     require_seeds(seeds)
-    lesson = Lesson.prepare(
-        splits=splits, views=views, rows=rows, soft=soft, weighings=[weighing], correct=correct,
-        recipe=recipe, work=work, device=device,
-    )  # fmt: skip
+    ground = Ground.open(splits, ("transfer" if soft else "train", "valid"), work, device)
+    lesson = Lesson.prepare(ground, views=views, rows=rows, soft=soft, weighings=[weighing], correct=correct, recipe=recipe)
     spec = models.parse(model)
-    identity = {**lesson.identity(spec, recipe), "weighing": weighing.facts(), "seeds": list(seeds)}
     students = {}
-    with resumable(work, out, identity) as kept, files.replaced_folder(out) as folder:
+    members = [lesson.identity(spec, recipe, weighing, seed) for seed in seeds]
+    with Kept.hold(work, out, members) as kept, files.replaced_folder(out, read=lesson.read(spec, recipe)) as folder:
         for seed in seeds:
-            [students[seed]] = lesson.train(
-                spec, recipe, [weighing], seed=seed, name=f"{out.name}, seed {seed}", state=kept / seed_weights(seed)
-            )
-        lesson.write(folder, spec, recipe, weighing, students)
-    return [student.kept for student in students.values()]
+            [students[seed]] = lesson.train(spec, recipe, [weighing], seed=seed, names=[out.name], kept=kept)
+        lesson.write(folder, spec, recipe, weighing, students, name=out.name)
+    return students

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: durable atomic writes, canonical JSON, sha256."""
+"""Files that are whole or absent: durable atomic writes, canonical JSON, sha256, locks."""
 
 import contextlib
 import datetime
@@ -8,13 +8,28 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import BusyError, InputError
+from pipeline.errors import BusyError, InputError, IntegrityError, printable
 
 LOCK = "lock"  # the file in a locked folder that says who holds it; the lock itself is on the folder
+
+
+@dataclass(frozen=True)
+class Witness:
+    """Something that a job has read, and how to see whether it is still the same. now: its digest, None where it is gone."""
+
+    what: str
+    digest: str
+    now: Callable[[], str | None]
+
+    @classmethod
+    def of_file(cls, path: Path, digest: str) -> "Witness":
+        """Of a file, by the sha256 of its bytes."""
+        return cls(str(path), digest, lambda: sha256_file(path) if path.is_file() else None)
 
 
 def canonical_json(value: Any) -> bytes:
@@ -27,14 +42,29 @@ def readable_json(value: Any) -> bytes:
     return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file; raises InputError where it is missing or not JSON."""
+def read(path: Path, fix: str) -> bytes:
+    """The bytes of a file; raises InputError where there is none, IntegrityError where something else is in its place."""
     try:
-        return json.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise InputError(str(path), expected="a file", found="none", fix="Run the stage that writes it.") from error
-    except ValueError as error:
-        raise InputError(str(path), expected="JSON", found=str(error), fix="Run the stage that writes it again.") from error
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InputError(str(path), expected="a file", found="none", fix=fix) from error
+    except IsADirectoryError as error:
+        raise IntegrityError(str(path), expected="a file", found="a folder", fix=fix) from error
+
+
+def read_bound(path: Path, digest: str, fix: str) -> bytes:
+    """The bytes of a file, compared with the sha256 that another file binds it by.
+
+    Raises IntegrityError where there is none, or where it has other bytes.
+    """
+    try:
+        data = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        found = "a folder" if path.is_dir() else "no file"
+        raise IntegrityError(str(path), expected=f"sha256 {digest}", found=found, fix=fix) from error
+    if (found := sha256(data)) != digest:
+        raise IntegrityError(str(path), expected=f"sha256 {digest}", found=f"sha256 {found}", fix=fix)
+    return data
 
 
 def sha256(data: bytes | memoryview) -> str:
@@ -46,6 +76,18 @@ def sha256_file(path: Path) -> str:
     """Hex digest of a file's bytes, read in pieces."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def require_unchanged(read: Iterable[Witness]) -> None:
+    """Raise BusyError where something is no longer what a job has read: its result would belong to neither."""
+    for witness in read:
+        if (found := witness.now()) != witness.digest:
+            raise BusyError(
+                witness.what,
+                expected=f"what it was when this started (sha256 {witness.digest[:12]}…)",
+                found="nothing" if found is None else f"another (sha256 {found[:12]}…)",
+                fix="Something else has replaced it meanwhile, so nothing was written: run this again.",
+            )
 
 
 def write(path: Path, data: bytes) -> None:
@@ -121,26 +163,33 @@ def locked(path: Path, what: str) -> Iterator[None]:
 
 def _holder(path: Path) -> str:
     try:
-        return (path / LOCK).read_text() or "another"
-    except OSError:
+        return printable((path / LOCK).read_text()[:200]) or "another"
+    except (OSError, ValueError):
         return "another"
 
 
 @contextlib.contextmanager
-def replaced_folder(path: Path) -> Iterator[Path]:
+def replaced_folder(path: Path, *, read: Iterable[Witness] = (), keep_others: bool = False) -> Iterator[Path]:
     """Give an empty folder to fill; when the block ends well it takes the place of `path`, else nothing changes.
 
-    A process that is killed at any moment leaves the former folder, the new one, or, between two renames, neither under
-    its name; then the next call puts the former one back first.
+    A symbolic link stays, and what it leads to is replaced. read: what the new content was made of; where any of it is
+    another by now, BusyError is raised and nothing changes. keep_others: entries of the former folder that the new one
+    lacks move into it. A process that is killed at any moment leaves the former folder, the new one, or, between two
+    renames, neither under its name; then the next call puts the former one back first.
     """
+    path = path.resolve()
     partial = path.with_name(f".{path.name}.partial")
     former = path.with_name(f".{path.name}.former.partial")
     with locked(partial, str(path)):
-        _restore(former, path)
+        if former.exists() and path.exists():
+            _discard(former, path, keep_others)
+        elif former.exists():
+            former.rename(path)
         empty(partial)
         try:
             yield partial
             sync_tree(partial)
+            require_unchanged(read)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
@@ -149,22 +198,28 @@ def replaced_folder(path: Path) -> Iterator[Path]:
             path.rename(former)
         partial.rename(path)
         sync_folder(path.parent)
-        shutil.rmtree(former, ignore_errors=True)
+        _discard(former, path, keep_others)
 
 
-def _restore(former: Path, path: Path) -> None:
-    """Finish the swap that a killed process left half done."""
-    if former.exists():
-        if path.exists():
-            shutil.rmtree(former)
-        else:
-            former.rename(path)
+def _discard(former: Path, path: Path, keep_others: bool) -> None:
+    """Remove the former folder, after what is to be kept of it has moved."""
+    if keep_others and former.is_dir():
+        for entry in former.iterdir():
+            if not os.path.lexists(path / entry.name):
+                entry.rename(path / entry.name)
+    remove(former)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder with all that is in it, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def empty(folder: Path) -> None:
     """Remove what an interrupted run left in `folder`, but for its lock."""
     for entry in folder.iterdir():
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
-        elif entry.name != LOCK:
-            entry.unlink()
+        if entry.name != LOCK:
+            remove(entry)

@@ -3,21 +3,22 @@
 A training that was killed goes on from the last epoch that it kept, and ends with the same bits.
 """
 
+import copy
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from pipeline import checkpoint, closure, files, metrics, randomness, runtime, spec
-from pipeline.errors import InputError
+from pipeline import closure, files, metrics, models, randomness, runtime, spec
+from pipeline.errors import InputError, first_line
 from pipeline.examples import Batch, Examples
 from pipeline.predict import predict
 from pipeline.randomness import Use
+from pipeline.resume import State
 from pipeline.stack import Stack, side_by_side
 from pipeline.transfer import Split
 
@@ -27,6 +28,7 @@ Row = dict[str, float]
 KEEP = ("last", "best")
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 SAVING = 0.05  # the share of its time that a training may spend on writing how far it is
+MOST_MEMORY = 1e9  # GB
 
 
 # ---------------------------------------------------------------- optimisers
@@ -117,6 +119,9 @@ class Recipe:
         for name, value in numbers.items():
             if value is not None and not 0 < value < math.inf:
                 raise InputError(name, expected="a number above 0", found=str(value), fix="Correct the setting.")
+        if memory > MOST_MEMORY:
+            expected = f"at most {MOST_MEMORY:g} (GB)"
+            raise InputError("memory", expected=expected, found=str(memory), fix="Correct the setting.")
         for name, value, known in (("keep", keep, KEEP), ("precision", precision, PRECISIONS)):
             if value not in known:
                 raise InputError(name, expected=" or ".join(known), found=repr(value), fix="Correct the setting.")
@@ -126,11 +131,14 @@ class Recipe:
         rate = spec.parse(optimizer, OPTIMIZERS, given=1)
         course = spec.parse(schedule, SCHEDULES, given=1)
         try:
-            rate([torch.zeros(1, requires_grad=True)])
-        except (ValueError, TypeError) as error:
+            made = rate([torch.zeros(1, requires_grad=True)])
+        except (ValueError, TypeError, RuntimeError, OverflowError) as error:
             raise InputError(
-                f"optimizer {optimizer!r}", expected="valid settings", found=str(error), fix="Correct them."
+                f"optimizer {optimizer!r}", expected="valid settings", found=first_line(error), fix="Correct them."
             ) from error
+        if not isinstance(made, torch.optim.Optimizer):
+            what, found = f"optimizer {optimizer!r}", type(made).__name__
+            raise InputError(what, expected="a torch.optim.Optimizer", found=found, fix="Correct the function.")
         try:
             factors = [course(share) for share in (0.0, 0.25, 0.5, 1.0)]
             if not all(0 <= factor <= 1 for factor in factors) or not 0 <= course.arguments.get("warmup", 0.0) < 1:
@@ -145,6 +153,11 @@ class Recipe:
         texts = {"optimizer": self.optimizer.identity, "schedule": self.schedule.identity}
         names = ("epochs", "batch_size", "max_norm", "memory", "keep", "patience", "precision")
         return texts | {name: getattr(self, name) for name in names}
+
+    @property
+    def specs(self) -> tuple[spec.Spec, ...]:
+        """The two parts that may be plug-ins."""
+        return self.optimizer, self.schedule
 
     @property
     def memory_bytes(self) -> int:
@@ -178,7 +191,30 @@ class Validation:
         """Accuracy and NLL of each net: one, or those of a stack."""
         logits = predict(model, self.pixels)
         each = logits.swapaxes(0, 1) if logits.ndim == 3 else logits[None]
-        return [{"valid_accuracy": metrics.accuracy(z, self.labels), "valid_nll": metrics.nll(z, self.labels)} for z in each]
+        with np.errstate(invalid="ignore"):  # of logits that are not finite the NLL is not either
+            return [
+                {"valid_accuracy": metrics.accuracy(z, self.labels), "valid_nll": metrics.nll(z, self.labels)} for z in each
+            ]
+
+    def at_chance(self, row: Row) -> bool:
+        """Whether a net measured so has learned nothing, as far as these rows can tell."""
+        return metrics.at_chance(row["valid_accuracy"], self.labels)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """How the training of one net went. history: a row for each epoch: epoch, lr, train_loss, valid_accuracy, valid_nll.
+
+    diverged: the epoch in which its loss, or its logits on validation rows, stopped being finite; then its weights are
+    worth nothing, and that epoch has no row. None where all went well.
+    """
+
+    history: list[Row]
+    diverged: int | None
+
+    def kept(self, recipe: Recipe) -> Row:
+        """The row of the epoch whose weights the net has."""
+        return best_row(self.history) if recipe.selects else self.history[-1]
 
 
 def fit(
@@ -190,33 +226,36 @@ def fit(
     *,
     seed: int,
     name: str,
-    state: Path,
-    nets: Sequence[str] = ("",),
-) -> list[list[Row]]:
-    """Train `model` in place. Returns the history of each of its nets: epoch, lr, train_loss, valid_accuracy, valid_nll.
+    state: State,
+) -> list[Fitted]:
+    """Train `model` in place, one net or a stack. Returns how it went for each of its nets.
 
-    A stack is trained as its nets would be by themselves; a net whose patience is at an end has no further row.
-    The order of the rows, their views and torch's own stream (dropout) are functions of (seed, epoch). The last batch
-    of an epoch is smaller where the rows do not divide. state: the file that keeps how far the training is; where it is
-    there, the training goes on from it, and to the same bits. nets: what to call each net of a stack. Raises InputError
-    where a loss stops being finite, and for an optimizer whose state cannot be kept.
+    A stack is trained as its nets would be by themselves; a net whose patience is at an end, or which diverged, has no
+    further row, and disturbs no other. The order of the rows, their views and torch's own stream (dropout) are functions
+    of (seed, epoch); that stream is afterwards where it was before. The last batch of an epoch is smaller where the rows do
+    not divide. state: what keeps how far the training is; where it is kept, the training goes on from it, and to the same
+    bits. Raises InputError for an optimizer whose state cannot be kept, and for a net that cannot learn from the last batch.
     """
-    training = _Training(model, examples, objective, recipe, validation, seed, [f"{name} {net}".strip() for net in nets])
-    training.resume(state)
-    bar = runtime.progress((), name, total=recipe.epochs * training.steps, unit="step")
-    bar.update(training.done * training.steps)
-    saved, cost = time.monotonic(), 0.0
-    while training.done < recipe.epochs and training.running.any():
-        training.epoch(bar)
-        started = time.monotonic()
-        finished = training.done == recipe.epochs or not training.running.any()
-        if finished or SAVING * (started - saved) > cost:
-            training.save(state)
-            saved = time.monotonic()
-            cost = saved - started
-    bar.close()
-    training.restore_best()
-    return training.histories
+    device = examples.device
+    net, count = (model.pattern, len(model)) if isinstance(model, Stack) else (model, 1)
+    runtime.suit_threads(models.flops(net, examples.split.shape) * recipe.batch_size * count)
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        training = _Training(model, examples, objective, recipe, validation, seed)
+        training.resume(state)
+        bar = runtime.progress((), name, total=recipe.epochs * training.steps, unit="step")
+        bar.update(training.done * training.steps)
+        saved, cost = time.monotonic(), 0.0
+        while training.done < recipe.epochs and training.running.any():
+            training.epoch(bar)
+            started = time.monotonic()
+            if training.done < recipe.epochs and training.running.any() and SAVING * (started - saved) > cost:
+                training.save(state)
+                saved = time.monotonic()
+                cost = saved - started
+        bar.close()
+        training.restore_best()
+        training.save(state, finished=True)
+    return training.fitted()
 
 
 class _Training:
@@ -230,17 +269,18 @@ class _Training:
         recipe: Recipe,
         validation: Validation,
         seed: int,
-        names: Sequence[str],
     ):
         self.model, self.examples, self.objective, self.recipe = model, examples, objective, recipe
-        self.validation, self.seed, self.names = validation, seed, names
+        self.validation, self.seed = validation, seed
         self.optimizer = recipe.optimizer(model.parameters())
-        self.base_rate = self.optimizer.param_groups[0]["lr"]
+        self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.steps = -(-examples.rows // recipe.batch_size)
         self.done = 0  # epochs
         nets = len(model) if isinstance(model, Stack) else 1
         self.histories: list[list[Row]] = [[] for _ in range(nets)]
-        self.running = np.ones(nets, bool)  # whose patience is not at an end
+        self.diverged: list[int | None] = [None] * nets
+        self.running = np.ones(nets, bool)  # which neither diverged nor are at the end of their patience
+        self._require_batches()
         self.best = [tensor.clone() for tensor in side_by_side(model)] if recipe.selects else []
 
     def epoch(self, bar: Any) -> None:
@@ -250,20 +290,24 @@ class _Training:
         self.model.train()
         total = torch.zeros(len(self.histories), dtype=torch.float64, device=device)
         for step, batch in enumerate(self.examples.epoch(self.seed, self.done, recipe.batch_size)):
-            share = (self.done * self.steps + step) / (recipe.epochs * self.steps)
-            self.optimizer.param_groups[0]["lr"] = self.base_rate * recipe.schedule(share)
+            factor = recipe.schedule((self.done * self.steps + step) / (recipe.epochs * self.steps))
+            for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
+                group["lr"] = rate * factor
             total += self._step(batch)
             bar.update()
         losses = (total / self.examples.rows).tolist()
-        self._require_finite(losses)
         self.done += 1
         measured = self.validation.measure(self.model)
         rate = self.optimizer.param_groups[0]["lr"]
         for net in np.flatnonzero(self.running):
-            self.histories[net].append({"epoch": self.done, "lr": rate, "train_loss": losses[net], **measured[net]})
+            if math.isfinite(losses[net]) and math.isfinite(measured[net]["valid_nll"]):
+                self.histories[net].append({"epoch": self.done, "lr": rate, "train_loss": losses[net], **measured[net]})
+            else:
+                self.diverged[net], self.running[net] = self.done, False
         self._select()
         mean = np.mean([row["valid_accuracy"] for row in measured])
-        bar.set_postfix(epoch=f"{self.done}/{recipe.epochs}", loss=f"{np.mean(losses):.4f}", valid=f"{mean:.2%}")
+        shown = {"epoch": f"{self.done}/{recipe.epochs}", "loss": f"{np.mean(losses):.4f}", "valid": f"{mean:.2%}"}
+        bar.set_postfix(shown, refresh=False)
 
     def _step(self, batch: Batch) -> torch.Tensor:
         """One update; returns the summed loss of each net, detached: (nets,)."""
@@ -307,19 +351,24 @@ class _Training:
             for now, kept in zip(side_by_side(self.model), self.best, strict=True):
                 now.copy_(kept)
 
-    def save(self, path: Path) -> None:
-        """Write how far the training is."""
+    def fitted(self) -> list[Fitted]:
+        """How it went, net by net."""
+        return [Fitted(*each) for each in zip(self.histories, self.diverged, strict=True)]
+
+    def save(self, state: State, *, finished: bool = False) -> None:
+        """Write how far the training is; of one that is finished, the weights and how it went."""
         tensors = {f"model.{number}": tensor for number, tensor in enumerate(side_by_side(self.model))}
-        tensors |= {f"best.{number}": tensor for number, tensor in enumerate(self.best)}
-        kept, plain = self.optimizer.state_dict(), {}
-        for number, found in kept["state"].items():
-            here = {key: value for key, value in found.items() if isinstance(value, torch.Tensor)}
-            tensors |= {f"optimizer.{number}.{key}": value for key, value in here.items()}
-            plain[number] = {key: value for key, value in found.items() if key not in here}
-        facts = {"done": self.done, "histories": self.histories, "running": self.running.tolist()}
-        facts |= {"optimizer": {"state": plain, "param_groups": kept["param_groups"]}}
+        facts = {"done": self.done, "histories": self.histories, "diverged": self.diverged}
+        if not finished:
+            tensors |= {f"best.{number}": tensor for number, tensor in enumerate(self.best)}
+            kept, plain = self.optimizer.state_dict(), {}
+            for number, found in kept["state"].items():
+                here = {key: value for key, value in found.items() if isinstance(value, torch.Tensor)}
+                tensors |= {f"optimizer.{number}.{key}": value for key, value in here.items()}
+                plain[number] = {key: value for key, value in found.items() if key not in here}
+            facts |= {"optimizer": {"state": plain, "param_groups": kept["param_groups"]}, "running": self.running.tolist()}
         try:
-            checkpoint.save_state(path, tensors, facts)
+            state.save(tensors, facts, finished=finished)
         except TypeError as error:  # what JSON cannot hold
             raise InputError(
                 f"optimizer {self.recipe.optimizer.text}",
@@ -329,9 +378,9 @@ class _Training:
             ) from error
 
     @torch.no_grad()
-    def resume(self, path: Path) -> None:
+    def resume(self, state: State) -> None:
         """Go back to what `save` wrote, if anything."""
-        if (found := checkpoint.load_state(path)) is None:
+        if (found := state.load()) is None:
             return
         tensors, facts = found
         for kind, targets in (("model", side_by_side(self.model)), ("best", self.best)):
@@ -343,18 +392,22 @@ class _Training:
                 _, number, name = key.split(".", 2)
                 states[int(number)][name] = tensor
         self.optimizer.load_state_dict({"state": states, "param_groups": facts["optimizer"]["param_groups"]})
-        self.done, self.histories = facts["done"], facts["histories"]
+        self.done, self.histories, self.diverged = facts["done"], facts["histories"], facts["diverged"]
         self.running = np.array(facts["running"])
 
-    def _require_finite(self, losses: list[float]) -> None:
-        for net, loss in enumerate(losses):
-            if self.running[net] and not math.isfinite(loss):
-                raise InputError(
-                    f"training of {self.names[net]}, epoch {self.done + 1}",
-                    expected="a finite loss",
-                    found=str(loss),
-                    fix="Lower the learning rate.",
-                )
+    def _require_batches(self) -> None:
+        """Raise InputError where the last batch has one row, and the net cannot learn from one: batch statistics want two."""
+        rows, size = self.examples.rows, self.recipe.batch_size
+        if (rows % size or min(rows, size)) > 1 or isinstance(self.model, Stack):
+            return
+        try:
+            with torch.no_grad(), torch.random.fork_rng([]):
+                row = torch.zeros(1, *self.examples.split.shape, dtype=torch.uint8, device=self.examples.device)
+                copy.deepcopy(self.model).train()(row)
+        except ValueError as error:
+            found = f"{rows:,} rows in batches of {size:,}: a last one of a single row ({first_line(error)})"
+            fix = "Choose another batch_size."
+            raise InputError("batch_size", expected="batches that the net can learn from", found=found, fix=fix) from error
 
 
 def circumstances(source: Split, valid: Split, device: torch.device, module: str) -> dict[str, Any]:
@@ -362,7 +415,7 @@ def circumstances(source: Split, valid: Split, device: torch.device, module: str
     return {
         "data": {"inputs": source.inputs_digest, "labels": source.labels_digest},
         "validation": {"inputs": valid.inputs_digest, "labels": valid.labels_digest},
-        "machine": {key: value for key, value in runtime.provenance(device).items() if key in runtime.SHAPING},
+        "machine": runtime.shaping(device),
         "code": files.sha256(closure.listing(module).encode()),
     }
 

@@ -3,31 +3,26 @@
 from pathlib import Path
 from typing import Any
 
-from pipeline import closure, files, models
-from pipeline.cache import PIXELS
-from pipeline.checkpoint import WEIGHTS, Checkpoint
+from pipeline import closure, commands
+from pipeline.cache import PIXELS, Cache
 from pipeline.layout import Layout
+from pipeline.modelfile import FILE_NAME, ModelFile
 from pipeline.transfer import Split
 from pipeline.views import Policy
 
 SHAPING = ("models", "predict", *PIXELS)  # the modules whose code a logit is a function of
 
 
-def identity(name: str, teacher: Path, split: Split, policy: Policy, tile: int, layout: Layout) -> dict[str, Any]:
+def identity(teacher: ModelFile, split: Split, policy: Policy, tile: int, layout: Layout) -> dict[str, Any]:
     """What the manifest binds: two captures with equal identities give equal logits. Rows and views are extents: they grow.
 
-    teacher: its folder; split: the transfer set. Raises InputError where teacher and data do not fit each other.
+    split: the transfer set. Raises InputError where teacher and data do not fit each other.
     """
-    checkpoint = Checkpoint.open(teacher)
-    checkpoint.require_fit(name, split)
+    teacher.require_fit(split)
     return {
         "output": "raw logits, before any temperature",
-        "teacher": {
-            "model": checkpoint.model,
-            "weights_sha256": files.sha256_file(teacher / WEIGHTS),
-            "source_sha256": models.parse(checkpoint.model).source_sha256,
-        },
-        "classes": list(checkpoint.classes),
+        "teacher": _teacher(teacher),
+        "classes": list(teacher.classes),
         "inputs": {"decoder": split.decoder, "mode": split.mode, "shape": list(split.shape)},
         "views": policy.facts(),
         "precision": "float32",
@@ -35,3 +30,18 @@ def identity(name: str, teacher: Path, split: Split, policy: Policy, tile: int, 
         "code": {module: closure.tree_sha256(f"pipeline.{module}") for module in SHAPING},
         "layout": layout.facts(),
     }
+
+
+def require_teacher(cache: Cache, folder: Path) -> None:
+    """Raise InputError where the teacher that lies in `folder` is no longer the one whose logits the cache holds.
+
+    A cache may come without its teacher: then there is nothing to compare.
+    """
+    if not (folder / FILE_NAME).exists():
+        return
+    cache.require(_teacher(ModelFile.teacher(folder)), "teacher", f"Run {commands.capture(cache.path)}.")
+
+
+def _teacher(model: ModelFile) -> dict[str, str | None]:
+    net = model.nets[0]
+    return {"model": model.model, "weights_sha256": net.sha256, "source_sha256": model.source_sha256}

@@ -91,9 +91,10 @@ def ingest(
                 excluded[name] = list(dict.fromkeys(excluded[name] + excluded["valid"]))
         for name, rows in sound.items():
             transfer.write(
-                folder / f"{name}.parquet", rows.ids, rows.images, rows.labels,
+                folder / f"{name}.parquet", rows.ids, rows.images, rows.labels, role=name,
                 classes=classes, mode=mode, size=size, excluded=excluded[name], folded=fold and name == "valid",
             )  # fmt: skip
+        transfer.bind(folder, list(sound))
     return transfer.open_splits(out, [name for name in _SPLITS if name in splits])
 
 

@@ -1,6 +1,5 @@
 """Inspect: what a cache is, in words and numbers that a person asks for."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ from pipeline import metrics, transfer
 from pipeline.cache import Cache
 from pipeline.errors import InputError
 from pipeline.layout import ARRAYS, SPLITS
+from pipeline.provenance import Provenance
 from pipeline.transfer import UNLABELLED
 from pipeline.work import require_sealed
 
@@ -17,7 +17,8 @@ def inspect(path: Path, *, splits: Path, provenance: Path, work: Path) -> dict[s
 
     splits: the folder that ingest wrote, for the labels that accuracy is measured with, on validation and transfer rows.
     provenance: the file that capture wrote beside the cache. Either may be missing or of another cache: then what it
-    would tell is null. Raises IntegrityError for a cache that is not sealed or not all there.
+    would tell is null. Raises IntegrityError for a cache that is not sealed or not all there, and for damaged splits or
+    provenance.
     """
     require_sealed(path, work)
     cache = Cache.open(path)
@@ -67,9 +68,6 @@ def _accuracy(cache: Cache, splits: Path) -> dict[str, float] | None:
     return found
 
 
-def _created_by(provenance: Path, digest: str) -> dict[str, Any] | None:
-    try:
-        facts = json.loads(provenance.read_bytes())
-    except (OSError, ValueError):
-        return None
-    return facts if isinstance(facts, dict) and facts.get("manifest") == digest else None
+def _created_by(path: Path, digest: str) -> dict[str, Any] | None:
+    found = Provenance.open(path)
+    return vars(found) if found is not None and found.manifest == digest else None

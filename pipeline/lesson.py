@@ -1,31 +1,38 @@
 """A lesson: what students learn from, and how one of them, or a stack of them, is trained on it."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from pipeline import bias, files, models, spec, table, transfer
+from pipeline import bias, files, models, spec, transfer
 from pipeline.cache import Cache
-from pipeline.checkpoint import Checkpoint, seed_weights
+from pipeline.checkpoint import Checkpoint
 from pipeline.errors import InputError
 from pipeline.examples import Examples
-from pipeline.fit import Recipe, Row, Validation, best_row, circumstances, fit
+from pipeline.fit import Fitted, Recipe, Row, Validation, circumstances, fit
+from pipeline.identity import require_teacher
 from pipeline.live import Live
 from pipeline.losses import SoftLoss
-from pipeline.objective import Objective, Weighing
+from pipeline.modelfile import Chosen, Kind, Learned, Net, Shown
+from pipeline.objective import HARD, Objective, Weighing
 from pipeline.predict import predict
+from pipeline.resume import Identity, Kept
 from pipeline.rows import Selection
-from pipeline.stack import Stack, stackable
+from pipeline.spec import Spec
+from pipeline.stack import Stack, side_by_side, stackable
 from pipeline.targets import Targets
 from pipeline.transfer import UNLABELLED, Split
 from pipeline.views import Policy
 from pipeline.work import require_sealed
 
 STACKED_WEIGHTS = 200_000  # of a net, on a CPU: 32 nets of 25,000 train 4 times as fast stacked, 2 of 1,300,000 half as fast
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -54,143 +61,223 @@ class Soft:
 
 @dataclass(frozen=True)
 class Student:
-    """A trained student. history: one row per epoch. kept: the row of the epoch whose weights these are.
+    """A student after its training. history: one row per epoch. kept: the row of the epoch whose weights these are.
 
     offsets: what was added to the bias of each class after training, in logits; None where nothing was to be corrected.
+    diverged: the epoch in which it did; then it has no net and no row.
     """
 
-    net: torch.nn.Module
+    net: torch.nn.Module | None
     history: list[Row]
-    kept: Row
-    offsets: list[float] | None
+    kept: Row | None
+    offsets: tuple[float, ...] | None
+    diverged: int | None
+    chance: bool
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What all lessons of one job stand on: the splits, opened once, and where to work."""
+
+    splits: Mapping[str, Split]
+    work: Path
+    device: torch.device
+
+    @classmethod
+    def open(cls, folder: Path, names: Sequence[str], work: Path, device: torch.device) -> "Ground":
+        """Open these splits in the folder that ingest wrote, `valid` among them; see transfer.open_splits."""
+        return cls(transfer.open_splits(folder, names), work, device)
+
+    @cached_property
+    def validation(self) -> Validation:
+        """The validation split, read once."""
+        return Validation.of(self.splits["valid"], self.device)
+
+    @property
+    def has_transfer_set(self) -> bool:
+        """Whether the transfer set is other rows than the training split."""
+        return self.splits["transfer"].path != self.splits["train"].path
 
 
 @dataclass(frozen=True)
 class Lesson:
     """Rows of a split in views, with labels and soft targets; made by `Lesson.prepare`.
 
-    correct: classes whose bias is corrected on the validation split after training.
+    correct: classes whose bias is corrected on the validation split after training. rows, views: as model.json tells of
+    them. specs: of what else may be plug-ins.
     """
 
+    ground: Ground
     source: Split
-    valid: Split
     examples: Examples
-    validation: Validation
     labels: torch.Tensor
     soft: Soft | None
     targets: Targets | None
     live: Live | None
     correct: Sequence[int]
-    facts: Mapping[str, Any]
+    rows: Chosen
+    views: Shown
+    specs: Sequence[Spec]
 
     @classmethod
     def prepare(
         cls,
+        ground: Ground,
         *,
-        splits: Path,
         views: Views,
         rows: str,
         soft: Soft | None,
         weighings: Sequence[Weighing],
         correct: Sequence[int | str],
         recipe: Recipe,
-        work: Path,
-        device: torch.device,
     ) -> "Lesson":
-        """Open splits and caches, and refuse what does not fit.
+        """Open caches or teachers, and refuse what does not fit.
 
         rows: which of them, see rows.py. soft None: labels alone, of the training split. weighings: all that students of
         this lesson will be trained on. Raises InputError for settings that do not fit and for a cache that is not of these
-        data or views (the field is named), IntegrityError for a damaged one.
+        data or views, or whose teacher was trained anew since (the field is named), IntegrityError for a damaged one.
         """
         if views.count < 1:
             raise InputError("views", expected="1 or more", found=str(views.count), fix="Correct the setting.")
         temperatures = sorted({each.temperature for each in weighings if each.alpha > 0})
         if soft and soft.live and len(temperatures) > 1:
             raise InputError("live teachers", expected="one temperature", found=str(temperatures), fix="Train from caches.")
-        opened = transfer.open_splits(splits, ("transfer" if soft else "train", "valid"))
-        source, valid = opened.values()
+        source, valid = ground.splits["transfer" if soft else "train"], ground.splits["valid"]
         for what, wanted in (("keep: best", recipe.selects), ("correct", bool(correct))):
             if wanted:
                 valid.require_unfolded(what)
+        if soft:
+            soft.loss.require_use(len(source.classes))
         policy = Policy.parse(views.policy, views.seed)
-        targets = _targets(soft, opened, policy, views.count, temperatures, work) if soft and not soft.live else None
+        targets = _targets(soft, ground, policy, views.count, temperatures) if soft and not soft.live else None
         live = None
         if soft and soft.live:
-            live = Live.open(soft.teachers, source, weighings[0].temperature, soft.rule, soft.weights, device)
+            live = Live.open(soft.teachers, source, weighings[0].temperature, soft.rule, soft.weights, ground.device)
         selection = Selection.parse(rows)
         labels = source.labels()
         chosen = selection.choose(labels, source.classes)
         _require_labels(source, labels[chosen], soft, weighings)
         whole = len(chosen) == source.rows
-        examples = Examples(source, policy, views.count, targets, recipe.memory_bytes, device, chosen=None if whole else chosen)
-        facts = {
-            "soft": _facts(soft, targets, live),
-            "rows": {"selection": selection.text, "count": len(chosen), "sha256": files.sha256(chosen.tobytes())},
-            "views": policy.facts() | {"count": views.count},
-        }
-        validation = Validation.of(valid, device)
-        numbers = transfer.class_numbers(correct, source.classes, "correct")
-        bias.require_rows(validation.labels, len(source.classes), numbers)
-        return cls(
-            source, valid, examples, validation, torch.from_numpy(labels).to(device), soft, targets, live, numbers, facts
+        examples = Examples(
+            source, policy, views.count, targets, recipe.memory_bytes, ground.device, chosen=None if whole else chosen
         )
+        numbers = transfer.class_numbers(correct, source.classes, "correct")
+        bias.require_rows(valid.labels(), len(source.classes), numbers)
+        told = Chosen(selection.text, len(chosen), files.sha256(chosen.tobytes()))
+        shown = Shown(**policy.shown(), count=views.count)
+        held = torch.from_numpy(labels).to(ground.device)
+        specs = (selection.spec, *policy.steps, *((soft.loss.spec,) if soft else ()))
+        return cls(ground, source, examples, held, soft, targets, live, numbers, told, shown, specs)
 
-    def identity(self, model: spec.Spec, recipe: Recipe) -> dict[str, Any]:
-        """All that the weights of a student are a function of, besides its seed and weighing."""
+    def identity(self, model: Spec, recipe: Recipe, weighing: Weighing, seed: int) -> Identity:
+        """All that the weights of a student are a function of."""
+        learned = self.learned(weighing)
+        device = self.examples.device
         return {
             "model": {"spec": model.text, "source_sha256": model.source_sha256},
             "recipe": recipe.facts(),
-            **self.facts,
-            **circumstances(self.source, self.valid, self.examples.device, "pipeline.lesson"),
+            "seed": seed,
+            "weighing": weighing.facts(),
+            "soft": None if learned is None else _plain(learned),
+            "rows": vars(self.rows),
+            "views": _plain(self.views),
+            "correct": list(self.correct),
+            **circumstances(self.source, self.ground.splits["valid"], device, "pipeline.lesson"),
         }
 
+    def learned(self, weighing: Weighing) -> Learned | None:
+        """What model.json says of the soft targets; the digests bind a student to the caches it learned from."""
+        if self.soft is None or weighing == HARD:
+            return None
+        loss, source = self.soft.loss, self.targets or self.live
+        return Learned(
+            **weighing.facts(),
+            loss=loss.text,
+            loss_source_sha256=loss.spec.source_sha256,
+            squared=loss.squared,
+            standardised=loss.standardised,
+            rule=self.soft.rule,
+            weights=tuple(source.weights),
+            caches=None if self.live else {name: cache.manifest.digest for name, cache in self.targets.caches.items()},
+            live=self.live.digests if self.live else None,
+        )
+
+    def read(self, model: Spec, recipe: Recipe) -> list[files.Witness]:
+        """All that students of such a model and recipe are made of, to be the same when the job ends."""
+        caches = [] if self.targets is None else [cache.witness for cache in self.targets.caches.values()]
+        teachers = [] if self.live is None else self.live.witnesses
+        return [self.source.witness, *caches, *teachers, *spec.witnesses(model, *recipe.specs, *self.specs)]
+
     def train(
-        self, model: spec.Spec, recipe: Recipe, weighings: Sequence[Weighing], *, seed: int, name: str, state: Path
+        self, model: Spec, recipe: Recipe, weighings: Sequence[Weighing], *, seed: int, names: Sequence[str], kept: Kept
     ) -> list[Student]:
         """Train one student for each weighing, all of this seed: together if there are several, and if they can be.
 
-        The same order of rows, views, initial weights and dropout for all. Those that batch statistics, or an optimizer of
-        whose inner life nothing is known, would couple are trained one by one, and so are nets that fill a CPU by
-        themselves. state: see fit; for those a folder of that name. Raises InputError for settings that make no model.
+        The same order of rows, views, initial weights and dropout for all. Those that batch statistics, a loss of the user's
+        or an optimizer of whose inner life nothing is known would couple are trained one by one, and so are nets that fill a
+        CPU by themselves. Those that `kept` has finished are not trained again. names: of the students, for messages.
+        Raises InputError for settings that make no model.
         """
+        members = [self.identity(model, recipe, each, seed) for each in weighings]
         nets = [self._build(model, seed) for _ in weighings]
-        if len(nets) > 1 and not (recipe.elementwise and self._gains(nets[0]) and stackable(nets[0], self.source.shape)):
-            return [
-                self.train(model, recipe, [each], seed=seed, name=name, state=state.with_suffix("") / f"{number}.safetensors")[
-                    0
-                ]
-                for number, each in enumerate(weighings)
-            ]
-        together = Stack(nets).to(self.examples.device) if len(nets) > 1 else nets[0]
-        objective = self._objective(weighings)
-        what = {"seed": seed, "name": name, "state": state}
-        if len(nets) > 1:
-            what["nets"] = [f"at T = {each.temperature:g}, alpha = {each.alpha:g}" for each in weighings]
-        histories = fit(together, self.examples, objective, recipe, self.validation, **what)
-        trained = together.nets() if isinstance(together, Stack) else [together]
-        return [self._finished(net, history, recipe) for net, history in zip(trained, histories, strict=True)]
+        fitted = [_restored(net, kept, member) for net, member in zip(nets, members, strict=True)]
+        missing = [place for place, found in enumerate(fitted) if found is None]
+        together = self._together([nets[place] for place in missing], recipe, names)
+        for places in [missing] if together and missing else [[place] for place in missing]:
+            several = nets[places[0]]
+            if len(places) > 1:
+                several = Stack([nets[place] for place in places]).to(self.examples.device)
+            others = f" and {len(places) - 1} more" if len(places) > 1 else ""
+            found = fit(
+                several, self.examples, self._objective([weighings[place] for place in places]), recipe,
+                self.ground.validation, seed=seed, name=f"{names[places[0]]}{others}, seed {seed}",
+                state=kept.state([members[place] for place in places]),
+            )  # fmt: skip
+            trained = several.nets() if isinstance(several, Stack) else [several]
+            for place, net, one in zip(places, trained, found, strict=True):
+                nets[place], fitted[place] = net, one
+        labels = [f"{name}, seed {seed}" for name in names]
+        return [self._finished(*each, recipe) for each in zip(labels, nets, fitted, strict=True)]
 
     def write(
-        self, folder: Path, model: spec.Spec, recipe: Recipe, weighing: Weighing, students: Mapping[int, Student]
+        self,
+        folder: Path,
+        model: Spec,
+        recipe: Recipe,
+        weighing: Weighing,
+        students: Mapping[int, Student],
+        *,
+        name: str,
     ) -> None:
-        """Write model.json, history.csv and seed-<seed>.safetensors of these students, by seed, into `folder`."""
-        facts = {"seeds": list(students), **self.facts, "recipe": recipe.facts(), "source_sha256": model.source_sha256}
-        if self.soft is not None:
-            facts["soft"] = {**weighing.facts(), **facts["soft"]}
-        facts["kept_epochs"] = [student.kept["epoch"] for student in students.values()]
-        if self.correct:
-            facts["offsets"] = [student.offsets for student in students.values()]
-        weights = {seed_weights(seed): student.net for seed, student in students.items()}
-        Checkpoint(model.text, self.source.shape, self.source.classes, facts).save(folder, weights)
-        history = [{"seed": seed, **row} for seed, student in students.items() for row in student.history]
-        files.write(folder / "history.csv", table.to_csv(history))
+        """Write model.json, the history and the weights of these students, by seed, into `folder`."""
+        kind: Kind = "baseline" if weighing == HARD else "live" if self.live else "student"
+        nets = {
+            Net(seed, None, each.kept and each.kept["epoch"], each.offsets, each.diverged, each.chance): each.net
+            for seed, each in students.items()
+        }
+        Checkpoint.write(
+            folder, kind=kind, name=name, model=model, split=self.source, nets=nets,
+            history=[{"seed": seed, **row} for seed, student in students.items() for row in student.history],
+            recipe=recipe.facts(), views=self.views, rows=self.rows, soft=self.learned(weighing),
+        )  # fmt: skip
 
-    def _gains(self, net: torch.nn.Module) -> bool:
-        """Whether a stack of such nets is faster than one after the other."""
-        return self.examples.device.type != "cpu" or models.parameter_count(net) <= STACKED_WEIGHTS
+    def _together(self, nets: Sequence[torch.nn.Module], recipe: Recipe, names: Sequence[str]) -> bool:
+        """Whether these nets can be trained as a stack, and are faster so; says why where they could not."""
+        if len(nets) < 2:
+            return True
+        if self.examples.device.type == "cpu" and models.parameter_count(nets[0]) > STACKED_WEIGHTS:
+            return False
+        for holds, reason in (
+            (recipe.elementwise, "of their optimizer, of which nothing is known"),
+            (self.soft is None or self.soft.loss.stacks(len(self.source.classes)), "their loss takes one student at a time"),
+            (stackable(nets, self.source.shape), "they keep batch statistics, or torch.func.vmap cannot run them"),
+        ):
+            if not holds:
+                _log.info("%s and others: trained one by one, because %s", names[0], reason)
+                return False
+        return True
 
-    def _build(self, model: spec.Spec, seed: int) -> torch.nn.Module:
+    def _build(self, model: Spec, seed: int) -> torch.nn.Module:
         net = models.build(model, self.source.shape, len(self.source.classes), seed=seed)
         if self.correct:
             bias.require_bias(net, len(self.source.classes))
@@ -202,15 +289,24 @@ class Lesson:
         loss = self.soft.loss if self.soft else None
         return Objective.of(weighings, self.labels, loss, places, self.live)
 
-    def _finished(self, net: torch.nn.Module, history: list[Row], recipe: Recipe) -> Student:
-        kept = best_row(history) if recipe.selects else history[-1]
-        if not self.correct:
-            return Student(net, history, kept, None)
-        pixels, labels = self.validation.pixels, self.validation.labels
-        logits = predict(net, pixels)
-        offsets = bias.offsets(logits, labels, self.correct)
-        bias.fold_into(net, offsets, pixels, logits)
-        return Student(net, history, kept | self.validation.measure(net)[0], offsets.tolist())
+    def _finished(self, name: str, net: torch.nn.Module, fitted: Fitted, recipe: Recipe) -> Student:
+        """A student as it leaves its training, the bias of some classes corrected."""
+        if fitted.diverged is not None:
+            _log.warning("%s: diverged in epoch %d and is left out; lower the learning rate", name, fitted.diverged)
+            return Student(None, fitted.history, None, None, fitted.diverged, False)
+        kept, offsets, validation = fitted.kept(recipe), None, self.ground.validation
+        if self.correct:
+            logits = predict(net, validation.pixels)
+            found = bias.offsets(logits, validation.labels, self.correct)
+            bias.fold_into(net, found, validation.pixels, logits)
+            kept, offsets = kept | validation.measure(net)[0], tuple(found.tolist())
+        chance = validation.at_chance(kept)
+        if chance:
+            _log.warning(
+                "%s: learned nothing: its validation accuracy, %.2f %%, cannot be told from naming the commonest class",
+                name, 100 * kept["valid_accuracy"],
+            )  # fmt: skip
+        return Student(net, fitted.history, kept, offsets, None, chance)
 
 
 def require_seeds(seeds: Sequence[int]) -> None:
@@ -219,19 +315,29 @@ def require_seeds(seeds: Sequence[int]) -> None:
         raise InputError("seeds", expected="one or more, all different", found=str(list(seeds)), fix="Correct the setting.")
 
 
-def _targets(
-    soft: Soft, splits: Mapping[str, Split], policy: Policy, views: int, temperatures: Sequence[float], work: Path
-) -> Targets:
-    """Open the caches, and refuse those that are not of exactly these splits and views."""
+def _restored(net: torch.nn.Module, kept: Kept, member: Identity) -> Fitted | None:
+    """How the training of a net went that is finished already; fills the net with its weights. None where it is not."""
+    if (found := kept.finished(member)) is None:
+        return None
+    tensors, facts, place = found
+    with torch.no_grad():
+        for target, tensor in zip(side_by_side(net), tensors, strict=True):
+            target[0].copy_(tensor)
+    return Fitted(facts["histories"][place], facts["diverged"][place])
+
+
+def _targets(soft: Soft, ground: Ground, policy: Policy, views: int, temperatures: Sequence[float]) -> Targets:
+    """Open the caches, and refuse those that are not of exactly these splits and views, or not of their teachers any more."""
     for path in soft.teachers.values():
-        require_sealed(path, work)
+        require_sealed(path, ground.work)
     caches = {name: Cache.open(path) for name, path in soft.teachers.items()}
     varies = len(caches) > 1 and soft.rule == "probabilities" and len(temperatures) > 1
     at = tuple(temperatures) if varies else (*temperatures, 1.0)[0]  # logits that do not depend on T are kept once
     targets = Targets.of(caches, at, soft.rule, soft.weights)
     for cache in caches.values():
-        cache.require_data(splits)
+        cache.require_data({name: ground.splits[name] for name in ("transfer", "valid")})
         cache.require_views(policy.facts(), views)
+        require_teacher(cache, cache.path.parent.parent / "teachers" / cache.path.name)
     return targets
 
 
@@ -247,16 +353,6 @@ def _require_labels(source: Split, labels: np.ndarray, soft: Soft | None, weighi
         raise InputError(str(source.path), expected=expected, found=f"{missing:,} rows without", fix=fix)
 
 
-def _facts(soft: Soft | None, targets: Targets | None, live: Live | None) -> dict[str, Any] | None:
-    """What model.json says of the soft targets: the digests bind a student to the caches it learned from."""
-    if soft is None:
-        return None
-    facts = {"loss": soft.loss.text, "squared": soft.loss.squared, "standardised": soft.loss.standardised, "rule": soft.rule}
-    if soft.loss.spec.source_sha256:
-        facts["loss_source_sha256"] = soft.loss.spec.source_sha256
-    if live is not None:
-        return facts | {"weights": live.weights, "live": live.digests}
-    return facts | {
-        "weights": targets.weights,
-        "caches": {name: cache.manifest.digest for name, cache in targets.caches.items()},
-    }
+def _plain(facts: Learned | Shown) -> dict[str, Any]:
+    """As JSON holds it."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(facts).items()}

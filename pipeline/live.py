@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from pipeline import files
-from pipeline.checkpoint import WEIGHTS, Checkpoint
+from pipeline.checkpoint import Checkpoint
 from pipeline.errors import InputError
 from pipeline.targets import combine, normalised
 from pipeline.transfer import Split
@@ -15,13 +15,17 @@ from pipeline.transfer import Split
 
 @dataclass(frozen=True)
 class Live:
-    """Teachers that are asked about every batch. temperature, rule, weights: see `targets.combine`."""
+    """Teachers that are asked about every batch. temperature, rule, weights: see `targets.combine`.
+
+    digests: of each one's weights, by name. witnesses: tell later whether the teachers are still these.
+    """
 
     nets: Sequence[torch.nn.Module]
     temperature: float
     rule: str
     weights: Sequence[float]
     digests: Mapping[str, str]
+    witnesses: Sequence[files.Witness]
 
     @classmethod
     def open(
@@ -39,13 +43,13 @@ class Live:
         """
         if not teachers:
             raise InputError("teachers", expected="at least one", found="none", fix="Name them in the setting `teachers`.")
-        nets = []
-        for name, folder in teachers.items():
-            checkpoint = Checkpoint.open(folder)
-            checkpoint.require_fit(name, split)
-            nets.append(checkpoint.load(folder / WEIGHTS, device))
-        digests = {name: files.sha256_file(folder / WEIGHTS) for name, folder in teachers.items()}
-        return cls(nets, temperature, rule, normalised(weights, len(nets)), digests)
+        taught = [Checkpoint.teacher(folder) for folder in teachers.values()]
+        for each in taught:
+            each.require_fit(split)
+        nets = [each.load(each.nets[0], device) for each in taught]
+        digests = {name: each.nets[0].sha256 for name, each in zip(teachers, taught, strict=True)}
+        witnesses = [each.witness for each in taught]
+        return cls(nets, temperature, rule, normalised(weights, len(nets)), digests, witnesses)
 
     @torch.no_grad()
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:

@@ -12,6 +12,7 @@ All is computed in float64: at high temperatures the terms of a sum nearly cance
 No loss contains T²; `SoftLoss` multiplies by it.
 """
 
+import inspect
 import sys
 from dataclasses import dataclass
 
@@ -24,8 +25,11 @@ from pipeline.spec import Spec
 
 Temperature = float | torch.Tensor
 
+TEMPERATURES = (1e-6, 1e6)  # beyond these T² and logits / T leave what float64 resolves
+
 _CORRELATION_EPS = 1e-8  # both as in the code that the authors published
 _STANDARD_EPS = 1e-7
+_GIVEN = ("logits", "targets", "labels", "temperature")
 _FEW_CLASSES = 32  # up to here that is faster; 20 students with 10 classes take less than half the time
 
 
@@ -100,6 +104,14 @@ def dist(
     return beta * between + gamma * within
 
 
+def require_temperature(value: float) -> None:
+    """Raise InputError for a T that is not a number within TEMPERATURES."""
+    low, high = TEMPERATURES
+    if not low <= value <= high:
+        expected = f"a number from {low:g} to {high:g}"
+        raise InputError("temperature", expected=expected, found=str(value), fix="Correct the setting.")
+
+
 LOSSES = {"kl": kl, "ce": ce, "mse": mse, "dkd": dkd, "dist": dist}
 
 
@@ -120,8 +132,17 @@ class SoftLoss:
 
     @classmethod
     def parse(cls, text: str, *, squared: bool = True, standardised: bool = False) -> "SoftLoss":
-        """text: a name in LOSSES or a plug-in, with settings. Raises InputError for any that is not a finite number ≥ 0."""
+        """text: a name in LOSSES or a plug-in, with settings.
+
+        Raises InputError for a setting that is not a finite number ≥ 0, and for a plug-in that takes the temperature elsewhere
+        than it is given.
+        """
         parsed = spec.parse(text, LOSSES, given=4)
+        taken = list(inspect.signature(parsed.target).parameters)[:4]
+        if any(name.lower() in ("temperature", "temp", "t", "tau") for name in taken[:3]):
+            fix = "Wrap it in a function that takes these four in this order and hands on what it wants."
+            expected, found = f"a function of ({', '.join(_GIVEN)}, …)", f"one of ({', '.join(taken)}, …)"
+            raise InputError(f"loss {text!r}", expected=expected, found=found, fix=fix)
         for name, value in parsed.arguments.items():
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if not number or not 0 <= value <= sys.float_info.max:
@@ -157,9 +178,66 @@ class SoftLoss:
         if self.standardised:
             logits, targets = _standardised(logits), _standardised(targets)
         values = self.spec(logits, targets, labels, temperature)
+        self._require_per_row(values, logits)
         if self.squared and self.spec.target is not mse:
             weight = weight * _per_student(temperature) ** 2
         return values * weight
+
+    def require_use(self, classes: int) -> None:
+        """Raise InputError where students of so many classes cannot learn by this loss, with the reason.
+
+        A plug-in is called on a few rows, to see that it gives a value for each of them, which depends on the logits.
+        """
+        between = self.spec.arguments.get("beta", 0) > 0 if self.spec.target is dist else False
+        for holds, what, reason, fix in (
+            (self.standardised, "standardise", "a row of two standardised logits is (−1, 1) / √2 whatever they were",
+             "Set `standardise: false`."),
+            (between, f"loss {self.text}, beta", "two probabilities that sum to 1 correlate by −1 or 1 whatever they are",
+             "Set `loss: kl`, or `dist(beta=0)` for the correlation over the batch alone."),
+        ):  # fmt: skip
+            if holds and classes == 2:
+                found = f"two, of which nothing is learned: {reason}"
+                raise InputError(what, expected="three classes or more", found=found, fix=fix)
+        if self.spec.target in LOSSES.values():
+            return
+        logits, targets, labels = _probe(5, None, classes)
+        if not self(logits.requires_grad_(), targets, labels, 2.0).requires_grad:
+            fix = "Compute it by torch, of the logits that it is given."
+            raise InputError(f"loss {self.text}", expected="a loss with a gradient", found="one without", fix=fix)
+
+    def stacks(self, classes: int) -> bool:
+        """Whether several students can share a call: a plug-in is tried, on a few rows, against one student at a time."""
+        if self.spec.target in LOSSES.values():
+            return True
+        rows, nets = next((rows, nets) for rows, nets in ((5, 3), (7, 4), (6, 2)) if classes not in (rows, nets))
+        logits, targets, labels = _probe(rows, nets, classes)
+        temperatures = torch.linspace(1, 4, nets, dtype=torch.float64)
+        try:
+            together = self(logits, targets, labels, temperatures[:, None])
+            alone = [self(logits[:, net], targets[:, 0], labels, float(temperatures[net])) for net in range(nets)]
+            return torch.allclose(together, torch.stack(alone, dim=1), rtol=1e-6, atol=1e-9)
+        except (InputError, RuntimeError):
+            return False
+
+    def _require_per_row(self, values: object, logits: torch.Tensor) -> None:
+        """Raise InputError unless a loss gave one number per row, and per student."""
+        wanted = logits.shape[:-1]
+        if isinstance(values, torch.Tensor) and values.shape == wanted and values.is_floating_point():
+            return
+        found = type(values).__name__
+        if isinstance(values, torch.Tensor):
+            found = f"{'a scalar' if not values.dim() else f'shape {tuple(values.shape)}'} of {values.dtype}"
+        fix = "Return the loss of every row, neither summed nor averaged over rows; classes are the last axis, -1."
+        raise InputError(f"loss {self.text}", expected=f"a float tensor of shape {tuple(wanted)}", found=found, fix=fix)
+
+
+def _probe(rows: int, nets: int | None, classes: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Logits, targets and labels to try a loss on; nets: students of a stack, None for one that is not stacked."""
+    generator = torch.Generator().manual_seed(0)
+    several, shared = ((nets,), (1,)) if nets else ((), ())
+    logits = torch.randn(rows, *several, classes, generator=generator, dtype=torch.float64)
+    targets = torch.randn(rows, *shared, classes, generator=generator, dtype=torch.float64)
+    return logits, targets, torch.arange(rows) % classes
 
 
 def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -4,10 +4,11 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pipeline import files
-from pipeline.errors import IntegrityError
+from pipeline import commands, facts, files
+from pipeline.errors import InputError, IntegrityError
+from pipeline.layout import SPLITS
 
 FORMAT = 1
 FILE_NAME = "manifest.json"
@@ -78,28 +79,41 @@ class Manifest:
         format, or where it was edited.
         """
         path = cache / FILE_NAME
-        fix = f"Run `softcache capture {cache.name}`, or correct the name."
+        fix = f"Run {commands.capture(cache)}, or correct the name."
         try:
-            data = path.read_bytes()
-            facts = json.loads(data)
-            version, digest = facts.pop("format"), facts.pop("digest")
-            if version != FORMAT:
-                raise IntegrityError(str(path), expected=f"format {FORMAT}", found=f"format {version}", fix=fix)
-            extents = {split: Extent(**extent) for split, extent in facts["extents"].items()}
-            records = tuple(Record(**record) for record in facts["records"])
-            manifest = cls(facts["identity"], extents, records, facts["metadata_sha256"])
-        except (FileNotFoundError, NotADirectoryError) as error:
+            data = files.read(path, fix)
+        except InputError as error:
             raise IntegrityError(str(cache), expected="a sealed cache", found=f"no {FILE_NAME}", fix=fix) from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        try:
+            found = json.loads(data)
+            version, digest = found.pop("format"), found.pop("digest")
+        except (*facts.NOT_JSON, KeyError, TypeError, AttributeError) as error:
             raise IntegrityError(str(path), expected="a manifest", found="something else", fix=fix) from error
+        if version != FORMAT:
+            raise IntegrityError(str(path), expected=f"format {FORMAT}", found=f"format {version}", fix=fix)
+        manifest = facts.typed(cls, found, str(path), fix)
+        facts.typed(_Identity, manifest.identity, f"{path}, identity", fix)
         if manifest.to_json() != data:  # not the digest alone: a flipped bit may spell the same number in another way
-            found = f"one edited since (digest {manifest.digest[:12]}…, not {str(digest)[:12]}…)"
-            raise IntegrityError(str(path), expected="the manifest as it was sealed", found=found, fix=fix)
-        expected = set(parts(manifest.extents, manifest.identity["layout"]["span"]))
-        if len(records) != len(expected) or {(record.split, record.view, record.span) for record in records} != expected:
-            found = f"{len(records):,} records"
-            raise IntegrityError(str(path), expected=f"a record of each of {len(expected):,} spans", found=found, fix=fix)
+            edited = f"one edited since (digest {manifest.digest[:12]}…, not {str(digest)[:12]}…)"
+            raise IntegrityError(str(path), expected="the manifest as it was sealed", found=edited, fix=fix)
+        manifest._require_whole(str(path), fix)
         return manifest
+
+    def _require_whole(self, where: str, fix: str) -> None:
+        """Raise IntegrityError unless these are the splits of a cache, with a record of every span and no other."""
+        layout, extents = self.identity["layout"], self.extents
+        sizes = [value for extent in extents.values() for value in (extent.rows, extent.views)]
+        if set(extents) != set(SPLITS) or set(self.metadata_sha256) != set(SPLITS) or min(sizes) < 1:
+            found = ", ".join(f"{split} {extent.rows:,} × {extent.views:,}" for split, extent in extents.items())
+            raise IntegrityError(where, expected=f"rows of {', '.join(SPLITS)}", found=found, fix=fix)
+        if not 1 <= layout["chunk"] <= layout["span"]:
+            found = f"a chunk of {layout['chunk']:,} and a span of {layout['span']:,}"
+            raise IntegrityError(where, expected="chunks of spans", found=found, fix=fix)
+        count = sum(extent.views * -(-extent.rows // layout["span"]) for extent in extents.values())
+        held = {(record.split, record.view, record.span) for record in self.records}
+        if not count == len(self.records) == len(held) or held != set(parts(extents, layout["span"])):
+            found = f"{len(self.records):,} records"
+            raise IntegrityError(where, expected=f"a record of each of {count:,} spans", found=found, fix=fix)
 
     def rows_of(self, record: Record) -> tuple[int, int]:
         """(start, stop) rows that a span holds."""
@@ -113,6 +127,50 @@ class Manifest:
             "metadata_sha256": dict(self.metadata_sha256),
             "records": [asdict(record) for record in self.records],
         }
+
+
+@dataclass(frozen=True)
+class _Teacher:
+    model: str
+    weights_sha256: str
+    source_sha256: str | None
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    decoder: str
+    mode: str
+    shape: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class _Views:
+    policy: str
+    seed: int
+    sources: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Layout:
+    dtype: Literal["float32", "float16"]
+    span: int
+    chunk: int
+    codecs: str
+
+
+@dataclass(frozen=True)
+class _Identity:
+    """What types an identity has to have."""
+
+    output: str
+    teacher: _Teacher
+    classes: tuple[str, ...]
+    inputs: _Inputs
+    views: _Views
+    precision: str
+    tile: int
+    code: Mapping[str, str]
+    layout: _Layout
 
 
 def parts(extents: Mapping[str, Extent], span_rows: int) -> Iterator[tuple[str, int, int]]:

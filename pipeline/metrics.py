@@ -24,6 +24,15 @@ def accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
     return 1 - errors(logits, labels) / len(labels)
 
 
+def at_chance(accuracy: float, labels: np.ndarray) -> bool:
+    """Whether an accuracy on rows of these labels cannot be told from that of always naming the commonest class.
+
+    It is at most two standard errors, of a share over so many rows, above that class's share.
+    """
+    share = np.bincount(labels).max() / len(labels)
+    return bool(accuracy <= share + 2 * np.sqrt(share * (1 - share) / len(labels)))
+
+
 def nll(logits: np.ndarray, labels: np.ndarray) -> float:
     """Mean negative log-likelihood of the labels, in nats."""
     return float(-log_softmax(logits)[np.arange(len(labels)), labels].mean())

@@ -2,13 +2,15 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
-from pipeline import randomness, spec
-from pipeline.errors import InputError
+from pipeline import plugins, randomness, spec
+from pipeline.errors import InputError, SoftcacheError
 from pipeline.randomness import Use
+from pipeline.spec import Spec
 
 
 class Pixels(nn.Module):
@@ -80,12 +82,12 @@ def cnn(shape: Sequence[int], classes: int, channels: Sequence[int], dropout: fl
 MODELS = {"mlp": mlp, "cnn": cnn}
 
 
-def parse(text: str) -> spec.Spec:
+def parse(text: str) -> Spec:
     """Parse a model spec; a plug-in's callable takes (shape, classes) before its settings."""
     return spec.parse(text, MODELS, given=2)
 
 
-def build(model: spec.Spec, shape: Sequence[int], classes: int, *, seed: int = 0) -> nn.Module:
+def build(model: Spec, shape: Sequence[int], classes: int, *, seed: int = 0) -> nn.Module:
     """Build a model with the initial weights of `seed`, leaving torch's own random state as it was.
 
     shape: (channels, height, width) of the pixels. Raises InputError for settings that make no model, and for a model
@@ -99,14 +101,18 @@ def build(model: spec.Spec, shape: Sequence[int], classes: int, *, seed: int = 0
             _require(isinstance(built, nn.Module), what, "a torch.nn.Module", type(built).__name__)
             with torch.no_grad():
                 logits = built.eval()(torch.zeros(2, *shape, dtype=torch.uint8))
-        except (RuntimeError, TypeError, ValueError) as error:
-            found = str(error).splitlines()[0]
-            _require(False, what, f"a net for uint8 pixels {tuple(shape)}", found)
+        except SoftcacheError:
+            raise
+        except Exception as error:
+            _require(False, what, f"a net for uint8 pixels {tuple(shape)}", plugins.reason(error))
     found = tuple(getattr(logits, "shape", ()))
     _require(found == (2, classes), what, f"logits of shape (2, {classes}) for two images", found)
     _require(parameter_count(built) > 0, what, "parameters to train", 0)
+    _require(logits.is_floating_point(), what, "logits of a float dtype", logits.dtype)
     places = [tensor.data_ptr() for tensor in built.state_dict().values() if tensor.numel()]
     _require(len(set(places)) == len(places), what, "weights of its own in every layer", "tied ones")
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in built.state_dict().values() if tensor.is_floating_point()):
+        _require(False, what, "finite initial weights", "others")
     return built.train()
 
 
@@ -115,15 +121,43 @@ def parameter_count(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
+def flops(model: nn.Module, shape: Sequence[int]) -> float:
+    """About how many operations a forward pass of one row takes: two for every weight, at every place of a module's output.
+
+    shape: of the pixels. torch's own counter is exact, and takes a second to import.
+    """
+    total = 0.0
+
+    def count(module: nn.Module, given: Any, output: Any) -> None:
+        nonlocal total
+        for weight in module.parameters(recurse=False):
+            if weight.dim() > 1 and isinstance(output, torch.Tensor):
+                total += 2 * weight.numel() * output[0].numel() / weight.shape[0]
+
+    training = model.training
+    hooks = [module.register_forward_hook(count) for module in model.modules()]
+    try:
+        with torch.no_grad():
+            model.eval()(torch.zeros(2, *shape, dtype=torch.uint8, device=next(model.parameters()).device))
+    finally:
+        model.train(training)
+        for hook in hooks:
+            hook.remove()
+    return total
+
+
 def _sizes(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(size, int) and size > 0 for size in value)
+    whole = isinstance(value, list) and all(isinstance(size, int) and not isinstance(size, bool) for size in value)
+    return whole and all(size > 0 for size in value)
 
 
 def _require_probability(what: str, value: object) -> None:
-    holds = isinstance(value, int | float) and 0 <= value < 1 and Dropout(value).dropped < 65536
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    holds = number and 0 <= value < 1 and Dropout(value).dropped < 65536
     _require(holds, what, "a number in [0, 1), to 16 bits", value)
 
 
 def _require(holds: bool, what: str, expected: str, found: object) -> None:
     if not holds:
-        raise InputError(what, expected=expected, found=repr(found), fix="Correct the model's spec.")
+        shown = found if isinstance(found, str) else repr(found)
+        raise InputError(what, expected=expected, found=shown, fix="Correct the model's spec.")

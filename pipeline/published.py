@@ -4,15 +4,13 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from pipeline import table
 from pipeline.errors import InputError
+from pipeline.tables import Tables
 
 SPLIT = "test"
 METRICS = ("errors", "error_rate", "accuracy")  # a count; the other two in %
-COMMAND = "evaluate` or `softcache sweep"  # what writes the tables, for messages
 _KEYS = ("what", "folder", "runs", "class", "metric", "published")
 
 
@@ -94,46 +92,49 @@ class Published:
         _require(isinstance(rows, list) and bool(rows), "published, rows", "a list of figures", repr(rows))
         return cls(source, tuple(Figure.parse(row, f"published, row {number}") for number, row in enumerate(rows, 1)))
 
-    def measure(self, plots: Mapping[str, Path]) -> list[Measured]:
-        """Look every figure up in the tables. plots: name → folder with runs.csv, and classes.csv where a class is asked for.
+    def measure(self, tables: Mapping[str, Tables]) -> list[Measured]:
+        """Look every figure up in the tables, by the names of their folders.
 
-        Raises InputError, which lists what there is, for a folder, run or class that is not there.
+        Raises InputError, which lists what there is, for a folder, run or class that is not there, and for a run of which
+        every net diverged.
         """
-        held: dict[Path, list[dict[str, str]]] = {}
+        held: dict[tuple[str, str], list[dict[str, Any]]] = {}
         measured = []
         for figure in self.figures:
             where = f"published {figure.what!r}"
-            if figure.folder not in plots:
+            if figure.folder not in tables:
                 fix = "Correct the section `published`, report on that folder as well, or give --no-published."
-                raise InputError(f"{where}, folder", expected=_listed(plots), found=repr(figure.folder), fix=fix)
-            path = plots[figure.folder] / ("runs.csv" if figure.of_class is None else "classes.csv")
-            if path not in held:
-                held[path] = [row for row in table.from_csv(path, COMMAND) if row["split"] == SPLIT]
-            measured.append(Measured(figure, tuple(_value(row, figure.metric) for row in _rows(held[path], figure, where))))
+                raise InputError(f"{where}, folder", expected=_listed(tables), found=repr(figure.folder), fix=fix)
+            place = (figure.folder, "runs" if figure.of_class is None else "classes")
+            if place not in held:
+                held[place] = [row for row in tables[figure.folder].read(place[1]) if row["split"] == SPLIT]
+            measured.append(Measured(figure, tuple(_value(row, figure.metric) for row in _rows(held[place], figure, where))))
         return measured
 
 
-def _rows(rows: Sequence[Mapping[str, str]], figure: Figure, where: str) -> list[Mapping[str, str]]:
+def _rows(rows: Sequence[Mapping[str, Any]], figure: Figure, where: str) -> list[Mapping[str, Any]]:
     """Rows of a table that a figure is taken from: one for each net."""
     chosen = []
     for run in figure.runs:
         found = [row for row in rows if row["run"] == run]
         _require(bool(found), f"{where}, runs", _listed(row["run"] for row in rows), repr(run))
+        found = [row for row in found if row.get("diverged") is None]
+        _require(bool(found), f"{where}, runs", "a net that did not diverge", f"none in {run!r}")
         if figure.of_class is not None:
             names = _listed(row["class"] for row in found)
             found = [row for row in found if row["class"] == figure.of_class]
             _require(bool(found), f"{where}, class", names, repr(figure.of_class))
-            any_rows = all(int(row["rows"]) for row in found)
+            any_rows = all(row["rows"] for row in found)
             _require(any_rows, f"{where}, class {figure.of_class!r}", f"rows of it in the {SPLIT} split", "none")
         chosen += found
     return chosen
 
 
-def _value(row: Mapping[str, str], metric: str) -> float:
-    """The metric by a row of runs.csv, or of classes.csv."""
+def _value(row: Mapping[str, Any], metric: str) -> float:
+    """The metric by a row of `runs`, or of `classes`."""
     if metric == "errors":
         return float(row["errors"])
-    right = float(row["accuracy"]) if "accuracy" in row else 1 - int(row["errors"]) / int(row["rows"])
+    right = row["accuracy"] if "accuracy" in row else 1 - row["errors"] / row["rows"]
     return round(100 * (right if metric == "accuracy" else 1 - right), 9)  # without the noise of 1 - right
 
 

@@ -1,18 +1,23 @@
 """Report: one page that opens offline: published figures beside those measured, tables of all runs, and pictures.
 
-A picture shows accuracy against temperature.
+A picture shows accuracy against temperature, or against alpha where there is one temperature.
 """
 
+import html
+import logging
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import files, table
+from pipeline import commands, files
+from pipeline.commands import short
 from pipeline.comparison import finding, spread
-from pipeline.errors import InputError
-from pipeline.published import COMMAND, Measured, Published
+from pipeline.errors import InputError, printable
+from pipeline.modelfile import FILE_NAME, ModelFile
+from pipeline.published import Measured, Published
+from pipeline.tables import Tables
 
 KINDS = {
     "teacher": "Teachers",
@@ -28,21 +33,35 @@ COLUMNS = {  # metric → (heading, factor, digits)
     "ece": ("ECE, %", 100, 2),
     "agreement": ("agrees with teacher, %", 100, 2),
 }
+_log = logging.getLogger(__name__)
 UNITS = {"errors": ("", 1), "error_rate": (" %", 2), "accuracy": (" %", 2)}  # metric of a published figure → (unit, digits)
 
 
 @dataclass(frozen=True)
 class Line:
-    """One run in the report: its cells are (mean, std or None) by (split, metric), over seeds."""
+    """One run in the report: its cells are (mean, std or None) by (split, metric), over seeds; None where all diverged.
+
+    student, temperature, alpha: None where they do not apply. seeds: of the nets that are in the means; diverged: how many
+    are not; chance: how many of the former are no better than naming the commonest class.
+    """
 
     run: str
     kind: str
-    student: str
-    temperature: str
-    alpha: str
+    student: str | None
+    temperature: float | None
+    alpha: float | None
     parameters: int
     seeds: int
-    cells: Mapping[tuple[str, str], tuple[float, float | None]]
+    diverged: int
+    chance: int
+    cells: Mapping[tuple[str, str], tuple[float, float | None] | None]
+
+    @property
+    def remark(self) -> str:
+        """What is to be said of nets that did not learn; empty where all did."""
+        lost = f"{self.diverged} diverged" if self.diverged else ""
+        vain = f"{self.chance} no better than the commonest class" if self.chance else ""
+        return ", ".join(filter(None, (lost, vain)))
 
 
 @dataclass(frozen=True)
@@ -51,26 +70,31 @@ class Section:
 
     name: str
     lines: Sequence[Line]
-    best: Sequence[Mapping[str, str]]
+    best: Sequence[Mapping[str, Any]]
     picture: str | None
+    against: str = "temperature"
 
 
-def report(*, plots: Mapping[str, Path], published: Published | None, out: Path) -> None:
+def report(*, plots: Mapping[str, Path], published: Published | None, out: Path, teachers: Path | None = None) -> None:
     """Write index.html, results.md (its test tables) and pictures to `out`, from what `evaluate` or `sweep` wrote.
 
-    plots: name → folder with runs.csv and best.csv; they come under their names, in the order given. A folder whose name
+    plots: name → folder with tables; they come under their names, in the order given. A folder whose name
     is empty has no heading, and its picture is temperature.svg; that of another is <name>.svg, and is there if it has
-    students at two temperatures or more. published: figures to show beside those measured, on top of the page and in
-    published.md and results.json. `out` is replaced; raises InputError where it holds something else than a report.
+    students at two temperatures, or alphas, or more. published: figures to show beside those measured, on top of the page and
+    in published.md and results.json. teachers: the folder of the teachers, to tell of those that were trained anew since.
+    `out` is replaced; raises InputError where it holds something else than a report, IntegrityError for damaged tables.
     """
     _require_a_report(out)
-    sections = [_section(name, folder) for name, folder in plots.items()]
-    measured = published.measure(plots) if published else []
+    opened = {name: Tables.open(folder) for name, folder in plots.items()}
+    for tables in opened.values():
+        _tell_of_new_teachers(tables, teachers)
+    sections = [_section(name, tables) for name, tables in opened.items()]
+    measured = published.measure(opened) if published else []
     written = {"index.html": _page(sections, published, measured), "results.md": _results(sections)}
     written |= {f"{section.name or 'temperature'}.svg": section.picture for section in sections if section.picture}
     if published:
-        facts = {"source": published.source, "rows": [each.facts() for each in measured]}
-        written |= {"published.md": _comparison(published, measured), "results.json": files.readable_json(facts).decode()}
+        told = {"source": published.source, "rows": [each.facts() for each in measured]}
+        written |= {"published.md": _comparison(published, measured), "results.json": files.readable_json(told).decode()}
     with files.replaced_folder(out) as folder:
         for name, text in written.items():
             files.write(folder / name, text.encode())
@@ -88,16 +112,28 @@ def _is_ours(path: Path) -> bool:
     return path.suffix == ".svg" or path.name in ("index.html", "results.md", "published.md", "results.json")
 
 
-def _section(name: str, plots: Path) -> Section:
-    lines = _lines(table.from_csv(plots / "runs.csv", COMMAND))
-    best = table.from_csv(plots / "best.csv", COMMAND)
-    drawn = not name or len({float(line.temperature) for line in lines if line.kind == "student"}) > 1
-    return Section(name, lines, best, _draw(_chart(lines, name)) if drawn else None)
+def _tell_of_new_teachers(tables: Tables, teachers: Path | None) -> None:
+    """Say where the teachers that were measured are others by now; the tables are of those that were."""
+    for name, digest in tables.teachers.items() if teachers else ():
+        folder = teachers / name
+        if (folder / FILE_NAME).exists() and ModelFile.teacher(folder).nets[0].sha256 != digest:
+            again = commands.evaluate(tables.folder)
+            _log.warning("%s: measured with teacher %s as it was before it was trained anew; %s", tables.folder, name, again)
 
 
-def _lines(rows: Sequence[Mapping[str, str]]) -> list[Line]:
-    """Rows of runs.csv (one per run, seed and split) to one line per run, in their order but for uncorrected ones: last."""
-    grouped: dict[str, list[Mapping[str, str]]] = {}
+def _section(name: str, tables: Tables) -> Section:
+    lines = _lines(tables.read("runs"))
+    best = tables.read("best")
+    students = [line for line in lines if line.kind == "student" and line.seeds]
+    temperatures, alphas = ({getattr(line, field) for line in students} for field in ("temperature", "alpha"))
+    against = "alpha" if len(temperatures) < 2 <= len(alphas) else "temperature"
+    drawn = not name or max(len(temperatures), len(alphas)) > 1
+    return Section(name, lines, best, _draw(_chart(lines, name, against)) if drawn else None, against)
+
+
+def _lines(rows: Sequence[Mapping[str, Any]]) -> list[Line]:
+    """Rows of `runs` (one per run, seed and split) to one line per run, in their order but for uncorrected ones: last."""
+    grouped: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         grouped.setdefault(row["run"], []).append(row)
     lines = []
@@ -105,46 +141,43 @@ def _lines(rows: Sequence[Mapping[str, str]]) -> list[Line]:
         cells = {}
         for split in ("valid", "test"):
             for metric in COLUMNS:
-                values = [float(row[metric]) for row in members if row["split"] == split]
-                cells[split, metric] = (statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
-        first = members[0]
-        seeds = len({row["seed"] for row in members})
+                values = [row[metric] for row in members if row["split"] == split and row["diverged"] is None]
+                spread = statistics.stdev(values) if len(values) > 1 else None
+                cells[split, metric] = (statistics.fmean(values), spread) if values else None
+        first, nets = members[0], [row for row in members if row["split"] == "test"]
         lines.append(
             Line(
-                run,
-                first["kind"],
-                first["student"],
-                first["temperature"],
-                first["alpha"],
-                int(first["parameters"]),
-                seeds,
-                cells,
+                run, first["kind"], first["student"], first["temperature"], first["alpha"], first["parameters"],
+                seeds=sum(row["diverged"] is None for row in nets), diverged=sum(row["diverged"] is not None for row in nets),
+                chance=sum(bool(row["chance"]) for row in nets), cells=cells,
             )
-        )
+        )  # fmt: skip
     return sorted(lines, key=lambda line: line.kind == "uncorrected")
 
 
 # ---------------------------------------------------------------- the picture
 
 
-def _chart(lines: Sequence[Line], name: str) -> dict[str, Any]:
-    """Test accuracy against temperature, as a Vega-Lite specification. name: of the folder, or empty."""
-    several = len({line.alpha for line in lines if line.kind == "student"}) > 1
-    students = [_point(line, several) for line in lines if line.kind == "student"]
-    baselines = [_point(line, several) for line in lines if line.kind == "baseline"]
-    teacher = [_point(line) for line in lines if line.kind in ("teacher", "ensemble")][-1:]  # the ensemble comes last
+def _chart(lines: Sequence[Line], name: str, against: str) -> dict[str, Any]:
+    """Test accuracy against temperature or alpha, as a Vega-Lite specification. name: of the folder, or empty."""
+    lines = [line for line in lines if line.seeds]
+    several = against == "temperature" and len({line.alpha for line in lines if line.kind == "student"}) > 1
+    students = [_point(line, against, several) for line in lines if line.kind == "student"]
+    baselines = [_point(line, against, several) for line in lines if line.kind == "baseline"]
+    teacher = [_point(line, against) for line in lines if line.kind in ("teacher", "ensemble")][-1:]  # the ensemble is last
     hues = ["#1f6feb", "#d9480f", "#2b8a3e", "#9c36b5", "#0b7285", "#e67700", "#c2255c", "#5c940d", "#495057", "#862e9c"]
     palette = {"range": hues}
     colour: dict[str, Any] = {"field": "student", "type": "nominal", "title": None, "sort": None, "scale": palette}
     if len({point["student"] for point in students + baselines}) == 1:
         colour["legend"] = None
+    titles = {"temperature": "temperature T (log scale)", "alpha": "alpha, the weight of the soft targets"}
     x = {
-        "field": "T",
+        "field": "x",
         "type": "quantitative",
-        "title": "temperature T (log scale)",
-        "scale": {"type": "log", "nice": False, "padding": 16},
+        "title": titles[against],
+        "scale": {"type": "log", "nice": False, "padding": 16} if against == "temperature" else {"zero": False, "padding": 16},
         "axis": {
-            "values": sorted({point["T"] for point in students}),
+            "values": sorted({point["x"] for point in students}),
             "grid": False,
             "format": "~r",
             "labelOverlap": "greedy",
@@ -210,14 +243,14 @@ def _layer(points: list[dict[str, Any]], mark: dict[str, Any], **encoding: dict[
     return {"data": {"values": points}, "mark": mark, "encoding": encoding}
 
 
-def _point(line: Line, several_alphas: bool = False) -> dict[str, Any]:
+def _point(line: Line, against: str, several_alphas: bool = False) -> dict[str, Any]:
     mean, std = line.cells["test", "accuracy"]
     reach = std or 0.0
-    setting = f"alpha {line.alpha}" if line.alpha else "hard labels"
+    setting = "hard labels" if line.alpha is None else f"alpha {short(line.alpha)}"
     return {
         "student": f"{line.student}, {setting}" if several_alphas else line.student,
         "label": "teacher ensemble" if line.kind == "ensemble" else f"teacher {line.run}",
-        "T": float(line.temperature or 0),
+        "x": getattr(line, against) or 0.0,
         "accuracy": 100 * mean,
         "low": 100 * (mean - reach),
         "high": 100 * (mean + reach),
@@ -236,7 +269,9 @@ def _draw(chart: dict[str, Any]) -> str:
 # ---------------------------------------------------------------- the tables
 
 
-def _number(cell: tuple[float, float | None], factor: float, digits: int) -> str:
+def _number(cell: tuple[float, float | None] | None, factor: float, digits: int) -> str:
+    if cell is None:
+        return "—"
     mean, std = cell
     return spread(mean * factor, None if std is None else std * factor, digits)
 
@@ -244,22 +279,22 @@ def _number(cell: tuple[float, float | None], factor: float, digits: int) -> str
 def _results(sections: Sequence[Section]) -> str:
     """What results.md says: each folder's test table, under its name where it has one."""
     texts = [(section.name, _markdown(section.lines, section.best)) for section in sections]
-    return "\n".join(f"### {name}\n\n{text.rstrip()}\n" if name else text for name, text in texts)
+    return "\n".join(f"### {_plain(name)}\n\n{text.rstrip()}\n" if name else text for name, text in texts)
 
 
-def _markdown(lines: Sequence[Line], best: Sequence[Mapping[str, str]]) -> str:
+def _markdown(lines: Sequence[Line], best: Sequence[Mapping[str, Any]]) -> str:
     """The test table in Markdown: what the README shows."""
     shown = ("accuracy", "errors", "nll", "agreement")
     rows = [
         [
-            line.run,
+            _plain(line.run) + (f" ({line.remark})" if line.remark else ""),
             f"{line.parameters:,}",
             *(_number(line.cells["test", metric], *COLUMNS[metric][1:]) for metric in shown),
         ]
         for line in lines
     ]
     text = _table(["run", "parameters", *(COLUMNS[metric][0] for metric in shown)], rows)
-    return text + "\n" + "".join(f"- {finding(row)}\n" for row in best)
+    return text + "\n" + "".join(f"- {_plain(finding(row))}\n" for row in best)
 
 
 def _comparison(published: Published, measured: Sequence[Measured]) -> str:
@@ -288,8 +323,9 @@ def _table(heading: list[str], rows: Sequence[list[str]]) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text that fits into a line, and into a cell, of Markdown."""
-    return " ".join(text.split()).replace("|", "\\|")
+    """Text as Markdown that shows it as it is, in a line and in a cell: no HTML, no link, no control character."""
+    shown = html.escape(printable(" ".join(text.split())), quote=False)
+    return "".join(f"\\{char}" if char in "\\`*[]|" else char for char in shown)
 
 
 def _page(sections: Sequence[Section], published: Published | None, measured: Sequence[Measured]) -> str:
@@ -303,6 +339,8 @@ def _page(sections: Sequence[Section], published: Published | None, measured: Se
         sections=sections,
         kinds=KINDS,
         columns=COLUMNS,
+        width=3 + len(COLUMNS),
+        printable=printable,
         number=_number,
         finding=finding,
     )
@@ -353,7 +391,7 @@ _TEMPLATE = """\
 {% for section in sections %}
 {% set h = "h3" if section.name else "h2" %}
 {% if section.name %}
-<h2 class="folder">{{ section.name }}</h2>
+<h2 class="folder">{{ printable(section.name) }}</h2>
 {% endif %}
 {% if section.best %}
 <{{ h }}>Soft targets against hard labels</{{ h }}>
@@ -364,7 +402,7 @@ _TEMPLATE = """\
 </ul>
 {% endif %}
 {% if section.picture %}
-<{{ h }}>Accuracy against temperature</{{ h }}>
+<{{ h }}>Accuracy against {{ section.against }}</{{ h }}>
 {{ section.picture | safe }}
 {% endif %}
 {% for split, title in (("test", "Test split"), ("valid", "Validation split")) %}
@@ -376,10 +414,11 @@ _TEMPLATE = """\
 </tr></thead>
 <tbody>
 {% for kind, group in kinds.items() if section.lines | selectattr("kind", "eq", kind) | list %}
-<tr><th colspan="8">{{ group }}</th></tr>
+<tr><th colspan="{{ width }}">{{ group }}</th></tr>
 {% for line in section.lines if line.kind == kind %}
 <tr{% if line.run in (section.best | map(attribute="run")) %} class="chosen"{% endif %}>
-<td>{{ line.run }}</td><td>{{ "{:,}".format(line.parameters) }}</td><td>{{ line.seeds }}</td>
+<td>{{ line.run }}{% if line.remark %} <small>({{ line.remark }})</small>{% endif %}</td>
+<td>{{ "{:,}".format(line.parameters) }}</td><td>{{ line.seeds }}</td>
 {% for metric, (_, factor, digits) in columns.items() %}
 <td>{{ number(line.cells[split, metric], factor, digits) }}</td>
 {% endfor %}
@@ -392,7 +431,8 @@ _TEMPLATE = """\
 {% endfor %}
 {% endfor %}
 <p class="note">Mean ± sample standard deviation over seeds. Shaded: the temperature with the lowest mean validation NLL;
-the test split had no part in the choice. ECE: expected calibration error, 15 bins. Predictions are made at T = 1.</p>
+the test split had no part in the choice. Nets that diverged are in no mean. ECE: expected calibration error, 15 bins.
+Predictions are made at T = 1.</p>
 </body>
 </html>
 """

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline import randomness, spec
-from pipeline.errors import InputError
+from pipeline.errors import InputError, first_line
 from pipeline.randomness import Use
 from pipeline.transfer import UNLABELLED, class_numbers
 
@@ -39,7 +39,11 @@ class Selection:
 
         Raises InputError for settings that do not fit these rows, and where no row is chosen.
         """
-        rows = np.asarray(self.spec(labels, tuple(classes)))
+        try:
+            rows = np.asarray(self.spec(labels, tuple(classes)))
+        except (ValueError, TypeError) as error:  # of lists that are no array
+            found, fix = first_line(error), "Correct the function."
+            raise InputError(f"rows {self.text}", expected="row numbers", found=found, fix=fix) from error
         if not rows.size:
             found = f"none of {len(labels):,}"
             raise InputError(f"rows {self.text}", expected="one row or more", found=found, fix=_FIX)

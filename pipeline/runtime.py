@@ -1,20 +1,28 @@
 """The machine: device, threads, determinism, progress bars. None of it is identity; all of it is provenance."""
 
 import ctypes
+import io
+import logging
 import os
 import platform
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, first_line
 
 if TYPE_CHECKING:
     import torch
 
-SHAPING = ("processor", "device", "threads", "torch")  # of provenance: what the last bits of a training depend on
+SHAPING = ("processor", "device", "torch")  # of provenance: what the last bits of a training depend on, besides threads
+MOST_THREADS = 1024
+LOG_SECONDS = 30  # between lines of progress where no terminal shows a bar
+_THREAD_FLOPS = 1e8  # of a forward pass: with less for each, threads wait for each other longer than they help
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+_asked: int | None = None  # threads that the user set
+_log = logging.getLogger(__name__)
 
 
 def cores() -> int:
@@ -25,16 +33,18 @@ def cores() -> int:
 def prepare(device: str = "auto", *, threads: int | None = None) -> "torch.device":
     """Set torch up for repeatable float32 results and return the device.
 
-    device: auto (CUDA where there is one), cpu, cuda or cuda:N. threads: of the CPU; None for every core, and processes
-    that share a machine should share its cores. Raises InputError for a device that is not there, or no threads.
+    device: auto (CUDA where there is one), cpu, cuda or cuda:N. threads: of the CPU; None for as many as the work is worth,
+    see `suit_threads`. Raises InputError for a device that is not there, or a number of threads that is none.
     """
-    if threads is not None and threads < 1:
-        raise InputError("threads", expected="1 or more", found=str(threads), fix="Correct --threads.")
+    global _asked
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
+        raise InputError("threads", expected=f"1 to {MOST_THREADS:,}", found=str(threads), fix="Correct --threads.")
     # Read by cuBLAS when it starts; without it repeated runs on CUDA may differ in their last bits.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     import torch
 
-    torch.set_num_threads(threads or cores())
+    _asked = threads
+    torch.set_num_threads(threads or 1)
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # took a sixth of a step
     torch.backends.cudnn.allow_tf32 = False
@@ -48,10 +58,27 @@ def prepare(device: str = "auto", *, threads: int | None = None) -> "torch.devic
         raise InputError(
             f"device {device!r}",
             expected="auto, cpu, cuda or cuda:N, present on this machine",
-            found=str(error).splitlines()[0],
+            found=first_line(error),
             fix="Choose another --device.",
         ) from error
     return chosen
+
+
+def suit_threads(flops: float) -> None:
+    """Use as many threads of the CPU as forward passes of so many operations are worth, where the user set no number.
+
+    A function of the work and of the cores alone: equal runs on one machine have equal threads, whatever else it does.
+    """
+    import torch
+
+    if _asked is None:
+        torch.set_num_threads(int(min(max(flops / _THREAD_FLOPS, 1), cores())))
+
+
+def shaping(device: "torch.device") -> dict[str, str | int]:
+    """What of the machine the last bits of a training depend on."""
+    found = {key: value for key, value in provenance(device).items() if key in SHAPING}
+    return found | {"threads": _asked or f"as suits the work, of {cores()}"}
 
 
 def provenance(device: "torch.device") -> dict[str, str | int]:
@@ -75,14 +102,47 @@ def provenance(device: "torch.device") -> dict[str, str | int]:
 
 
 def die_with_parent() -> None:
-    """Ask Linux to kill this process when the one that started it dies; elsewhere nothing happens."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    """Ask Linux to kill this process when the one that started it dies; elsewhere nothing happens.
+
+    Where that one has died already, before it could be asked, this process ends now.
+    """
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if _is_orphan():
+        raise SystemExit(1)
+
+
+def _is_orphan() -> bool:
+    """Whether another process than the one that started this one is its parent by now.
+
+    Whoever starts a command keeps it in its own group of processes, in which those that take up orphans are not; but for
+    process 1 of a container, where all that runs may be of one group.
+    """
+    parent = os.getppid()
+    try:
+        if os.getpgid(parent) != os.getpgrp():
+            return True
+        return parent == 1 and b"dvc" not in Path("/proc/1/cmdline").read_bytes()
+    except OSError:
+        return True
 
 
 def progress(items: Iterable, what: str, *, total: int | None = None, unit: str = "it"):
-    """Iterate with a progress bar on a terminal, silently elsewhere; bytes (unit B) are shown in MB and GB."""
+    """Iterate with a progress bar on a terminal, with a line now and then in a log; bytes (unit B) are shown in MB and GB."""
     from tqdm import tqdm
 
-    scale = unit == "B"
-    return tqdm(items, desc=what, total=total, unit=unit, unit_scale=scale, disable=None, leave=False, dynamic_ncols=True)
+    class Lines(tqdm):
+        """The bar's text as lines of the log."""
+
+        @staticmethod
+        def status_printer(file: object) -> Callable[[str], None]:
+            return lambda text: text.strip() and _log.info("%s", text.strip())
+
+    settings = {"desc": what, "total": total, "unit": unit, "unit_scale": unit == "B", "leave": False}
+    if sys.stderr is not None and sys.stderr.isatty():
+        return tqdm(items, dynamic_ncols=True, **settings)
+    shown = "{desc}: {percentage:.0f} %, {n_fmt} of {total_fmt} {unit}, {elapsed} gone, {remaining} left{postfix}"
+    if total is None and not hasattr(items, "__len__"):
+        shown = "{desc}: {n_fmt} {unit}, {elapsed} gone{postfix}"
+    return Lines(items, bar_format=shown, mininterval=LOG_SECONDS, delay=LOG_SECONDS, file=io.StringIO(), **settings)

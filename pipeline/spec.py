@@ -5,17 +5,14 @@ refused unless the variable SOFTCACHE_PLUGINS names the module. Arguments are Py
 """
 
 import ast
-import hashlib
-import importlib
 import inspect
-import os
+import math
 import re
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from pipeline import files, plugins
 from pipeline.errors import InputError
 
 _SHAPE = re.compile(r"\s*(?P<name>[A-Za-z]\w*(?:\.[A-Za-z]\w*)*(?::[A-Za-z]\w*)?)\s*(?P<arguments>\(.*\))?\s*", re.DOTALL)
@@ -26,22 +23,32 @@ class Spec:
     """A parsed spec.
 
     text: canonical form, with every argument by name, defaults included.
-    source_sha256: sha256 of the file that an imported plug-in came from; None for names out of a table.
+    source: what an imported plug-in is made of (see plugins.py); None for names out of a table.
     """
 
     text: str
     target: Callable
     arguments: dict[str, Any]
-    source_sha256: str | None = None
+    source: plugins.Source | None = None
+
+    @property
+    def source_sha256(self) -> str | None:
+        """Digest of all source that a plug-in is made of; None for names out of a table."""
+        return None if self.source is None else self.source.sha256
 
     @property
     def identity(self) -> str:
-        """The text, and for a plug-in the hash of its file: equal identity means equal behaviour, edits included."""
+        """The text, and for a plug-in the hash of its source: equal identity means equal behaviour, edits included."""
         return self.text if self.source_sha256 is None else f"{self.text} of {self.source_sha256}"
 
     def __call__(self, *given: Any) -> Any:
-        """Call the target: `given` is what the room provides, the rest is what the spec says."""
-        return self.target(*given, **self.arguments)
+        """Call the target: `given` is what the room provides, the rest is what the spec says.
+
+        Raises InputError, with file and line, for whatever a plug-in raises.
+        """
+        if self.source is None:
+            return self.target(*given, **self.arguments)
+        return plugins.call(self.source, self.text, self.target, *given, **self.arguments)
 
 
 def parse(text: str, table: Mapping[str, Callable], *, given: int = 0) -> Spec:
@@ -59,6 +66,11 @@ def parse(text: str, table: Mapping[str, Callable], *, given: int = 0) -> Spec:
     return Spec(f"{name}({written})", target, arguments, source)
 
 
+def witnesses(*specs: Spec) -> list[files.Witness]:
+    """What tells, when a job ends, whether the plug-ins among its specs are still those that ran."""
+    return [each.source.witness for each in specs if each.source is not None]
+
+
 def _literals(text: str, arguments: str) -> tuple[list, dict]:
     """Read the argument list, as literals only."""
     try:
@@ -69,10 +81,10 @@ def _literals(text: str, arguments: str) -> tuple[list, dict]:
             raise ValueError("** is no literal")
         positional = [_plain(ast.literal_eval(node)) for node in call.args]
         named = {keyword.arg: _plain(ast.literal_eval(keyword.value)) for keyword in call.keywords}
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise InputError(
             f"spec {text!r}",
-            expected="arguments that are Python literals (numbers, strings, lists, True, False, None)",
+            expected="arguments that are Python literals (finite numbers, strings, lists, True, False, None)",
             found=arguments,
             fix='Write for example "mlp(hidden=[30], dropout=0.5)".',
         ) from error
@@ -80,13 +92,19 @@ def _literals(text: str, arguments: str) -> tuple[list, dict]:
 
 
 def _plain(value: Any) -> Any:
-    """Tuples become lists, so that `(1, 2)` and `[1, 2]` have one canonical text."""
+    """Tuples become lists, so that `(1, 2)` and `[1, 2]` have one canonical text. Raises ValueError for infinity."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("a number is not finite")
     return [_plain(item) for item in value] if isinstance(value, tuple | list) else value
 
 
 def _bind(name: str, text: str, target: Callable, given: int, positional: list, named: dict) -> dict[str, Any]:
     """Check the arguments against the target's signature and fill in its defaults."""
-    parameters = list(inspect.signature(target).parameters.values())[given:]
+    try:
+        parameters = list(inspect.signature(target).parameters.values())[given:]
+    except (TypeError, ValueError) as error:  # of some that are not written in Python
+        fix = "Write a function that calls it."
+        raise InputError(f"spec {name}(…)", expected="a signature that can be read", found="none", fix=fix) from error
     if any(parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) for parameter in parameters):
         fix = "Write a function that names its settings."
         raise InputError(f"spec {name}(…)", expected="settings by name", found="*args or **kwargs", fix=fix)
@@ -100,9 +118,9 @@ def _bind(name: str, text: str, target: Callable, given: int, positional: list, 
     return dict(bound.arguments)
 
 
-def _resolve(name: str, table: Mapping[str, Callable]) -> tuple[Callable, str | None]:
+def _resolve(name: str, table: Mapping[str, Callable]) -> tuple[Callable, plugins.Source | None]:
     if ":" in name:
-        return _import(name)
+        return plugins.load(name)
     if name not in table:
         raise InputError(
             f"spec {name}(…)",
@@ -111,33 +129,3 @@ def _resolve(name: str, table: Mapping[str, Callable]) -> tuple[Callable, str | 
             fix="Correct the name.",
         )
     return table[name], None
-
-
-def _import(name: str) -> tuple[Callable, str]:
-    """Import a plug-in; the folder the command runs in counts as a place to import from, as with `python -m`."""
-    module_name, attribute = name.split(":")
-    allowed = [prefix for prefix in os.environ.get("SOFTCACHE_PLUGINS", "").split(",") if prefix]
-    if not any(module_name == prefix or module_name.startswith(f"{prefix}.") for prefix in allowed):
-        raise InputError(
-            f"spec {name}(…)",
-            expected="a plug-in module that SOFTCACHE_PLUGINS allows",
-            found=f"SOFTCACHE_PLUGINS={','.join(allowed)!r}",
-            fix=f"Importing runs its code: if you trust it, set SOFTCACHE_PLUGINS={module_name}.",
-        )
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        module = importlib.import_module(module_name)
-        target = getattr(module, attribute)
-    except (ImportError, AttributeError) as error:
-        raise InputError(
-            f"spec {name}(…)",
-            expected="an importable callable",
-            found=str(error),
-            fix="Correct the name, or install it.",
-        ) from error
-    source = getattr(module, "__file__", None)
-    if not callable(target) or source is None:
-        found = type(target).__name__ if source else "a module without a file"
-        raise InputError(f"spec {name}(…)", expected="a callable in a file", found=found, fix="Name a function or class.")
-    return target, hashlib.sha256(Path(source).read_bytes()).hexdigest()

@@ -1,7 +1,8 @@
 """A stack: several nets of one architecture trained as one, on batches that they share."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,7 +14,8 @@ class Stack(nn.Module):
 
     Gives logits (B, nets, classes) for the pixels (B, C, H, W) that all nets see. In training, dropout falls on the same
     units in every net, as it does in nets that are trained one by one with one seed. No value of a net depends on the
-    others, but the last bits of its sums are not those of a pass on its own.
+    others, but the last bits of its sums are not those of a pass on its own. Buffers, which must not change in training,
+    are those of the first net.
     """
 
     def __init__(self, nets: Sequence[nn.Module]):
@@ -28,6 +30,11 @@ class Stack(nn.Module):
     def __len__(self) -> int:
         return len(self.stacked[0])
 
+    @property
+    def pattern(self) -> nn.Module:
+        """A net of this architecture, with the initial weights of the first one."""
+        return self._single[0]
+
     def train(self, mode: bool = True) -> "Stack":
         self._single[0].train(mode)
         return super().train(mode)
@@ -41,28 +48,41 @@ class Stack(nn.Module):
         for place in range(len(self)):
             net = copy.deepcopy(self._single[0])
             weights = {name: column[place].detach().clone() for name, column in zip(self._names, self.stacked, strict=True)}
-            net.load_state_dict(weights)
+            net.load_state_dict(net.state_dict() | weights)
             unstacked.append(net)
         return unstacked
+
+    def _apply(self, fn: Callable, *given: Any) -> "Stack":
+        """Take the buffers along to another device."""
+        self._single[0]._apply(fn, *given)
+        return super()._apply(fn, *given)
 
     def _one(self, weights: tuple[torch.Tensor, ...], pixels: torch.Tensor) -> torch.Tensor:
         return functional_call(self._single[0], dict(zip(self._names, weights, strict=True)), (pixels,))
 
 
-def stackable(net: nn.Module, shape: Sequence[int]) -> bool:
-    """Whether nets like this one can be stacked: no state besides parameters, as batch statistics are, and vmap runs it.
+def stackable(nets: Sequence[nn.Module], shape: Sequence[int]) -> bool:
+    """Whether these nets can be one stack: vmap runs them, and their buffers are alike and stay as they are in training.
 
-    shape: of the pixels, (channels, height, width).
+    Batch statistics do not. shape: of the pixels, (channels, height, width).
     """
-    if any(True for _ in net.buffers()):
-        return False
-    device = next(net.parameters()).device
+    first, *others = nets
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (2, *shape), generator=generator, dtype=torch.uint8).to(next(first.parameters()).device)
+    probe = copy.deepcopy(first).train()
     try:
         with torch.no_grad(), torch.random.fork_rng():
-            Stack([net, net])(torch.zeros(2, *shape, dtype=torch.uint8, device=device))
-    except RuntimeError:  # vmap's word for what it cannot do
+            probe(pixels)
+            if not all(_same_buffers(first, net) for net in (probe, *others)):
+                return False
+            Stack([first, first]).train()(pixels)
+    except (RuntimeError, ValueError):  # vmap's word for what it cannot do
         return False
     return True
+
+
+def _same_buffers(one: nn.Module, other: nn.Module) -> bool:
+    return all(torch.equal(here, there) for here, there in zip(one.buffers(), other.buffers(), strict=True))
 
 
 def side_by_side(model: nn.Module) -> list[torch.Tensor]:

@@ -11,14 +11,14 @@ from typing import Any
 
 import torch
 
-from pipeline import files, models, runtime, transfer
-from pipeline.checkpoint import resumable
-from pipeline.comparison import short
+from pipeline import files, models, runtime
+from pipeline.commands import short
 from pipeline.errors import InputError
-from pipeline.evaluate import Run, Trained, evaluate, require_comparable
+from pipeline.evaluate import Evaluated, Trained, evaluate, require_comparable
 from pipeline.fit import Recipe
-from pipeline.lesson import Lesson, Soft, Student, Views, require_seeds
+from pipeline.lesson import Ground, Lesson, Soft, Student, Views, require_seeds
 from pipeline.objective import HARD, Weighing
+from pipeline.resume import Identity, Kept
 
 BASELINE = "hard"
 
@@ -52,13 +52,16 @@ def sweep(
     work: Path,
     out: Path,
     device: torch.device,
-) -> list[Run]:
+    anew: bool = False,
+) -> Evaluated:
     """Train every plan at every weighing, and its baseline, and measure all: students, metrics and plots below `out`.
 
     plans: by student name. `students` has a folder <student>-<key> for each, as `distill` writes it. baseline: whether one
     is trained for each plan, from the labels of the training split; weighings may then be empty. metrics and plots are those
-    of `evaluate`. together: how many nets of one seed may share each step. teachers: their folders, by the names under which
-    the plans have their caches. A sweep that was killed goes on from what it kept in `work`, and ends with the same bits.
+    of `evaluate`. The three are replaced together; whatever else is in `out` stays. together: how many nets of one seed may
+    share each step. teachers: their folders, by the names under which the plans have their caches. A sweep that was killed
+    goes on from what it kept in `work`, and ends with the same bits. A student that was trained before by the same settings
+    is not trained again, unless it is to be done anew; one that diverges leaves the others as they are.
     Raises what `distill` and `evaluate` raise.
     """
     if together < 1:
@@ -68,24 +71,47 @@ def sweep(
         raise InputError("sweep", expected="students, temperatures and alphas", found=found, fix="Correct the settings.")
     for plan in plans.values():
         require_seeds(plan.seeds)
-    soft = next(iter(plans.values())).soft
-    trained = [
-        Trained(
-            f"{name}-{key(each)}", name, "" if each == HARD else short(each.temperature), out / f"students/{name}-{key(each)}"
-        )
-        for name in plans
-        for each in ((HARD, *weighings) if baseline else weighings)
-    ]
-    require_comparable(list(teachers), list(soft.teachers), trained, transfer.open_splits(splits, ["valid"])["valid"])
-    groups = list(_groups(plans, weighings, baseline, together, {"splits": splits, "work": work, "device": device}))
-    with resumable(work, out, {group.key: group.identity for group in groups}) as kept:
-        with files.replaced_folder(out / "students") as folder:
-            _train(groups, kept, folder)
+    soft = _only_ensemble(plans)
+    every = (HARD, *weighings) if baseline else tuple(weighings)
+    if len(set(every)) < len(every):
+        found = ", ".join(map(key, every))
+        raise InputError("sweep", expected="each temperature and alpha once", found=found, fix="Correct the settings.")
+    ground = Ground.open(splits, ("transfer", "train", "valid"), work, device)
+
+    def trained(students: Path) -> list[Trained]:
+        return [
+            Trained(f"{name}-{key(each)}", name, None if each == HARD else each.temperature, students / f"{name}-{key(each)}")
+            for name in plans
+            for each in every
+        ]
+
+    require_comparable(list(teachers), list(soft.teachers), trained(out), ground.splits["valid"])
+    groups = list(_groups(ground, plans, weighings, baseline, together))
+    members = [member for group in groups for member in group.members]
+    read = [each for group in groups for each in group.lesson.read(models.parse(group.plan.model), group.plan.recipe)]
+    with (
+        Kept.hold(work, out, members, keep=True, anew=anew) as kept,
+        files.replaced_folder(out, read=read, keep_others=True) as folder,
+    ):
+        _train(groups, kept, folder / "students", out.name)
         return evaluate(
             splits=splits, teachers={name: (path, soft.teachers[name]) for name, path in teachers.items()},
-            ensemble=list(soft.teachers), rule=soft.rule, weights=soft.weights, students=trained, work=work,
-            metrics_out=out / "metrics", plots_out=out / "plots", device=device,
+            ensemble=list(soft.teachers), rule=soft.rule, weights=soft.weights, students=trained(folder / "students"),
+            study=out.name, work=work, metrics_out=folder / "metrics", plots_out=folder / "plots", device=device,
         )  # fmt: skip
+
+
+def _only_ensemble(plans: Mapping[str, Plan]) -> Soft:
+    """The teachers of all plans; raises InputError unless they are the same ones, combined in the same way."""
+    (first, plan), *others = plans.items()
+    for name, other in others:
+        for what in ("teachers", "rule", "weights"):
+            expected, found = getattr(plan.soft, what), getattr(other.soft, what)
+            if expected != found:
+                fix = "Sweep students of other teachers apart."
+                wanted = f"{expected} as of student {first}"
+                raise InputError(f"student {name}, {what}", expected=wanted, found=str(found), fix=fix)
+    return plan.soft
 
 
 @dataclass(frozen=True)
@@ -93,51 +119,47 @@ class _Group:
     """Students of one plan that are trained together, one stack for each seed."""
 
     name: str
-    number: int
     plan: Plan
     lesson: Lesson
     weighings: Sequence[Weighing]
 
     @property
-    def key(self) -> str:
-        """Tells the group from every other one."""
-        return f"{self.name}/{self.number}"
+    def members(self) -> list[Identity]:
+        """All that the weights of each student are a function of, seed by seed."""
+        model = models.parse(self.plan.model)
+        return [
+            self.lesson.identity(model, self.plan.recipe, each, seed) for seed in self.plan.seeds for each in self.weighings
+        ]
 
-    @property
-    def identity(self) -> dict[str, Any]:
-        """All that the weights of these students are a function of."""
-        weighings = {key(each): each.facts() for each in self.weighings}
-        facts = self.lesson.identity(models.parse(self.plan.model), self.plan.recipe)
-        return facts | {"weighings": weighings, "seeds": list(self.plan.seeds)}
-
-    def train(self, seed: int, kept: Path, name: str) -> dict[Weighing, Student]:
+    def train(self, seed: int, kept: Kept) -> dict[Weighing, Student]:
         """The students of one seed."""
-        students = self.lesson.train(
-            models.parse(self.plan.model), self.plan.recipe, self.weighings,
-            seed=seed, name=name, state=kept / f"{self.key}-seed-{seed}.safetensors",
-        )  # fmt: skip
+        names = [f"{self.name}-{key(each)}" for each in self.weighings]
+        model = models.parse(self.plan.model)
+        students = self.lesson.train(model, self.plan.recipe, self.weighings, seed=seed, names=names, kept=kept)
         return dict(zip(self.weighings, students, strict=True))
 
 
-def _train(groups: Sequence[_Group], kept: Path, folder: Path) -> None:
+def _train(groups: Sequence[_Group], kept: Kept, folder: Path, study: str) -> None:
     """Train the groups one after the other; those that learn from the same rows follow each other, and share them."""
     steps = runtime.progress((), "sweep", total=sum(len(group.plan.seeds) for group in groups), unit="stack")
     for _, sharing in groupby(groups, key=lambda group: id(group.lesson)):
         for group in sharing:
             students: dict[Weighing, dict[int, Student]] = {each: {} for each in group.weighings}
             for seed in group.plan.seeds:
-                for each, student in group.train(seed, kept, f"{group.name}, seed {seed}").items():
+                for each, student in group.train(seed, kept).items():
                     students[each][seed] = student
                 steps.update()
             for each in group.weighings:
-                files.make_folder(place := folder / f"{group.name}-{key(each)}")
-                group.lesson.write(place, models.parse(group.plan.model), group.plan.recipe, each, students[each])
+                run, plan = f"{group.name}-{key(each)}", group.plan
+                files.make_folder(folder / run)
+                model = models.parse(plan.model)
+                group.lesson.write(folder / run, model, plan.recipe, each, students[each], name=f"{study}/{run}")
         group.lesson.examples.release()
     steps.close()
 
 
 def _groups(
-    plans: Mapping[str, Plan], weighings: Sequence[Weighing], baseline: bool, together: int, given: Mapping[str, Any]
+    ground: Ground, plans: Mapping[str, Plan], weighings: Sequence[Weighing], baseline: bool, together: int
 ) -> Iterator[_Group]:
     """The stacks of every plan, those that share a lesson next to each other.
 
@@ -147,15 +169,14 @@ def _groups(
 
     def lesson(plan: Plan, soft: Soft | None, members: Sequence[Weighing]) -> Lesson:
         return Lesson.prepare(
-            views=plan.views, rows=plan.rows, soft=soft, weighings=members, correct=plan.correct, recipe=plan.recipe, **given
+            ground, views=plan.views, rows=plan.rows, soft=soft, weighings=members, correct=plan.correct, recipe=plan.recipe
         )
 
-    apart = baseline and (not weighings or (given["splits"] / "transfer.parquet").exists())
+    apart = baseline and (not weighings or ground.has_transfer_set)
     temperatures = sorted({each.temperature for each in weighings})
-    numbers = dict.fromkeys(plans, 0)
     alike: dict[Any, dict[str, Plan]] = {}
     for name, plan in plans.items():
-        shared = (plan.views, plan.rows, repr(plan.soft), plan.correct, plan.recipe.memory, plan.recipe.selects)
+        shared = (plan.views, plan.rows, repr(plan.soft), tuple(plan.correct), plan.recipe.memory, plan.recipe.selects)
         alike.setdefault(shared, {})[name] = plan
     for sharing in alike.values():
         first = next(iter(sharing.values()))
@@ -171,8 +192,7 @@ def _groups(
         for learned, part in lessons:
             for name, plan in sharing.items():
                 for chunk in _chunks(part, together):
-                    yield _Group(name, numbers[name], plan, learned, chunk)
-                    numbers[name] += 1
+                    yield _Group(name, plan, learned, chunk)
 
 
 def _chunks(items: Sequence, size: int) -> list[Sequence]:

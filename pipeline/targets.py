@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from pipeline import losses
 from pipeline.cache import Cache
 from pipeline.errors import InputError
 
@@ -124,10 +125,10 @@ def combine(
 def normalised(weights: Sequence[float] | None, count: int) -> list[float]:
     """Weights that sum to 1, one for each of `count` teachers."""
     given = list(weights) if weights else [1.0] * count
-    if len(given) != count or any(weight < 0 for weight in given) or sum(given) <= 0:
+    if len(given) != count or not all(0 <= weight < math.inf for weight in given) or not 0 < sum(given) < math.inf:
         raise InputError(
             "ensemble weights",
-            expected=f"{count} numbers of at least 0, one per teacher, not all 0",
+            expected=f"{count} finite numbers of at least 0, one per teacher, not all 0",
             found=str(given),
             fix="Correct the setting `weights`.",
         )
@@ -137,8 +138,7 @@ def normalised(weights: Sequence[float] | None, count: int) -> list[float]:
 def _check(temperature: float, rule: str) -> None:
     if rule not in RULES:
         raise InputError("ensemble rule", expected=" or ".join(RULES), found=repr(rule), fix="Correct the setting `rule`.")
-    if not temperature > 0:
-        raise InputError("temperature", expected="a number above 0", found=str(temperature), fix="Correct it.")
+    losses.require_temperature(temperature)
 
 
 def _rows(cache: Cache) -> tuple[int, str]:

@@ -4,17 +4,20 @@ from pathlib import Path
 
 import torch
 
-from pipeline import files, models, table, transfer
-from pipeline.checkpoint import WEIGHTS, Checkpoint, resumable
+from pipeline import files, models, transfer
+from pipeline.checkpoint import Checkpoint
+from pipeline.errors import InputError
 from pipeline.examples import Examples
-from pipeline.fit import Recipe, Row, Validation, best_row, circumstances, fit
+from pipeline.fit import Recipe, Row, Validation, circumstances, fit
+from pipeline.modelfile import Net, Shown
 from pipeline.objective import HARD, Objective
+from pipeline.resume import Kept
+from pipeline.spec import witnesses
 from pipeline.views import Policy
 
 
 def teach(
     *,
-    name: str,
     model: str,
     recipe: Recipe,
     policy: str,
@@ -24,11 +27,12 @@ def teach(
     out: Path,
     device: torch.device,
 ) -> Row:
-    """Write model.safetensors, model.json and history.csv below `out`. Returns the row of the epoch that was kept.
+    """Write model.safetensors, model.json and its history below `out`. Returns the row of the epoch that was kept.
 
-    policy: how training images are augmented; every epoch shows each row in a view that no epoch had before, or as it
-    is under `none`. splits: the folder that ingest wrote. work: where the training keeps how far it is, to go on after a
-    kill with the same bits. Raises InputError for settings that do not fit, BusyError where another process trains the same.
+    The teacher is called after `out`. policy: how training images are augmented; every epoch shows each row in a view that
+    no epoch had before, or as it is under `none`. splits: the folder that ingest wrote. work: where the training keeps how
+    far it is, to go on after a kill with the same bits. Raises InputError for settings that do not fit and where the training
+    diverges, BusyError where another process trains the same, or replaces the splits meanwhile.
     """
     train, valid = transfer.open_splits(splits, ("train", "valid")).values()
     if recipe.selects:
@@ -39,18 +43,30 @@ def teach(
     examples = Examples(train, seen, None, None, recipe.memory_bytes, device)
     objective = Objective.of([HARD], torch.from_numpy(train.labels()).to(device))
     validation = Validation.of(valid, device)
-    facts = {"seed": seed, "policy": seen.text, "recipe": recipe.facts(), "source_sha256": spec.source_sha256}
     identity = {
-        "model": spec.text,
-        **facts,
+        "model": {"spec": spec.text, "source_sha256": spec.source_sha256},
+        "recipe": recipe.facts(),
+        "seed": seed,
         "views": seen.facts(),
         **circumstances(train, valid, device, "pipeline.teach"),
     }
-    with resumable(work, out, identity) as kept, files.replaced_folder(out) as folder:
-        what = {"seed": seed, "name": f"teacher {name}", "state": kept / WEIGHTS}
-        [rows] = fit(net, examples, objective, recipe, validation, **what)
-        best = best_row(rows) if recipe.selects else rows[-1]
-        facts["kept_epoch"] = best["epoch"]
-        Checkpoint(spec.text, train.shape, train.classes, facts).save(folder, {WEIGHTS: net})
-        files.write(folder / "history.csv", table.to_csv(rows))
-    return best
+    read = [train.witness, *witnesses(spec, *recipe.specs, *seen.steps)]
+    with Kept.hold(work, out, [identity]) as kept, files.replaced_folder(out, read=read) as folder:
+        [fitted] = fit(
+            net, examples, objective, recipe, validation, seed=seed, name=f"teacher {out.name}", state=kept.state([identity])
+        )
+        if fitted.diverged:
+            raise InputError(
+                f"training of teacher {out.name}, epoch {fitted.diverged}",
+                expected="a finite loss and finite logits",
+                found="others: it diverged",
+                fix="Lower the learning rate.",
+            )
+        row = fitted.kept(recipe)
+        taught = Net(seed, None, row["epoch"], chance=validation.at_chance(row))
+        Checkpoint.write(
+            folder, kind="teacher", name=out.name, model=spec, split=train, nets={taught: net},
+            history=[{"seed": seed, **each} for each in fitted.history], recipe=recipe.facts(),
+            views=Shown(**seen.shown(), count=None),
+        )  # fmt: skip
+    return row

@@ -1,6 +1,7 @@
 """Times: how long commands took, one line each, for people who ask what a result cost.
 
-They lie beside the outputs and never in them: outputs are the same bytes however long they took.
+They lie beside the outputs and never in them: outputs are the same bytes however long they took. Every line ends in a check
+of what stands before it in the line.
 """
 
 import contextlib
@@ -17,10 +18,11 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from pipeline import runtime
+from pipeline import files, runtime
 
 FILE = "times.csv"  # in the data folder; ignored by git and DVC
-COLUMNS = ("command", "name", "run", "started", "seconds", "ended", "device", "threads")
+COLUMNS = ("command", "name", "run", "started", "seconds", "ended", "device", "threads", "check")
+_CHECK = 16  # characters of a sha256
 DONE, FAILED, INTERRUPTED = "done", "failed", "interrupted"
 _ASKED_TO_END = (signal.SIGTERM, signal.SIGHUP)
 _log = logging.getLogger(__name__)
@@ -42,7 +44,7 @@ def noted(data: Path, *, command: str, name: str, run: str, device: str, threads
                 return
             seconds = f"{time.monotonic() - clock:.1f}"
             at = f"{started:%Y-%m-%dT%H:%M:%SZ}"
-            append(path, (command, name, run, at, seconds, ended, _resolved(device), threads or runtime.cores()))
+            append(path, (command, name, run, at, seconds, ended, *_resolved(device, threads)))
         except Exception as error:  # whatever it is, the command's own end matters more
             _log.warning("%s: the time of this command is not noted: %s", path, error)
 
@@ -59,12 +61,15 @@ def noted(data: Path, *, command: str, name: str, run: str, device: str, threads
 
 
 def append(path: Path, values: tuple[object, ...]) -> None:
-    """Append one line, whole or not at all, after the header; several processes may do so at once."""
+    """Append one line, whole or not at all, after the header; several processes may do so at once.
+
+    values: of all COLUMNS but the check.
+    """
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)  # else two of them find no header
         size = os.fstat(descriptor).st_size
-        line = _csv(values) if size else _csv(COLUMNS) + _csv(values)
+        line = checked(_csv(values)) if size else _csv(COLUMNS) + checked(_csv(values))
         try:
             if os.write(descriptor, line) < len(line):
                 raise OSError("no room left")
@@ -75,17 +80,30 @@ def append(path: Path, values: tuple[object, ...]) -> None:
         os.close(descriptor)
 
 
+def checked(line: bytes) -> bytes:
+    """A line with its check."""
+    line = line.rstrip(b"\n")
+    return line + f",{files.sha256(line)[:_CHECK]}\n".encode()
+
+
+def is_whole(line: bytes) -> bool:
+    """Whether a line is as it was written."""
+    return checked(line.rpartition(b",")[0]) == line + b"\n"
+
+
 def _csv(values: tuple[object, ...]) -> bytes:
     held = io.StringIO()
     csv.writer(held, lineterminator="\n").writerow(values)
     return held.getvalue().encode(errors="backslashreplace")
 
 
-def _resolved(device: str) -> str:
-    """What `auto` stands for, once the command has imported torch."""
-    if device != "auto" or "torch" not in sys.modules:
-        return device
-    return "cuda" if sys.modules["torch"].cuda.is_available() else "cpu"
+def _resolved(device: str, threads: int | None) -> tuple[str, int]:
+    """The device and the threads that were used, once the command has imported torch; else what was asked for."""
+    if (torch := sys.modules.get("torch")) is None:
+        return device, threads or runtime.cores()
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return device, torch.get_num_threads()
 
 
 @contextlib.contextmanager

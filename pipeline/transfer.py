@@ -2,16 +2,18 @@
 
 A split file has the columns `id` (string), `image` (struct of bytes and path, as Hugging Face datasets write it) and
 `label` (int64, null where unknown). Its schema metadata holds, under `softcache`, what every reader needs: class
-names, pixel mode and shape, span, and digests.
+names, pixel mode and shape, span, and digests. Beside the splits of one ingest lies splits.json, which binds them to each
+other: the sha256 of every file's footer, by the split's name.
 """
 
 import hashlib
 import io
 import json
+import os
 import struct
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,16 +21,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from pipeline import files, runtime
-from pipeline.errors import InputError, IntegrityError
+from pipeline import commands, facts, files, runtime
+from pipeline.errors import InputError, IntegrityError, first_line
 
-VERSION = 3
+VERSION = 4
+BINDING = "splits.json"
 DECODER = "pillow"  # what turns bytes into pixels is part of what a teacher saw, so it is part of the inputs digest
 ROW_GROUP_BYTES = 64 << 20
 SPAN_BYTES = 64 << 20
 SPAN_ROWS = (256, 8192)
 UNLABELLED = -1
-_DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError)  # what pyarrow raises for damaged files
+_MAGIC = b"PAR1"  # what a Parquet file ends in, after the size of its footer
+_DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError, MemoryError, OverflowError)  # of pyarrow, for damaged files
 
 _CHANNELS = {"L": 1, "RGB": 3}
 # Pixel modes that convert to 8 bits per channel without losing depth (16-bit and float images are refused).
@@ -71,17 +75,17 @@ def _open(data: bytes, where: str) -> Image.Image:
             image.load()
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         limit = f"an image of at most {Image.MAX_IMAGE_PIXELS:,} pixels"
-        raise InputError(where, expected=limit, found=_first_line(error), fix=fix) from error
+        raise InputError(where, expected=limit, found=_reason(error), fix=fix) from error
     except (OSError, SyntaxError, ValueError, struct.error) as error:  # what Pillow's parsers raise for bad bytes
-        found = f"{len(data):,} bytes that do not decode ({_first_line(error)})"
+        found = f"{len(data):,} bytes that do not decode ({_reason(error)})"
         raise InputError(where, expected=expected, found=found, fix=fix) from error
     if image.mode not in _COLOUR:
         raise InputError(where, expected="8 bits per channel", found=f"pixel mode {image.mode}", fix="Convert the image.")
     return image
 
 
-def _first_line(error: Exception) -> str:
-    text = str(error).split("\n")[0]
+def _reason(error: Exception) -> str:
+    text = first_line(error)
     return "not an image file" if "cannot identify" in text else text
 
 
@@ -122,6 +126,7 @@ def write(
     images: Sequence[bytes],
     labels: np.ndarray,
     *,
+    role: str,
     classes: Sequence[str],
     mode: str,
     size: tuple[int, int],
@@ -130,6 +135,7 @@ def write(
 ) -> None:
     """Write one split. labels: (N,) int64, -1 where unknown; size: (height, width). Rows are kept in the order given.
 
+    role: train, valid, test or transfer.
     excluded: ids of rows that were left out because their images are damaged. folded: whether these are validation rows
     that are training rows too.
 
@@ -138,8 +144,8 @@ def write(
     span = span_rows(len(classes))
     shape = [_CHANNELS[mode], *size]
     spans = [rows_digest(ids[start:stop], images[start:stop]) for start, stop in _ranges(len(ids), span)]
-    facts = {
-        "version": VERSION,
+    held = {
+        "role": role,
         "rows": len(ids),
         "classes": list(classes),
         "decoder": DECODER,
@@ -153,7 +159,7 @@ def write(
         "folded": folded,
     }
     features = {"image": {"_type": "Image"}, "label": {"names": list(classes), "_type": "ClassLabel"}}
-    text = files.canonical_json(facts)
+    text = files.canonical_json({"version": VERSION, **held})
     metadata = {
         "softcache": text,
         "softcache_sha256": files.sha256(text),
@@ -186,10 +192,10 @@ def _row_groups(images: Sequence[bytes], span: int) -> Iterator[tuple[int, int]]
 
 
 @dataclass(frozen=True)
-class Split:
-    """One split, opened: its facts are read, its rows are not."""
+class _Facts:
+    """What a split's file says of itself."""
 
-    path: Path
+    role: str  # train, valid, test or transfer
     rows: int
     classes: tuple[str, ...]
     decoder: str
@@ -202,28 +208,44 @@ class Split:
     excluded: tuple[str, ...]  # ids of rows that were left out, their images being damaged
     folded: bool  # whether these are validation rows that are training rows too
 
+
+@dataclass(frozen=True)
+class Split(_Facts):
+    """One split, opened: its facts are read, its rows are not. witness: of the file that binds it to its companions, if any."""
+
+    path: Path
+    witness: files.Witness | None = None
+
     @classmethod
     def open(cls, path: Path) -> "Split":
         """Read a split's facts.
 
         Raises InputError where it is missing or was not written by ingest, IntegrityError where it is damaged.
         """
-        fix = "Run `softcache ingest`."
+        fix = f"Run {commands.ingest(path.parent)}."
         try:
             metadata = pq.read_schema(path).metadata or {}
         except FileNotFoundError as error:
             raise InputError(str(path), expected="a split written by ingest", found="no file", fix=fix) from error
         except _DAMAGE as error:
-            raise IntegrityError(str(path), expected="Parquet", found=_first_line(error), fix=fix) from error
+            raise IntegrityError(str(path), expected="Parquet", found=first_line(error), fix=fix) from error
         if b"softcache" not in metadata:
             raise InputError(str(path), expected="a split written by ingest", found="another Parquet file", fix=fix)
         text = metadata[b"softcache"]
         if files.sha256(text) != metadata.get(b"softcache_sha256", b"").decode(errors="replace"):
             raise IntegrityError(str(path), expected="its facts as ingest wrote them", found="others", fix=fix)
-        facts = json.loads(text)
-        if facts.pop("version") != VERSION:
-            raise InputError(str(path), expected=f"version {VERSION}", found="another version", fix=fix)
-        return cls(path, **{key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()})
+        try:
+            found = json.loads(text)
+            version = found.pop("version")
+        except (*facts.NOT_JSON, KeyError, TypeError, AttributeError) as error:
+            raise IntegrityError(str(path), expected="facts of a split", found="something else", fix=fix) from error
+        if version != VERSION:
+            raise InputError(str(path), expected=f"version {VERSION}", found=f"version {version}", fix=fix)
+        read = facts.typed(_Facts, found, str(path), fix)
+        if min(read.rows, read.span, *read.shape) < 1 or len(read.span_digests) != -(-read.rows // read.span):
+            found = f"{read.rows:,} rows, spans of {read.span:,} and {len(read.span_digests):,} digests"
+            raise IntegrityError(str(path), expected="a digest for every span of rows", found=found, fix=fix)
+        return cls(**vars(read), path=path)
 
     def require_unfolded(self, what: str) -> None:
         """Raise InputError where these rows were trained on, and `what`, a setting, would choose by how well they are known."""
@@ -243,15 +265,15 @@ class Split:
         """(N,) int64, -1 where unknown. Raises IntegrityError where they disagree with their digest."""
         try:
             column = pq.read_table(self.path, columns=["label"]).column("label")
+            labels = column.fill_null(UNLABELLED).to_numpy().astype(np.int64)
         except _DAMAGE as error:
             raise self._damaged(error) from error
-        labels = column.fill_null(UNLABELLED).to_numpy().astype(np.int64)
         self._check("labels", self.labels_digest, labels_digest(labels))
         return labels
 
     def ids(self, span: int) -> list[str]:
-        """Ids of one span's rows."""
-        return self._read(*self.spans()[span])[0]
+        """Ids of one span's rows. Raises IntegrityError where bytes have changed."""
+        return self._read(span)[0]
 
     def images(self, span: int, places: np.ndarray | None = None) -> np.ndarray:
         """Pixels of one span: (rows, channels, height, width) uint8. Raises IntegrityError where bytes have changed.
@@ -259,8 +281,7 @@ class Split:
         places: (n,) rows counted from the span's first, to decode only those; the whole span's bytes are checked.
         """
         start, stop = self.spans()[span]
-        ids, images = self._read(start, stop)
-        self._check(f"rows {start} to {stop - 1}", self.span_digests[span], rows_digest(ids, images))
+        ids, images = self._read(span)
         wanted = range(stop - start) if places is None else places
         pixels = np.empty((len(wanted), *self.shape), np.uint8)
         for number, row in enumerate(wanted):
@@ -272,8 +293,9 @@ class Split:
         spans = runtime.progress(range(len(self.span_digests)), f"reading {self.path.name}", unit="span")
         return np.concatenate([self.images(span) for span in spans])
 
-    def _read(self, start: int, stop: int) -> tuple[list[str], list[bytes]]:
-        """Ids and encoded images of rows [start, stop), which are whole row groups."""
+    def _read(self, span: int) -> tuple[list[str], list[bytes]]:
+        """Ids and encoded images of one span, which is whole row groups, compared with their digest."""
+        start, stop = self.spans()[span]
         ids: list[str] = []
         images: list[bytes] = []
         try:
@@ -289,11 +311,15 @@ class Split:
             raise self._damaged(error) from error
         if None in ids or None in images:
             raise self._damaged(ValueError("a row without id or image"))
+        self._check(f"rows {start} to {stop - 1}", self.span_digests[span], rows_digest(ids, images))
         return ids, images
 
-    def _damaged(self, error: Exception) -> IntegrityError:
-        fix = "The file was changed after ingest: run `softcache ingest` again."
-        return IntegrityError(str(self.path), expected="Parquet as ingest wrote it", found=_first_line(error), fix=fix)
+    def _damaged(self, error: BaseException) -> IntegrityError:
+        return IntegrityError(str(self.path), expected="Parquet as ingest wrote it", found=first_line(error), fix=self._fix)
+
+    @property
+    def _fix(self) -> str:
+        return f"The file was changed after ingest: run {commands.ingest(self.path.parent)}."
 
     def _check(self, what: str, expected: str, found: str) -> None:
         if expected != found:
@@ -301,7 +327,7 @@ class Split:
                 f"{self.path}, {what}",
                 expected=f"digest {expected[:12]}…",
                 found=f"{found[:12]}…",
-                fix="The file was changed after ingest: run `softcache ingest` again.",
+                fix=self._fix,
             )
 
 
@@ -329,20 +355,60 @@ def class_numbers(these: Sequence[int | str], names: Sequence[str], what: str) -
     return numbers
 
 
+# ---------------------------------------------------------------- splits of one ingest
+
+
+@dataclass(frozen=True)
+class _Binding:
+    """What splits.json says. footers: sha256 of each file's footer, by the split's name."""
+
+    version: int
+    footers: Mapping[str, str]
+
+
+def bind(folder: Path, names: Sequence[str]) -> None:
+    """Write splits.json, which says that these splits in `folder` belong together."""
+    binding = _Binding(VERSION, {name: _footer_sha256(folder / f"{name}.parquet") for name in names})
+    files.write(folder / BINDING, facts.sealed(asdict(binding)))
+
+
 def open_splits(folder: Path, names: Sequence[str]) -> dict[str, Split]:
     """Open the named splits below `folder`; `transfer` is the training split where it has no file of its own.
 
-    Raises InputError where one is missing, or where they differ in classes, pixel shape or mode.
+    Raises InputError where there are none, IntegrityError where one is damaged, is missing, or is of another ingest.
     """
-    files_of = {name: folder / f"{name}.parquet" for name in names}
-    if "transfer" in files_of and not files_of["transfer"].exists():
-        files_of["transfer"] = folder / "train.parquet"
-    splits = {name: Split.open(path) for name, path in files_of.items()}
-    first = splits[names[0]]
-    for split in splits.values():
-        for fact in ("classes", "shape", "mode", "span"):
-            expected, found = getattr(first, fact), getattr(split, fact)
-            if expected != found:
-                wanted = f"{expected} as in {first.path.name}"
-                raise InputError(f"{split.path}, {fact}", expected=wanted, found=str(found), fix="Run `softcache ingest`.")
+    fix = f"Run {commands.ingest(folder)}."
+    binding, witness = facts.read(_Binding, folder / BINDING, fix)
+    if binding.version != VERSION:
+        raise InputError(str(folder), expected=f"version {VERSION}", found=f"version {binding.version}", fix=fix)
+    if "transfer" not in binding.footers and (folder / "transfer.parquet").exists():
+        found = "a transfer.parquet of another one"
+        raise IntegrityError(str(folder), expected="the splits of one ingest", found=found, fix=fix)
+    splits = {}
+    for name in names:
+        role = "train" if name == "transfer" and name not in binding.footers else name
+        path = folder / f"{role}.parquet"
+        if role not in binding.footers or not path.exists():
+            raise IntegrityError(str(path), expected="a split written by ingest", found="no file", fix=fix)
+        if _footer_sha256(path) != binding.footers[role]:
+            raise IntegrityError(str(path), expected=f"the {role} split that belongs to {BINDING}", found="another", fix=fix)
+        split = Split.open(path)
+        if split.role != role:
+            raise IntegrityError(str(path), expected=f"the {role} split", found=f"the {split.role} split", fix=fix)
+        splits[name] = replace(split, witness=witness)
     return splits
+
+
+def _footer_sha256(path: Path) -> str | None:
+    """Digest of what a Parquet file ends in: its metadata, their size, and the magic bytes; None where there is no such end."""
+    try:
+        with path.open("rb") as file:
+            end = file.seek(0, os.SEEK_END)
+            file.seek(max(0, end - 8))
+            size, magic = struct.unpack("<I4s", file.read(8))
+            if magic != _MAGIC or size + 8 > end:
+                return None
+            file.seek(end - size - 8)
+            return files.sha256(file.read())
+    except (OSError, struct.error):
+        return None

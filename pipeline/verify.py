@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline import losses, randomness, runtime, transfer
+from pipeline import commands, losses, models, randomness, runtime, transfer
 from pipeline.cache import Cache, Finding
-from pipeline.checkpoint import WEIGHTS, Checkpoint
+from pipeline.checkpoint import Checkpoint
 from pipeline.errors import InputError, IntegrityError
 from pipeline.identity import identity
 from pipeline.layout import SPLITS
@@ -106,11 +106,13 @@ def probe(path: Path, count: int, *, teacher: Path, splits: Path, device: torch.
     cache.require_data(opened)
     facts, split = cache.manifest.identity, opened["transfer"]
     policy = Policy.parse(facts["views"]["policy"], facts["views"]["seed"])
-    now = identity(path.name, teacher, split, policy, facts["tile"], cache.layout)
+    taught = Checkpoint.teacher(teacher)
+    now = identity(taught, split, policy, facts["tile"], cache.layout)
     for field, expected, found in differences(facts, now):
-        fix = f"Restore what the cache was made with, or run `softcache capture {path.name}`."
+        fix = f"Restore what the cache was made with, or run {commands.capture(path)}."
         raise InputError(f"{path}, {field}", expected=f"{expected} as in the cache", found=f"{found} now", fix=fix)
-    net = Checkpoint.open(teacher).load(teacher / WEIGHTS, device)
+    net = taught.load(taught.nets[0], device)
+    runtime.suit_threads(models.flops(net, split.shape) * facts["tile"])
     rows, views = _sample(count, split.rows, cache.manifest.extents["transfer"].views)
     pixels, cached, following = _read(cache, split, policy, rows, views)
     fresh = predict(net, pixels, tile=facts["tile"])

@@ -152,7 +152,8 @@ class Policy:
                 if name not in _RANGES:
                     continue  # of a plug-in
                 whole, least, most = _RANGES[name]
-                if not isinstance(value, int if whole else int | float) or not least <= value <= most:
+                number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+                if not number or not least <= value <= most:
                     expected = f"a {'whole ' if whole else ''}number from {least:g}" + f" to {most:g}" * (most < math.inf)
                     raise InputError(
                         f"view policy {text!r}, {name}", expected=expected, found=repr(value), fix="Correct the setting."
@@ -163,6 +164,10 @@ class Policy:
         """What the pixels of a view are a function of, besides image, row and view; of plug-ins the hashes of their files."""
         sources = [step.source_sha256 for step in self.steps if step.source_sha256]
         return {"policy": self.text, "seed": self.seed} | ({"sources": sources} if sources else {})
+
+    def shown(self) -> dict[str, Any]:
+        """The same for model.json: sources are always there."""
+        return {"sources": (), **self.facts()}
 
     @property
     def augments(self) -> bool:
@@ -178,5 +183,14 @@ class Policy:
             def draw(high: int, slot: int, number: int = number) -> np.ndarray:
                 return randomness.integers(high, self.seed, Use.POLICY, rows, views, number, slot)
 
-            seen = step(seen, draw)
+            seen = self._whole(step, step(seen, draw), images)
         return torch.where(untouched, images, seen) if self.augments else images
+
+    def _whole(self, step: spec.Spec, seen: Any, images: torch.Tensor) -> torch.Tensor:
+        """Raise InputError unless a step, which may be a plug-in, gave pixels like those that it got."""
+        shape, kind = getattr(seen, "shape", None), getattr(seen, "dtype", type(seen).__name__)
+        if shape != images.shape or kind != torch.uint8:
+            expected = f"uint8 pixels of shape {tuple(images.shape)}"
+            found = f"{kind}" if shape is None else f"{kind} of shape {tuple(shape)}"
+            raise InputError(f"view policy {step.text}", expected=expected, found=found, fix="Correct the plug-in.")
+        return seen

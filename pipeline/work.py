@@ -10,15 +10,16 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from pipeline import files, runtime
-from pipeline.errors import BusyError, InputError, IntegrityError
+from pipeline import commands, facts, files, runtime
+from pipeline.errors import BusyError, IntegrityError
 from pipeline.layout import ARRAYS, Layout, shard
 from pipeline.manifest import FILE_NAME, Extent, Manifest, Record, differences, fingerprint, parts
 
@@ -57,12 +58,15 @@ class Work:
         """How many spans the finished cache has."""
         return sum(1 for _ in parts(self.extents, self.layout.span))
 
-    def resume(self, digests: Mapping[str, Sequence[str]]) -> list[tuple[str, int, int]]:
+    def resume(self, digests: Mapping[str, Sequence[str]], *, anew: bool = False) -> list[tuple[str, int, int]]:
         """Find what an earlier run made durable; returns the (split, view, span) that are missing.
 
         digests: per split, the digest of each span's rows, as they must be. Every recorded span is read and compared with
-        its sha256. What is damaged, of other rows, or without a record is removed, never adopted.
+        its sha256. What is damaged, of other rows, or without a whole record is removed, never adopted. anew: so is
+        everything else.
         """
+        if anew:
+            files.remove(self.folder / "records")
         unrecorded = self._clear_unrecorded()
         planned = list(parts(self.extents, self.layout.span))
         recorded = [part for part in planned if self._record_path(*part).exists()]
@@ -93,18 +97,18 @@ class Work:
         aside.rename(path)
         files.sync_folder(path.parent)
         record = Record(split, view, span, rows, len(data), files.sha256(data), float(logits.min()), float(logits.max()))
-        files.write(self._record_path(split, view, span), files.canonical_json(asdict(record)))
+        files.write(self._record_path(split, view, span), facts.sealed(asdict(record)))
         self.records[record.name] = record
         return record
 
-    def seal(self) -> Manifest:
+    def seal(self, read: Iterable[files.Witness] = ()) -> Manifest:
         """Put the finished cache in place of `out`; spans are hardlinked, so that sealing again takes seconds.
 
-        Every span must have been published or found. Then finished work that was sealed into `out` before is removed;
-        unfinished work never is.
+        Every span must have been published or found. read: see files.replaced_folder. Then finished work that was sealed
+        into `out` before is removed; unfinished work never is.
         """
         records, metadata, copied = [], {}, 0
-        with files.replaced_folder(self.out) as folder:
+        with files.replaced_folder(self.out, read=read) as folder:
             for part in parts(self.extents, self.layout.span):
                 split, view, span = part
                 copied += not _link(self._span_path(*part), shard(folder / ARRAYS / split, view, span))
@@ -128,21 +132,17 @@ class Work:
         """Other work folders that were sealed into `out`."""
         sealed = {"out": str(self.out.resolve())}
         for marker in self.folder.parent.glob(f"*/{_SEALED}"):
-            with contextlib.suppress(InputError):  # work of another run may vanish at any moment
-                if marker.parent != self.folder and files.read_json(marker) == sealed:
-                    yield marker.parent
+            if marker.parent != self.folder and _plain(marker) == sealed:
+                yield marker.parent
 
     def _announce_changes(self) -> None:
         """Say why nothing is reused, where the last cache was of another identity."""
         if (self.folder / _PLAN).exists():
             return
         for former in self._former():
-            with contextlib.suppress(InputError):
-                changes = differences(files.read_json(former / _IDENTITY), self.identity)
-                text = "; ".join(f"{field} was {_short(old)}, is {_short(new)}" for field, old, new in changes)
-                _log.info(
-                    "%s: another cache than the last one, which is kept until this one is sealed: %s", self.out.name, text
-                )
+            changes = differences(_plain(former / _IDENTITY), self.identity)
+            text = "; ".join(f"{field} was {_short(old)}, is {_short(new)}" for field, old, new in changes)
+            _log.info("%s: another cache than the last one, which is kept until this one is sealed: %s", self.out.name, text)
 
     def _clear_former(self) -> None:
         for folder in self._former():
@@ -160,29 +160,32 @@ class Work:
         orphans = []
         for path in sorted(spans.glob("*/c/*/*/0")):
             split, _, view, span, _ = path.relative_to(spans).parts
-            if not self._record_path(split, int(view), int(span)).exists():
+            if not self._record_path(split, view, span).exists():
                 orphans.append(path)
-                path.unlink()
+                files.remove(path)
         return len(aside) + len(orphans)
 
     def _whole(self, split: str, view: int, span: int, rows: str) -> Record | None:
         """The record of a span that is durable, whole and of these rows; any other is removed, with its bytes."""
         record_path, path = self._record_path(split, view, span), self._span_path(split, view, span)
-        with contextlib.suppress(ValueError, TypeError):
-            record = Record(**json.loads(record_path.read_bytes()))
-            place = (record.split, record.view, record.span) == (split, view, span)
-            if place and record.rows == rows and path.is_file() and files.sha256_file(path) == record.sha256:
+        with contextlib.suppress(IntegrityError):
+            record, _ = facts.read(Record, record_path, "It is computed again.")
+            here = (record.split, record.view, record.span, record.rows) == (split, view, span, rows)
+            if (
+                here
+                and path.is_file()
+                and path.stat().st_size == record.size_bytes
+                and files.sha256_file(path) == record.sha256
+            ):
                 return record
-        record_path.unlink()
-        if path.is_dir():
-            shutil.rmtree(path)
-        path.unlink(missing_ok=True)
+        files.remove(record_path)
+        files.remove(path)
         return None
 
     def _span_path(self, split: str, view: int, span: int) -> Path:
         return shard(self.folder / "spans" / split, view, span)
 
-    def _record_path(self, split: str, view: int, span: int) -> Path:
+    def _record_path(self, split: str, view: int | str, span: int | str) -> Path:
         return self.folder / "records" / f"{_name(split, view, span)}.json"
 
 
@@ -191,16 +194,24 @@ def require_sealed(cache: Path, root: Path) -> None:
     if (cache / FILE_NAME).exists():
         return
     for plan in root.glob(f"*/{_PLAN}"):
-        with contextlib.suppress(InputError):
-            facts = files.read_json(plan)
-            if facts["out"] == str(cache.resolve()):
-                done = sum(1 for _ in plan.parent.glob("records/*.json"))
-                found = f"an unsealed one: {done} of {facts['spans']} spans captured"
-                fix = f"Run `softcache capture {cache.name}` to finish it."
-                raise IntegrityError(str(cache), expected="a sealed cache", found=found, fix=fix)
+        found = _plain(plan)
+        if found.get("out") == str(cache.resolve()):
+            done = sum(1 for _ in plan.parent.glob("records/*.json"))
+            far = f"an unsealed one: {done} of {found.get('spans')} spans captured"
+            fix = f"Run {commands.capture(cache)} to finish it."
+            raise IntegrityError(str(cache), expected="a sealed cache", found=far, fix=fix)
 
 
-def _name(split: str, view: int, span: int) -> str:
+def _plain(path: Path) -> dict[str, Any]:
+    """Facts that only messages depend on, and what may be removed: none where they cannot be read, or have just vanished."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, *facts.NOT_JSON):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _name(split: str, view: int | str, span: int | str) -> str:
     return f"{split}-{view}-{span}"
 
 

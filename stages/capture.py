@@ -8,15 +8,19 @@ from stages.options import (
     VIEWS,
     Name,
     Stage,
+    Text,
     Whole,
+    anew_option,
     counted,
     data_option,
     example,
     machine_options,
+    option,
     params_option,
     views_options,
     work_option,
 )
+from stages.terminal import echo
 
 
 @click.command(
@@ -26,8 +30,9 @@ from stages.options import (
 )
 @click.argument("name", type=Name())
 @views_options
-@click.option("--dtype", default="float32", show_default=True, help="float32 (exact) or float16 (half the size).")
-@click.option("--tile", type=Whole(), default=512, show_default=True, help="Rows of one forward pass.")
+@option("--dtype", type=Text(), default="float32", show_default=True, help="float32 (exact) or float16 (half the size).")
+@option("--tile", type=Whole(), default=512, show_default=True, help="Rows of one forward pass.")
+@anew_option
 @params_option
 @data_option
 @work_option
@@ -39,6 +44,7 @@ def command(
     view_seed: int,
     dtype: str,
     tile: int,
+    anew: bool,
     params: str,
     data: Path,
     work: Path,
@@ -54,7 +60,6 @@ def command(
 
     out = data / "caches" / name
     done = capture(
-        name=name,
         teacher=data / "teachers" / name,
         splits=data / "transfer",
         policy=policy,
@@ -62,6 +67,7 @@ def command(
         view_seed=view_seed,
         dtype=dtype,
         tile=tile,
+        anew=anew,
         work=work,
         out=out,
         provenance=data / "provenance" / f"{name}.json",
@@ -71,4 +77,4 @@ def command(
     size = sum(record.size_bytes for record in done.manifest.records) / 1e6
     spans = f"{counted(done.computed, 'span')} computed" + (f", {done.kept} kept from before" if done.kept else "")
     rows = f"{counted(extent.rows, 'row')} × {counted(extent.views, 'view')}"
-    click.echo(f"wrote {out}: {rows}, {size:,.1f} MB, {spans}")
+    echo(f"wrote {out}: {rows}, {size:,.1f} MB, {spans}")

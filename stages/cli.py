@@ -4,11 +4,13 @@ import errno
 import importlib
 import logging
 import os
+import sys
 
 import click
 
 from pipeline import runtime, times
-from pipeline.errors import SoftcacheError
+from pipeline.errors import SoftcacheError, first_line, printable
+from stages import terminal
 from stages.options import example
 
 COMMANDS = ("ingest", "teach", "capture", "verify", "inspect", "distill", "sweep", "evaluate", "report", "cost", "code")
@@ -24,6 +26,9 @@ _MEND = {
 }
 
 
+_LESS = "Lower batch_size, tile, views or `memory`, or choose another --device."
+
+
 class Softcache(click.Group):
     """A group whose commands live in stages/<name>.py and are imported only when used."""
 
@@ -36,18 +41,39 @@ class Softcache(click.Group):
     def invoke(self, ctx: click.Context):
         """The one place where errors become messages: no traceback for what a user can mend."""
         try:
-            return super().invoke(ctx)
+            done = super().invoke(ctx)
+            terminal.flush()
+            return done
         except SoftcacheError as error:
             raise _failure(str(error), error.exit_code) from error
+        except MemoryError as error:
+            raise _failure(f"Not enough memory{_reason(error)}. {_LESS}", 2) from error
         except OSError as error:
             if error.errno is None:
                 raise
             where = f"{error.filename}: " if error.filename else ""
             raise _failure(f"{where}{error.strerror}. {_MEND.get(error.errno, 'Correct the path.')}", 2) from error
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            raise _unexpected(error) from error
+
+
+def _unexpected(error: Exception) -> Exception:
+    """What an error of no family of ours is to the user: memory that is not there, or a plug-in's own; else itself."""
+    if type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error):  # of torch, which may not be loaded
+        return _failure(f"Not enough memory: {first_line(error)} {_LESS}", 2)
+    plugins = sys.modules.get("pipeline.plugins")
+    blamed = plugins.blamed(error) if plugins else None
+    return error if blamed is None else _failure(str(blamed), blamed.exit_code)
+
+
+def _reason(error: Exception) -> str:
+    return f": {first_line(error)}" if str(error) else ""
 
 
 def _failure(message: str, exit_code: int) -> click.ClickException:
-    failure = click.ClickException(message)
+    failure = click.ClickException(printable(message))
     failure.exit_code = exit_code
     return failure
 
@@ -81,7 +107,7 @@ def _show_log() -> None:
             from tqdm import tqdm
 
             with tqdm.external_write_mode():
-                click.echo(self.format(record), err=True)
+                terminal.echo(self.format(record), err=True)
 
     log = logging.getLogger("pipeline")
     log.handlers = [Terminal()]

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from stages.options import data_option, example
+from stages.terminal import echo
 
 
 @click.command(epilog=example("softcache code"))
@@ -17,4 +18,4 @@ def command(data: Path) -> None:
     with files.replaced_folder(out) as folder:
         for name in closure.commands():
             files.write(folder / f"{name}.txt", closure.listing(f"stages.{name}").encode())
-    click.echo(f"wrote {out}: {len(closure.commands())} commands")
+    echo(f"wrote {out}: {len(closure.commands())} commands")

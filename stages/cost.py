@@ -1,5 +1,6 @@
 """softcache cost: what stage one and stage two took."""
 
+import json
 import math
 import shlex
 from pathlib import Path
@@ -7,13 +8,14 @@ from typing import Any
 
 import click
 
-from stages.options import counted, data_option, example
+from stages.options import counted, data_option, example, option
+from stages.terminal import echo
 
 _STAGES = {1: "stage one", 2: "stage two"}
 
 
 @click.command(epilog=example("softcache cost"))
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
+@option("--json", "as_json", is_flag=True, help="Print JSON instead.")
 @data_option
 def command(as_json: bool, data: Path) -> None:
     """Say what teachers, caches and students took, and after how many students a cache has paid for itself.
@@ -23,19 +25,18 @@ def command(as_json: bool, data: Path) -> None:
     the table only: what an epoch of each took cannot be told. To know what a cache saves, train a student with --live too.
     The seconds in which a command starts count as training: where epochs are short, compare as many of them.
     """
-    from pipeline import files
     from pipeline.cost import cost
 
     facts = cost(data)
     if as_json:
-        click.echo(files.readable_json(facts), nl=False)
+        echo(json.dumps(facts, indent=2))
         return
-    click.echo("\n".join((*_table(facts["rows"]), *_comparisons(facts["student_epochs"]))))
+    echo("\n".join((*_table(facts["rows"]), *_comparisons(facts["student_epochs"]))))
     if facts["untimed"]:
-        click.echo(f"\nNot counted, no command in {data / 'times.csv'} made them: {', '.join(facts['untimed'])}.")
+        echo(f"\nNot counted, no command in {data / 'times.csv'} made them: {', '.join(facts['untimed'])}.")
     if facts["others"]:
         commands = [shlex.join(("softcache", "cost", "--data", each)) for each in facts["others"]]
-        click.echo(f"\nOther times: {', '.join(commands)}")
+        echo(f"\nOther times: {', '.join(commands)}")
 
 
 def _table(rows: list[dict[str, Any]]) -> list[str]:

@@ -15,17 +15,20 @@ from stages.options import (
     Stage,
     Switch,
     Temperature,
+    Text,
     Whole,
     counted,
     data_option,
     example,
     machine_options,
+    option,
     options,
     params_option,
     recipe_options,
     views_options,
     work_option,
 )
+from stages.terminal import echo
 
 if TYPE_CHECKING:
     from pipeline.lesson import Soft
@@ -36,18 +39,20 @@ _SECTIONS = {"recipe": _STUDENTS, "views": VIEWS, "distill": _SOFT, "students.{n
 KEYS = (*_STUDENTS, *VIEWS, *_SOFT)  # what a sweep may set for all of its students
 _LOSSES = "kl, ce, mse, dkd(alpha, beta), dist(beta, gamma)"
 soft_options = options(
-    click.option("--teachers", type=Name(), multiple=True, help="Teachers whose caches to learn from; repeatable."),
-    click.option("--weights", type=Number(), multiple=True, help="Weight of each teacher; repeatable.  [default: equal]"),
-    click.option("--rule", default="probabilities", show_default=True, help="An ensemble averages probabilities or logits."),
-    click.option("--loss", default="kl", show_default=True, help=f"Soft loss: {_LOSSES}."),
-    click.option(
-        "--t_squared/--no-t_squared", type=Switch(), default=True, show_default=True, help="Multiply the soft loss by T²."
+    option("--teachers", type=Name(), multiple=True, help="Teachers whose caches to learn from; repeatable."),
+    option(
+        "--weights", type=Number(), multiple=True, repeats=True, help="Weight of each teacher; repeatable.  [default: equal]"
     ),
-    click.option(
+    option(
+        "--rule", type=Text(), default="probabilities", show_default=True, help="An ensemble averages probabilities or logits."
+    ),
+    option("--loss", type=Text(), default="kl", show_default=True, help=f"Soft loss: {_LOSSES}."),
+    option("--t_squared/--no-t_squared", type=Switch(), default=True, show_default=True, help="Multiply the soft loss by T²."),
+    option(
         "--standardise/--no-standardise", type=Switch(), default=False, show_default=True, help="Logits by their mean and std."
     ),
-    click.option("--alpha", type=Number(), default=0.9, show_default=True, help="Weight of the soft loss."),
-    click.option("--label_weight", "--label-weight", type=Number(), help="Weight of the labels.  [default: 1 − alpha]"),
+    option("--alpha", type=Number(), default=0.9, show_default=True, help="Weight of the soft loss."),
+    option("--label_weight", "--label-weight", type=Number(), help="Weight of the labels.  [default: 1 − alpha]"),
 )
 
 
@@ -61,14 +66,14 @@ class Distill(Stage):
 
 @click.command(cls=Distill, epilog=example("softcache distill tiny -T 4"), sections=_SECTIONS, unless=("hard", ("distill",)))
 @click.argument("name", type=Name())
-@click.option("-T", "--temperature", type=Temperature(), help="Temperature of the soft targets.")
-@click.option("--hard", is_flag=True, help="Train the baseline instead: labels only, no cache.")
-@click.option("--live", is_flag=True, help="Run the teachers in the loop instead of reading their caches.")
-@click.option("--model", required=True, help=MODEL_HELP)
+@option("-T", "--temperature", type=Temperature(), help="Temperature of the soft targets.")
+@option("--hard", is_flag=True, help="Train the baseline instead: labels only, no cache.")
+@option("--live", is_flag=True, help="Run the teachers in the loop instead of reading their caches.")
+@option("--model", type=Text(), required=True, help=MODEL_HELP)
 @recipe_options
-@click.option("--seeds", type=Whole(), multiple=True, default=[0], show_default=True, help="One student each; repeatable.")
-@click.option("--rows", default="all", show_default=True, help="all, fraction(0.03), only([7, 8]), without([3]).")
-@click.option("--correct", multiple=True, help="Class whose bias to correct on the validation split; repeatable.")
+@option("--seeds", type=Whole(), multiple=True, default=[0], show_default=True, help="One student each; repeatable.")
+@option("--rows", type=Text(), default="all", show_default=True, help="all, fraction(0.03), only([7, 8]), without([3]).")
+@option("--correct", type=Text(), multiple=True, help="Class whose bias to correct on the validation split; repeatable.")
 @views_options
 @soft_options
 @params_option
@@ -114,9 +119,13 @@ def command(
         raise click.UsageError("Give either --temperature or --hard, and not both.")
     if hard and live:
         raise click.UsageError("Give either --live or --hard, and not both: the baseline has no teacher.")
+    given = [name for name in _SOFT if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE]
+    if hard and given:
+        names = ", ".join(f"--{name}" for name in given)
+        raise click.UsageError(f"{names}: of no use with --hard, whose students learn from labels alone.")
     soft = soft_of(data, live, settings)
     out = data / "students" / ctx.command.run_name(ctx.params)
-    kept = distill(
+    students = distill(
         model=model,
         recipe=Recipe.parse(**{key: settings[key] for key in RECIPE}),
         views=Views(policy, views, view_seed),
@@ -130,8 +139,13 @@ def command(
         out=out,
         device=runtime.prepare(device, threads=threads),
     )
-    mean = sum(row["valid_accuracy"] for row in kept) / len(kept)
-    click.echo(f"wrote {out}: {counted(len(kept), 'seed')}, mean validation accuracy {mean:.2%}")
+    kept = [student.kept["valid_accuracy"] for student in students.values() if student.kept]
+    told = f", mean validation accuracy {sum(kept) / len(kept):.2%}" if kept else ""
+    lost = len(students) - len(kept)
+    echo(
+        f"wrote {out}: {counted(len(kept), 'seed')}{told}"
+        + (f"; {lost} of {counted(len(students), 'seed')} diverged" if lost else "")
+    )
 
 
 def soft_of(data: Path, live: bool, settings: dict) -> "Soft":

@@ -11,13 +11,16 @@ from stages.options import (
     Params,
     Stage,
     Temperature,
+    Text,
     counted,
     data_option,
     example,
     machine_options,
+    option,
     params_option,
     work_option,
 )
+from stages.terminal import echo
 
 
 def _collect(params: Params) -> dict[str, Any]:
@@ -30,19 +33,22 @@ def _collect(params: Params) -> dict[str, Any]:
         "ensemble": distill.get("teachers"),
         "weights": distill.get("weights"),
     }
-    for name, value in settings.items():
-        if value is not None and not isinstance(value, list):
-            raise params.error(name, "a list such as [1, 4]", repr(value), "Write it in brackets.")
-    return settings | {"rule": distill.get("rule")}
+    return {name: params.listed(name, value) for name, value in settings.items()} | {"rule": distill.get("rule")}
 
 
 @click.command(cls=Stage, epilog=example("softcache evaluate && dvc metrics show"), collect=_collect)
-@click.option("--teachers", type=Name(), multiple=True, required=True, help="Teachers; repeatable.")
-@click.option("--students", type=Name(), multiple=True, help="Students; repeatable.")
-@click.option("--temperatures", type=Temperature(), multiple=True, help="Temperatures; repeatable.")
-@click.option("--ensemble", type=Name(), multiple=True, help="Teachers that the students learned from; repeatable.")
-@click.option("--weights", type=Number(), multiple=True, help="Weight of each; repeatable.  [default: equal]")
-@click.option("--rule", default="probabilities", show_default=True, help="What the ensemble averages: probabilities or logits.")
+@option("--teachers", type=Name(), multiple=True, required=True, help="Teachers; repeatable.")
+@option("--students", type=Name(), multiple=True, help="Students; repeatable.")
+@option("--temperatures", type=Temperature(), multiple=True, help="Temperatures; repeatable.")
+@option("--ensemble", type=Name(), multiple=True, help="Teachers that the students learned from; repeatable.")
+@option("--weights", type=Number(), multiple=True, repeats=True, help="Weight of each; repeatable.  [default: equal]")
+@option(
+    "--rule",
+    type=Text(),
+    default="probabilities",
+    show_default=True,
+    help="What the ensemble averages: probabilities or logits.",
+)
 @params_option
 @data_option
 @work_option
@@ -64,9 +70,10 @@ def command(
     from pipeline import runtime
     from pipeline.evaluate import Trained, evaluate
 
-    trained = [Trained(f"{name}-hard", name, "", data / "students" / f"{name}-hard") for name in students]
-    trained += [Trained(f"{name}-T{t}", name, t, data / "students" / f"{name}-T{t}") for name in students for t in temperatures]
-    runs = evaluate(
+    folder = data / "students"
+    trained = [Trained(f"{name}-hard", name, None, folder / f"{name}-hard") for name in students]
+    trained += [Trained(f"{name}-T{t}", name, float(t), folder / f"{name}-T{t}") for name in students for t in temperatures]
+    found = evaluate(
         splits=data / "transfer",
         teachers={name: (data / "teachers" / name, data / "caches" / name) for name in teachers},
         ensemble=ensemble or teachers,
@@ -78,4 +85,5 @@ def command(
         plots_out=data / "plots",
         device=runtime.prepare(device, threads=threads),
     )
-    click.echo(f"wrote {data / 'metrics'} and {data / 'plots'}: {counted(len(runs), 'run')}")
+    left_out = f", {len(found.missing)} not trained yet" if found.missing else ""
+    echo(f"wrote {data / 'metrics'} and {data / 'plots'}: {counted(len(found.runs), 'run')}{left_out}")

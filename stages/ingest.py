@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from stages.options import SourceOrAmount, Stage, Switch, Whole, counted, data_option, example, params_option
+from stages.options import SourceOrAmount, Stage, Switch, Text, Whole, counted, data_option, example, option, params_option
+from stages.terminal import echo
 
 
 @click.command(
@@ -12,15 +13,20 @@ from stages.options import SourceOrAmount, Stage, Switch, Whole, counted, data_o
     epilog=example("softcache ingest --train train.parquet --test test.parquet --valid 0.1"),
     sections={"ingest": ("train", "valid", "test", "transfer", "damaged", "seed", "fold")},
 )
-@click.option("--train", required=True, help="`digits`, or a Parquet file in the Hugging Face image layout.")
-@click.option("--valid", type=SourceOrAmount(), default=0.1, show_default=True, help="Likewise, or a share or count of train.")
-@click.option("--test", type=SourceOrAmount(), default=0.2, show_default=True, help="Likewise, or a share or count of train.")
-@click.option(
-    "--transfer", multiple=True, help="Source of the transfer set, labels optional; repeatable.  [default: the training split]"
+@option("--train", type=Text(), required=True, help="`digits`, or a Parquet file in the Hugging Face image layout.")
+@option("--valid", type=SourceOrAmount(), default=0.1, show_default=True, help="Likewise, or a share or count of train.")
+@option("--test", type=SourceOrAmount(), default=0.2, show_default=True, help="Likewise, or a share or count of train.")
+@option(
+    "--transfer",
+    type=Text(),
+    multiple=True,
+    help="Source of the transfer set, labels optional; repeatable.  [default: the training split]",
 )
-@click.option("--damaged", default="fail", show_default=True, help="Images that do not decode: fail, or exclude their rows.")
-@click.option("--seed", type=Whole(), default=0, show_default=True, help="Seed of carving and shuffling.")
-@click.option(
+@option(
+    "--damaged", type=Text(), default="fail", show_default=True, help="Images that do not decode: fail, or exclude their rows."
+)
+@option("--seed", type=Whole(), default=0, show_default=True, help="Seed of carving and shuffling.")
+@option(
     "--fold/--no-fold",
     type=Switch(),
     default=False,
@@ -56,7 +62,7 @@ def command(
     sizes = ", ".join(f"{name} {split.rows:,}" for name, split in splits.items())
     channels, height, width = splits["train"].shape
     left_out = len({name for split in splits.values() for name in split.excluded})
-    click.echo(
+    echo(
         f"wrote {data / 'transfer'}: {sizes} rows of {height}×{width}×{channels}, {len(splits['train'].classes)} classes"
         + (f", {counted(left_out, 'damaged row')} left out" if left_out else "")
         + ("; folded: the validation rows are training rows too" if splits["valid"].folded else "")

@@ -6,12 +6,13 @@ from typing import Any
 
 import click
 
-from stages.options import cache_folder, data_option, example, work_option
+from stages.options import cache_folder, counted, data_option, example, option, work_option
+from stages.terminal import echo
 
 
 @click.command(epilog=example("softcache inspect a"))
 @click.argument("cache")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
+@option("--json", "as_json", is_flag=True, help="Print JSON instead.")
 @data_option
 @work_option
 def command(cache: str, as_json: bool, data: Path, work: Path) -> None:
@@ -22,11 +23,11 @@ def command(cache: str, as_json: bool, data: Path, work: Path) -> None:
     provenance = data / "provenance" / f"{path.name}.json"
     facts = inspect(path, splits=data / "transfer", provenance=provenance, work=work)
     if as_json:
-        click.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+        echo(json.dumps(facts, indent=2))
         return
     lines = _lines(facts)
     for name, value in lines.items():
-        click.echo(f"{name:16} {value}")
+        echo(f"{name:16} {value}")
 
 
 def _lines(facts: dict[str, Any]) -> dict[str, str]:
@@ -58,6 +59,6 @@ def _lines(facts: dict[str, Any]) -> dict[str, str]:
     if made is not None:
         lines["created by"] = (
             f"torch {made['torch']}, zarr {made['zarr']}, Python {made['python']} on {made['host']} ({made['device']}, "
-            f"{made['threads']} threads) in {made['seconds']:,} s"
+            f"{counted(made['threads'], 'thread')}) in {made['seconds']:,} s"
         )
     return lines

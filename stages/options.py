@@ -1,7 +1,9 @@
 """What the commands share: settings out of params.yaml, option types, and the options that several commands take."""
 
+import functools
 import math
 import re
+import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +13,56 @@ import click
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from pipeline.errors import InputError
+from pipeline.commands import short
+from pipeline.errors import InputError, first_line
+
+_repr = reprlib.Repr()
+_repr.maxlevel, _repr.maxlist, _repr.maxdict, _repr.maxstring, _repr.maxother = 4, 20, 20, 200, 200
+
+
+def _shown(value: Any) -> str:
+    """A value out of YAML, which may be of any size, as a message shows it."""
+    try:
+        return _repr.repr(value)
+    except ValueError:  # Python writes no number of more than 4,300 digits
+        return "a number of very many digits"
+
+
+class Option(click.Option):
+    """An option that is given once, or one of `multiple` values that are all different: nothing that is given is dropped.
+
+    repeats: a multiple one whose values may be equal, such as weights.
+    """
+
+    def __init__(self, *args: Any, repeats: bool = False, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.repeats = repeats
+
+    def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
+        """Let the parser collect every value, of which it would otherwise keep the last."""
+        multiple, self.multiple = self.multiple, True
+        try:
+            super().add_to_parser(parser, ctx)
+        finally:
+            self.multiple = multiple
+
+    def handle_parse_result(self, ctx: click.Context, opts: Mapping[str, Any], args: list[str]) -> tuple[Any, list[str]]:
+        given = opts.get(self.name)
+        if isinstance(given, list) and not self.multiple:
+            if len(given) > 1 and not ctx.resilient_parsing:
+                raise click.BadParameter(f"given {len(given)} times; give it once.", ctx, self)
+            opts = {**opts, self.name: given[0]}
+        return super().handle_parse_result(ctx, opts, args)
+
+    def process_value(self, ctx: click.Context, value: Any) -> Any:
+        found = super().process_value(ctx, value)
+        if self.multiple and not self.repeats and isinstance(found, tuple) and len(set(found)) < len(found):
+            twice = next(item for place, item in enumerate(found) if item in found[:place])
+            raise click.BadParameter(f"{twice!r} twice; give each value once.", ctx, self)
+        return found
+
+
+option = functools.partial(click.option, cls=Option)
 
 
 class Stage(click.Command):
@@ -37,15 +88,18 @@ class Stage(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if not ctx.resilient_parsing and not set(args) & set(ctx.help_option_names):
-            given, _, _ = self.make_parser(ctx).parse_args(list(args))
-            name, path = (value if isinstance(value := given.get(key), str) else None for key in ("name", "params"))
-            params = Params.read(Path(path) if path else None)
-            if name is not None:
-                Name().convert(name, None, ctx)
-            if params is not None and ("name" not in given or name is not None):  # else click says that NAME is missing
-                settings = self.collect(params) if self.collect else self._settings(params, name, given)
+            given = self._look(ctx, args)
+            params = Params.read(Path(given["params"]) if given.get("params") else None)
+            if params is not None and ("name" not in given or given["name"] is not None):  # else click says what is wrong
+                settings = self.collect(params) if self.collect else self._settings(params, given.get("name"), given)
                 ctx.default_map = {key: value for key, value in settings.items() if value is not None}  # null: the default
         return super().parse_args(ctx, args)
+
+    def _look(self, ctx: click.Context, args: list[str]) -> dict[str, Any]:
+        """What is given on the command line, without any complaint; None for what is missing or wrong."""
+        look = self.context_class(self, info_name=ctx.info_name, resilient_parsing=True)
+        super().parse_args(look, list(args))
+        return look.params
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; one that takes --work within `ctx.obj`, which notes its time (see cli.py)."""
@@ -70,14 +124,16 @@ class Stage(click.Command):
             for key, value in params.section(dotted).items():
                 if key not in known:
                     expected = f"one of {', '.join(known)}"
-                    raise params.error(f"{dotted}.{key}", expected, repr(key), "Correct or remove the key.")
+                    raise params.error(f"{dotted}.{key}", expected, _shown(key), "Correct or remove the key.")
                 if isinstance(value, Mapping):
                     raise params.error(f"{dotted}.{key}", "a value", "a section", "Write `key: value`.")
-                option = next((option for option in self.params if option.name == key), None)
-                if option is None:
+                taker = next((each for each in self.params if each.name == key), None)
+                if taker is None:
                     continue
-                if option.multiple and value is not None and not isinstance(value, list):
-                    raise params.error(f"{dotted}.{key}", "a list such as [0, 1]", repr(value), "Write it in brackets.")
+                if taker.multiple and value is not None and not isinstance(value, list):
+                    raise params.error(f"{dotted}.{key}", "a list such as [0, 1]", _shown(value), "Write it in brackets.")
+                if taker.multiple and value is not None and None in value:
+                    raise params.error(f"{dotted}.{key}", "a list of values", _shown(value), "Leave null out of it.")
                 settings[key] = value
         return settings
 
@@ -98,8 +154,11 @@ class Params:
             values = YAML(typ="safe", pure=True).load(path)
         except FileNotFoundError as error:
             raise InputError(str(path), expected="a file of settings", found="none", fix="Correct --params.") from error
-        except (YAMLError, UnicodeDecodeError) as error:
-            found = " ".join(str(error).split())
+        except RecursionError as error:
+            found = "one of so many levels that it cannot be read"
+            raise InputError(str(path), expected="YAML", found=found, fix="Correct the file.") from error
+        except (YAMLError, ValueError, TypeError, AttributeError, LookupError, OverflowError, AssertionError) as error:
+            found = " ".join(str(error).split()) or first_line(error)  # all that ruamel.yaml raises for odd texts
             raise InputError(str(path), expected="YAML", found=found, fix="Correct the file.") from error
         if values is not None and not isinstance(values, Mapping):
             raise InputError(str(path), expected="sections", found=type(values).__name__, fix="Write `section: {…}`.")
@@ -110,16 +169,26 @@ class Params:
         found: Any = self.values
         for key in dotted.split("."):
             if not isinstance(found, Mapping) or key not in found:
-                names = ", ".join(map(str, found)) if isinstance(found, Mapping) else type(found).__name__
+                names = ", ".join(map(_text, found)) if isinstance(found, Mapping) else type(found).__name__
                 raise self.error(dotted, f"a section {key!r}", names or "none", "Add it, or correct the name.")
             found = found[key]
         if found is not None and not isinstance(found, Mapping):
-            raise self.error(dotted, "a section", repr(found), "Write `key: value` lines.")
+            raise self.error(dotted, "a section", _shown(found), "Write `key: value` lines.")
         return found or {}
+
+    def listed(self, key: str, value: Any) -> list | None:
+        """A list out of the file, or None; raises InputError for anything else."""
+        if value is not None and not isinstance(value, list):
+            raise self.error(key, "a list such as [1, 4]", _shown(value), "Write it in brackets.")
+        return value
 
     def error(self, where: str, expected: str, found: str, fix: str) -> InputError:
         """An error at a place in this file."""
         return InputError(f"{self.path}, {where}", expected=expected, found=found, fix=fix)
+
+
+def _text(key: Any) -> str:
+    return key if isinstance(key, str) else _shown(key)
 
 
 def example(line: str) -> str:
@@ -140,72 +209,109 @@ def cache_folder(data: Path, cache: str) -> Path:
 # ---------------------------------------------------------------- option types
 
 
-class Name(click.ParamType):
+class Type(click.ParamType):
+    """A type of one value, which comes as text from the command line, or as YAML has it."""
+
+    def fails(self, value: Any, expected: str, param: click.Parameter | None, ctx: click.Context | None) -> None:
+        """Say what was expected of a value that is something else."""
+        self.fail(f"{_shown(value)}: expected {expected}.", param, ctx)
+
+
+class Text(Type):
+    """Text; of what YAML knows, numbers and true or false are such too, but no lists, sections or dates."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not isinstance(value, str | int | float):
+            self.fails(value, "text", param, ctx)
+        if isinstance(value, int) and abs(value) >= 1 << 63:
+            self.fails(value, "text, or a number of at most 64 bits", param, ctx)
+        return str(value)
+
+
+class Name(Type):
     """A name that is safe in paths, in the commands of dvc.yaml and in dotted parameters."""
 
     name = "name"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", str(value)):
-            self.fail(f"{value!r}: expected letters, digits, '_' and '-' only.", param, ctx)
-        return str(value)
-
-
-class Temperature(click.ParamType):
-    """A number above 0, kept as it was written because it names a folder."""
-
-    name = "number"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        text = str(value)
-        if not re.fullmatch(r"[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?", text) or not 0 < float(text) < math.inf:
-            self.fail(f"{value!r}: expected a number above 0.", param, ctx)
+        text = Text().convert(value, param, ctx)
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}", text):
+            self.fails(value, "letters, digits, '_' and '-' only, 100 at most", param, ctx)
         return text
 
 
-class Whole(click.ParamType):
-    """A whole number; click's own type would cut 1.9 down to 1."""
-
-    name = "integer"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if not re.fullmatch(r"[+-]?[0-9]+", str(value)):
-            self.fail(f"{value!r}: expected a whole number.", param, ctx)
-        return int(value)
-
-
-class Number(click.types.FloatParamType):
-    """A number; click's own type breaks at a list."""
+class Number(Type):
+    """A finite number."""
 
     name = "number"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        if isinstance(value, bool | list):
-            self.fail(f"{value!r}: expected a number.", param, ctx)
-        return super().convert(value, param, ctx)
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            self.fails(value, "a number", param, ctx)
+        try:
+            number = float(value)
+        except (ValueError, OverflowError):
+            self.fails(value, "a number", param, ctx)
+        if not math.isfinite(number):
+            self.fails(value, "a finite number", param, ctx)
+        return number
+
+
+class Temperature(Type):
+    """A number above 0, written in the one way that names a folder: 4 and not 4.0 or 04."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        number = Number().convert(value, param, ctx)
+        if number <= 0:
+            self.fails(value, "a number above 0", param, ctx)
+        if str(value) != short(number):
+            self.fails(value, f"{short(number)}, written in that way, for it names a folder", param, ctx)
+        return short(number)
+
+
+class Whole(Type):
+    """A whole number of 64 bits; click's own type would cut 1.9 down to 1."""
+
+    name = "integer"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, bool) or not isinstance(value, str | int):
+            self.fails(value, "a whole number", param, ctx)
+        if isinstance(value, str):
+            if not re.fullmatch(r"[+-]?[0-9]{1,30}", value):
+                self.fails(value, "a whole number", param, ctx)
+            value = int(value)
+        if not -(1 << 63) <= value < 1 << 63:
+            self.fails(value, "a whole number of 64 bits", param, ctx)
+        return value
 
 
 class Switch(click.types.BoolParamType):
     """true or false; click's own type takes what YAML calls a number for text, and breaks."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> bool | None:
-        return super().convert(value if isinstance(value, bool) else str(value), param, ctx)
+        return super().convert(value if isinstance(value, bool) else Text().convert(value, param, ctx), param, ctx)
 
 
-class SourceOrAmount(click.ParamType):
+class SourceOrAmount(Type):
     """`digits` or a path, or a number: the share or count of rows to carve out of the training rows."""
 
     name = "source|amount"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str | float:
-        if isinstance(value, bool | list):
-            self.fail(f"{value!r}: expected a source, a share or a count.", param, ctx)
+        if isinstance(value, bool):
+            self.fails(value, "a source, a share or a count", param, ctx)
+        text = Text().convert(value, param, ctx)
         try:
-            number = float(value)
+            number = float(text)
         except ValueError:
-            return str(value)
+            return text
         if not math.isfinite(number):
-            self.fail(f"{value!r}: expected a share or a count.", param, ctx)
+            self.fails(value, "a share or a count", param, ctx)
         return number
 
 
@@ -223,15 +329,16 @@ def options(*decorators: Callable) -> Callable:
     return apply
 
 
-params_option = click.option("--params", type=click.Path(dir_okay=False), help="File of settings.  [default: params.yaml]")
-data_option = click.option(
+anew_option = option("--anew", is_flag=True, help="Do all of it again; use nothing that was done before.")
+params_option = option("--params", type=click.Path(dir_okay=False), help="File of settings.  [default: params.yaml]")
+data_option = option(
     "--data",
     type=click.Path(file_okay=False, path_type=Path),
     default="data",
     show_default=True,
     help="Where data lies.",
 )
-work_option = click.option(
+work_option = option(
     "--work",
     type=click.Path(file_okay=False, path_type=Path),
     envvar="SOFTCACHE_WORK",
@@ -241,42 +348,53 @@ work_option = click.option(
     help="Where unfinished captures and trainings are kept.",
 )
 machine_options = options(
-    click.option(
+    option(
         "--device",
+        type=Text(),
         envvar="SOFTCACHE_DEVICE",
         default="auto",
         show_default=True,
         show_envvar=True,
         help="cpu, cuda, cuda:N.",
     ),
-    click.option(
-        "--threads", type=Whole(), envvar="SOFTCACHE_THREADS", show_envvar=True, help="CPU threads.  [default: every core]"
+    option(
+        "--threads",
+        type=Whole(),
+        envvar="SOFTCACHE_THREADS",
+        show_envvar=True,
+        help="CPU threads.  [default: as many as the work is worth]",
     ),
 )
 MODEL_HELP = "mlp(hidden=[…], dropout, input_dropout), cnn(channels=[…], dropout), or package.module:attribute(…)."
 RECIPE = ("optimizer", "schedule", "epochs", "batch_size", "max_norm", "memory", "keep", "patience", "precision")
 VIEWS = ("policy", "views", "view_seed")
 recipe_options = options(
-    click.option("--optimizer", required=True, help="Such as `sgd(lr=0.1, momentum=0.9)` or `adamw(lr=0.001)`."),
-    click.option("--schedule", default="constant", show_default=True, help="constant, cosine(warmup=…), one_cycle(…)."),
-    click.option("--epochs", type=Whole(), required=True, help="Passes over the rows."),
-    click.option("--batch_size", "--batch-size", type=Whole(), required=True, help="Rows of one step."),
-    click.option("--max_norm", "--max-norm", type=Number(), help="Largest norm of the weights into a unit."),
-    click.option(
+    option("--optimizer", type=Text(), required=True, help="Such as `sgd(lr=0.1, momentum=0.9)` or `adamw(lr=0.001)`."),
+    option("--schedule", type=Text(), default="constant", show_default=True, help="constant, cosine(warmup=…), one_cycle(…)."),
+    option("--epochs", type=Whole(), required=True, help="Passes over the rows."),
+    option("--batch_size", "--batch-size", type=Whole(), required=True, help="Rows of one step."),
+    option("--max_norm", "--max-norm", type=Number(), help="Largest norm of the weights into a unit."),
+    option(
         "--memory",
         type=Number(),
         default=4.0,
         show_default=True,
         help="GB for pixels and cached logits; what takes more is streamed in windows.",
     ),
-    click.option(
-        "--keep", default="last", show_default=True, help="Which weights: of the last epoch, or of the best on valid."
+    option(
+        "--keep",
+        type=Text(),
+        default="last",
+        show_default=True,
+        help="Which weights: of the last epoch, or of the best on valid.",
     ),
-    click.option("--patience", type=Whole(), help="Stop after so many epochs without a better one; with keep best."),
-    click.option("--precision", default="float32", show_default=True, help="Of products in training: float32 or bfloat16."),
+    option("--patience", type=Whole(), help="Stop after so many epochs without a better one; with keep best."),
+    option(
+        "--precision", type=Text(), default="float32", show_default=True, help="Of products in training: float32 or bfloat16."
+    ),
 )
 views_options = options(
-    click.option("--policy", default="none", show_default=True, help="Views of a row, such as `shift(2) | flip()`."),
-    click.option("--views", type=Whole(), default=1, show_default=True, help="Views of a row; the first is the row itself."),
-    click.option("--view_seed", "--view-seed", type=Whole(), default=0, show_default=True, help="Seed of the views."),
+    option("--policy", type=Text(), default="none", show_default=True, help="Views of a row, such as `shift(2) | flip()`."),
+    option("--views", type=Whole(), default=1, show_default=True, help="Views of a row; the first is the row itself."),
+    option("--view_seed", "--view-seed", type=Whole(), default=0, show_default=True, help="Seed of the views."),
 )

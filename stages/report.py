@@ -7,13 +7,14 @@ from pathlib import Path
 import click
 
 from pipeline.errors import InputError
-from stages.options import Params, Stage, data_option, example, params_option
+from stages.options import Params, Stage, data_option, example, option, params_option
+from stages.terminal import echo
 
 
 @click.command(cls=Stage, epilog=example("softcache report data/sweeps/paper data/sweeps/no3"))
 @click.argument("folders", nargs=-1, type=click.Path(file_okay=False, path_type=Path))
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder of the page.  [default: DATA/report]")
-@click.option("--published/--no-published", default=True, show_default=True, help="Figures that were published beside ours.")
+@option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder of the page.  [default: DATA/report]")
+@option("--published/--no-published", default=True, show_default=True, help="Figures that were published beside ours.")
 @params_option
 @data_option
 def command(folders: tuple[Path, ...], out: Path | None, published: bool, params: str | None, data: Path) -> None:
@@ -31,8 +32,9 @@ def command(folders: tuple[Path, ...], out: Path | None, published: bool, params
         plots=_named(folders) if folders else {"": data / "plots"},
         published=Published.parse(settings.section("published")) if given else None,
         out=out,
+        teachers=data / "teachers",
     )
-    click.echo(f"wrote {out / 'index.html'}: open it in a browser")
+    echo(f"wrote {out / 'index.html'}: open it in a browser")
 
 
 def _named(folders: Sequence[Path]) -> dict[str, Path]:

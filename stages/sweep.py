@@ -11,18 +11,22 @@ from stages import distill
 from stages.options import (
     RECIPE,
     Name,
+    Number,
     Params,
     Stage,
     Switch,
     Temperature,
     Whole,
+    anew_option,
     counted,
     data_option,
     example,
     machine_options,
+    option,
     params_option,
     work_option,
 )
+from stages.terminal import echo
 
 _VARIED = ("students", "temperatures", "alphas", "baseline", "together")
 SECTIONS = ("recipe", "views", "distill", "students", "temperatures", "sweeps.{name}")  # what the command reads
@@ -35,10 +39,8 @@ class Sweep(Stage):
         own = super()._settings(params, name, given)
         if {"alpha", "alphas"} <= params.section(f"sweeps.{name}").keys():
             raise params.error(f"sweeps.{name}", "alpha or alphas", "both", "Remove one of them.")
-        usual = {"students": list(params.section("students")), "temperatures": params.values.get("temperatures")}
-        for key, value in usual.items():
-            if value is not None and not isinstance(value, list):
-                raise params.error(key, "a list such as [1, 4]", repr(value), "Write it in brackets.")
+        temperatures = params.listed("temperatures", params.values.get("temperatures"))
+        usual = {"students": list(params.section("students")), "temperatures": temperatures}
         return usual | {key: value for key, value in own.items() if value is not None}
 
 
@@ -48,13 +50,14 @@ class Sweep(Stage):
     sections={"sweeps.{name}": (*_VARIED, *distill.KEYS)},
 )
 @click.argument("name", type=Name())
-@click.option("--students", type=Name(), multiple=True, required=True, help="Students; repeatable.")
-@click.option("--temperatures", type=Temperature(), multiple=True, help="Temperatures; repeatable.")
-@click.option("--alphas", type=Temperature(), multiple=True, help="Weights of the soft loss; repeatable.  [default: distill's]")
-@click.option(
+@option("--students", type=Name(), multiple=True, required=True, help="Students; repeatable.")
+@option("--temperatures", type=Temperature(), multiple=True, help="Temperatures; repeatable.")
+@option("--alphas", type=Number(), multiple=True, help="Weights of the soft loss; repeatable.  [default: distill's]")
+@option(
     "--baseline/--no-baseline", type=Switch(), default=True, show_default=True, help="Train each student on labels alone too."
 )
-@click.option("--together", type=Whole(), default=64, show_default=True, help="Students of one seed that share each step.")
+@option("--together", type=Whole(), default=64, show_default=True, help="Students of one seed that share each step.")
+@anew_option
 @params_option
 @data_option
 @work_option
@@ -63,9 +66,10 @@ def command(
     name: str,
     students: tuple[str, ...],
     temperatures: tuple[str, ...],
-    alphas: tuple[str, ...],
+    alphas: tuple[float, ...],
     baseline: bool,
     together: int,
+    anew: bool,
     params: str | None,
     data: Path,
     work: Path,
@@ -80,31 +84,32 @@ def command(
     """
     from pipeline import runtime
     from pipeline.comparison import finding
-    from pipeline.evaluate import best
     from pipeline.objective import Weighing
     from pipeline.sweep import sweep
 
     given = {student: _settings(student, name, params) for student in students}
     plans = {student: _plan(settings, data) for student, settings in given.items()}
     first = given[students[0]]
-    shares = [float(alpha) for alpha in alphas] or [first["alpha"]]
+    shares = alphas or [first["alpha"]]
     out = data / "sweeps" / name
-    runs = sweep(
+    found = sweep(
         plans=plans,
         weighings=[Weighing(float(t), alpha, first["label_weight"]) for t in temperatures for alpha in shares],
         baseline=baseline,
         together=together,
+        anew=anew,
         teachers={teacher: data / "teachers" / teacher for teacher in first["teachers"]},
         splits=data / "transfer",
         work=work,
         out=out,
         device=runtime.prepare(device, threads=threads),
     )
-    for row in best(runs):
-        click.echo(finding(row))
-    click.echo(f"softcache report {out} --out {out / 'report'}  # shows every run")
-    count = sum(len(run.seeds) for run in runs if run.student)
-    click.echo(f"wrote {out}: {counted(count, 'student')}, seeds counted, in students, metrics and plots")
+    for row in found.best:
+        echo(finding(row))
+    echo(f"softcache report {out} --out {out / 'report'}  # shows every run")
+    count, lost = (sum(len(getattr(run, side)) for run in found.runs if run.student) for side in ("seeds", "diverged"))
+    told = f"; {lost} more diverged" if lost else ""
+    echo(f"wrote {out}: {counted(count, 'student')}, seeds counted, in students, metrics and plots{told}")
 
 
 def _settings(student: str, sweep: str, params: str | None) -> dict[str, Any]:

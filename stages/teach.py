@@ -9,24 +9,27 @@ from stages.options import (
     RECIPE,
     Name,
     Stage,
+    Text,
     Whole,
     data_option,
     example,
     machine_options,
+    option,
     params_option,
     recipe_options,
     work_option,
 )
+from stages.terminal import echo
 
 _KEYS = ("model", *RECIPE, "policy", "seed")
 
 
 @click.command(cls=Stage, epilog=example("softcache teach a --epochs 10"), sections={"teach": _KEYS, "teachers.{name}": _KEYS})
 @click.argument("name", type=Name())
-@click.option("--model", required=True, help=MODEL_HELP)
+@option("--model", type=Text(), required=True, help=MODEL_HELP)
 @recipe_options
-@click.option("--policy", default="none", show_default=True, help="Augmentation, such as `shift(2) | flip()`.")
-@click.option("--seed", type=Whole(), default=0, show_default=True, help="Seed of weights, order and augmentation.")
+@option("--policy", type=Text(), default="none", show_default=True, help="Augmentation, such as `shift(2) | flip()`.")
+@option("--seed", type=Whole(), default=0, show_default=True, help="Seed of weights, order and augmentation.")
 @params_option
 @data_option
 @work_option
@@ -44,7 +47,6 @@ def command(
 
     out = data / "teachers" / name
     last = teach(
-        name=name,
         model=model,
         recipe=Recipe.parse(**recipe),
         policy=policy,
@@ -54,4 +56,4 @@ def command(
         out=out,
         device=runtime.prepare(device, threads=threads),
     )
-    click.echo(f"wrote {out}: {last['epoch']} epochs, validation accuracy {last['valid_accuracy']:.2%}")
+    echo(f"wrote {out}: {last['epoch']} epochs, validation accuracy {last['valid_accuracy']:.2%}")

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import click
 
 from pipeline.errors import InputError
-from stages.options import Whole, cache_folder, counted, data_option, example, machine_options, work_option
+from stages.options import Whole, cache_folder, counted, data_option, example, machine_options, option, work_option
+from stages.terminal import echo
 
 if TYPE_CHECKING:
     from pipeline.cache import Finding
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 @click.command(epilog=example("softcache verify a b --deep 100"))
 @click.argument("caches", metavar="CACHE...", nargs=-1, required=True)
-@click.option("--deep", type=Whole(), default=0, help="Run this many sampled (row, view) pairs through the teacher again.")
+@option("--deep", type=Whole(), default=0, help="Run this many sampled (row, view) pairs through the teacher again.")
 @data_option
 @work_option
 @machine_options
@@ -27,26 +28,31 @@ def command(caches: tuple[str, ...], deep: int, data: Path, work: Path, device: 
 
     A damaged cache exits with 3.
     """
-    from pipeline import runtime
+    from pipeline import commands, runtime
     from pipeline import verify as job
     from pipeline.work import require_sealed
 
+    if deep < 0:
+        raise click.BadParameter(f"{deep}: expected a number of pairs.", param_hint="--deep")
     folders = [cache_folder(data, cache) for cache in caches]
+    if len({path.resolve() for path in folders}) < len(folders):
+        raise click.UsageError("CACHE: the same one twice; name each once.")
     for path in folders:
         if not path.is_dir():
             require_sealed(path, work)  # it may be on its way
-            fix = f"Run `softcache capture {path.name}`, or correct the name."
+            fix = f"Run {commands.capture(path)}, or correct the name."
             raise InputError(str(path), expected="a cache", found="no such folder", fix=fix)
     done = []
     with runtime.progress((), "verify", total=sum(job.size_bytes(path) for path in folders), unit="B") as bar:
         for path in folders:
             done.append(job.verify(path, work=work, progress=bar.update))
     width = max(len("cache"), *(len(str(path)) for path in folders))
-    click.echo(f"{'cache':{width}}  {'spans':>6}  {'MB':>10}  result")
+    echo(f"{'cache':{width}}  {'spans':>6}  {'MB':>10}  result")
     for found in done:
         result = counted(len(found.findings), "finding") if found.findings else "as sealed"
-        click.echo(f"{found.path!s:{width}}  {found.spans:6,}  {found.size_bytes / 1e6:10,.1f}  {result}")
+        echo(f"{found.path!s:{width}}  {found.spans:6,}  {found.size_bytes / 1e6:10,.1f}  {result}")
     findings = {found.path: list(found.findings) for found in done}
+    mends = {found.path: commands.capture(found.path) for found in done if found.findings}
     if deep:
         chosen = runtime.prepare(device, threads=threads)
         for path in folders:
@@ -54,26 +60,26 @@ def command(caches: tuple[str, ...], deep: int, data: Path, work: Path, device: 
                 teacher = data / "teachers" / path.name
                 probe = job.probe(path, deep, teacher=teacher, splits=data / "transfer", device=chosen)
                 _show_probe(path, probe)
-                findings[path] += probe.findings(path)
-    _show_findings(findings)
+                if found := probe.findings(path):
+                    findings[path] += found
+                    mends[path] = commands.capture(path, "--anew")  # its bytes are as they were sealed
+    _show_findings(findings, list(mends.values()))
 
 
 def _show_probe(path: Path, probe: "Probe") -> None:
     allowed = f"allowed {probe.limit:.2g}, teacher against itself {probe.control:.2g}"
     shifted = "the same: all rows have equal logits" if probe.shifted is None else f"{probe.shifted:.2g}"
-    click.echo(f"{path}: {counted(probe.pairs, 'pair')} run again, largest difference {probe.difference:.2g} ({allowed})")
-    click.echo(f"{path}: KL to the cached logits in nats, own row {probe.aligned:.2g}, next row {shifted}")
+    echo(f"{path}: {counted(probe.pairs, 'pair')} run again, largest difference {probe.difference:.2g} ({allowed})")
+    echo(f"{path}: KL to the cached logits in nats, own row {probe.aligned:.2g}, next row {shifted}")
 
 
-def _show_findings(findings: dict[Path, list["Finding"]]) -> None:
+def _show_findings(findings: dict[Path, list["Finding"]], mends: list[str]) -> None:
     """Every finding, and what to do; exits with 3 where there is one."""
     for finding in (finding for found in findings.values() for finding in found):
-        click.echo(f"{finding.where}: expected {finding.expected}, found {finding.found}")
-    damaged = [path.name for path, found in findings.items() if found]
-    if damaged:
-        names = " and ".join(f"`softcache capture {name}`" for name in damaged)
-        click.echo(
-            f"Run {names} to compute what is damaged again. Did the cache come from a DVC remote? Then "
+        echo(f"{finding.where}: expected {finding.expected}, found {finding.found}")
+    if mends:
+        echo(
+            f"Run {' and '.join(mends)} to compute what is damaged again. Did the cache come from a DVC remote? Then "
             "`dvc remote modify <remote> verify true` and `dvc pull` once more."
         )
         raise SystemExit(3)

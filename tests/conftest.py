@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline import models, table, transfer
+from pipeline import models, transfer
 from pipeline.capture import Captured, capture
-from pipeline.checkpoint import WEIGHTS, Checkpoint
+from pipeline.checkpoint import Checkpoint
+from pipeline.modelfile import Net, Shown
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
@@ -52,13 +53,33 @@ def write_parquet(path: Path, encoded: list[bytes | None], labels: list[int | No
 
 
 def write_split(path: Path, pixels: np.ndarray, labels: np.ndarray, classes: int) -> transfer.Split:
-    """A split of these grey pixels (N, 1, H, W) uint8, in this order, as ingest would write it."""
+    """A split of these grey pixels (N, 1, H, W) uint8, in this order, as ingest would write it, with those beside it."""
     ids = [f"row-{row}" for row in range(len(pixels))]
     names = [str(label) for label in range(classes)]
     encoded = [png(picture[0]) for picture in pixels]
     path.parent.mkdir(parents=True, exist_ok=True)
-    transfer.write(path, ids, encoded, labels, classes=names, mode="L", size=pixels.shape[2:])
-    return transfer.Split.open(path)
+    transfer.write(path, ids, encoded, labels, role=path.stem, classes=names, mode="L", size=pixels.shape[2:])
+    transfer.bind(path.parent, sorted(other.stem for other in path.parent.glob("*.parquet")))
+    return transfer.open_splits(path.parent, [path.stem])[path.stem]
+
+
+def write_teacher(folder: Path, net: torch.nn.Module, split: transfer.Split, *, model: str, seed: int = 0) -> None:
+    """A teacher with these weights, as `teach` writes it, with a history of one epoch."""
+    row = {"seed": seed, "epoch": 1, "lr": 0.1, "train_loss": 1.0, "valid_accuracy": 0.5, "valid_nll": 1.0}
+    folder.mkdir(parents=True, exist_ok=True)
+    Checkpoint.write(
+        folder, kind="teacher", name=folder.name, model=models.parse(model), split=split, nets={Net(seed, None, 1): net},
+        history=[row], recipe={"epochs": 1}, views=Shown("none()", seed, None),
+    )  # fmt: skip
+
+
+def change_teacher(folder: Path, change: Callable[[torch.nn.Module], object]) -> None:
+    """Train a teacher anew, so to speak: `change` is called with its net."""
+    old = Checkpoint.teacher(folder)
+    net = old.load(old.nets[0], torch.device("cpu"))
+    with torch.no_grad():
+        change(net)
+    write_teacher(folder, net, old, model=old.model)
 
 
 def write_stage_one(folder: Path, *, teachers: Sequence[str] = "a", rows: int = 20, classes: int = 3) -> Path:
@@ -69,12 +90,10 @@ def write_stage_one(folder: Path, *, teachers: Sequence[str] = "a", rows: int = 
         for name, count in {"train": rows, "valid": 5, "test": 3}.items():
             pixels = generator.integers(0, 256, (count, 1, 4, 4), dtype=np.uint8)
             write_split(folder / f"transfer/{name}.parquet", pixels, np.arange(count) % classes, classes)
+    split = transfer.open_splits(folder / "transfer", ["train"])["train"]
     for seed, name in enumerate(teachers):
-        spec = models.parse("mlp(hidden=[5])")
-        checkpoint = Checkpoint(spec.text, (1, 4, 4), tuple(str(label) for label in range(classes)), {"source_sha256": None})
-        checkpoint.save(folder / "teachers" / name, {WEIGHTS: models.build(spec, (1, 4, 4), classes, seed=seed)})
-        history = [{"epoch": 1, "lr": 0.1, "train_loss": 1.0, "valid_accuracy": 0.5, "valid_nll": 1.0}]
-        (folder / "teachers" / name / "history.csv").write_bytes(table.to_csv(history))
+        net = models.build(models.parse("mlp(hidden=[5])"), (1, 4, 4), classes, seed=seed)
+        write_teacher(folder / "teachers" / name, net, split, model="mlp(hidden=[5])", seed=seed)
     return folder
 
 
@@ -82,7 +101,7 @@ def run_capture(folder: Path, name: str = "a", **changes) -> Captured:
     """Capture a teacher of write_stage_one, in three views, to `folder`/caches/`name`."""
     settings = {"policy": "shift(1)", "views": 3, "view_seed": 5, "dtype": "float32", "tile": 4} | changes
     return capture(
-        name=name, teacher=folder / "teachers" / name, splits=folder / "transfer", work=folder / "work",
+        teacher=folder / "teachers" / name, splits=folder / "transfer", work=folder / "work",
         out=folder / "caches" / name, provenance=folder / f"provenance/{name}.json", device=torch.device("cpu"), **settings,
     )  # fmt: skip
 

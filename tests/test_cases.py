@@ -19,9 +19,8 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from conftest import run_capture, tree, write_stage_one
+from conftest import change_teacher, run_capture, tree, write_stage_one
 from pipeline import files, runtime
-from pipeline.checkpoint import WEIGHTS, Checkpoint
 from stages.cli import main
 
 CAPTURE = ("capture", "a", "--policy", "shift(1)", "--views", "3", "--view-seed", "5", "--tile", "4")
@@ -132,22 +131,14 @@ def test_a_missing_span_is_told_before_the_first_step(project):
 
 def test_new_weights_say_why_nothing_is_reused(project):
     says(0, *CAPTURE)
-    folder = project / "data/teachers/a"
-    net = Checkpoint.open(folder).load(folder / WEIGHTS, torch.device("cpu"))
-    with torch.no_grad():
-        next(net.parameters())[0, 0] += 1
-    Checkpoint.open(folder).save(folder, {WEIGHTS: net})
+    change_teacher(project / "data/teachers/a", lambda net: next(net.parameters())[0, 0].add_(1))
     output = says(0, *CAPTURE)
     assert "a: another cache than the last one, which is kept until this one is sealed: teacher.weights_sha256 was" in output
     assert "11 spans computed\n" in output
 
 
 def test_a_teacher_that_gives_nan_names_the_row(project):
-    folder = project / "data/teachers/a"
-    net = Checkpoint.open(folder).load(folder / WEIGHTS, torch.device("cpu"))
-    with torch.no_grad():
-        list(net.parameters())[-1][1] = torch.nan
-    Checkpoint.open(folder).save(folder, {WEIGHTS: net})
+    change_teacher(project / "data/teachers/a", lambda net: list(net.parameters())[-1][1].fill_(torch.nan))
     message = says(3, *CAPTURE)
     assert "teacher a, transfer view 0, row 0 (id row-0), class 1: expected a finite logit that float32 can hold" in message
     assert "found nan" in message
@@ -156,11 +147,7 @@ def test_a_teacher_that_gives_nan_names_the_row(project):
 
 
 def test_logits_too_large_for_float16_suggest_float32(project):
-    folder = project / "data/teachers/a"
-    net = Checkpoint.open(folder).load(folder / WEIGHTS, torch.device("cpu"))
-    with torch.no_grad():
-        list(net.parameters())[-1][1] = 70_000
-    Checkpoint.open(folder).save(folder, {WEIGHTS: net})
+    change_teacher(project / "data/teachers/a", lambda net: list(net.parameters())[-1][1].fill_(70_000))
     assert "set `dtype: float32`" in says(3, *CAPTURE, "--dtype", "float16")
     says(0, *CAPTURE)
 
@@ -247,11 +234,7 @@ def test_a_capture_while_a_student_reads_is_never_mixed_in(project, monkeypatch)
         return span(self, record, out)
 
     # Other weights, so that the other cache has other logits.
-    folder = project / "data/teachers/a"
-    net = Checkpoint.open(folder).load(folder / WEIGHTS, torch.device("cpu"))
-    with torch.no_grad():
-        next(net.parameters()).mul_(2)
-    Checkpoint.open(folder).save(folder, {WEIGHTS: net})
+    change_teacher(project / "data/teachers/a", lambda net: next(net.parameters()).mul_(2))
     monkeypatch.setattr(cache.Cache, "span", reading)
     assert "expected sha256" in says(3, *DISTILL)
 

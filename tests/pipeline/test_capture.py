@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import images, write_parquet
+from conftest import change_teacher, images, write_parquet, write_teacher
 from pipeline import closure, models, runtime, transfer
 from pipeline.cache import Cache
 from pipeline.capture import Captured, capture
-from pipeline.checkpoint import WEIGHTS, Checkpoint
+from pipeline.checkpoint import Checkpoint
 from pipeline.errors import InputError
 from pipeline.ingest import ingest
 from pipeline.transfer import open_splits
@@ -44,11 +44,8 @@ def data(tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr(transfer, "span_rows", lambda classes: 8)
     source = write_parquet(tmp_path / "source.parquet", *images(48))
     ingest(train=str(source), valid=0.25, test=0.25, transfer_set=(), damaged="fail", seed=0, out=tmp_path / "transfer")
-    spec = models.parse("exact_net:Exact()")
-    net = models.build(spec, (1, 6, 6), 3)
-    Checkpoint(spec.text, (1, 6, 6), ("0", "1", "2"), {"source_sha256": spec.source_sha256}).save(
-        tmp_path / "a", {WEIGHTS: net}
-    )
+    net = models.build(models.parse("exact_net:Exact()"), (1, 6, 6), 3)
+    write_teacher(tmp_path / "a", net, open_splits(tmp_path / "transfer", ["train"])["train"], model="exact_net:Exact()")
     yield tmp_path
     sys.modules.pop("exact_net", None)
 
@@ -56,13 +53,14 @@ def data(tmp_path, monkeypatch) -> Path:
 def run(data: Path, **changes) -> Captured:
     settings = {"policy": "shift(1)", "views": 3, "view_seed": 5, "dtype": "float32", "tile": 4} | changes
     return capture(
-        name="a", teacher=data / "a", splits=data / "transfer", work=data / "work", out=data / "cache",
+        teacher=data / "a", splits=data / "transfer", work=data / "work", out=data / "cache",
         provenance=data / "provenance.json", device=CPU, **settings,
     )  # fmt: skip
 
 
 def teacher(data: Path) -> torch.nn.Module:
-    return Checkpoint.open(data / "a").load(data / "a" / WEIGHTS, CPU)
+    checkpoint = Checkpoint.teacher(data / "a")
+    return checkpoint.load(checkpoint.nets[0], CPU)
 
 
 def test_every_logit_is_that_of_its_row_and_view_in_every_span(data):
@@ -114,10 +112,7 @@ def test_every_setting_is_identity(data, changes):
 
 def test_weights_and_code_are_identity(data, monkeypatch):
     first = run(data).manifest.fingerprint
-    net = teacher(data)
-    with torch.no_grad():
-        net.weight[0, 0] += 1
-    Checkpoint.open(data / "a").save(data / "a", {WEIGHTS: net})
+    change_teacher(data / "a", lambda net: net.weight[0, 0].add_(1))
     second = run(data).manifest.fingerprint
     monkeypatch.setattr(closure, "tree_sha256", lambda module: "other code")
     assert len({first, second, run(data).manifest.fingerprint}) == 3

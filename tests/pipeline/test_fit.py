@@ -49,7 +49,7 @@ def recipe(**changes) -> Recipe:
 def train(seed=0, views=2, policy="shift(1)", model="mlp(hidden=[5], dropout=0.2)", **changes):
     net = models.build(models.parse(model), SHAPE, CLASSES, seed=seed)
     with tempfile.TemporaryDirectory() as folder:
-        [history] = fit(
+        [fitted] = fit(
             net,
             examples(policy, views),
             lambda z, batch: losses.cross_entropy(z, LABELS[batch.rows]),
@@ -57,9 +57,9 @@ def train(seed=0, views=2, policy="shift(1)", model="mlp(hidden=[5], dropout=0.2
             VALIDATION,
             seed=seed,
             name="t",
-            state=Path(folder) / "state",
+            state=State(Path(folder), [{}]),
         )
-    return net, history
+    return net, fitted.history
 
 
 def flat(net: torch.nn.Module) -> torch.Tensor:
@@ -127,7 +127,7 @@ def test_the_model_is_shown_the_rows_in_the_views_that_the_objective_is_told(tmp
         assert torch.equal(shown.pop(), policy.apply(PIXELS[batch.rows], batch.rows.numpy(), batch.views.numpy()))
         return losses.cross_entropy(logits, LABELS[batch.rows])
 
-    state = tmp_path / "state"
+    state = State(tmp_path, [{}])
     fit(net, examples("shift(1)", 3), objective, recipe(batch_size=25), VALIDATION, seed=0, name="t", state=state)
     assert not shown
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import run_capture, write_split
+from conftest import run_capture, write_split, write_teacher
 from pipeline import models, runtime, transfer
 from pipeline.cache import Cache
-from pipeline.checkpoint import WEIGHTS, Checkpoint
+from pipeline.checkpoint import Checkpoint
 from pipeline.distill import distill
 from pipeline.errors import InputError
 from pipeline.examples import Examples
@@ -20,6 +20,7 @@ from pipeline.live import Live
 from pipeline.losses import SoftLoss
 from pipeline.objective import Objective, Weighing
 from pipeline.predict import predict
+from pipeline.resume import State
 from pipeline.targets import Targets
 from pipeline.transfer import open_splits
 from pipeline.views import Policy
@@ -53,7 +54,6 @@ def data(tmp_path_factory) -> Path:
     runtime.prepare("cpu", threads=1)
     (folder / "exact_net.py").write_text(EXACT)
     generator = np.random.default_rng(0)
-    names = tuple(str(label) for label in range(CLASSES))
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder)
         patch.setenv("SOFTCACHE_PLUGINS", "exact_net")
@@ -63,9 +63,8 @@ def data(tmp_path_factory) -> Path:
             write_split(folder / f"transfer/{name}.parquet", pixels, np.arange(count) % CLASSES, CLASSES)
         teachers = {"a": "exact_net:Exact()", "b": "exact_net:Exact(step=104729)", "c": "mlp(hidden=[40, 40])"}
         for name, text in teachers.items():
-            spec = models.parse(text)
-            checkpoint = Checkpoint(spec.text, SHAPE, names, {"source_sha256": spec.source_sha256})
-            checkpoint.save(folder / "teachers" / name, {WEIGHTS: models.build(spec, SHAPE, CLASSES)})
+            net = models.build(models.parse(text), SHAPE, CLASSES)
+            write_teacher(folder / "teachers" / name, net, open_splits(folder / "transfer", ["train"])["train"], model=text)
             run_capture(folder, name)
         yield folder
     sys.modules.pop("exact_net", None)
@@ -96,7 +95,8 @@ def trained(
 
 @pytest.mark.parametrize("name", "abc")
 def test_a_what_is_read_is_bitwise_what_predict_returned(data, name):
-    teacher = Checkpoint.open(data / "teachers" / name).load(data / "teachers" / name / WEIGHTS, CPU)
+    checkpoint = Checkpoint.teacher(data / "teachers" / name)
+    teacher = checkpoint.load(checkpoint.nets[0], CPU)
     targets = Targets.of({name: Cache.open(data / "caches" / name)}, 3.0, "logits")
     examples = Examples(None, None, 3, targets, 10**9, CPU)
     spans = [slice(start, min(start + 8, ROWS)) for start in range(0, ROWS, 8)]
@@ -122,7 +122,7 @@ def test_b_given_equal_targets_training_is_bitwise_equal(data):
         labels = torch.from_numpy(train.labels())
         objective = Objective.of([Weighing(2.0, 0.7)], labels, SoftLoss.parse("kl"), teacher=teacher)
         examples = Examples(train, POLICY, 3, source, 10**9, CPU)
-        state = data / f"state-{len(weights)}"
+        state = State(data, [{"run": len(weights)}])
         fit(net, examples, objective, recipe(7), Validation.of(valid, CPU), seed=1, name="b", state=state)
         weights.append(torch.cat([parameter.detach().flatten() for parameter in net.parameters()]))
     assert torch.equal(*weights)
@@ -169,16 +169,15 @@ def test_d_live_logits_agree_within_1e5_of_the_range(data, size, rule, names):
 
 def test_a_live_student_says_which_teachers_it_had(data, tmp_path):
     trained(data, tmp_path / "s", live=True, names="ab")
-    soft = Checkpoint.open(tmp_path / "s").facts["soft"]
-    assert set(soft["live"]) == {"a", "b"}
-    assert "caches" not in soft
+    model = Checkpoint.open(tmp_path / "s", kinds=["live"], name="s", fix="")
+    assert set(model.soft.live) == {"a", "b"}
+    assert model.soft.caches is None
 
 
 def test_a_teacher_of_other_data_is_refused(data, tmp_path):
     folder = tmp_path / "other"
-    spec = models.parse("mlp(hidden=[4])")
-    checkpoint = Checkpoint(spec.text, (1, 5, 5), ("0", "1", "2"), {"source_sha256": None})
-    checkpoint.save(folder, {WEIGHTS: models.build(spec, (1, 5, 5), 3)})
+    split = write_split(tmp_path / "transfer/train.parquet", np.zeros((6, 1, 5, 5), np.uint8), np.arange(6) % 3, 3)
+    write_teacher(folder, models.build(models.parse("mlp(hidden=[4])"), (1, 5, 5), 3), split, model="mlp(hidden=[4])")
     split = open_splits(data / "transfer", ["transfer"])["transfer"]
     with pytest.raises(InputError, match=r"teacher other, pixel shape: expected \(1, 4, 4\)"):
         Live.open({"other": folder}, split, 4.0, "logits", None, CPU)

@@ -1,14 +1,18 @@
 """Built-in nets, their checkpoints, and prediction in tiles."""
 
+import json
 import sys
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
 
+from conftest import tree, write_teacher
 from pipeline import models
 from pipeline.checkpoint import Checkpoint
 from pipeline.errors import InputError, IntegrityError
+from pipeline.facts import sealed
 from pipeline.predict import predict
 
 CPU = torch.device("cpu")
@@ -154,15 +158,16 @@ def test_plug_ins_that_cannot_be_used_are_refused_at_once(plug_in, name, message
 
 
 def test_a_plug_in_is_built_saved_and_bound_to_its_code(plug_in, tmp_path):
-    spec = models.parse("nets_of_mine:good(width=5)")
-    checkpoint = Checkpoint(spec.text, (1, 5, 4), ("a", "b", "c"), {"source_sha256": spec.source_sha256})
-    net = models.build(spec, (1, 5, 4), 3)
-    checkpoint.save(tmp_path, {"w.safetensors": net})
-    loaded = Checkpoint.open(tmp_path).load(tmp_path / "w.safetensors", CPU)
-    assert (predict(loaded, PIXELS) == predict(net, PIXELS)).all()
-    plug_in.write_text(PLUG_IN + "# other code\n")
-    with pytest.raises(IntegrityError, match="plug-in: expected the code it was trained with"):
-        Checkpoint.open(tmp_path).load(tmp_path / "w.safetensors", CPU)
+    net = saved(tmp_path / "a", "nets_of_mine:good(width=5)")
+    assert (predict(loaded(tmp_path / "a"), PIXELS) == predict(net, PIXELS)).all()
+    for code in (f"{PLUG_IN}# a comment\n", PLUG_IN.replace("def wide", "def other(shape, classes):\n    return 1\n\ndef wide")):
+        plug_in.write_text(code)
+        sys.modules.pop("nets_of_mine")  # as in a new process
+        loaded(tmp_path / "a")
+    plug_in.write_text(PLUG_IN.replace("x.float()", "x.float() * 1"))
+    sys.modules.pop("nets_of_mine")
+    with pytest.raises(IntegrityError, match=r"plug-in nets_of_mine:good\(width=5\): expected the code it was trained with"):
+        loaded(tmp_path / "a")
 
 
 # ---------------------------------------------------------------- prediction
@@ -191,28 +196,40 @@ def test_prediction_is_in_evaluation_mode_and_restores_the_mode():
 # ---------------------------------------------------------------- checkpoints
 
 
+@dataclass
+class Source:
+    """What a checkpoint wants of a split."""
+
+    shape: tuple = (1, 5, 4)
+    classes: tuple = ("a", "b", "c")
+
+
 def saved(folder, text="mlp(hidden=[6])"):
-    checkpoint = Checkpoint(models.parse(text).text, (1, 5, 4), ("a", "b", "c"), {"seed": 7})
     net = build(text, seed=7)
-    checkpoint.save(folder, {"w.safetensors": net})
+    write_teacher(folder, net, Source(), model=text, seed=7)
     return net
 
 
+def loaded(folder):
+    checkpoint = Checkpoint.teacher(folder)
+    return checkpoint.load(checkpoint.nets[0], CPU)
+
+
 def test_checkpoint_round_trip_is_bitwise_and_deterministic(tmp_path):
-    net = saved(tmp_path / "one")
-    saved(tmp_path / "two")
-    for name in ("model.json", "w.safetensors"):
-        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
-    found = Checkpoint.open(tmp_path / "one")
-    assert (found.shape, found.classes, found.facts) == ((1, 5, 4), ("a", "b", "c"), {"seed": 7})
-    loaded = found.load(tmp_path / "one/w.safetensors", CPU)
-    assert (predict(loaded, PIXELS) == predict(net, PIXELS)).all()
+    net = saved(tmp_path / "one/a")
+    saved(tmp_path / "two/a")
+    assert tree(tmp_path / "one/a") == tree(tmp_path / "two/a")
+    found = Checkpoint.teacher(tmp_path / "one/a")
+    assert (found.shape, found.classes, found.kind, found.name) == ((1, 5, 4), ("a", "b", "c"), "teacher", "a")
+    assert [net.seed for net in found.nets] == [7]
+    assert found.history()[0]["valid_nll"] == 1.0
+    assert (predict(loaded(tmp_path / "one/a"), PIXELS) == predict(net, PIXELS)).all()
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "other model", "pickle"])
 def test_bad_weights_are_refused(tmp_path, damage):
-    saved(tmp_path)
-    path = tmp_path / "w.safetensors"
+    saved(tmp_path / "a")
+    path = tmp_path / "a/model.safetensors"
     if damage == "missing":
         path.unlink()
     elif damage == "truncated":
@@ -221,14 +238,27 @@ def test_bad_weights_are_refused(tmp_path, damage):
         torch.save({"x": torch.zeros(1)}, path)
     else:
         saved(tmp_path / "other", "mlp(hidden=[9])")
-        path.write_bytes((tmp_path / "other/w.safetensors").read_bytes())
-    with pytest.raises(IntegrityError, match=r"w.safetensors: expected the weights of mlp\(hidden=\[6\]"):
-        Checkpoint.open(tmp_path).load(path, CPU)
+        path.write_bytes((tmp_path / "other/model.safetensors").read_bytes())
+    with pytest.raises(IntegrityError, match=r"model.safetensors: expected sha256 .* Run `softcache teach a --data"):
+        loaded(tmp_path / "a")
 
 
-def test_an_unknown_version_is_refused(tmp_path):
-    saved(tmp_path)
-    path = tmp_path / "model.json"
-    path.write_text(path.read_text().replace('"version": 1', '"version": 2'))
-    with pytest.raises(IntegrityError, match="version 1, found 2"):
-        Checkpoint.open(tmp_path)
+def test_an_unknown_version_an_edit_and_another_role_are_refused(tmp_path):
+    saved(tmp_path / "a")
+    path = tmp_path / "a/model.json"
+    before = path.read_bytes()
+    facts = json.loads(before)
+    del facts["digest"]
+    for change, message in (
+        ({"version": 3}, "version: expected 2, found 3"),
+        ({"kind": "student"}, "kind: expected teacher, found student"),
+        ({"name": "b"}, "name: expected a, found b"),
+        ({"classes": "abc"}, "expected facts of the right types, found classes: "),
+        ({"nets": []}, "expected nets of different seeds"),
+    ):
+        path.write_bytes(sealed(facts | change))
+        with pytest.raises(IntegrityError, match=message):
+            Checkpoint.teacher(tmp_path / "a")
+    path.write_bytes(before.replace(b'"seed": 7', b'"seed": 8'))
+    with pytest.raises(IntegrityError, match="expected facts with their digest, as they were written"):
+        Checkpoint.teacher(tmp_path / "a")

@@ -14,6 +14,7 @@ from pipeline.fit import Recipe, Validation, fit
 from pipeline.losses import SoftLoss
 from pipeline.objective import HARD, Objective, Weighing
 from pipeline.predict import predict
+from pipeline.resume import State
 from pipeline.stack import Stack, side_by_side, stackable
 from pipeline.views import Policy
 
@@ -55,10 +56,10 @@ def recipe(**changes) -> Recipe:
 def train(split, folder: Path, model: nn.Module, weighings: list[Weighing], *, loss="kl", **changes):
     examples = Examples(split, Policy.parse("none", 0), 1, None, 10**9, CPU)
     validation = Validation(torch.from_numpy(PIXELS[:50]), LABELS[:50])
-    state = folder / "state"
-    histories = fit(model, examples, objective(weighings, loss), recipe(**changes), validation, seed=3, name="s", state=state)
-    state.unlink()
-    return histories
+    state = State(folder, [{}])
+    fitted = fit(model, examples, objective(weighings, loss), recipe(**changes), validation, seed=3, name="s", state=state)
+    state.path.unlink()
+    return [each.history for each in fitted]
 
 
 def farthest(stack: Stack, singles: list[nn.Module]) -> float:

@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import run_capture, tree, write_stage_one
-from pipeline import closure, models, runtime, work
+from conftest import change_teacher, run_capture, tree, write_stage_one
+from pipeline import closure, runtime, work
 from pipeline.cache import Cache
-from pipeline.checkpoint import WEIGHTS, Checkpoint
 from pipeline.distill import distill
 from pipeline.errors import InputError, IntegrityError
 from pipeline.fit import Recipe
@@ -264,23 +263,14 @@ def test_logits_that_are_a_little_off_are_found(folder, monkeypatch):
 
 
 def test_a_teacher_that_says_the_same_of_every_row_cannot_be_probed_for_alignment(folder):
-    spec = models.parse("mlp(hidden=[])")
-    net = models.build(spec, (1, 4, 4), 3)
-    with torch.no_grad():
-        for parameter in net.parameters():
-            parameter.zero_()
-    Checkpoint(spec.text, (1, 4, 4), ("0", "1", "2"), {"source_sha256": None}).save(folder / "teachers/a", {WEIGHTS: net})
+    change_teacher(folder / "teachers/a", lambda net: [parameter.zero_() for parameter in net.parameters()])
     run_capture(folder)
     assert deep(folder).shifted is None
     assert deep(folder).findings(Path("a")) == []
 
 
 def test_a_deep_look_refuses_another_teacher_other_data_and_other_code(folder, sealed, monkeypatch):
-    checkpoint = Checkpoint.open(folder / "teachers/a")
-    net = checkpoint.load(folder / "teachers/a" / WEIGHTS, CPU)
-    with torch.no_grad():
-        next(net.parameters())[0, 0] += 1
-    checkpoint.save(folder / "teachers/a", {WEIGHTS: net})
+    change_teacher(folder / "teachers/a", lambda net: next(net.parameters())[0, 0].add_(1))
     with pytest.raises(InputError, match=r"caches/a, teacher.weights_sha256: expected [0-9a-f]+ as in the cache"):
         deep(folder)
     write_stage_one(folder, rows=21)

@@ -1,0 +1,182 @@
+"""The file model.json: what a folder of trained nets is, and what binds its weights and its history. No torch is needed.
+
+A folder holds one teacher, or the students of one setting, one net per seed.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pipeline import commands, facts, files, table
+from pipeline.errors import InputError, IntegrityError
+from pipeline.transfer import Split
+
+VERSION = 2
+FILE_NAME = "model.json"
+WEIGHTS = "model.safetensors"  # of a teacher
+HISTORY = "history.parquet"
+HISTORY_COLUMNS = {
+    "seed": table.INTEGER, "epoch": table.INTEGER, "lr": table.NUMBER, "train_loss": table.NUMBER,
+    "valid_accuracy": table.NUMBER, "valid_nll": table.NUMBER,
+}  # fmt: skip
+
+Kind = Literal["teacher", "student", "baseline", "live"]
+
+
+@dataclass(frozen=True)
+class Net:
+    """One net of a folder. sha256: of its weights file. kept_epoch: the epoch whose weights these are.
+
+    offsets: what was added to the bias of each class after training, in logits; None where nothing was to be corrected.
+    diverged: the epoch in which its loss or its logits stopped being finite; then it has no weights. chance: whether it is no
+    better on the validation split than naming the commonest class.
+    """
+
+    seed: int
+    sha256: str | None
+    kept_epoch: int | None
+    offsets: tuple[float, ...] | None = None
+    diverged: int | None = None
+    chance: bool = False
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The views that were trained on. count: of each row; None for one that no epoch had before."""
+
+    policy: str
+    seed: int
+    count: int | None
+    sources: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The rows that were trained on. sha256: of their numbers."""
+
+    selection: str
+    count: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What soft targets were learned from, and how.
+
+    caches, live: by teacher, the digest of each cache, or of the weights of each teacher in the loop; one of them is None.
+    """
+
+    temperature: float
+    alpha: float
+    label_weight: float
+    loss: str
+    loss_source_sha256: str | None
+    squared: bool
+    standardised: bool
+    rule: str
+    weights: tuple[float, ...]
+    caches: Mapping[str, str] | None
+    live: Mapping[str, str] | None
+
+    @property
+    def teachers(self) -> Mapping[str, str]:
+        """The digest of each, in the order given."""
+        return self.caches if self.live is None else self.live
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What model.json says.
+
+    name: of the folder's content, such as `a` or `tiny-T4`; of a sweep's student with the sweep before it, as in
+    `alphas/tiny-T4-alpha0.5`. shape: (channels, height, width) of the pixels. history_sha256: of the history's file.
+    rows, soft: None for a teacher, and soft for a baseline of labels alone.
+    """
+
+    version: int
+    kind: Kind
+    name: str
+    model: str
+    source_sha256: str | None
+    shape: tuple[int, int, int]
+    classes: tuple[str, ...]
+    nets: tuple[Net, ...]
+    history_sha256: str
+    recipe: Mapping[str, Any]
+    views: Shown
+    rows: Chosen | None
+    soft: Learned | None
+
+
+@dataclass(frozen=True)
+class ModelFile(Facts):
+    """A folder with trained nets, opened; its weights are not read. fix: the sentence that says how to make it anew."""
+
+    folder: Path
+    fix: str
+    witness: files.Witness = field(compare=False)
+
+    @classmethod
+    def open(cls, folder: Path, *, kinds: Iterable[Kind], name: str, fix: str) -> Self:
+        """Read model.json.
+
+        Raises InputError where it is missing, IntegrityError where it is damaged, of another version, or not what is looked
+        for: one of `kinds`, of this name.
+        """
+        path = folder / FILE_NAME
+        said, witness = facts.read(Facts, path, fix)
+        for what, expected, found in (
+            ("version", [VERSION], said.version),
+            ("kind", list(kinds), said.kind),
+            ("name", [name], said.name),
+        ):
+            if found not in expected:
+                wanted = " or ".join(map(str, expected))
+                raise IntegrityError(f"{path}, {what}", expected=wanted, found=str(found), fix=fix)
+        if not said.nets or len({net.seed for net in said.nets}) < len(said.nets) or len(said.classes) < 2:
+            raise IntegrityError(str(path), expected="nets of different seeds", found="others", fix=fix)
+        return cls(**vars(said), folder=folder, fix=fix, witness=witness)
+
+    @classmethod
+    def teacher(cls, folder: Path) -> Self:
+        """Open the teacher whose folder this is; its only net is `nets[0]`."""
+        return cls.open(folder, kinds=["teacher"], name=folder.name, fix=f"Run {commands.teach(folder)}.")
+
+    @property
+    def trained(self) -> list[Net]:
+        """The nets that have weights."""
+        return [net for net in self.nets if net.sha256 is not None]
+
+    def file(self, net: Net) -> Path:
+        """Where the weights of a net lie."""
+        return self.folder / weights_name(self.kind, net.seed)
+
+    def read(self, path: Path, digest: str) -> bytes:
+        """The bytes of a file in the folder, which model.json binds by their sha256.
+
+        Raises IntegrityError where they are others, BusyError where all of the folder has been replaced meanwhile.
+        """
+        try:
+            return files.read_bound(path, digest, self.fix)
+        except IntegrityError:
+            files.require_unchanged([self.witness])
+            raise
+
+    def history(self) -> list[dict[str, Any]]:
+        """A row for each epoch of each net, with HISTORY_COLUMNS. Raises IntegrityError where the file is not as written."""
+        path = self.folder / HISTORY
+        return table.from_parquet(self.read(path, self.history_sha256), HISTORY_COLUMNS, str(path), self.fix)
+
+    def require_fit(self, split: Split) -> None:
+        """Raise InputError unless this teacher takes the pixels of `split` and knows its classes."""
+        for what, expected, found in (("classes", split.classes, self.classes), ("pixel shape", split.shape, self.shape)):
+            if expected != found:
+                wanted = f"{expected} as in the transfer set"
+                fix = f"Train it on these data. {self.fix}"
+                raise InputError(f"teacher {self.name}, {what}", expected=wanted, found=str(found), fix=fix)
+
+
+def weights_name(kind: Kind, seed: int) -> str:
+    """Name of the file of a net's weights."""
+    return WEIGHTS if kind == "teacher" else f"seed-{seed}.safetensors"

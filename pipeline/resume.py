@@ -1,0 +1,173 @@
+"""Resume: how far trainings are, kept on disk, each bound to all that its weights are a function of.
+
+A state is one file, with a digest of all its bytes: it is taken up whole, or given up. What has the same identity goes on from
+it, to the same bits; so does a student that is trained already, while others of its sweep are not.
+"""
+
+import contextlib
+import json
+import logging
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+
+from pipeline import files
+from pipeline.facts import NOT_JSON
+from pipeline.manifest import differences
+
+Identity = Mapping[str, Any]  # all that the weights of one net are a function of
+
+_DIGEST = 64  # characters of the digest that a file begins with, before a newline
+_DAMAGE = (*NOT_JSON, KeyError, TypeError, AttributeError, safetensors.SafetensorError)
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class State:
+    """How far the training of some nets is, one or a stack of them. members: the identity of each."""
+
+    folder: Path
+    members: Sequence[Identity]
+
+    @cached_property
+    def path(self) -> Path:
+        """The file that keeps it."""
+        return self.folder / f"{files.sha256(files.canonical_json(list(self.members)))[:32]}.state"
+
+    def save(self, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any], *, finished: bool) -> None:
+        """Write how far the training is, all of it or nothing: tensors by name, and facts that JSON can hold.
+
+        Raises TypeError for facts that it cannot.
+        """
+        held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        said = json.dumps({"members": list(self.members), "finished": finished, **facts})
+        data = safetensors.torch.save(held, metadata={"facts": said})
+        files.write(self.path, files.sha256(data).encode() + b"\n" + data)
+
+    def load(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
+        """What `save` wrote, on the CPU; None where there is nothing, or nothing whole, which is said and removed."""
+        if not self.path.exists():
+            return None
+        found = _read(self.path)
+        if found is None or list(map(_digest, found[1]["members"])) != list(map(_digest, self.members)):
+            _log.warning("%s: not what was written: that training starts anew", self.path)
+            files.remove(self.path)
+            return None
+        return found
+
+
+class Kept:
+    """The states of all that one output is trained from, in a folder of their own; open it with `Kept.hold`."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._finished: dict[str, tuple[Path, int]] = {}  # by the digest of a member: its file, and its place there
+        self._open: tuple[Path, tuple[dict, dict] | None] | None = None  # the file that was read last
+
+    @classmethod
+    @contextlib.contextmanager
+    def hold(
+        cls, work: Path, out: Path, members: Sequence[Identity], *, keep: bool = False, anew: bool = False
+    ) -> Iterator["Kept"]:
+        """Hold the folder below `work` in which the trainings that write `out` keep how far they are.
+
+        members: all that will be trained. When the block ends well the states are removed, but with `keep` those of members
+        that are finished stay for the next time. anew: what is there is not used. Raises BusyError where another process
+        trains the same.
+        """
+        place = str(out.resolve())
+        folder = work / "trainings" / f"{out.name}-{files.sha256(place.encode())[:12]}"
+        with files.locked(folder, f"training of {out.name}"):
+            if anew:
+                files.empty(folder)
+            kept = cls(folder)
+            kept._look(out, members)
+            yield kept
+            kept._clear(members if keep else ())
+
+    def state(self, members: Sequence[Identity]) -> State:
+        """The state of nets that are trained together, or of one."""
+        return State(self.folder, members)
+
+    def finished(self, member: Identity) -> tuple[list[torch.Tensor], dict[str, Any], int] | None:
+        """A net that is trained already: its tensors, the facts of its state, and its place in them; None for any other."""
+        path, place = self._finished.get(_digest(member), (None, 0))
+        if path is None:
+            return None
+        if self._open is None or self._open[0] != path:
+            self._open = path, _read(path)
+        found = self._open[1]
+        if found is None:
+            _log.warning("%s: not what was written: what it held is trained anew", path)
+            return None
+        tensors, facts = found
+        return [tensors[f"model.{number}"][place] for number in range(len(tensors))], facts, place
+
+    def _look(self, out: Path, members: Sequence[Identity]) -> None:
+        """List what is finished, and say why what is not will not be gone on with."""
+        wanted = {_digest(member): member for member in members}
+        for path in sorted(self.folder.glob("*.state")):
+            if (facts := _facts(path)) is None:
+                _log.warning("%s: not what was written: that training starts anew", path)
+                continue
+            digests = [_digest(member) for member in facts["members"]]
+            if facts["finished"]:
+                self._finished |= {digest: (path, place) for place, digest in enumerate(digests) if digest in wanted}
+            elif not wanted.keys() & set(digests):
+                changes = min((differences(now, facts["members"][0]) for now in members), key=len, default=[])
+                changed = ", ".join(name for name, _, _ in changes) or "its settings"
+                _log.warning("%s: an unfinished training is given up, because these have changed since: %s", out, changed)
+        if self._finished:
+            _log.info("%s: %d of %d students are trained already", out, len(self._finished), len(members))
+
+    def _clear(self, members: Sequence[Identity]) -> None:
+        """Remove all states but those with one of these members that are finished."""
+        wanted = {_digest(member) for member in members}
+        for path in self.folder.glob("*.state"):
+            facts = _facts(path) if wanted else None
+            if facts is None or not facts["finished"] or not wanted & {_digest(member) for member in facts["members"]}:
+                files.remove(path)
+        if not wanted:
+            shutil.rmtree(self.folder)
+
+
+def _digest(member: Identity) -> str:
+    return files.sha256(files.canonical_json(member))
+
+
+def _facts(path: Path) -> dict[str, Any] | None:
+    """What a state says of itself, by its beginning alone; None where that cannot be read."""
+    try:
+        with path.open("rb") as file:
+            file.seek(_DIGEST + 1)
+            start = file.read(8)
+            return _said(start + file.read(min(int.from_bytes(start, "little"), path.stat().st_size)))
+    except (OSError, *_DAMAGE):
+        return None
+
+
+def _said(data: bytes) -> dict[str, Any]:
+    """The facts in a safetensors file, or in its beginning: the size of its header, 8 bytes, and the header."""
+    facts = json.loads(json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]["facts"])
+    [_digest(member) for member in facts["members"]]
+    if not isinstance(facts["finished"], bool):
+        raise TypeError("finished is no bool")
+    return facts
+
+
+def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
+    """Tensors and facts of a state; None where it is not whole."""
+    try:
+        digest, _, data = path.read_bytes().partition(b"\n")
+        if files.sha256(data).encode() != digest:
+            return None
+        return safetensors.torch.load(data), _said(data)
+    except (OSError, *_DAMAGE):
+        return None

@@ -1,0 +1,39 @@
+"""The terminal: what commands print, to readers that may have gone away."""
+
+import contextlib
+import os
+import sys
+
+import click
+
+from pipeline.errors import printable
+
+
+def echo(text: str, *, err: bool = False) -> None:
+    """Print lines, made printable: they may hold text out of data.
+
+    Where nobody reads any more, as after `| head`, nothing is printed from then on: the work counts.
+    """
+    try:
+        click.echo("\n".join(map(printable, text.split("\n"))), err=err)
+    except BrokenPipeError:
+        silence(err=err)
+
+
+def silence(*, err: bool = False) -> None:
+    """Let a stream lead nowhere, so that what is still to be written to it raises nothing, not even when Python ends."""
+    stream = sys.stderr if err else sys.stdout
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
+def flush() -> None:
+    """Hand over what is printed but not yet written; to nobody, where nobody reads."""
+    for err, stream in ((False, sys.stdout), (True, sys.stderr)):
+        try:
+            if stream is not None:
+                stream.flush()
+        except BrokenPipeError:
+            silence(err=err)
