@@ -104,7 +104,7 @@ class _Trained:
         if command == "teach":
             taught = ModelFile.teacher(folder)
             return cls(folder.name, 1, len(taught.history()))
-        name, fix = folder.name, f"Move {folder} elsewhere, or train it again."
+        name, fix = folder.name, f"Remove {folder}, or train it again."
         if command == "sweep":
             sweep = path.parents[2]
             name, fix = f"{sweep.name}/{name}", f"Run {commands.sweep(sweep)}."

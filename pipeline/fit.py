@@ -383,16 +383,20 @@ class _Training:
         if (found := state.load()) is None:
             return
         tensors, facts = found
+        self.done, self.histories, self.diverged = facts["done"], facts["histories"], facts["diverged"]
+        if facts["finished"]:
+            self.best, self.running[:] = [], False
         for kind, targets in (("model", side_by_side(self.model)), ("best", self.best)):
             for number, target in enumerate(targets):
                 target.copy_(tensors[f"{kind}.{number}"])
+        if facts["finished"]:
+            return
         states = {int(number): values for number, values in facts["optimizer"]["state"].items()}
         for key, tensor in tensors.items():
             if key.startswith("optimizer."):
                 _, number, name = key.split(".", 2)
                 states[int(number)][name] = tensor
         self.optimizer.load_state_dict({"state": states, "param_groups": facts["optimizer"]["param_groups"]})
-        self.done, self.histories, self.diverged = facts["done"], facts["histories"], facts["diverged"]
         self.running = np.array(facts["running"])
 
     def _require_batches(self) -> None:

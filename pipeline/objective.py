@@ -94,7 +94,7 @@ class Objective:
             return cls(labels, soft, *values, bool(soft_ones), labelled, None, layers[0] if layers else None, teacher)
         columns = [(each.temperature, each.alpha, each.labels) for each in weighings]
         temperature, alpha, weight = torch.tensor(columns, dtype=torch.float64, device=labels.device).unbind(1)
-        chosen = torch.tensor(soft_ones, device=labels.device)
+        chosen = torch.tensor(soft_ones, dtype=torch.int64, device=labels.device)
         softened = None
         if soft_ones and len(soft_ones) < len(weighings):
             first, last = soft_ones[0], soft_ones[-1]

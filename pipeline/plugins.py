@@ -229,7 +229,10 @@ def _file(module: str) -> Path | None:
     found = None
     places = list(dict.fromkeys((os.getcwd(), *sys.path)))
     for name in (*_packages(module), module):
-        found = importlib.machinery.PathFinder.find_spec(name, places)
+        try:
+            found = importlib.machinery.PathFinder.find_spec(name, places)
+        except (KeyError, ValueError):  # below a namespace whose parent is not imported
+            return None
         if found is None:
             return None
         places = list(found.submodule_search_locations or ())
@@ -253,7 +256,7 @@ def _is_users(path: Path, module: str) -> bool:
     path = path.resolve()
     if any(path.is_relative_to(closure.ROOT / package) for package in closure.PACKAGES):
         return False
-    if module.partition(".")[0] in {prefix.partition(".")[0] for prefix in allowed()}:
+    if any(module == prefix or module.startswith(f"{prefix}.") for prefix in allowed()):
         return True
     installed = {"site-packages", "dist-packages"} & set(path.parts)
     return not installed and not any(path.is_relative_to(library) for library in _libraries())

@@ -87,6 +87,8 @@ class Kept:
         with files.locked(folder, f"training of {out.name}"):
             if anew:
                 files.empty(folder)
+            for left in folder.glob(".*.partial"):  # of a process that was killed while it wrote
+                files.remove(left)
             kept = cls(folder)
             kept._look(out, members)
             yield kept

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline import models, transfer
+from pipeline import models, tables, transfer
 from pipeline.capture import Captured, capture
 from pipeline.checkpoint import Checkpoint
 from pipeline.modelfile import Net, Shown
@@ -104,6 +104,14 @@ def run_capture(folder: Path, name: str = "a", **changes) -> Captured:
         teacher=folder / "teachers" / name, splits=folder / "transfer", work=folder / "work",
         out=folder / "caches" / name, provenance=folder / f"provenance/{name}.json", device=torch.device("cpu"), **settings,
     )  # fmt: skip
+
+
+def write_tables(folder: Path, **rows: Sequence[dict]) -> Path:
+    """The tables that an evaluation writes; each has no rows where none are given."""
+    folder.mkdir(parents=True, exist_ok=True)
+    held = {name: rows.get(name, []) for name in tables.COLUMNS}
+    tables.write(folder, held, {name: [] for name in tables.PLOTTED}, {})
+    return folder
 
 
 def tree(folder: Path) -> dict[str, bytes]:

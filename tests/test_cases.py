@@ -227,14 +227,13 @@ def test_a_capture_while_a_student_reads_is_never_mixed_in(project, monkeypatch)
         read.append(record)
         if len(read) == 5:
             monkeypatch.setattr(cache.Cache, "span", span)
+            change_teacher(project / "data/teachers/a", lambda net: next(net.parameters()).mul_(2))  # other logits
             other = (*CAPTURE[:-1], "8")
             assert subprocess.run([Path(sys.executable).with_name("softcache"), *other]).returncode == 0
             before = Path("data/caches/a/manifest.json").read_text()
             assert '"tile": 8' in before
         return span(self, record, out)
 
-    # Other weights, so that the other cache has other logits.
-    change_teacher(project / "data/teachers/a", lambda net: next(net.parameters()).mul_(2))
     monkeypatch.setattr(cache.Cache, "span", reading)
     assert "expected sha256" in says(3, *DISTILL)
 

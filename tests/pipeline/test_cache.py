@@ -23,7 +23,17 @@ EXTENTS = {"transfer": Extent(10, 2, "t"), "valid": Extent(4, 1, "v"), "test": E
 
 def identity(dtype="float32") -> dict:
     layout = Layout.plan(CLASSES, dtype, SPAN)
-    return {"classes": ["x", "y", "z"], "teacher": {"weights_sha256": "w"}, "layout": layout.facts()}
+    return {
+        "output": "raw logits",
+        "teacher": {"model": "m", "weights_sha256": "w", "source_sha256": None},
+        "classes": ["x", "y", "z"],
+        "inputs": {"decoder": "d", "mode": "L", "shape": [1, 2, 2]},
+        "views": {"policy": "none()", "seed": 0},
+        "precision": "float32",
+        "tile": 4,
+        "code": {},
+        "layout": layout.facts(),
+    }
 
 
 def logits(split: str) -> np.ndarray:

@@ -1,17 +1,23 @@
 """Cost: folders and times made up by hand, and what they come to, worked out by hand."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from pipeline import table
 from pipeline.cost import cost
-from pipeline.errors import InputError
+from pipeline.errors import InputError, IntegrityError
+from pipeline.facts import sealed
+from pipeline.files import sha256
+from pipeline.modelfile import HISTORY_COLUMNS
+from pipeline.provenance import Provenance
+from pipeline.times import checked
 
 WIDE, NARROW = "mlp(hidden=[800, 800])", "mlp(hidden=[30])"
 LESS = {"batch_size": 64, "precision": "bfloat16", "memory": 0.5}
-HEADER = "command,name,run,started,seconds,ended,device,threads"
+HEADER = "command,name,run,started,seconds,ended,device,threads,check"
 
 
 def times(data: Path, *lines: str, machine: str = "cpu,2") -> None:
@@ -22,19 +28,25 @@ def times(data: Path, *lines: str, machine: str = "cpu,2") -> None:
         name, run = ("" if each == "none" else each for each in (name, run))
         rows.append(f"{command},{name},{run},2026-01-01T00:00:00Z,{seconds},{ended},{other[0] if other else machine}")
     data.mkdir(parents=True, exist_ok=True)
-    (data / "times.csv").write_text("\n".join((HEADER, *rows)) + "\n")
+    (data / "times.csv").write_bytes(f"{HEADER}\n".encode() + b"".join(checked(row.encode()) for row in rows))
 
 
 def folder(path: Path, epochs: list[int], **facts) -> None:
     """model.json, and a history of so many epochs of each seed."""
     path.mkdir(parents=True)
-    (path / "model.json").write_text(json.dumps(facts))
     rows = [{"seed": seed, "epoch": epoch} for seed, count in enumerate(epochs) for epoch in range(count)]
-    (path / "history.csv").write_bytes(table.to_csv(rows))
+    history = table.to_parquet(rows, HISTORY_COLUMNS)
+    (path / "history.parquet").write_bytes(history)
+    net = {"kept_epoch": 1, "sha256": "digest", "offsets": None, "diverged": None, "chance": False}
+    nets = [{"seed": seed, **net} for seed in range(len(epochs))]
+    usual = {"version": 2, "name": path.name, "source_sha256": None, "shape": [1, 28, 28], "classes": ["0", "1"], "nets": nets}
+    usual |= {"history_sha256": sha256(history), "rows": None, "soft": None}
+    (path / "model.json").write_bytes(sealed(usual | facts))
 
 
 def teacher(data: Path, name: str, epochs: int = 5) -> None:
-    folder(data / "teachers" / name, [epochs], model=WIDE, seed=1, recipe={"epochs": 5})
+    views = {"policy": "none()", "seed": 1, "count": None, "sources": []}
+    folder(data / "teachers" / name, [epochs], kind="teacher", model=WIDE, recipe={"epochs": 5}, views=views)
 
 
 def cache(data: Path, name: str, *, kept: int | None = None) -> None:
@@ -42,8 +54,9 @@ def cache(data: Path, name: str, *, kept: int | None = None) -> None:
     path.mkdir(parents=True)
     (path / "manifest.json").write_text("{}")
     if kept is not None:
-        (data / "provenance").mkdir(exist_ok=True)
-        (data / f"provenance/{name}.json").write_text(json.dumps({"spans_kept": kept}))
+        texts = dict.fromkeys(("manifest", "host", "system", "processor", "device", "python", "torch", "numpy", "zarr"), "x")
+        made = Provenance(teacher=name, threads=1, spans_computed=0, spans_kept=kept, seconds=1.0, **texts)
+        made.write(data / f"provenance/{name}.json")
 
 
 def student(
@@ -53,23 +66,29 @@ def student(
     settings = {"selection": "all()", "policy": "none()", "count": 1, "batch_size": 128, "precision": "float32", "memory": 4.0}
     assert not other.keys() - settings, other
     selection, policy, views, batch_size, precision, memory = (settings | other).values()
-    weighing = {"temperature": t, "alpha": alpha, "label_weight": 1 - alpha}
-    how = {"loss": "kl()", "squared": True, "standardised": False, "rule": "probabilities", "weights": [1 / len(of)] * len(of)}
+    learned = {
+        "temperature": t, "alpha": alpha, "label_weight": 1 - alpha, "loss": "kl()", "loss_source_sha256": None,
+        "squared": True, "standardised": False, "rule": "probabilities", "weights": [1 / len(of)] * len(of),
+        "caches": None, "live": None,
+    }  # fmt: skip
+    kind = {"caches": "student", "live": "live", None: "baseline"}[soft]
+    sweep = f"{path.parents[1].name}/" if path.parents[2].name == "sweeps" else ""
     folder(
         path,
         epochs,
+        kind=kind,
+        name=f"{sweep}{path.name}",
         model=model,
-        seeds=list(range(len(epochs))),
-        soft={**weighing, **how, soft: dict.fromkeys(of, "digest")} if soft else None,
+        soft=learned | {soft: dict.fromkeys(of, "digest")} if soft else None,
         rows={"selection": selection, "count": rows, "sha256": "digest"},
-        views={"policy": policy, "seed": 0, "count": views},
+        views={"policy": policy, "seed": 0, "count": views, "sources": []},
         recipe={"epochs": 9, "batch_size": batch_size, "precision": precision, "memory": memory},
     )
 
 
 def baseline(path: Path, epochs: list[int], **settings) -> None:
-    """One that a sweep trained beside others: it names their caches, and gives them no weight."""
-    student(path, epochs, **(settings | {"t": 1.0, "alpha": 0.0}))
+    """One that learned from labels alone."""
+    student(path, epochs, **(settings | {"soft": None}))
 
 
 def seconds(data: Path, command: str, name: str) -> float:
@@ -161,13 +180,6 @@ def test_what_failed_is_nobodys_cost(tmp_path):
         ("distill", 1.0),
         ("distill", 1.0),
     ]
-
-
-def test_without_a_history_epochs_are_those_of_the_recipe(tmp_path):
-    times(tmp_path, "distill s s-T20 30.0 done")
-    student(tmp_path / "students/s-T20", [1, 1])
-    (tmp_path / "students/s-T20/history.csv").unlink()
-    assert cost(tmp_path)["rows"][0]["epochs"] == 2 * 9
 
 
 @pytest.mark.parametrize(
@@ -288,12 +300,10 @@ def test_a_sweep_is_shared_out_by_rows_and_epochs(tmp_path):
     assert (few["rows"], few["cached"]["seconds"], few["cached"]["seconds_per_epoch"]) == (500, 40, 5)
 
 
-@pytest.mark.parametrize("soft", ["caches", None])
-def test_a_baseline_is_compared_with_nothing(tmp_path, soft):
-    """Whether it was trained beside others, with alpha 0, or apart from them."""
+def test_a_baseline_is_compared_with_nothing(tmp_path):
     times(tmp_path, "sweep all all 120.0 done", "distill s s-T1 9.0 done")
-    student(tmp_path / "sweeps/all/students/s-hard", [6], soft=soft, alpha=0.0)
-    student(tmp_path / "students/s-T1", [6], soft=soft, alpha=0.0)
+    baseline(tmp_path / "sweeps/all/students/s-hard", [6])
+    baseline(tmp_path / "students/s-T1", [6])
     assert cost(tmp_path)["student_epochs"] == []
 
 
@@ -391,44 +401,83 @@ def test_no_times(tmp_path):
         b"teach,a,a,2026,1.0,done,cpu," + b"2" * 200_000,
     ],
 )
-def test_a_line_that_is_none(tmp_path, line):
-    good = b"teach,a,a,2026,1.0,done,cpu,2"
-    (tmp_path / "times.csv").write_bytes(b"\n".join((HEADER.encode(), good, b"", line, good, b"")))
-    with pytest.raises(InputError, match=r"times.csv, line 4: expected command, name, .* Remove the line"):
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_line_that_is_none(tmp_path, line, whole):
+    good = checked(b"teach,a,a,2026,1.0,done,cpu,2")
+    bad = checked(line) if whole else line + b",0123456789abcdef\n"
+    (tmp_path / "times.csv").write_bytes(HEADER.encode() + b"\n" + good + b"\n" + bad + good)
+    with pytest.raises(IntegrityError, match=r"times.csv, line 4: expected command, name, .* Remove the line"):
         cost(tmp_path)
+
+
+def test_a_flipped_digit_is_found(tmp_path):
+    times(tmp_path, "teach a a 61.0 done", "capture a a 2.0 done")
+    path = tmp_path / "times.csv"
+    held = path.read_bytes()
+    for place in range(len(HEADER) + 1, len(held)):
+        path.write_bytes(held[:place] + bytes([held[place] ^ 1]) + held[place + 1 :])
+        with pytest.raises(IntegrityError, match=r"times.csv, line [23]: expected"):
+            cost(tmp_path)
 
 
 @pytest.mark.parametrize("first", ["teach,a,a,2026,1.0,done,cpu,2", HEADER.replace("seconds", "hours"), "\0"])
 def test_a_first_line_that_is_none(tmp_path, first):
     (tmp_path / "times.csv").write_text(f"{first}\nteach,a,a,2026,1.0,done,cpu,2\n")
-    with pytest.raises(InputError, match=rf"times.csv, line 1: expected {HEADER}, found .* Put that line there"):
+    with pytest.raises(IntegrityError, match=rf"times.csv, line 1: expected {HEADER}, found .* Put that line there"):
         cost(tmp_path)
 
 
-@pytest.mark.parametrize(
-    "text", ["{}", "[]", "null", "3", '{"seeds": 3, "recipe": {"epochs": 1}}', '{"recipe": []}', "not JSON"]
-)
+@pytest.mark.parametrize("text", ["{}", "[]", "null", "3", '{"seeds": 3, "recipe": {"epochs": 1}}', "not JSON", "[" * 100_000])
 @pytest.mark.parametrize("place", ["teachers/a", "students/s-T20", "sweeps/all/students/s-T20-alpha0.5"])
 def test_a_folder_of_others(tmp_path, place, text):
     times(tmp_path, "teach b b 1.0 done")
     (tmp_path / place).mkdir(parents=True)
     (tmp_path / place / "model.json").write_text(text)
-    if place == "teachers/a" and "epochs" in text:
-        assert cost(tmp_path)["untimed"] == ["teach a"]  # a teacher has no more than that
-        return
-    with pytest.raises(InputError, match=rf"{place}/model.json: expected ") as caught:
+    with pytest.raises(IntegrityError, match=rf"{place}/model.json: expected facts with their digest"):
         cost(tmp_path)
-    if text != "not JSON":
-        assert caught.value.fix == f"Move {tmp_path / place} elsewhere, or train it again."
 
 
-@pytest.mark.parametrize("key", ["model", "seeds", "soft", "rows", "views", "recipe"])
+@pytest.mark.parametrize(
+    ("command", "found", "fix"),
+    [
+        ("teachers/b", "teachers/a", "Run `softcache teach b --data"),
+        ("teachers/s-T20", "students/s-T20", "Run `softcache teach s-T20 --data"),
+        ("students/s-T4", "students/s-T20", "Remove "),
+        ("students/a", "teachers/a", "Remove "),
+        ("sweeps/more/students/s-T20", "sweeps/all/students/s-T20", "Run `softcache sweep more --data"),
+        ("sweeps/all/students/s-T20", "students/s-T20", "Run `softcache sweep all --data"),
+    ],
+)
+def test_a_copied_folder_is_not_what_it_was_copied_to(tmp_path, command, found, fix):
+    teacher(tmp_path, "a")
+    student(tmp_path / "students/s-T20", [2])
+    student(tmp_path / "sweeps/all/students/s-T20", [2])
+    times(tmp_path, "teach a a 1.0 done")
+    cost(tmp_path)
+    shutil.copytree(tmp_path / found, tmp_path / command, dirs_exist_ok=True)
+    with pytest.raises(IntegrityError, match=f"{command}/model.json, (name|kind): expected") as caught:
+        cost(tmp_path)
+    assert caught.value.fix.startswith(fix)
+
+
+@pytest.mark.parametrize("key", ["model", "nets", "views", "recipe", "history_sha256"])
 def test_a_student_that_lacks_a_fact(tmp_path, key):
     times(tmp_path, "distill s s-T20 1.0 done")
     student(tmp_path / "students/s-T20", [2])
     path = tmp_path / "students/s-T20/model.json"
     facts = json.loads(path.read_text())
-    del facts[key]
-    path.write_text(json.dumps(facts))
-    with pytest.raises(InputError, match=rf"model.json: expected what `softcache distill` writes, found no '{key}'. Move "):
+    del facts[key], facts["digest"]
+    path.write_bytes(sealed(facts))
+    with pytest.raises(IntegrityError, match=rf"model.json: expected facts of the right types, found {key}: Field required"):
         cost(tmp_path)
+
+
+def test_a_damaged_provenance_is_told(tmp_path):
+    cache(tmp_path, "a", kept=5)
+    times(tmp_path, "capture a a 60 done", "capture a a 1 done")
+    path = tmp_path / "provenance/a.json"
+    path.write_text(path.read_text().replace('"spans_kept": 5', '"spans_kept": 0'))
+    with pytest.raises(IntegrityError, match="provenance/a.json: expected .* Remove "):
+        cost(tmp_path)
+    path.unlink()
+    assert seconds(tmp_path, "capture", "a") == 1

@@ -38,11 +38,11 @@ def data(tmp_path_factory) -> Path:
     ingest(train=str(source), valid=0.25, test=0.25, transfer_set=(), damaged="fail", seed=0, out=folder / "transfer")
     for seed, name in enumerate("ab"):
         teach(
-            name=name, model="mlp(hidden=[9])", recipe=recipe(), policy="none", seed=seed, splits=folder / "transfer",
+            model="mlp(hidden=[9])", recipe=recipe(), policy="none", seed=seed, splits=folder / "transfer",
             work=folder / "work", out=folder / "teachers" / name, device=CPU,
         )  # fmt: skip
         capture(
-            name=name, teacher=folder / "teachers" / name, splits=folder / "transfer", policy="shift(1)", views=3, view_seed=7,
+            teacher=folder / "teachers" / name, splits=folder / "transfer", policy="shift(1)", views=3, view_seed=7,
             dtype="float32", tile=16, work=folder / "work", out=folder / "caches" / name,
             provenance=folder / "provenance.json", device=CPU,
         )  # fmt: skip
@@ -117,7 +117,7 @@ def test_soft_targets_alone_bring_the_student_to_the_teacher(data, tmp_path):
     [
         ({"soft": {"alpha": 1.5}}, "alpha: expected a number from 0 to 1"),
         ({"soft": {"names": ""}}, "teachers: expected at least one"),
-        ({"soft": {"chosen": [1]}}, "ensemble weights: expected 2 numbers"),
+        ({"soft": {"chosen": [1]}}, "ensemble weights: expected 2 finite numbers"),
         ({"soft": {"alpha": -1.0, "label_weight": 1.0}}, "alpha: expected a number of at least 0"),
         ({"soft": {"alpha": 0.0, "label_weight": 0.0}}, "alpha and label_weight: expected not both 0"),
         ({"soft": {"label_weight": -1.0}}, "label_weight"),

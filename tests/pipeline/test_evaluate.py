@@ -7,28 +7,29 @@ from pipeline.errors import InputError
 from pipeline.evaluate import Run, Trained, best, require_comparable
 
 
-def run(kind: str, student: str, temperature: str, seeds: tuple, errors: list, valid_nll: list) -> Run:
+def run(kind: str, student: str, temperature: float | None, seeds: tuple, errors: list, valid_nll: list, **more) -> Run:
     values = tuple(
         {"valid": dict.fromkeys(("accuracy", "errors", "ece", "agreement"), 0.5) | {"nll": nll},
          "test": {"accuracy": 1 - wrong / 100, "errors": wrong, "nll": 9.0, "ece": 0.0, "agreement": 1.0}}
         for wrong, nll in zip(errors, valid_nll, strict=True)
     )  # fmt: skip
-    alpha = "0.5" if temperature else ""
+    alpha = 0.5 if temperature else None
     rows = np.arange(100) < np.array(errors)[:, None]  # each seed is wrong on the first so many of 100 rows
-    return Run(f"{student}-{temperature or kind}", kind, student, temperature, alpha, 10, seeds, values, {"test": rows})
+    name, wrong = f"{student}-{temperature or kind}", {"test": rows}
+    return Run(name, kind, 10, seeds, values, wrong, student=student, temperature=temperature, alpha=alpha, **more)
 
 
 RUNS = [
-    run("baseline", "s", "", (0, 1, 2), [10, 12, 14], [0.5, 0.5, 0.5]),
-    run("student", "s", "1", (0, 1, 2), [1, 1, 1], [0.4, 0.4, 0.4]),
-    run("student", "s", "4", (2, 1, 0), [9, 8, 10], [0.2, 0.3, 0.4]),
-    run("baseline", "alone", "", (0,), [7], [0.1]),
+    run("baseline", "s", None, (0, 1, 2), [10, 12, 14], [0.5, 0.5, 0.5]),
+    run("student", "s", 1.0, (0, 1, 2), [1, 1, 1], [0.4, 0.4, 0.4]),
+    run("student", "s", 4.0, (2, 1, 0), [9, 8, 10], [0.2, 0.3, 0.4]),
+    run("baseline", "alone", None, (0,), [7], [0.1]),
 ]
 
 
 def test_the_best_temperature_is_chosen_on_validation_though_another_wins_on_test():
     (row,) = best(RUNS)
-    assert (row["student"], row["temperature"]) == ("s", "4")
+    assert (row["student"], row["temperature"]) == ("s", 4.0)
     assert row["valid_nll"] == pytest.approx(0.3)
 
 
@@ -48,6 +49,20 @@ def test_both_intervals_are_of_that_gain():
     assert 0 <= row["over_rows_low"] < 3 < row["over_rows_high"] < 7
 
 
+def test_nets_that_diverged_take_no_part():
+    """Not in means, not in pairs; a setting of which none is left is not chosen, a baseline of which none is left is none."""
+    baseline = run("baseline", "s", None, (0, 2), [10, 14], [0.5, 0.5], diverged={1: 4})
+    lost = run("student", "s", 1.0, (), np.zeros((0, 1)), [], diverged={0: 1, 1: 1, 2: 1})
+    (row,) = best([baseline, lost, RUNS[2]])
+    assert (row["temperature"], row["seeds"], row["errors_saved"]) == (4.0, 2, pytest.approx((0 + 5) / 2))
+    assert row["baseline_test_errors"] == 12
+    assert best([baseline, lost]) == []
+    assert best([run("baseline", "s", None, (), np.zeros((0, 1)), [], diverged={0: 1}), RUNS[2]]) == []
+    assert best([run("baseline", "s", None, (1,), [3], [0.5], diverged={0: 1, 2: 1}), RUNS[2]])[0]["seeds"] == 1
+    assert best([run("baseline", "s", None, (5,), [3], [0.5], diverged={0: 1}), RUNS[2]]) == []
+    assert lost.facts() == {"parameters": 10, "seeds": 0, "diverged": 3}
+
+
 def test_facts_have_a_deviation_only_over_several_seeds():
     several, single = RUNS[0].facts(), RUNS[3].facts()
     assert (several["test"]["errors"], several["test"]["errors_std"], several["seeds"]) == (12, 2, 3)
@@ -58,4 +73,4 @@ def test_facts_have_a_deviation_only_over_several_seeds():
 @pytest.mark.parametrize(("teacher", "student"), [("a-uncorrected", "s"), ("a", "s-uncorrected")])
 def test_names_of_runs_before_a_correction_are_kept_free(tmp_path, teacher, student):
     with pytest.raises(InputError, match="a name that does not end in -uncorrected"):
-        require_comparable([teacher], [teacher], [Trained(f"{student}-hard", student, "", tmp_path)], None)
+        require_comparable([teacher], [teacher], [Trained(f"{student}-hard", student, None, tmp_path)], None)

@@ -7,8 +7,9 @@ import sys
 
 import pytest
 
+from conftest import tree
 from pipeline import files
-from pipeline.errors import BusyError, InputError
+from pipeline.errors import BusyError, IntegrityError
 
 HOLDER = """
 import sys, time
@@ -42,12 +43,59 @@ def test_a_failed_write_keeps_the_former_file(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["file"]
 
 
-def test_read_json_says_what_is_wrong(tmp_path):
-    with pytest.raises(InputError, match="found none"):
-        files.read_json(tmp_path / "none")
-    (tmp_path / "bad").write_text("{")
-    with pytest.raises(InputError, match="expected JSON"):
-        files.read_json(tmp_path / "bad")
+def test_bytes_that_are_bound(tmp_path):
+    files.write(tmp_path / "file", b"one")
+    digest = files.sha256(b"one")
+    assert files.read_bound(tmp_path / "file", digest, "Mend it.") == b"one"
+    files.write(tmp_path / "file", b"two")
+    (tmp_path / "folder").mkdir()
+    for name, found in (("file", "found sha256 3fc4ccfe74587"), ("none", "found no file"), ("folder", "found a folder")):
+        with pytest.raises(IntegrityError, match=found):
+            files.read_bound(tmp_path / name, digest, "Mend it.")
+
+
+def test_what_was_read_is_the_same_or_nothing_is_written(tmp_path):
+    files.write(tmp_path / "in", b"one")
+    read = [files.Witness.of_file(tmp_path / "in", files.sha256(b"one"))]
+    for content, change in (
+        ("one", lambda: None),
+        ("two", lambda: files.write(tmp_path / "in", b"two")),
+        ("two", (tmp_path / "in").unlink),
+    ):
+        if content == "one":
+            with files.replaced_folder(tmp_path / "out", read=read) as folder:
+                (folder / content).touch()
+            continue
+        with pytest.raises(BusyError, match="run this again"), files.replaced_folder(tmp_path / "out", read=read) as folder:
+            (folder / content).touch()
+            change()
+        assert os.listdir(tmp_path / "out") == ["one"]
+
+
+def test_a_link_in_the_place_of_a_folder_stays_and_is_followed(tmp_path):
+    """Twice: what the first time leaves behind must not be in the way of the second."""
+    (tmp_path / "elsewhere/deep").mkdir(parents=True)
+    (tmp_path / "out").symlink_to(tmp_path / "elsewhere/deep")
+    for content in ("one", "two", "three"):
+        with files.replaced_folder(tmp_path / "out") as folder:
+            (folder / content).touch()
+        assert (tmp_path / "out").is_symlink()
+        assert os.listdir(tmp_path / "elsewhere/deep") == [content]
+        assert (os.listdir(tmp_path / "elsewhere"), sorted(os.listdir(tmp_path))) == (["deep"], ["elsewhere", "out"])
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_other_entries_can_be_kept(tmp_path, killed):
+    """Also by the next call, where a process was killed between the two renames and what follows."""
+    out, former = tmp_path / "out", tmp_path / ".out.former.partial"
+    for name in ("made", "other"):
+        files.write(out / name, b"before")
+    if killed:
+        out.rename(former)
+        files.write(out / "made", b"between")
+    with files.replaced_folder(out, keep_others=True) as folder:
+        (folder / "made").write_text("after")
+    assert tree(tmp_path) == {"out/made": b"after", "out/other": b"before"}
 
 
 def test_replaced_folder_swaps_whole_folders(tmp_path):

@@ -30,6 +30,7 @@ def ids(split: Split) -> list[str]:
 def test_splits_cover_the_source_once_in_shuffled_order(tmp_path, source):
     splits = run(tmp_path / "out", source)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "splits.json",
         "test.parquet",
         "train.parquet",
         "valid.parquet",

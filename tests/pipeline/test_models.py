@@ -160,7 +160,10 @@ def test_plug_ins_that_cannot_be_used_are_refused_at_once(plug_in, name, message
 def test_a_plug_in_is_built_saved_and_bound_to_its_code(plug_in, tmp_path):
     net = saved(tmp_path / "a", "nets_of_mine:good(width=5)")
     assert (predict(loaded(tmp_path / "a"), PIXELS) == predict(net, PIXELS)).all()
-    for code in (f"{PLUG_IN}# a comment\n", PLUG_IN.replace("def wide", "def other(shape, classes):\n    return 1\n\ndef wide")):
+    for code in (
+        f"{PLUG_IN}# a comment\n",
+        PLUG_IN.replace("def wide", "def other(shape, classes):\n    return 1\n\ndef wide"),
+    ):
         plug_in.write_text(code)
         sys.modules.pop("nets_of_mine")  # as in a new process
         loaded(tmp_path / "a")

@@ -1,12 +1,11 @@
 """Published figures: measured values against ones worked out by hand, and what is said of settings that are wrong."""
 
-from pathlib import Path
-
 import pytest
 
-from pipeline import table
-from pipeline.errors import InputError
+from conftest import write_tables
+from pipeline.errors import InputError, IntegrityError
 from pipeline.published import Published
+from pipeline.tables import Tables
 
 ROW = {"what": "teachers", "runs": ["a", "b"]}
 
@@ -16,22 +15,20 @@ def parse(*rows: object) -> Published:
 
 
 @pytest.fixture
-def plots(tmp_path) -> Path:
+def plots(tmp_path) -> Tables:
     """Teachers a and b with 10 and 13 of 200 wrong, students s with 20, 22 and 27; b and s by class. Validation is worse."""
     wrong = {"a": (10,), "b": (13,), "s": (20, 22, 27)}
     rows, by_class = [], []
     for run, errors in wrong.items():
         for seed, number in enumerate(errors):
             for split, more in (("valid", 100), ("test", 0)):
-                key = {"run": run, "seed": seed if run == "s" else "", "split": split}
+                key = {"run": run, "seed": seed if run == "s" else None, "split": split}
                 rows.append(key | {"accuracy": 1 - (number + more) / 200, "errors": number + more})
                 if run != "a":
                     by_class.append(key | {"class": "3", "rows": 40, "errors": number - 12 + more // 10})
                     by_class.append(key | {"class": "seven, 7", "rows": 160, "errors": 12})
                     by_class.append(key | {"class": "none", "rows": 0, "errors": 0})
-    (tmp_path / "runs.csv").write_bytes(table.to_csv(rows))
-    (tmp_path / "classes.csv").write_bytes(table.to_csv(by_class))
-    return tmp_path
+    return Tables.open(write_tables(tmp_path / "plots", runs=rows, classes=by_class))
 
 
 @pytest.mark.parametrize(
@@ -58,7 +55,7 @@ def test_measured(plots, change, values, mean, std):
 
 def test_facts(plots):
     row = {"what": "threes", "folder": "no3", "runs": ["s"], "class": 3, "metric": "error_rate", "published": 21.5}
-    (measured,) = parse(row).measure({"other": plots / "unread", "no3": plots})
+    (measured,) = parse(row).measure({"other": None, "no3": plots})
     assert measured.facts() == row | {
         "class": "3", "mean": 27.5, "std": pytest.approx(81.25**0.5), "count": 3, "values": [20, 25, 37.5],
     }  # fmt: skip
@@ -140,13 +137,23 @@ def test_what_is_not_there(plots, change, names, message):
 
 
 def test_no_table_of_classes(plots):
-    (plots / "classes.csv").unlink()
+    (plots.folder / "classes.parquet").unlink()
     parse(ROW).measure({"": plots})
-    with pytest.raises(InputError, match="classes.csv: expected a table, found none. Run `softcache evaluate`"):
+    with pytest.raises(IntegrityError, match=r"classes.parquet: expected sha256 .*, found no file. Run `softcache evaluate"):
         parse(ROW | {"class": "3"}).measure({"": plots})
 
 
-def test_an_empty_table(plots):
-    (plots / "runs.csv").write_bytes(table.to_csv([]))
+def test_a_net_that_diverged_is_not_counted(tmp_path):
+    rows = [{"run": run, "seed": seed, "split": "test", "errors": seed, "accuracy": 0.5} for run in "ab" for seed in (3, 5)]
+    rows[1] |= {"errors": None, "accuracy": None, "diverged": 2}
+    (measured,) = parse(ROW).measure({"": Tables.open(write_tables(tmp_path / "some", runs=rows))})
+    assert measured.values == (3, 3, 5)
+    rows[0] |= {"errors": None, "accuracy": None, "diverged": 1}
+    with pytest.raises(InputError, match="runs: expected a net that did not diverge, found none in 'a'"):
+        parse(ROW).measure({"": Tables.open(write_tables(tmp_path / "none", runs=rows))})
+
+
+def test_an_empty_table(tmp_path):
+    plots = Tables.open(write_tables(tmp_path / "plots"))
     with pytest.raises(InputError, match="runs: expected none, as there is none, found 'a'"):
         parse(ROW).measure({"": plots})

@@ -7,18 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from conftest import tree
-from pipeline import table
-from pipeline.errors import InputError
+from conftest import tree, write_stage_one, write_tables
+from pipeline import tables
+from pipeline.errors import InputError, IntegrityError
 from pipeline.published import Published
 from pipeline.report import report
+from pipeline.tables import Tables
 
 METRICS = {"accuracy": 0.9, "errors": 10, "nll": 0.25, "ece": 0.05, "brier": 0.1, "agreement": 1.0, "kl_to_teacher": 0.0}
 
 
-def rows(run: str, kind: str, student="", temperature="", errors=(10,)) -> list[dict]:
+def rows(run: str, kind: str, student=None, temperature=None, errors=(10,), alpha=0.5) -> list[dict]:
     return [
-        {"run": run, "kind": kind, "student": student, "temperature": temperature, "alpha": "0.5" if temperature else "",
+        {"run": run, "kind": kind, "student": student, "temperature": temperature, "alpha": alpha if temperature else None,
          "parameters": 1234, "seed": seed}
         | METRICS | {"split": split, "errors": wrong, "accuracy": 1 - wrong / 100}
         for seed, wrong in enumerate(errors)
@@ -28,10 +29,7 @@ def rows(run: str, kind: str, student="", temperature="", errors=(10,)) -> list[
 
 def write(folder: Path, every: list[dict], best=()) -> Path:
     """The tables that the report reads."""
-    folder.mkdir(parents=True)
-    (folder / "runs.csv").write_bytes(table.to_csv(every))
-    (folder / "best.csv").write_bytes(table.to_csv(list(best)))
-    return folder
+    return write_tables(folder, runs=every, best=list(best))
 
 
 def alone(plots: Path, out: Path) -> None:
@@ -41,12 +39,13 @@ def alone(plots: Path, out: Path) -> None:
 
 @pytest.fixture
 def plots(tmp_path):
-    every = rows("a", "teacher") + rows("s-hard", "baseline", "s", "", (20, 22)) + rows("s-T4", "student", "s", "4", (12, 16))
+    every = rows("a", "teacher") + rows("s-hard", "baseline", "s", None, (20, 22)) + rows("s-T4", "student", "s", 4.0, (12, 16))
     best = {
         "student": "s",
         "run": "s-T4",
-        "temperature": "4",
-        "alpha": "0.5",
+        "temperature": 4.0,
+        "alpha": 0.5,
+        "seeds": 2,
         "test_errors": 14.0,
         "test_errors_std": 2.83,
         "baseline_test_errors": 21.0,
@@ -62,13 +61,14 @@ def test_numbers(tmp_path, plots):
     assert "| s-T4 | 1,234 | 86.00 ± 2.83 | 14.0 ± 2.8 |" in text  # of 12 and 16: deviation √8
     assert "| a | 1,234 | 90.00 | 10.0 |" in text
     assert "s at T = 4 and alpha = 0.5 (lowest validation NLL): 14.0 ± 2.8 test errors; on hard labels 21.0 ± 1.4." in text
-    assert "That is 7.0 fewer; 95 % intervals of what is saved: -5.7 to 19.7 over seeds (paired t), 2.0 to 12.0 over" in text
+    assert "That is 7.0 fewer; 95 % intervals of what is saved: -5.7 to 19.7 over 2 seeds (paired t; of so few it says" in text
+    assert "little), 2.0 to 12.0 over test rows (bootstrap)." in text
 
 
 def test_a_loss_is_called_a_loss(tmp_path, plots):
-    text = (plots / "best.csv").read_text().replace(",7.0,", ",-7.0,")
-    (plots / "best.csv").write_text(text)
-    alone(plots, tmp_path / "out")
+    (row,) = Tables.open(plots).read("best")
+    alone(write(tmp_path / "loss", [], [row | {"errors_saved": -7.0, "seeds": 3}]), tmp_path / "out")
+    assert "over 3 seeds (paired t), " in (tmp_path / "out/index.html").read_text()
     assert "That is 7.0 more; 95 % intervals of what is saved:" in (tmp_path / "out/index.html").read_text()
 
 
@@ -100,15 +100,16 @@ def test_same_tables_same_bytes(tmp_path, plots):
 
 
 def test_names_are_escaped(tmp_path, plots):
-    (plots / "runs.csv").write_text((plots / "runs.csv").read_text().replace("s-T4", "<script>alert(1)</script>"))
-    alone(plots, tmp_path / "out")
-    assert "<script>" not in (tmp_path / "out/index.html").read_text()
+    """HTML, Markdown and what steers a terminal, on the page and in the tables."""
+    name = "<script>alert(1)</script>[x](y)`|\x1b[2J\u202e"
+    alone(write(tmp_path / "odd", rows(name, "student", name, 4.0)), tmp_path / "out")
+    page, results = ((tmp_path / "out" / each).read_text() for each in ("index.html", "results.md"))
+    assert "<script>" not in page + results
+    assert "| &lt;script&gt;alert(1)&lt;/script&gt;\\[x\\](y)\\`\\|\\\\x1b\\[2J\\\\u202e |" in results
 
 
-def test_teachers_alone(tmp_path, plots):
-    (plots / "runs.csv").write_bytes(table.to_csv(rows("a", "teacher")))
-    (plots / "best.csv").write_bytes(table.to_csv([]))
-    alone(plots, tmp_path / "out")
+def test_teachers_alone(tmp_path):
+    alone(write(tmp_path / "plots", rows("a", "teacher")), tmp_path / "out")
     assert "<td>a</td>" in (tmp_path / "out/index.html").read_text()
 
 
@@ -118,8 +119,8 @@ def test_teachers_alone(tmp_path, plots):
 @pytest.fixture
 def folders(tmp_path, plots):
     """One of each: teachers alone; all kinds; students at one temperature, before and after the bias correction."""
-    seen = rows("w-T20-raw", "uncorrected", "w", "30", (80, 84)) + rows("w-T20", "student", "w", "20", (50, 51))
-    warm = rows("s-T1", "student", "s", "1", (14, 15)) + rows("s-T2.5", "student", "s", "2.5", (11, 12))
+    seen = rows("w-T20-raw", "uncorrected", "w", 30.0, (80, 84)) + rows("w-T20", "student", "w", 20.0, (50, 51))
+    warm = rows("s-T1", "student", "s", 1.0, (14, 15)) + rows("s-T2.5", "student", "s", 2.5, (11, 12))
     return {
         "many": write(tmp_path / "many", rows("a", "teacher") + rows("b", "teacher", errors=(13,))),
         "warm": write(tmp_path / "warm", warm),
@@ -154,7 +155,7 @@ def test_uncorrected_students_come_last_and_are_not_drawn(tmp_path, folders):
 
 def test_one_student_needs_no_legend(tmp_path, plots):
     alone(plots, tmp_path / "one")
-    every = rows("s-T4", "student", "s", "4") + rows("t-T4", "student", "t", "4")
+    every = rows("s-T4", "student", "s", 4.0) + rows("t-T4", "student", "t", 4.0)
     alone(write(tmp_path / "both", every), tmp_path / "two")
     legends = ["legend" in (tmp_path / name / "temperature.svg").read_text() for name in ("one", "two")]
     assert legends == [False, True]
@@ -167,7 +168,7 @@ def test_dashes_are_explained_where_there_are_any(tmp_path, plots, folders):
 
 
 def test_labels_of_close_temperatures_do_not_overlap(tmp_path):
-    every = [row for T in ("1", "2", "2.5", "20", "20.1", "1000") for row in rows(f"s-T{T}", "student", "s", T)]
+    every = [row for T in (1.0, 2.0, 2.5, 20.0, 20.1, 1000.0) for row in rows(f"s-T{T}", "student", "s", T)]
     alone(write(tmp_path / "close", every), tmp_path / "out")
     shown = re.findall('opacity="1">([0-9.]+)</text>', (tmp_path / "out/temperature.svg").read_text())
     assert shown[:5] == ["1", "2", "2.5", "20", "1000"]
@@ -190,9 +191,9 @@ def test_published_beside_measured(tmp_path, folders):
         "| --- | ---: | ---: | ---: |\n"
         "| teachers | 67 | 11.5 ± 2.1 | 2 |\n"  # of 10 and 13: deviation √4.5
         "| one \\| teacher | — | 10 | 1 |\n"
-        "| <script> | 13.2 % | 50.50 ± 0.71 % | 2 |\n"  # of 50 and 51: deviation √0.5
+        "| &lt;script&gt; | 13.2 % | 50.50 ± 0.71 % | 2 |\n"  # of 50 and 51: deviation √0.5
         "| right | — | 18.00 ± 2.83 % | 2 |\n"
-        "\nPublished: Hinton & <i>others</i>\n"
+        "\nPublished: Hinton &amp; &lt;i&gt;others&lt;/i&gt;\n"
     )
     page = (tmp_path / "out/index.html").read_text()
     assert "<tr><td>&lt;script&gt;</td><td>13.2 %</td><td>50.50 ± 0.71 %</td><td>2</td></tr>" in page
@@ -232,3 +233,70 @@ def test_a_figure_that_is_not_there_leaves_the_former_report(tmp_path, plots):
     with pytest.raises(InputError, match="expected one of a, s-hard, s-T4, found 'z'"):
         report(plots={"": plots}, published=wrong, out=tmp_path / "out")
     assert tree(tmp_path / "out") == before
+
+
+# ---------------------------------------------------------------- what did not go well
+
+
+def test_nets_that_diverged_or_learned_nothing_are_told_and_in_no_mean(tmp_path):
+    every = rows("s-hard", "baseline", "s", None, (20, 22)) + rows("s-T4", "student", "s", 4.0, (12, 90, 16))
+    every += rows("s-T8", "student", "s", 8.0, (1,))
+    for row in every:
+        if (row["run"], row["seed"]) == ("s-T4", 1) or row["run"] == "s-T8":
+            row |= dict.fromkeys(METRICS) | {"diverged": 3}
+        if (row["run"], row["seed"]) == ("s-hard", 1):
+            row["chance"] = True
+    alone(write(tmp_path / "plots", every), tmp_path / "out")
+    page, results = ((tmp_path / "out" / each).read_text() for each in ("index.html", "results.md"))
+    assert "| s-T4 (1 diverged) | 1,234 | 86.00 ± 2.83 | 14.0 ± 2.8 |" in results
+    assert "| s-T8 (1 diverged) | 1,234 | — | — | — | — |" in results
+    assert "| s-hard (1 no better than the commonest class) |" in results
+    assert "<td>s-T4 <small>(1 diverged)</small></td>" in page
+
+
+def test_one_temperature_and_several_alphas_are_drawn_against_alpha(tmp_path):
+    every = [row for alpha in (0.1, 0.5, 0.9) for row in rows(f"s-{alpha}", "student", "s", 4.0, (12, 16), alpha)]
+    report(plots={"alphas": write(tmp_path / "plots", every)}, published=None, out=tmp_path / "out")
+    drawn = "".join(ElementTree.parse(tmp_path / "out/alphas.svg").getroot().itertext())
+    assert "alpha, the weight of the soft targets" in drawn
+    assert "temperature T" not in drawn
+    assert "<h3>Accuracy against alpha</h3>" in (tmp_path / "out/index.html").read_text()
+
+
+def test_groups_span_all_columns(tmp_path, plots):
+    alone(plots, tmp_path / "out")
+    page = (tmp_path / "out/index.html").read_text()
+    head = re.search("<thead>.*?</thead>", page, re.DOTALL)[0].count("<th>")
+    assert set(re.findall(r'colspan="(\d+)"', page)) == {str(head)}
+
+
+def test_tables_of_two_evaluations_are_not_mixed(tmp_path, plots):
+    other = write(tmp_path / "other", rows("a", "teacher", errors=(11,)))
+    (other / "runs.parquet").replace(plots / "runs.parquet")
+    with pytest.raises(IntegrityError, match=r"runs.parquet: expected sha256 .* Run `softcache evaluate --data"):
+        alone(plots, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_any_flipped_bit_in_a_table_is_found(tmp_path, plots):
+    """In the bytes of every table that is read, and of what binds them."""
+    for name in ("tables.json", "runs.parquet", "best.parquet"):
+        held = (plots / name).read_bytes()
+        for place in range(0, len(held), max(1, len(held) // 40)):
+            (plots / name).write_bytes(held[:place] + bytes([held[place] ^ 1 << place % 8]) + held[place + 1 :])
+            with pytest.raises(IntegrityError, match=name):
+                alone(plots, tmp_path / "out")
+        (plots / name).write_bytes(held)
+    alone(plots, tmp_path / "out")
+
+
+def test_a_teacher_that_was_trained_anew_since_is_told(tmp_path, plots, caplog):
+    write_stage_one(tmp_path / "data")
+    for digest, told in (("0" * 64, True), (None, False)):
+        caplog.clear()
+        held = Tables.open(plots)
+        rows = {name: held.read(name) for name in held.files}
+        digest = digest or json.loads((tmp_path / "data/teachers/a/model.json").read_text())["nets"][0]["sha256"]
+        tables.write(plots, rows, {name: [] for name in tables.PLOTTED}, {"a": digest, "not here": digest})
+        report(plots={"": plots}, published=None, out=tmp_path / "out", teachers=tmp_path / "data/teachers")
+        assert ("measured with teacher a as it was before it was trained anew; `softcache evaluate" in caplog.text) == told

@@ -163,7 +163,7 @@ def test_stratified_places():
 # ---------------------------------------------------------------- what is refused
 
 
-@pytest.mark.parametrize("share", ["0", "-0.1", "1.1", "2", "'a'", "True", "None", "[0.1]", "1e999"])
+@pytest.mark.parametrize("share", ["0", "-0.1", "1.1", "2", "'a'", "True", "None", "[0.1]"])
 def test_a_share_out_of_range(share):
     refused(f"fraction({share})", "share: expected a number in (0, 1], found ", "Correct the setting `rows`.")
 

@@ -1,11 +1,10 @@
 """Specs: canonical text, literals only, and plug-ins only where they are allowed."""
 
-import hashlib
 import sys
 
 import pytest
 
-from pipeline import spec
+from pipeline import plugins, spec
 from pipeline.errors import InputError
 
 
@@ -49,7 +48,8 @@ def test_bad_specs_say_what_was_expected(text, part):
 
 
 def test_a_plug_in_needs_leave_and_is_hashed(tmp_path, monkeypatch):
-    code = b"def build(shape, classes, width=2):\n    return shape, classes, width\n"
+    code = b"import my_helper\n\ndef build(shape, classes, width=2):\n    return my_helper.same(shape), classes, width\n"
+    (tmp_path / "my_helper.py").write_text("def same(shape):\n    return shape\n")
     (tmp_path / "my_plug_in.py").write_bytes(code)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
@@ -59,7 +59,8 @@ def test_a_plug_in_needs_leave_and_is_hashed(tmp_path, monkeypatch):
     monkeypatch.setenv("SOFTCACHE_PLUGINS", "other,my_plug_in")
     found = spec.parse("my_plug_in:build(width=5)", {}, given=2)
     assert found((1, 2, 3), 10) == ((1, 2, 3), 10, 5)
-    assert found.source_sha256 == hashlib.sha256(code).hexdigest()
+    assert found.source_sha256 == plugins.source("my_plug_in:build").sha256
+    assert set(found.source.files) == {"my_plug_in", "my_helper"}
 
 
 def test_a_private_attribute_is_no_plug_in(monkeypatch):

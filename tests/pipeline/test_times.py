@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import hashlib
 import os
 import re
 import signal
@@ -9,13 +10,12 @@ import stat
 import subprocess
 import sys
 import textwrap
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
+import torch
 
-from pipeline import runtime, times
+from pipeline import times
 
 ROOT = Path(__file__).resolve().parents[2]
 WHAT = {"command": "teach", "name": "a", "run": "a", "device": "cpu", "threads": 3}
@@ -30,8 +30,17 @@ def test_a_command_that_is_done_leaves_a_line(tmp_path):
     with times.noted(tmp_path, **WHAT):
         pass
     header, line = (tmp_path / "times.csv").read_text().splitlines()
-    assert header == "command,name,run,started,seconds,ended,device,threads"
-    assert re.fullmatch(r"teach,a,a,\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ,0\.[0-9],done,cpu,3", line)
+    assert header == "command,name,run,started,seconds,ended,device,threads,check"
+    found = re.fullmatch(r"(teach,a,a,\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ,0\.[0-9],done,cpu,(\d+)),([0-9a-f]{16})", line)
+    assert found[2] == str(torch.get_num_threads())
+    assert found[3] == hashlib.sha256(found[1].encode()).hexdigest()[:16]
+
+
+def test_a_changed_line_is_told_from_a_whole_one():
+    line = times.checked(b"teach,a,a,2026-01-01T00:00:00Z,1.0,done,cpu,2")
+    assert times.is_whole(line.rstrip(b"\n"))
+    for place in range(len(line) - 1):
+        assert not times.is_whole((line[:place] + bytes([line[place] ^ 1]) + line[place + 1 :]).rstrip(b"\n"))
 
 
 @pytest.mark.parametrize(
@@ -43,17 +52,15 @@ def test_a_command_that_does_not_end_well_leaves_a_line(tmp_path, raised, ended)
     assert [line["ended"] for line in lines(tmp_path)] == [ended]
 
 
-def test_every_core_is_the_default_and_auto_is_resolved(tmp_path, monkeypatch):
-    import torch
-
+def test_what_was_used_is_noted_and_not_what_was_asked_for(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     with times.noted(tmp_path, **WHAT | {"device": "auto", "threads": None}):
         pass
-    assert (lines(tmp_path)[0]["device"], lines(tmp_path)[0]["threads"]) == ("cuda", str(runtime.cores()))
+    assert (lines(tmp_path)[0]["device"], lines(tmp_path)[0]["threads"]) == ("cuda", str(torch.get_num_threads()))
     monkeypatch.delitem(sys.modules, "torch")
     with times.noted(tmp_path, **WHAT | {"device": "auto"}):
         pass
-    assert lines(tmp_path)[1]["device"] == "auto"
+    assert (lines(tmp_path)[1]["device"], lines(tmp_path)[1]["threads"]) == ("auto", "3")
 
 
 def test_no_folder_is_made(tmp_path):
@@ -98,18 +105,21 @@ def test_half_a_line_is_taken_back(tmp_path, monkeypatch):
     assert path.read_bytes() == before
 
 
-def _append_many(path: Path, number: int) -> None:
-    for each in range(50):
-        times.append(path, (number, each, "x" * 200))
-
-
 def test_several_processes_at_once(tmp_path):
     path = tmp_path / "times.csv"
-    with ProcessPoolExecutor(4, mp_context=get_context("spawn")) as pool:
-        list(pool.map(_append_many, [path] * 4, range(4)))
+    code = """
+import pathlib, sys
+from pipeline import times
+for each in range(50):
+    times.append(pathlib.Path(sys.argv[1]), (sys.argv[2], each, "x" * 200))
+"""
+    processes = [subprocess.Popen([sys.executable, "-c", code, str(path), str(number)], cwd=ROOT) for number in range(4)]
+    assert [process.wait() for process in processes] == [0] * 4
     header, *found = path.read_text().splitlines()
     assert header == ",".join(times.COLUMNS)
-    assert sorted(found) == sorted(f"{number},{each},{'x' * 200}" for number in range(4) for each in range(50))
+    assert all(times.is_whole(line.encode()) for line in found)
+    expected = sorted(f"{number},{each},{'x' * 200}" for number in range(4) for each in range(50))
+    assert sorted(line.rpartition(",")[0] for line in found) == expected
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])

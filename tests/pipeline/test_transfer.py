@@ -20,7 +20,7 @@ BYTES = [b"one", b"two", b"three"]
 def write(path, count=10, classes=("x", "y", "z"), **changes):
     encoded, labels = images(count)
     facts = {"ids": [f"row-{i}" for i in range(count)], "images": encoded, "labels": np.array(labels)} | changes
-    transfer.write(path, **facts, classes=classes, mode="L", size=(6, 6))
+    transfer.write(path, **{"role": "train", **facts}, classes=classes, mode="L", size=(6, 6))
     return Split.open(path)
 
 
@@ -72,9 +72,11 @@ def test_round_trip(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 255, (5, 6, 6), dtype=np.uint8)
     labels = np.array([0, 2, transfer.UNLABELLED, 1, 0])
     path = tmp_path / "s.parquet"
-    transfer.write(path, list("abcde"), [png(p) for p in pixels], labels, classes=["x", "y", "z"], mode="L", size=(6, 6))
+    facts = {"role": "test", "classes": ["x", "y", "z"], "mode": "L", "size": (6, 6)}
+    transfer.write(path, list("abcde"), [png(p) for p in pixels], labels, **facts)
     split = Split.open(path)
-    assert (split.rows, split.shape, split.classes, split.span) == (5, (1, 6, 6), ("x", "y", "z"), 8192)
+    found = (split.role, split.rows, split.shape, split.classes, split.span)
+    assert found == ("test", 5, (1, 6, 6), ("x", "y", "z"), 8192)
     assert (split.all_images() == pixels[:, None]).all()
     assert (split.labels() == labels).all()
     assert pq.read_table(path).column("label").to_pylist() == [0, 2, None, 1, 0]
@@ -154,7 +156,7 @@ def test_an_unknown_version_is_refused(tmp_path):
     text = json.dumps(json.loads(table.schema.metadata[b"softcache"]) | {"version": 99})
     digest = hashlib.sha256(text.encode()).hexdigest()
     pq.write_table(table.replace_schema_metadata({"softcache": text, "softcache_sha256": digest}), split.path)
-    with pytest.raises(InputError, match="version 3"):
+    with pytest.raises(InputError, match="expected version 4, found version 99"):
         Split.open(split.path)
 
 

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from conftest import images, write_parquet
+from pipeline.times import checked
 from stages.cli import main
 
 PARAMS = """
@@ -55,7 +56,8 @@ def set_seconds(project: Path, *seconds: str) -> None:
         rows = list(csv.reader(file))
     for row, each in zip(rows[1:], seconds, strict=True):
         row[4] = each
-    path.write_text("".join(",".join(row) + "\n" for row in rows))
+    lines = [",".join(rows[0]).encode() + b"\n", *(checked(",".join(row[:-1]).encode()) for row in rows[1:])]
+    path.write_bytes(b"".join(lines))
 
 
 def test_commands_leave_their_times_and_cost_reads_them(project):
@@ -132,13 +134,14 @@ def test_the_command_that_a_sweep_is_compared_by(project, data):
 def test_what_failed_and_times_elsewhere(project):
     for place in ("data", "data/heldout", "data/held out"):
         (project / place).mkdir()
-        (project / place / "times.csv").write_text(
-            "command,name,run,started,seconds,ended,device,threads\n"
-            "teach,a,a,2026-01-01T00:00:00Z,60.0,done,cpu,1\n"
-            "distill,tiny,tiny-T1-live,2026-01-01T00:00:00Z,30.0,interrupted,cpu,1\n"
-            "capture,z,z,2026-01-01T00:00:00Z,30.0,failed,cpu,1\n"
-            "evaluate,,,2026-01-01T00:00:00Z,30.0,interrupted,cpu,1\n"
+        lines = (
+            "teach,a,a,2026-01-01T00:00:00Z,60.0,done,cpu,1",
+            "distill,tiny,tiny-T1-live,2026-01-01T00:00:00Z,30.0,interrupted,cpu,1",
+            "capture,z,z,2026-01-01T00:00:00Z,30.0,failed,cpu,1",
+            "evaluate,,,2026-01-01T00:00:00Z,30.0,interrupted,cpu,1",
         )
+        header = b"command,name,run,started,seconds,ended,device,threads,check\n"
+        (project / place / "times.csv").write_bytes(header + b"".join(checked(line.encode()) for line in lines))
     assert run("cost") == (
         "                           students     epochs       time   share\n"
         "stage one                                         0:01:00   50.0%\n"
