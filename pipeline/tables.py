@@ -76,7 +76,7 @@ class Tables:
         except InputError as error:
             if any(folder.glob("*.parquet")):
                 raise IntegrityError(str(folder), expected=f"tables with {FILE_NAME}", found="none of it", fix=fix) from error
-            raise InputError(str(folder), expected="tables", found="none", fix=fix) from error
+            raise InputError(str(folder), expected="tables", found="none", fix=f"{fix} Or correct the path.") from error
         if said.version != VERSION:
             found = f"version {said.version}"
             raise IntegrityError(str(folder / FILE_NAME), expected=f"version {VERSION}", found=found, fix=fix)

@@ -97,7 +97,7 @@ class Stage(click.Command):
 
     def _look(self, ctx: click.Context, args: list[str]) -> dict[str, Any]:
         """What is given on the command line, without any complaint; None for what is missing or wrong."""
-        look = self.context_class(self, info_name=ctx.info_name, resilient_parsing=True)
+        look = self.context_class(self, parent=ctx.parent, info_name=ctx.info_name, resilient_parsing=True)
         super().parse_args(look, list(args))
         return look.params
 
@@ -248,12 +248,13 @@ class Number(Type):
     name = "number"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        if isinstance(value, bool) or not isinstance(value, str | int | float):
+        written = isinstance(value, str) and re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", value)
+        if isinstance(value, bool) or not (written or isinstance(value, int | float)):
             self.fails(value, "a number", param, ctx)
         try:
             number = float(value)
-        except (ValueError, OverflowError):
-            self.fails(value, "a number", param, ctx)
+        except OverflowError:
+            self.fails(value, "a number that float64 holds", param, ctx)
         if not math.isfinite(number):
             self.fails(value, "a finite number", param, ctx)
         return number
@@ -265,7 +266,10 @@ class Temperature(Type):
     name = "number"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        number = Number().convert(value, param, ctx)
+        try:
+            number = Number().convert(value, param, ctx)
+        except click.BadParameter:
+            number = 0.0
         if number <= 0:
             self.fails(value, "a number above 0", param, ctx)
         if str(value) != short(number):
