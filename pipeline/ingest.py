@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from pipeline import files, randomness, runtime, transfer
-from pipeline.errors import InputError
+from pipeline.errors import InputError, first_line
+from pipeline.facts import NOT_JSON
 from pipeline.randomness import Use
 from pipeline.rows import stratified
 from pipeline.transfer import UNLABELLED, Split
@@ -24,6 +25,7 @@ from pipeline.transfer import UNLABELLED, Split
 DIGITS = "digits"
 DAMAGED = ("fail", "exclude")
 _SPLITS = ("train", "valid", "test", "transfer")
+_DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError, MemoryError, OverflowError)  # of pyarrow, for damaged files
 _log = logging.getLogger(__name__)
 
 
@@ -71,6 +73,7 @@ def ingest(
     """
     if damaged not in DAMAGED:
         raise InputError("damaged", expected=" or ".join(DAMAGED), found=repr(damaged), fix="Correct the setting.")
+    _require_apart((train, valid, test), transfer_set)
     with files.replaced_folder(out) as folder:
         splits = {"train": load(train, "train")}
         for name, origin in (("test", test), ("valid", valid)):
@@ -99,6 +102,21 @@ def ingest(
 
 
 # ---------------------------------------------------------------- sources
+
+
+def _require_apart(splits: Sequence[str | float | int], transfer_set: Sequence[str]) -> None:
+    """Raise InputError where the splits, or the transfer set, would read one source twice: rows of one are those of no other.
+
+    A transfer set may hold rows of any split: what it teaches are the teachers' logits.
+    """
+    for what, sources in (
+        ("train, valid and test", [each for each in splits if isinstance(each, str)]),
+        ("transfer", transfer_set),
+    ):
+        places = [source if source == DIGITS else str(Path(source).resolve()) for source in sources]
+        if twice := [source for number, source in enumerate(sources) if places[number] in places[:number]]:
+            fix = "Give another source, or a share to carve out."
+            raise InputError(what, expected="different sources", found=f"{twice[0]} twice", fix=fix)
 
 
 def load(source: str, role: str, first: int = 0) -> Rows:
@@ -154,8 +172,8 @@ def _parquet(path: Path, role: str, first: int) -> Rows:
                 labels += batch.column("label").to_pylist() if "label" in columns else [None] * len(batch)
                 ids += batch.column("id").to_pylist() if "id" in columns else []
             classes = _names(file.schema_arrow.metadata, path)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        found = f"another kind of file, or a damaged one ({str(error).splitlines()[0]})"
+    except _DAMAGE as error:
+        found = f"another kind of file, or a damaged one ({first_line(error)})"
         raise InputError(f"{role} source {path}", expected="a Parquet file", found=found, fix=fix) from error
     if None in ids:
         found = f"none in row {ids.index(None)}"
@@ -176,6 +194,9 @@ def _parquet(path: Path, role: str, first: int) -> Rows:
 def _columns(schema: pa.Schema, path: Path, role: str, fix: str) -> list[str]:
     """Check the columns by name and type; only a transfer set may lack `label`."""
     found = ", ".join(schema.names) or "no columns"
+    if twice := sorted({name for name in ("id", "image", "label") if schema.names.count(name) > 1}):
+        expected = f"one column `{twice[0]}`"
+        raise InputError(f"{role} source {path}", expected=expected, found=f"{schema.names.count(twice[0])} of it", fix=fix)
     required = ("image",) if role == "transfer" else ("image", "label")
     for name in required:
         if name not in schema.names:
@@ -197,12 +218,18 @@ def _names(metadata: dict[bytes, bytes] | None, path: Path) -> tuple[str, ...] |
     """Class names out of the schema metadata, where Hugging Face datasets keep them."""
     try:
         names = json.loads(metadata[b"huggingface"])["info"]["features"]["label"]["names"]
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, *NOT_JSON):
         return None
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len(set(names)) != len(names):
+    listed = isinstance(names, list) and all(isinstance(name, str) and _is_unicode(name) for name in names)
+    if not listed or len(set(names)) != len(names):
         fix = "Correct the schema metadata, or remove it to number the classes."
         raise InputError(f"{path}, class names", expected="a list of different strings", found=repr(names)[:80], fix=fix)
     return tuple(names)
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether there are no halves of characters in it, which JSON may hold and UTF-8 may not."""
+    return not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 # ---------------------------------------------------------------- splits

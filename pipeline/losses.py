@@ -29,6 +29,7 @@ TEMPERATURES = (1e-6, 1e6)  # beyond these T² and logits / T leave what float64
 
 _CORRELATION_EPS = 1e-8  # both as in the code that the authors published
 _STANDARD_EPS = 1e-7
+_TAKEN = dict.fromkeys(("label", "labels", "y"), 2) | dict.fromkeys(("temperature", "temp", "t", "tau"), 3)  # name → place
 _GIVEN = ("logits", "targets", "labels", "temperature")
 _FEW_CLASSES = 32  # up to here that is faster; 20 students with 10 classes take less than half the time
 
@@ -134,12 +135,12 @@ class SoftLoss:
     def parse(cls, text: str, *, squared: bool = True, standardised: bool = False) -> "SoftLoss":
         """text: a name in LOSSES or a plug-in, with settings.
 
-        Raises InputError for a setting that is not a finite number ≥ 0, and for a plug-in that takes the temperature elsewhere
-        than it is given.
+        Raises InputError for a setting that is not a finite number ≥ 0, and for a plug-in that takes labels or temperature,
+        by the names of its parameters, elsewhere than they are given.
         """
         parsed = spec.parse(text, LOSSES, given=4)
         taken = list(inspect.signature(parsed.target).parameters)[:4]
-        if any(name.lower() in ("temperature", "temp", "t", "tau") for name in taken[:3]):
+        if any(_TAKEN.get(name.lower(), place) != place for place, name in enumerate(taken)):
             fix = "Wrap it in a function that takes these four in this order and hands on what it wants."
             expected, found = f"a function of ({', '.join(_GIVEN)}, …)", f"one of ({', '.join(taken)}, …)"
             raise InputError(f"loss {text!r}", expected=expected, found=found, fix=fix)

@@ -67,7 +67,7 @@ def load(name: str) -> tuple[Callable, Source]:
         sys.path.insert(0, os.getcwd())
     _Finder.install()
     importlib.invalidate_caches()
-    before = len(_Finder.loaded)
+    before = len(_Finder.imports)
     try:
         target = getattr(importlib.import_module(module_name), attribute)
     except ImportError as error:
@@ -90,23 +90,24 @@ def load(name: str) -> tuple[Callable, Source]:
 
 def call(source: Source, what: str, target: Callable, *given: Any, **settings: Any) -> Any:
     """Call a plug-in. Raises InputError for whatever it raises, and for an import that its source does not tell of."""
-    before = len(_Finder.loaded)
+    before = len(_Finder.imports)
     try:
         result = target(*given, **settings)
     except SoftcacheError:
         raise
     except (Exception, SystemExit) as error:
         raise failure(f"plug-in {what}", error) from error
-    if len(_Finder.loaded) > before:
+    if len(_Finder.imports) > before:
         _require_followed(source, before)
     return result
 
 
 def _require_followed(source: Source, before: int) -> None:
-    """Raise InputError for a file of the user's that was imported since there were `before`, in a way that no reading finds."""
-    for module, (path, _) in list(_Finder.loaded.items())[before:]:
+    """Raise InputError for a file of the user's, imported since there were `before`, in a way that no reading finds."""
+    for module in _Finder.imports[before:]:
         if module not in source.files:
-            del _Finder.loaded[module], sys.modules[module]
+            path, _ = _Finder.loaded.pop(module)
+            sys.modules.pop(module, None)
             found = f"{module}, by a name made at run time"
             fix = f"Write `import {module}` into the plug-in, so that edits of it are noticed."
             raise InputError(f"plug-in {source.name}, {path}", expected="imports that can be read", found=found, fix=fix)
@@ -143,10 +144,11 @@ def _place(error: BaseException) -> str | None:
 class _Finder:
     """Imports files of the user's from their source alone: what is hashed is what runs, and no stale bytecode.
 
-    loaded: by module, the file and its bytes, as they ran.
+    loaded: by module, the file and its bytes, as they ran. imports: the modules in the order of their imports.
     """
 
     loaded: ClassVar[dict[str, tuple[Path, bytes]]] = {}
+    imports: ClassVar[list[str]] = []
 
     @classmethod
     def install(cls) -> None:
@@ -172,8 +174,8 @@ class _Loader(importlib.machinery.SourceFileLoader):
 
     def get_code(self, fullname: str) -> CodeType:
         data = self.get_data(self.path)
-        _Finder.loaded.pop(fullname, None)  # the last one imported is the last one there
         _Finder.loaded[fullname] = (Path(self.path), data)
+        _Finder.imports.append(fullname)
         return self.source_to_code(data, self.path)
 
 

@@ -66,6 +66,12 @@ def parse(text: str, table: Mapping[str, Callable], *, given: int = 0) -> Spec:
     return Spec(f"{name}({written})", target, arguments, source)
 
 
+def plugins_in(text: str) -> list[str]:
+    """The plug-ins that a spec names, or several in a row, such as `shift(2) | my_views:blur()`; nothing is imported."""
+    shapes = [_SHAPE.fullmatch(step) for step in text.split("|")]
+    return [shape["name"] for shape in shapes if shape is not None and ":" in shape["name"]]
+
+
 def witnesses(*specs: Spec) -> list[files.Witness]:
     """What tells, when a job ends, whether the plug-ins among its specs are still those that ran."""
     return [each.source.witness for each in specs if each.source is not None]

@@ -378,7 +378,12 @@ def open_splits(folder: Path, names: Sequence[str]) -> dict[str, Split]:
     Raises InputError where there are none, IntegrityError where one is damaged, is missing, or is of another ingest.
     """
     fix = f"Run {commands.ingest(folder)}."
-    binding, witness = facts.read(_Binding, folder / BINDING, fix)
+    try:
+        binding, witness = facts.read(_Binding, folder / BINDING, fix)
+    except InputError as error:
+        if any(folder.glob("*.parquet")):
+            raise IntegrityError(str(folder), expected=f"splits with {BINDING}", found="none of it", fix=fix) from error
+        raise InputError(str(folder), expected="splits written by ingest", found="none", fix=fix) from error
     if binding.version != VERSION:
         raise InputError(str(folder), expected=f"version {VERSION}", found=f"version {binding.version}", fix=fix)
     if "transfer" not in binding.footers and (folder / "transfer.parquet").exists():

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+import stages.code
 from conftest import images, write_parquet
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -38,15 +39,29 @@ def test_every_stage_depends_on_the_code_of_its_command(folder):
 
 
 @pytest.mark.parametrize("folder", [ROOT, *EXAMPLES], ids=lambda folder: folder.name)
+def test_every_stage_depends_on_the_plug_ins_of_its_sections(folder):
+    """One file for each section that may name some, or the folder of them all."""
+    for name, stage in load(folder / "dvc.yaml")["stages"].items():
+        command = body(stage)["cmd"].split()[2]
+        if command in ("code", "evaluate"):
+            continue  # what evaluate runs is bound by the students that it depends on
+        tracked = [section for section in body(stage).get("params", []) if section.split(".")[0] in stages.code._SECTIONS]
+        deps = {dep for dep in body(stage)["deps"] if dep.startswith("data/code/plugins")}
+        assert deps in ({"data/code/plugins"}, {f"data/code/plugins/{section}.txt" for section in tracked}), name
+        assert bool(deps) == bool(tracked)
+
+
+@pytest.mark.parametrize("folder", [ROOT, *EXAMPLES], ids=lambda folder: folder.name)
 def test_every_stage_tracks_the_sections_that_its_command_reads(folder):
-    stages = load(folder / "dvc.yaml")["stages"]
-    for name, stage in stages.items():
+    for name, stage in load(folder / "dvc.yaml")["stages"].items():
         words = body(stage)["cmd"].split()
         module = import_module(f"stages.{words[2]}")
         tracked = set(body(stage).get("params", []))
         expected = set(getattr(module.command, "sections", ()))
         if "--hard" in words:
             expected -= set(module.command.unless[1])  # alpha and teachers mean nothing to hard labels
+        if words[2] == "code":
+            expected = set() if body(stage).get("always_changed") else set(stages.code._SECTIONS) - {"sweeps"}
         if words[2] == "evaluate":
             expected = {"teachers", "students", "temperatures", "distill"}
         if words[2] == "sweep":
@@ -93,13 +108,13 @@ def test_examples_have_the_pipeline_and_no_other(folder):
 @pytest.mark.parametrize("folder", EXAMPLES, ids=lambda folder: folder.name)
 def test_examples_sweep_what_their_settings_name_and_report_all_of_it(folder):
     """Every sweep has a stage, and every stage of a sweep a section; every published figure is of a folder that is reported."""
-    stages, params = load(folder / "dvc.yaml")["stages"], load(folder / "params.yaml")
-    swept = {f"data/sweeps/{name}" for name in stages["sweep"]["foreach"]}
-    swept |= {f"data/heldout/sweeps/{name}" for name in stages["sweep-heldout"]["foreach"]}
+    found, params = load(folder / "dvc.yaml")["stages"], load(folder / "params.yaml")
+    swept = {f"data/sweeps/{name}" for name in found["sweep"]["foreach"]}
+    swept |= {f"data/heldout/sweeps/{name}" for name in found["sweep-heldout"]["foreach"]}
     assert {Path(path).name for path in swept} == set(params["sweeps"])
-    reported = stages["report"]["cmd"].split()[3:-2]
+    reported = found["report"]["cmd"].split()[3:-2]
     assert set(reported) == swept
-    assert {f"{path}/plots" for path in reported} <= set(stages["report"]["deps"])
+    assert {f"{path}/plots" for path in reported} <= set(found["report"]["deps"])
     assert {row["folder"] for row in params["published"]["rows"]} <= set(params["sweeps"])
 
 
@@ -141,7 +156,7 @@ class Repository:
         (folder / "params.yaml").write_text(PARAMS)
         subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
 
-    def dvc(self, *args: str) -> str:
+    def dvc(self, *args: str, code: int = 0) -> str:
         bin_folder = Path(sys.executable).parent
         env = os.environ | {
             "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}",
@@ -157,7 +172,7 @@ class Repository:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        assert done.returncode == 0, done.stdout
+        assert done.returncode == code, done.stdout
         return done.stdout
 
     def repro(self, *args: str) -> list[str]:
@@ -200,7 +215,7 @@ def test_a_new_temperature_runs_its_own_cells_and_what_sums_up(repository):
 
 def test_one_changed_teacher_reruns_its_own_chain_and_going_back_restores(repository):
     repository.edit("params.yaml", "seed: 2}", "seed: 7}")
-    assert repository.repro() == ["teach@b", "capture@b", "distill@tiny-1", "distill@tiny-2.5", "evaluate", "report"]
+    assert repository.repro() == ["code", "teach@b", "capture@b", "distill@tiny-1", "distill@tiny-2.5", "evaluate", "report"]
     manifest = repository.folder / "data/caches/b/manifest.json"
     changed = manifest.read_bytes()
     repository.edit("params.yaml", "seed: 7}", "seed: 2}")
@@ -239,7 +254,7 @@ def test_what_a_setting_touches(repository, old, new, first):
     before = (repository.folder / "params.yaml").read_text()
     repository.edit("params.yaml", old, new)
     try:
-        assert set(repository.repro("--dry")) - {"report"} == first
+        assert set(repository.repro("--dry")) - {"report", "code"} == first  # the latter hashes anew, to the same bytes
     finally:
         (repository.folder / "params.yaml").write_text(before)
 
@@ -261,3 +276,43 @@ def test_a_temperature_that_goes_back_trains_nothing(repository):
     assert "tiny-T2.5" not in (repository.folder / "data/report/index.html").read_text()
     repository.edit("params.yaml", "temperatures: [1]", "temperatures: [1, 2.5]")
     assert set(repository.repro()) <= {"evaluate", "report"}
+
+
+NETS = """
+from torch import nn
+from helper import layers
+
+def tiny(shape, classes):
+    return layers(shape, 3, classes)
+
+def unused(shape, classes):
+    return None
+"""
+HELPER = """
+import math
+from torch import nn
+from pipeline import models
+
+def layers(shape, width, classes):
+    first = nn.Linear(math.prod(shape), width)
+    return nn.Sequential(models.Pixels(), nn.Flatten(), first, nn.ReLU(), nn.Linear(width, classes))
+"""
+
+
+def test_a_plug_in_and_its_helper_are_followed(repository, monkeypatch):
+    """Named in params.yaml: dvc.yaml must let DVC see both files; an edit that does something reruns what uses it."""
+    monkeypatch.setenv("SOFTCACHE_PLUGINS", "nets")
+    (repository.folder / "nets.py").write_text(NETS)
+    (repository.folder / "helper.py").write_text(HELPER)
+    repository.edit("params.yaml", 'tiny: {model: "mlp(hidden=[3])"}', "tiny: {model: nets:tiny}")
+    message = repository.dvc("repro", code=255)
+    assert "expected every file that a plug-in is made of, found none that is, or holds, helper.py" in message
+    assert "Add `- helper.py` and `- nets.py` there, so that DVC notices when it changes." in message
+    repository.edit("dvc.yaml", "deps: [pipeline, stages] #", "deps: [pipeline, stages, helper.py, nets.py] #")
+    students = ["baseline@tiny", "distill@tiny-1", "distill@tiny-2.5"]
+    assert {"code", *students, "evaluate"} <= set(repository.repro())  # the report too, where any figure moved
+    repository.edit("nets.py", "def unused(shape, classes):\n    return None", "def another():  # with a comment\n    return 1")
+    assert repository.repro() == ["code"]
+    repository.edit("helper.py", "nn.ReLU()", "nn.Tanh()")
+    assert {"code", *students, "evaluate"} <= set(repository.repro())
+    assert repository.repro() == []

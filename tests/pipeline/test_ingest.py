@@ -1,5 +1,6 @@
 """Ingest: splits, order, and every kind of bad input."""
 
+import json
 from collections import Counter
 
 import numpy as np
@@ -10,9 +11,10 @@ from PIL import Image
 
 from conftest import images, png, write_parquet
 from pipeline import ingest as room
-from pipeline.errors import InputError
+from pipeline import transfer
+from pipeline.errors import InputError, IntegrityError
 from pipeline.ingest import Rows, carve, ingest
-from pipeline.transfer import Split
+from pipeline.transfer import Split, open_splits
 
 
 def run(out, train, **changes):
@@ -483,3 +485,91 @@ def test_mnist_comes_through_whole(tmp_path, mnist):
     assert pixels["test"].mean() == pytest.approx(33.791, abs=0.001)
     published = np.array([5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949])
     assert (np.abs(np.bincount(splits["valid"].labels()) - published / 12) < 1).all()
+
+
+# ---------------------------------------------------------------- nothing given is dropped, and nothing counts twice
+
+
+def test_a_source_is_read_once(tmp_path, source):
+    link = tmp_path / "link.parquet"
+    link.symlink_to(source)
+    for changes in ({"test": str(source)}, {"valid": str(link)}, {"transfer_set": [str(source), str(link)]}):
+        with pytest.raises(InputError, match="expected different sources, found .* twice"):
+            run(tmp_path / "out", source, **changes)
+    assert not (tmp_path / "out").exists()
+
+
+def test_splits_of_two_ingests_are_not_mixed(tmp_path, source):
+    """Train of one seed beside test of another would be tested on what it was trained on."""
+    run(tmp_path / "one", source, seed=0)
+    run(tmp_path / "two", source, seed=1)
+    shared = set(ids(Split.open(tmp_path / "one/train.parquet"))) & set(ids(Split.open(tmp_path / "two/test.parquet")))
+    assert shared
+    (tmp_path / "two/test.parquet").replace(tmp_path / "one/test.parquet")
+    with pytest.raises(
+        IntegrityError, match=r"test.parquet: expected the test split that belongs to splits.json, found another"
+    ):
+        open_splits(tmp_path / "one", ("train", "test"))
+    open_splits(tmp_path / "one", ("train", "valid"))
+
+
+def test_a_lost_transfer_set_is_not_replaced_by_the_training_split(tmp_path, source):
+    other = write_parquet(tmp_path / "other.parquet", images(20)[0], None)
+    run(tmp_path / "out", source, transfer_set=[str(other)])
+    (tmp_path / "out/transfer.parquet").rename(tmp_path / "aside.parquet")
+    with pytest.raises(IntegrityError, match=r"transfer.parquet: expected a split written by ingest, found no file"):
+        open_splits(tmp_path / "out", ("transfer", "valid"))
+    run(tmp_path / "out", source)
+    (tmp_path / "aside.parquet").rename(tmp_path / "out/transfer.parquet")
+    with pytest.raises(IntegrityError, match="found a transfer.parquet of another one"):
+        open_splits(tmp_path / "out", ("transfer", "valid"))
+
+
+def test_swapped_splits_know_their_role(tmp_path, source):
+    run(tmp_path / "out", source, test=12, valid=12)
+    for name, other in (("valid", "test"), ("test", "train")):
+        (tmp_path / f"out/{name}.parquet").rename(tmp_path / "aside")
+        (tmp_path / f"out/{other}.parquet").rename(tmp_path / f"out/{name}.parquet")
+        (tmp_path / "aside").rename(tmp_path / f"out/{other}.parquet")
+        with pytest.raises(IntegrityError, match=f"{name}.parquet: expected the {name} split"):
+            open_splits(tmp_path / "out", (name,))
+        transfer.bind(tmp_path / "out", ("train", "valid", "test"))
+        with pytest.raises(IntegrityError, match=f"{name}.parquet: expected the {name} split, found the {other} split"):
+            open_splits(tmp_path / "out", (name,))
+        run(tmp_path / "out", source, test=12, valid=12)
+
+
+@pytest.mark.parametrize(
+    "names", [["a", "\ud800"], "deep", ["a", 1], ["a", "a"]], ids=["half a character", "very deep", "a number", "twice"]
+)
+def test_odd_class_names_in_the_metadata(tmp_path, names):
+    encoded, labels = images(12, classes=2)
+    source = write_parquet(tmp_path / "source.parquet", encoded, labels)
+    table = pq.read_table(source)
+    text = json.dumps({"info": {"features": {"label": {"names": names}}}})
+    if names == "deep":
+        text = "[" * 200_000 + "]" * 200_000
+    pq.write_table(table.replace_schema_metadata({"huggingface": text}), source)
+    if names == "deep":
+        assert run(tmp_path / "out", source)["train"].classes == ("0", "1")
+        return
+    with pytest.raises(InputError, match="class names: expected a list of different strings"):
+        run(tmp_path / "out", source)
+
+
+def test_a_column_that_is_there_twice(tmp_path):
+    encoded, labels = images(12)
+    table = pq.read_table(write_parquet(tmp_path / "source.parquet", encoded, labels))
+    for name in ("image", "label"):
+        pq.write_table(table.append_column(name, table.column(name)), tmp_path / "double.parquet")
+        with pytest.raises(InputError, match=f"expected one column `{name}`, found 2 of it"):
+            run(tmp_path / "out", tmp_path / "double.parquet")
+
+
+def test_control_characters_of_the_data_are_shown_as_such(tmp_path):
+    encoded, labels = images(12)
+    encoded[3] = b"no image"
+    source = write_parquet(tmp_path / "source.parquet", encoded, labels, id=[f"\x1b[31m\n{row}" for row in range(12)])
+    with pytest.raises(InputError) as caught:
+        run(tmp_path / "out", source)
+    assert r"(id \x1b[31m\n3, path 3.png)" in str(caught.value)

@@ -1,6 +1,7 @@
 """Losses against hand values, formulas written another way, and the forms in which they were published."""
 
 import math
+import sys
 from itertools import pairwise
 
 import numpy as np
@@ -69,13 +70,29 @@ def test_mdistiller_kd():
     assert_same(ours.mean(), theirs, student)
 
 
-def test_keras_example_without_squared_temperature():
-    """α · CE + (1 − α) · KLDivergence(softmax(t / T), softmax(s / T)), α 0.1, T 10; KLDivergence is Σ p · log(p / q)."""
+@pytest.mark.parametrize("squared", [True, False])
+def test_keras_example_of_today_and_of_2020(squared):
+    """α · CE + (1 − α) · KLDivergence(softmax(t / T), softmax(s / T)) · T², α 0.1, T 10; in 2020 without T².
+
+    KLDivergence is Σ p · log(p / q).
+    """
     (student, teacher), T, alpha = pair(), 10, 0.1
     p, q = torch.softmax(teacher / T, dim=1), torch.softmax(student / T, dim=1)
-    theirs = alpha * functional.cross_entropy(student, LABELS) + (1 - alpha) * (p * torch.log(p / q)).sum(-1).mean()
-    soft = SoftLoss.parse("kl", squared=False)(student, teacher, LABELS, T)
+    distillation = (p * torch.log(p / q)).sum(-1).mean() * (T**2 if squared else 1)
+    theirs = alpha * functional.cross_entropy(student, LABELS) + (1 - alpha) * distillation
+    soft = SoftLoss.parse("kl", squared=squared)(student, teacher, LABELS, T)
     assert_same((alpha * losses.cross_entropy(student, LABELS) + (1 - alpha) * soft).mean(), theirs, student)
+
+
+def test_cs230_code_divides_the_soft_term_by_the_classes_too():
+    """nn.KLDivLoss()(log q, p) · α T² + CE · (1 − α), its mean over rows and classes: alpha is α / C, label_weight 1 − α."""
+    (student, teacher), T, alpha = pair(), 6.0, 0.9
+    log_q, p = functional.log_softmax(student / T, dim=1), functional.softmax(teacher / T, dim=1)
+    theirs = functional.kl_div(log_q, p, reduction="mean") * (alpha * T * T)
+    theirs = theirs + functional.cross_entropy(student, LABELS) * (1.0 - alpha)
+    soft = SoftLoss.parse("kl")(student, teacher, LABELS, T)
+    ours = alpha / student.shape[1] * soft + (1 - alpha) * losses.cross_entropy(student, LABELS)
+    assert_same(ours.mean(), theirs, student)
 
 
 def test_summed_kl_div_loss_over_the_batch_size():
@@ -479,3 +496,110 @@ def test_labels_out_of_range_are_refused(label):
         losses.dkd(student, teacher, labels, 1.0)
     with pytest.raises(IndexError, match="out of bounds"):
         losses.cross_entropy(student, labels)
+
+
+# ---------------------------------------------------------------- losses of the user's own
+
+OWN = """
+import torch
+from torch.nn import functional as F
+
+def scalar(logits_student, logits_teacher, _, T_):
+    return F.kl_div(F.log_softmax(logits_student / T_, dim=1), F.softmax(logits_teacher / T_, dim=1), reduction="batchmean")
+
+def published(logits_student, logits_teacher, temperature, logit_stand=False):
+    pred, target = F.log_softmax(logits_student / temperature, dim=1), F.softmax(logits_teacher / temperature, dim=1)
+    return F.kl_div(pred, target, reduction="none").sum(1).mean() * temperature**2
+
+def swapped(outputs, labels, teacher_outputs, temperature):
+    return (outputs - teacher_outputs).pow(2).sum(-1)
+
+def per_class(logits, targets, labels, temperature):
+    return (logits - targets) ** 2
+
+def second(logits, targets, labels, temperature):
+    q, p = F.log_softmax(logits / temperature, dim=1), F.softmax(targets / temperature, dim=1)
+    return F.kl_div(q, p, reduction="none").sum(1)
+
+def last(logits, targets, labels, temperature):
+    q, p = F.log_softmax(logits / temperature, dim=-1), F.softmax(targets / temperature, dim=-1)
+    return F.kl_div(q, p, reduction="none").sum(-1)
+
+def detached(logits, targets, labels, temperature):
+    return last(logits.detach(), targets, labels, temperature)
+
+def integers(logits, targets, labels, temperature):
+    return (logits.argmax(-1) != targets.argmax(-1)).long()
+
+def text(logits, targets, labels, temperature):
+    return "0.5"
+
+def three(logits, targets, labels):
+    return (logits - targets).pow(2).sum(-1)
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    (tmp_path / "own_losses.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("SOFTCACHE_PLUGINS", "own_losses")
+    yield
+    sys.modules.pop("own_losses", None)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("scalar", r"own_losses:scalar\(\): expected a float tensor of shape \(5,\), found a scalar of torch.float64"),
+        ("published", r"expected a function of \(logits, targets, labels, temperature, …\), found one of \(logits_student"),
+        ("swapped", r"found one of \(outputs, labels, teacher_outputs, temperature, …\). Wrap it in a function"),
+        ("per_class", r"expected a float tensor of shape \(5,\), found shape \(5, 4\) of torch.float64"),
+        ("detached", "expected a loss with a gradient, found one without"),
+        ("integers", "found shape .* of torch.int64"),
+        ("text", "found str"),
+        ("three", "TypeError: three.. takes 3 positional arguments but 4 were given"),
+    ],
+)
+def test_a_loss_that_trains_rubbish_is_refused_with_what_it_returned(own, name, message):
+    with pytest.raises(InputError, match=message):
+        SoftLoss.parse(f"own_losses:{name}()").require_use(4)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5, 7, 100])
+def test_a_loss_that_counts_axes_from_the_front_takes_one_student_at_a_time(own, classes):
+    for name, stacks in (("last", True), ("second", False), ("three", False)):
+        loss = SoftLoss.parse(f"own_losses:{name}()")
+        assert loss.stacks(classes) == stacks, name
+    SoftLoss.parse("own_losses:second()").require_use(classes)
+    assert all(SoftLoss.parse(name).stacks(classes) for name in NAMES)
+
+
+def test_shapes_are_checked_at_every_call(own):
+    loss = SoftLoss.parse("own_losses:second()")
+    student, teacher = random_logits(6, 3, 5), random_logits(6, 1, 5)
+    with pytest.raises(InputError, match=r"expected a float tensor of shape \(6, 3\), found shape \(6, 5\)"):
+        loss(student, teacher, LABELS, torch.ones(3, 1, dtype=torch.float64))
+
+
+def test_of_two_classes_some_losses_learn_nothing_and_are_refused():
+    """The gradient vanishes: of standardised logits, and of the correlation over two probabilities; not of the others."""
+    student, teacher = pair(6, 2)
+    for text, standardised, setting in (
+        ("kl", True, "standardise"),
+        ("dist(gamma=0)", False, "dist.*beta"),
+        ("dist", False, "beta"),
+    ):
+        loss = SoftLoss.parse(text, standardised=standardised)
+        if text != "dist":  # its other term does learn
+            assert gradient(loss(student, teacher, LABELS % 2, 2.0).sum(), student).abs().max() < 1e-5
+        with pytest.raises(
+            InputError, match=f"{setting}: expected three classes or more, found two, of which nothing is learned"
+        ):
+            loss.require_use(2)
+        loss.require_use(3)
+    for text in ("kl", "ce", "mse", "dkd", "dist(beta=0)"):
+        loss = SoftLoss.parse(text)
+        loss.require_use(2)
+        assert gradient(loss(student, teacher, LABELS % 2, 2.0).sum(), student).abs().max() > 1e-3

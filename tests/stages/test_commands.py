@@ -744,7 +744,9 @@ def test_the_console_script_prints_one_line_and_no_traceback(project):
     )
     assert done.returncode == 2
     assert done.stdout == ""
-    assert done.stderr.startswith("Error: data/transfer/splits.json: expected a file, found none. Run `softcache ingest`.")
+    assert done.stderr.startswith(
+        "Error: data/transfer: expected splits written by ingest, found none. Run `softcache ingest`."
+    )
     assert len(done.stderr.splitlines()) == 1
 
 

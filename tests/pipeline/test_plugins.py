@@ -1,0 +1,235 @@
+"""Plug-ins: what is hashed is what runs, of a file only what is needed, and of whatever a plug-in raises the place."""
+
+import os
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from pipeline import files, plugins, spec
+from pipeline.errors import BusyError, InputError
+
+NETS = """
+import torch
+from torch import nn
+from helper import scale
+
+WIDTH = 4
+OTHER = 5
+
+class Mine(nn.Module):
+    '''A net.'''
+    def forward(self, x):
+        return x * scale() * WIDTH
+
+class Unused(nn.Module):
+    def forward(self, x):
+        return x * OTHER
+
+def build(shape, classes):
+    return Mine()
+
+def unused(shape, classes):
+    return OTHER
+"""
+HELPER = "FACTOR = 2\n\ndef scale():\n    return FACTOR\n"
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch) -> Path:
+    """A folder to run in, with nets.py and helper.py, which are allowed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    monkeypatch.setenv("SOFTCACHE_PLUGINS", "nets,package")
+    write(tmp_path, NETS, HELPER)
+    yield tmp_path
+    forget()
+
+
+def forget() -> None:
+    """As in a new process."""
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("nets", "helper", "package", "hidden")]:
+        del sys.modules[name]
+
+
+def write(folder: Path, nets: str, helper: str = HELPER) -> None:
+    (folder / "nets.py").write_text(nets)
+    (folder / "helper.py").write_text(helper)
+
+
+def digest(name: str = "nets:build") -> str:
+    return plugins.source(name).sha256
+
+
+@pytest.mark.parametrize(
+    "nets",
+    [
+        f"# a comment\n{NETS}",
+        NETS.replace("'''A net.'''", "'''Another word for it.'''"),
+        NETS.replace("return OTHER", "return 1"),
+        NETS.replace("OTHER = 5", "OTHER = 6"),
+        NETS.replace("x * OTHER", "x"),
+        f"{NETS}\ndef more(shape, classes, width=3):\n    return None\n",
+        f"{NETS}\nclass More(nn.Linear):\n    pass\n",
+        f"{NETS}\nimport json\n",
+        f"{NETS}\nif __name__ == '__main__':\n    print(build(1, 2))\n",
+    ],
+    ids=["comment", "docstring", "unused", "constant", "class", "function", "another class", "import", "script"],
+)
+def test_what_is_beside_a_plug_in_changes_nothing(place, nets):
+    before = digest()
+    write(place, nets)
+    assert digest() == before
+
+
+@pytest.mark.parametrize(
+    ("nets", "helper"),
+    [
+        (NETS.replace("return Mine()", "return Mine().train()"), HELPER),
+        (NETS.replace("WIDTH = 4", "WIDTH = 5"), HELPER),
+        (NETS.replace("x * scale()", "x + scale()"), HELPER),
+        (NETS, HELPER.replace("FACTOR = 2", "FACTOR = 3")),
+        (NETS, f"{HELPER}\ndef more():\n    return 1\n"),  # of a helper all counts
+        (f"{NETS}\nWIDTH += 1\n", HELPER),
+        (f"{NETS}\nfor WIDTH in range(3):\n    pass\n", HELPER),
+        (f"{NETS}\nMine.forward = None\n", HELPER),
+        (f"{NETS}\ntorch.set_default_dtype(torch.float64)\n", HELPER),
+        (f"{NETS}\nDONE = torch.manual_seed(3)\n", HELPER),
+        (f"{NETS}\n@print\ndef more():\n    pass\n", HELPER),
+        (f"{NETS}\ndef more(x=print(1)):\n    pass\n", HELPER),
+        (f"{NETS}\nclass More(Mine):\n    pass\n", HELPER),  # which Mine may take notice of
+        (f"{NETS}\nclass More(nn.Linear):\n    seed = torch.manual_seed(3)\n", HELPER),
+        (f"{NETS}\nfrom helper import *\n", HELPER),
+        (NETS.replace("return Mine()", "return globals()['Mine']()"), HELPER),
+    ],
+)
+def test_what_a_plug_in_needs_or_what_acts_on_it_makes_another(place, nets, helper):
+    before = digest()
+    write(place, nets, helper)
+    assert digest() != before
+
+
+def test_names_that_are_looked_up_at_run_time_bind_the_whole_file(place):
+    write(place, NETS.replace("return Mine()", "return globals()['Mine']()"))
+    before = digest()
+    write(place, NETS.replace("return Mine()", "return globals()['Mine']()").replace("x * OTHER", "x"))
+    assert digest() != before
+
+
+def test_a_package_with_relative_imports(place):
+    files.write(place / "package/__init__.py", b"LEVEL = 1\n")
+    files.write(place / "package/deep/__init__.py", b"from ..tools import build\n")
+    files.write(
+        place / "package/tools.py", b"from .deep import parts\nfrom . import LEVEL\n\ndef build():\n    import package.lazy\n"
+    )
+    files.write(place / "package/deep/parts.py", b"import numpy, os, torch\n")
+    files.write(place / "package/lazy.py", b"A = 1\n")
+    files.write(place / "package/idle.py", b"A = 1\n")
+    found = plugins.source("package.deep:build")
+    assert set(found.files) == {"package", "package.deep", "package.deep.parts", "package.tools", "package.lazy"}
+    files.write(place / "package/idle.py", b"A = 2\n")
+    assert digest("package.deep:build") == found.sha256
+    files.write(place / "package/lazy.py", b"A = 2\n")
+    assert digest("package.deep:build") != found.sha256
+
+
+def test_libraries_and_this_project_are_nobodys_own(place):
+    write(place, "import json\nimport numpy\nfrom pipeline import models\n\ndef build():\n    return models, json, numpy\n")
+    assert set(plugins.source("nets:build").files) == {"nets"}
+
+
+def test_a_part_of_an_installed_package_that_is_allowed(monkeypatch):
+    """Its own files count, the rest of the package does not."""
+    monkeypatch.setenv("SOFTCACHE_PLUGINS", "torch.optim")
+    found = set(plugins.source("torch.optim:Adafactor").files)
+    assert "torch.optim._adafactor" in found
+    assert all(module.startswith("torch.optim") for module in found)
+
+
+def test_what_runs_is_what_was_hashed_though_bytecode_is_stale(place):
+    """Same size, same second: Python's own import takes the old bytecode."""
+    spec.parse("nets:build", {}, given=2)
+    stat = (place / "helper.py").stat()
+    write(place, NETS, HELPER.replace("FACTOR = 2", "FACTOR = 3"))
+    os.utime(place / "helper.py", ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    forget()
+    found = spec.parse("nets:build", {}, given=2)
+    assert found(1, 2).forward(1) == 3 * 4
+    assert found.source_sha256 == digest()
+
+
+def test_an_edit_while_a_job_runs_is_told_at_its_end(place):
+    found = spec.parse("nets:build", {}, given=2)
+    witnesses = spec.witnesses(found)
+    files.require_unchanged(witnesses)
+    write(place, f"# a comment\n{NETS}")
+    files.require_unchanged(witnesses)
+    write(place, NETS, HELPER.replace("FACTOR = 2", "FACTOR = 3"))
+    assert spec.parse("nets:build", {}, given=2).source_sha256 == found.source_sha256  # it is what runs
+    with pytest.raises(BusyError, match="plug-in nets:build: expected what it was when this started"):
+        files.require_unchanged(witnesses)
+
+
+@pytest.mark.parametrize("when", ["on import", "when called"])
+def test_an_import_that_no_reading_finds_is_refused(place, when):
+    (place / "hidden.py").write_text("A = 1\n")
+    line = "importlib.import_module('hid' + 'den')"
+    body = f"import importlib\n{line if when == 'on import' else ''}\ndef build():\n    return {line}\n"
+    write(place, body)
+    with pytest.raises(InputError, match="hidden.py: expected imports that can be read, found hidden, by a name made at"):
+        spec.parse("nets:build", {})()
+    write(place, f"import hidden\n{body}")
+    forget()
+    assert spec.parse("nets:build", {})().A == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("def build():\n    return 1 / 0\n", "ZeroDivisionError: division by zero, at {nets}, line 2"),
+        ("import sys\ndef build():\n    sys.exit('done')\n", "SystemExit: done, at {nets}, line 3"),
+        ("class Odd(BaseException): ...\ndef build():\n    raise Exception()\n", "Exception: Exception, at {nets}, line 3"),
+        ("from helper import scale\ndef build():\n    return scale(1)\n", "TypeError: scale.* at {nets}, line 3"),
+        ("import nothing_of_that_name\ndef build(): ...\n", "No module named 'nothing_of_that_name', at {nets}, line 1"),
+        ("raise RuntimeError('two\\nlines')\ndef build(): ...\n", "RuntimeError: two, at {nets}, line 1"),
+        ("def build(:\n", "SyntaxError: .*, at {nets}, line 1"),
+        ("def build():\n    return (yield\n", "SyntaxError: .*, at {nets}, line 2"),
+        ("import sys\nsys.exit(3)\n", "SystemExit: 3, at {nets}, line 2"),
+        ("1 / 0\ndef build(): ...\n", "ZeroDivisionError: division by zero, at {nets}, line 1"),
+    ],
+)
+def test_whatever_a_plug_in_raises_has_a_place(place, body, message):
+    write(place, body)
+    with pytest.raises(InputError, match=message.format(nets=place / "nets.py")):
+        spec.parse("nets:build", {})()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nets:nothing", "expected a name in the module, found module 'nets' has no attribute 'nothing'"),
+        ("nets:WIDTH", "expected a callable, found int"),
+        ("nets.deep:build", "expected a module, found No module named 'nets.deep'"),
+        ("other:build", "expected a plug-in module that SOFTCACHE_PLUGINS allows"),
+        ("package:build", "expected a module, found No module named 'package'"),
+    ],
+)
+def test_what_is_no_plug_in(place, name, message):
+    with pytest.raises(InputError, match=message):
+        spec.parse(name, {})
+
+
+def test_specs_name_plug_ins():
+    assert spec.plugins_in("shift(2) | a.b:c(d=[1]) | e:f") == ["a.b:c", "e:f"]
+    assert spec.plugins_in("mlp(hidden=[3])") == spec.plugins_in("a caption: with words") == []
+
+
+def test_code_is_read_and_not_run(place):
+    write(place, textwrap.dedent("""
+        from pathlib import Path
+        Path("ran").touch()
+        def build(): ...
+    """))  # fmt: skip
+    digest()
+    assert not (place / "ran").exists()
