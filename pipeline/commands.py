@@ -30,6 +30,14 @@ def distill(student: str, temperature: str | None, folder: Path) -> str:
     )
 
 
+def run(student: str, folder: Path) -> str:
+    """What trained the run of a student that lies in a folder, by the folder's name."""
+    setting = folder.name.removeprefix(f"{student}-")
+    live = ("--live",) if setting.endswith("-live") else ()
+    words = ("--hard",) if setting == "hard" else ("-T", setting.removesuffix("-live").removeprefix("T"), *live)
+    return _command("distill", student, *words, data=folder.parent.parent)
+
+
 def sweep(out: Path) -> str:
     """What sweeps into this folder."""
     return _command("sweep", out.name, data=out.parent.parent)

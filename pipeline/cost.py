@@ -98,16 +98,20 @@ class _Trained:
     options: tuple[str, ...] = ()
 
     @classmethod
-    def open(cls, path: Path, command: str) -> "_Trained":
-        """What `command` left in the folder of this model.json; raises InputError or IntegrityError where it is damaged."""
-        folder = path.parent
+    def open(cls, folder: Path, command: str, student: str | None) -> "_Trained":
+        """What `command` left in a folder; student: whose it is, where times tell.
+
+        Raises InputError or IntegrityError where it is damaged, or where it is something else.
+        """
         if command == "teach":
             taught = ModelFile.teacher(folder)
             return cls(folder.name, 1, len(taught.history()))
-        name, fix = folder.name, f"Remove {folder}, or train it again."
+        name, fix = folder.name, f"Remove {folder}, which no command in {times.FILE} has made."
         if command == "sweep":
-            sweep = path.parents[2]
+            sweep = folder.parents[1]
             name, fix = f"{sweep.name}/{name}", f"Run {commands.sweep(sweep)}."
+        elif student is not None:
+            fix = f"Run {commands.run(student, folder)}."
         model = ModelFile.open(folder, kinds=STUDENTS, name=name, fix=fix)
         kind = _Kind.of(model)
         return cls(folder.name, len(model.nets), len(model.history()), kind, model.kind == "live", _options(model, kind))
@@ -132,7 +136,7 @@ def cost(data: Path) -> dict[str, Any]:
     """
     lines = [line for line in _read(data / times.FILE) if line.ended != times.FAILED]  # nothing came of those
     spent = _spent(lines, lambda name: _kept(data, name))
-    trained = _trained(data)
+    trained = _trained(data, {line.run: line.name for line in lines if line.command == "distill"})
     made = {line.key for line in spent if line.ended == times.DONE}
     caches = [("capture", path.parent.name) for path in _visible(data, "caches/*/manifest.json")]
     return {
@@ -212,18 +216,18 @@ def _kept(data: Path, name: str) -> bool:
 # ---------------------------------------------------------------- what was trained
 
 
-def _trained(data: Path) -> dict[Key, list[_Trained]]:
-    """What lies in the folders that commands wrote: a sweep has many of them, others have one."""
+def _trained(data: Path, students: Mapping[str, str]) -> dict[Key, list[_Trained]]:
+    """What lies in the folders that commands wrote: a sweep has many of them, others have one. students: whose runs are."""
     found: dict[Key, list[_Trained]] = {}
     for command, pattern in (("teach", "teachers/*"), ("distill", "students/*"), ("sweep", "sweeps/*/students/*")):
-        for path in _visible(data, f"{pattern}/model.json"):
-            run = path.parents[2].name if command == "sweep" else path.parent.name
-            found.setdefault((command, run), []).append(_Trained.open(path, command))
+        for folder in (path for path in _visible(data, pattern) if path.is_dir()):
+            run = folder.parents[1].name if command == "sweep" else folder.name
+            found.setdefault((command, run), []).append(_Trained.open(folder, command, students.get(run)))
     return found
 
 
 def _visible(data: Path, pattern: str) -> list[Path]:
-    """Files that fit; none in folders that are not finished."""
+    """Files and folders that fit; none in folders that are not finished."""
     return [
         path for path in sorted(data.glob(pattern)) if not any(part.startswith(".") for part in path.relative_to(data).parts)
     ]

@@ -25,8 +25,6 @@ from pipeline.spec import Spec
 
 Temperature = float | torch.Tensor
 
-TEMPERATURES = (1e-6, 1e6)  # beyond these T² and logits / T leave what float64 resolves
-
 _CORRELATION_EPS = 1e-8  # both as in the code that the authors published
 _STANDARD_EPS = 1e-7
 _TAKEN = dict.fromkeys(("label", "labels", "y"), 2) | dict.fromkeys(("temperature", "temp", "t", "tau"), 3)  # name → place
@@ -103,14 +101,6 @@ def dist(
     between = 1 - _correlation(student, teacher, dim=-1)  # (B, …)
     within = 1 - _correlation(student, teacher, dim=0).mean(dim=-1)  # (…)
     return beta * between + gamma * within
-
-
-def require_temperature(value: float) -> None:
-    """Raise InputError for a T that is not a number within TEMPERATURES."""
-    low, high = TEMPERATURES
-    if not low <= value <= high:
-        expected = f"a number from {low:g} to {high:g}"
-        raise InputError("temperature", expected=expected, found=str(value), fix="Correct the setting.")
 
 
 LOSSES = {"kl": kl, "ce": ce, "mse": mse, "dkd": dkd, "dist": dist}

@@ -106,6 +106,8 @@ class Manifest:
         if set(extents) != set(SPLITS) or set(self.metadata_sha256) != set(SPLITS) or min(sizes) < 1:
             found = ", ".join(f"{split} {extent.rows:,} × {extent.views:,}" for split, extent in extents.items())
             raise IntegrityError(where, expected=f"rows of {', '.join(SPLITS)}", found=found, fix=fix)
+        if len(self.identity["classes"]) < 2:
+            raise IntegrityError(where, expected="two classes or more", found=str(self.identity["classes"]), fix=fix)
         if not 1 <= layout["chunk"] <= layout["span"]:
             found = f"a chunk of {layout['chunk']:,} and a span of {layout['span']:,}"
             raise IntegrityError(where, expected="chunks of spans", found=found, fix=fix)

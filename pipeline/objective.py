@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
-from pipeline import losses
+from pipeline import losses, temperature
 from pipeline.errors import InputError
 from pipeline.examples import Batch
 from pipeline.losses import SoftLoss
@@ -31,7 +31,7 @@ class Weighing:
         for name, value, most in (("alpha", self.alpha, high), ("label_weight", self.labels, float("inf"))):
             if not 0 <= value <= most or value == float("inf"):
                 raise InputError(name, expected=expected, found=str(value), fix="Correct the setting.")
-        losses.require_temperature(self.temperature)
+        temperature.require(self.temperature)
         if self.alpha + self.labels == 0:
             fix = "Give one of them a weight."
             raise InputError("alpha and label_weight", expected="not both 0", found="0 and 0", fix=fix)

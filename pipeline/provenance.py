@@ -1,9 +1,9 @@
-"""Provenance: where, when and with what a cache was made. For people, and for what it cost; nothing else depends on it."""
+"""Provenance: where and with what a cache was made, and how long it took. For people, and for what it cost; no more."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pipeline import facts, files
+from pipeline import commands, facts, files
 from pipeline.errors import InputError
 
 
@@ -34,7 +34,7 @@ class Provenance:
     def open(cls, path: Path) -> "Provenance | None":
         """Read it; None where there is none. Raises IntegrityError where it is damaged."""
         try:
-            found, _ = facts.read(cls, path, f"Remove {path}: it only tells where the cache was made.")
+            found, _ = facts.read(cls, path, f"Run {commands.capture(path.with_suffix(''))}, which writes it anew.")
         except InputError:
             return None
         return found

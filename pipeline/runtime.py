@@ -45,7 +45,7 @@ def prepare(device: str = "auto", *, threads: int | None = None) -> "torch.devic
 
     _asked = threads
     torch.set_num_threads(threads or 1)
-    torch.use_deterministic_algorithms(True)
+    torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms imports the compiler too, for 1.4 s
     torch.utils.deterministic.fill_uninitialized_memory = False  # took a sixth of a step
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False

@@ -34,7 +34,7 @@ def from_parquet(data: bytes, columns: Columns, what: str, fix: str) -> list[dic
     """Rows of what `to_parquet` gave, null as None; raises IntegrityError, about `what`, for anything else."""
     expected = ", ".join(f"{name} {kind}" for name, kind in columns.items())
     try:
-        found = pq.read_table(pa.BufferReader(data))
+        found = pq.ParquetFile(pa.BufferReader(data)).read()
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
         raise IntegrityError(what, expected=expected, found=first_line(error), fix=fix) from error
     if dict(zip(found.schema.names, found.schema.types, strict=True)) != dict(columns):

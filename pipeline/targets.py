@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from pipeline import losses
+from pipeline import temperature as temperatures
 from pipeline.cache import Cache
 from pipeline.errors import InputError
 
@@ -138,7 +138,7 @@ def normalised(weights: Sequence[float] | None, count: int) -> list[float]:
 def _check(temperature: float, rule: str) -> None:
     if rule not in RULES:
         raise InputError("ensemble rule", expected=" or ".join(RULES), found=repr(rule), fix="Correct the setting `rule`.")
-    losses.require_temperature(temperature)
+    temperatures.require(temperature)
 
 
 def _rows(cache: Cache) -> tuple[int, str]:

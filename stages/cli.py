@@ -49,7 +49,7 @@ class Softcache(click.Group):
         except MemoryError as error:
             raise _failure(f"Not enough memory{_reason(error)}. {_LESS}", 2) from error
         except OSError as error:
-            if error.errno is None:
+            if error.errno in (None, errno.EPIPE):
                 raise
             where = f"{error.filename}: " if error.filename else ""
             raise _failure(f"{where}{error.strerror}. {_MEND.get(error.errno, 'Correct the path.')}", 2) from error

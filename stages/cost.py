@@ -29,14 +29,14 @@ def command(as_json: bool, data: Path) -> None:
 
     facts = cost(data)
     if as_json:
-        echo(json.dumps(facts, indent=2))
+        echo(*json.dumps(facts, indent=2).split("\n"))
         return
-    echo("\n".join((*_table(facts["rows"]), *_comparisons(facts["student_epochs"]))))
+    echo(*_table(facts["rows"]), *_comparisons(facts["student_epochs"]))
     if facts["untimed"]:
-        echo(f"\nNot counted, no command in {data / 'times.csv'} made them: {', '.join(facts['untimed'])}.")
+        echo("", f"Not counted, no command in {data / 'times.csv'} made them: {', '.join(facts['untimed'])}.")
     if facts["others"]:
         commands = [shlex.join(("softcache", "cost", "--data", each)) for each in facts["others"]]
-        echo(f"\nOther times: {', '.join(commands)}")
+        echo("", f"Other times: {', '.join(commands)}")
 
 
 def _table(rows: list[dict[str, Any]]) -> list[str]:

@@ -23,7 +23,7 @@ def command(cache: str, as_json: bool, data: Path, work: Path) -> None:
     provenance = data / "provenance" / f"{path.name}.json"
     facts = inspect(path, splits=data / "transfer", provenance=provenance, work=work)
     if as_json:
-        echo(json.dumps(facts, indent=2))
+        echo(*json.dumps(facts, indent=2).split("\n"))
         return
     lines = _lines(facts)
     for name, value in lines.items():

@@ -15,6 +15,7 @@ from ruamel.yaml.error import YAMLError
 
 from pipeline.commands import short
 from pipeline.errors import InputError, first_line
+from pipeline.temperature import LEAST, MOST
 
 _repr = reprlib.Repr()
 _repr.maxlevel, _repr.maxlist, _repr.maxdict, _repr.maxstring, _repr.maxother = 4, 20, 20, 200, 200
@@ -261,7 +262,7 @@ class Number(Type):
 
 
 class Temperature(Type):
-    """A number above 0, written in the one way that names a folder: 4 and not 4.0 or 04."""
+    """A number that temperatures may be, written in the one way that names a folder: 4 and not 4.0 or 04."""
 
     name = "number"
 
@@ -270,8 +271,8 @@ class Temperature(Type):
             number = Number().convert(value, param, ctx)
         except click.BadParameter:
             number = 0.0
-        if number <= 0:
-            self.fails(value, "a number above 0", param, ctx)
+        if not LEAST <= number <= MOST:
+            self.fails(value, f"a number from {LEAST:g} to {MOST:g}", param, ctx)
         if str(value) != short(number):
             self.fails(value, f"{short(number)}, written in that way, for it names a folder", param, ctx)
         return short(number)

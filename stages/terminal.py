@@ -9,13 +9,13 @@ import click
 from pipeline.errors import printable
 
 
-def echo(text: str, *, err: bool = False) -> None:
+def echo(*lines: str, err: bool = False) -> None:
     """Print lines, made printable: they may hold text out of data.
 
     Where nobody reads any more, as after `| head`, nothing is printed from then on: the work counts.
     """
     try:
-        click.echo("\n".join(map(printable, text.split("\n"))), err=err)
+        click.echo("\n".join(map(printable, lines)), err=err)
     except BrokenPipeError:
         silence(err=err)
 

@@ -12,7 +12,7 @@ from pipeline import closure
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS = [
     {"errors"},
-    {"files", "runtime", "randomness", "table", "background", "commands"},
+    {"files", "runtime", "randomness", "table", "background", "commands", "temperature"},
     {"closure", "facts"},
     {"plugins", "provenance"},
     {"spec"},

@@ -1,0 +1,535 @@
+"""Whatever a user can do ends in a message, or in the work being done: pipes, links, odd settings, odd data, odd plug-ins."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from conftest import images, tree, write_parquet, write_stage_one
+from pipeline import files, runtime
+from stages.cli import main
+
+PARAMS = """
+ingest: {train: odd.parquet}
+teach: {optimizer: sgd(lr=0.1), epochs: 1, batch_size: 8}
+teachers:
+  a: {model: "mlp(hidden=[5])"}
+views: {policy: shift(1), views: 3, view_seed: 5}
+capture: {tile: 4}
+recipe: {optimizer: sgd(lr=0.1), epochs: 1, batch_size: 8, seeds: [0]}
+students:
+  s: {model: "mlp(hidden=[3])"}
+temperatures: [2]
+distill: {teachers: [a], alpha: 0.9}
+sweeps: {all: {alphas: [0.5]}}
+"""
+SOFTCACHE = Path(sys.executable).with_name("softcache")
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch) -> Path:
+    """A folder with splits, a teacher, its cache, and params.yaml."""
+    runtime.prepare("cpu")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SOFTCACHE_DEVICE", "cpu")
+    write_stage_one(tmp_path / "data")
+    (tmp_path / "params.yaml").write_text(PARAMS)
+    says(0, "capture", "a")
+    return tmp_path
+
+
+def says(code: int, *args: object) -> str:
+    result = CliRunner().invoke(main, [str(arg) for arg in args])
+    assert result.exit_code == code, result.output + str(result.exc_info)
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    return result.output
+
+
+def settings(project: Path, old: str, new: str) -> None:
+    assert old in PARAMS
+    (project / "params.yaml").write_text(PARAMS.replace(old, new))
+
+
+# ---------------------------------------------------------------- pipes, and processes
+
+
+@pytest.mark.parametrize("reader", ["true", "head -n 1", "exec 0<&-; sleep 1"])
+@pytest.mark.parametrize("command", ["verify a", "distill s -T 2", "distill --help"])
+def test_a_reader_that_goes_away_changes_nothing(project, command, reader):
+    """The exit code is the command's own, and there is no word of a pipe."""
+    line = f"set -o pipefail; ({SOFTCACHE} {command}; echo $? > code) 2> errors | {reader}"
+    subprocess.run(["bash", "-c", line], cwd=project)
+    if command != "distill --help":  # which click ends as it will
+        assert (project / "code").read_text() == "0\n"
+    assert "Traceback" not in (project / "errors").read_text()
+    assert "ipe" not in (project / "errors").read_text()
+    if command.startswith("distill s"):
+        assert (project / "data/students/s-T2/model.json").exists()
+
+
+def test_findings_of_verify_exit_with_3_though_nobody_reads_them(project):
+    (project / "data/caches/a/logits.zarr/test/zarr.json").write_text("{}")
+    line = f"({SOFTCACHE} verify a; echo $? > code) 2> errors | true"
+    subprocess.run(["bash", "-c", line], cwd=project)
+    assert (project / "code").read_text() == "3\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="PDEATHSIG is Linux's")
+@pytest.mark.parametrize("under_dvc", [True, False])
+def test_a_stage_whose_dvc_died_before_it_started_does_nothing(project, under_dvc):
+    """The parent is gone before Python has started, so that no signal of its death is ever sent."""
+    code = (
+        "import subprocess, sys\n"
+        f"child = subprocess.Popen(['sh', '-c', 'sleep 0.5; exec {SOFTCACHE} code'])\n"
+        "print(child.pid, flush=True)"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "DVC_STAGE"}
+    environment |= {"DVC_STAGE": "ingest"} if under_dvc else {}  # whose deps `code` does not look at
+    if under_dvc:
+        (project / "dvc.yaml").write_text("stages: {code: {always_changed: true}}")
+    parent = subprocess.run([sys.executable, "-c", code], cwd=project, env=environment, capture_output=True, text=True)
+    child = int(parent.stdout.split()[0])
+    for _ in range(100):
+        stat = Path(f"/proc/{child}/stat")
+        if not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z":
+            break
+        time.sleep(0.1)
+    assert (project / "data/code").exists() != under_dvc
+
+
+def test_a_linked_folder_takes_every_capture(project, tmp_path_factory):
+    """Of all caches, of one of them, and of the data as a whole."""
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    before = tree(project / "data/caches/a")
+    for name in ("data/caches/a", "data/caches", "data"):
+        place = elsewhere / name.replace("/", "-")
+        (project / name).rename(place)
+        (project / name).symlink_to(place)
+        for _ in range(3):
+            says(0, "capture", "a")
+            assert (project / name).is_symlink()
+            assert tree(project / "data/caches/a") == before
+        says(0, "verify", "a")
+    assert not list(elsewhere.rglob("*partial*"))
+
+
+def test_progress_in_a_log_is_a_line_now_and_then(project):
+    """Without a terminal: nothing of what is soon done, lines of what is not."""
+    code = """
+        import logging, sys, time
+        from pipeline import runtime
+        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+        runtime.LOG_SECONDS = 0.2
+        for _ in runtime.progress(range(10), "quick", unit="row"): pass
+        for _ in runtime.progress(range(10), "slow", unit="row"): time.sleep(0.1)
+        bar = runtime.progress((), "named", total=4, unit="step")
+        for _ in range(4): time.sleep(0.15); bar.set_postfix(loss=3, refresh=False); bar.update()
+        bar.close()
+    """
+    import textwrap
+
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, cwd=root)
+    lines = done.stdout.splitlines()
+    assert done.stderr == ""
+    assert not [line for line in lines if line.startswith("quick")]
+    assert 2 <= len([line for line in lines if line.startswith("slow: ") and " of 10 row, 00:0" in line]) <= 6
+    assert any(line.startswith("named: ") and " of 4 step, " in line and line.endswith("loss=3") for line in lines)
+    assert not any("\r" in line for line in lines)
+
+
+# ---------------------------------------------------------------- memory
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"),
+        MemoryError("Unable to allocate 74.5 GiB for an array"),
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried"),
+    ],
+)
+def test_too_little_memory_is_a_message(project, monkeypatch, error):
+    from pipeline.fit import _Training
+
+    monkeypatch.setattr(_Training, "_step", lambda self, batch: (_ for _ in ()).throw(error))
+    message = says(2, "distill", "s", "-T", "2")
+    assert "Not enough memory" in message
+    assert "Lower batch_size, tile, views or `memory`, or choose another --device." in message
+
+
+def test_what_is_our_own_fault_is_not_hidden(project, monkeypatch):
+    from pipeline.fit import _Training
+
+    monkeypatch.setattr(_Training, "_step", lambda self, batch: (_ for _ in ()).throw(RuntimeError("a bug")))
+    result = CliRunner().invoke(main, ["distill", "s", "-T", "2"])
+    assert isinstance(result.exception, RuntimeError)
+
+
+# ---------------------------------------------------------------- plug-ins
+
+PLUGINS = """
+import torch
+from torch import nn
+from pipeline import models
+
+class Late(nn.Module):
+    def __init__(self, shape, classes):
+        super().__init__()
+        self.layer = nn.Linear(shape[1] * shape[2], classes)
+
+    def forward(self, pixels):
+        if self.training:
+            raise LookupError("of my own")
+        return self.layer(pixels.flatten(1).float())
+
+class Normed(nn.Sequential):
+    def __init__(self, shape, classes):
+        size = shape[1] * shape[2]
+        super().__init__(models.Pixels(), nn.Flatten(), nn.Linear(size, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, classes))
+
+def wrong(images, draw):
+    return images.float()
+
+def cut(images, draw):
+    return images[:, :, 1:]
+
+def some(labels, names):
+    return [[1], [2, 3]]
+
+def none(parameters):
+    return None
+
+def loss(logits, targets, labels, temperature):
+    return (logits - targets).pow(2).mean()
+"""
+
+
+@pytest.fixture
+def plugins(project, monkeypatch) -> Path:
+    (project / "odd_ones.py").write_text(PLUGINS)
+    monkeypatch.setenv("SOFTCACHE_PLUGINS", "odd_ones")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield project
+    sys.modules.pop("odd_ones", None)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ("--model", "odd_ones:Late()"),
+            "plug-in: expected a plug-in that runs, found LookupError: of my own, at {place}, line 13",
+        ),
+        (
+            ("--policy", "odd_ones:wrong"),
+            "expected uint8 pixels of shape (20, 1, 4, 4), found torch.float32 of shape (20, 1, 4, 4)",
+        ),
+        (
+            ("--policy", "odd_ones:cut"),
+            "expected uint8 pixels of shape (20, 1, 4, 4), found torch.uint8 of shape (20, 1, 3, 4)",
+        ),
+        (("--rows", "odd_ones:some"), "rows odd_ones:some(): expected row numbers, found setting an array element"),
+        (("--optimizer", "odd_ones:none()"), "expected a torch.optim.Optimizer, found NoneType"),
+        (("--loss", "odd_ones:loss"), "loss odd_ones:loss(): expected a float tensor of shape (5,), found a scalar"),
+    ],
+)
+def test_plug_ins_that_break_are_told_with_their_place(plugins, options, message):
+    said = says(2, "distill", "s", "--hard" if "--loss" not in options else "-T2", *options)
+    assert message.format(place=plugins / "odd_ones.py") in said
+    assert not (plugins / "data/students").exists() or not list((plugins / "data/students").iterdir())
+
+
+@pytest.mark.parametrize(("batch", "fits"), [(19, False), (10, True), (1, False), (20, True)])
+def test_batch_statistics_want_two_rows(plugins, batch, fits):
+    """Of 20 rows: a last batch of one is told before anything is trained."""
+    command = ("distill", "s", "--hard", "--model", "odd_ones:Normed()", "--batch-size", batch)
+    if fits:
+        says(0, *command)
+    else:
+        message = says(2, *command)
+        assert f"found 20 rows in batches of {batch}: a last one of a single row (Expected more than 1 value per" in message
+        assert message.endswith("Choose another batch_size.\n")
+
+
+# ---------------------------------------------------------------- settings
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (("distill", "s", "-T", "2", "-T", "4"), "Invalid value for '-T' / '--temperature': given 2 times; give it once."),
+        (("distill", "s", "-T", "2", "--alpha", "0.5", "--alpha", "0.6"), "'--alpha': given 2 times"),
+        (("distill", "s", "--hard", "--hard"), "'--hard': given 2 times"),
+        (("distill", "s", "-T", "2", "--t_squared", "--no-t_squared"), "given 2 times"),
+        (("distill", "s", "-T", "2", "--teachers", "a", "--teachers", "a"), "'--teachers': 'a' twice; give each value once."),
+        (("distill", "s", "-T", "2", "--seeds", "1", "--seeds", "01"), "'--seeds': 1 twice"),
+        (("distill", "s", "-T", "2", "--data", "data", "--data", "data"), "'--data': given 2 times"),
+        (("distill", "s", "--hard", "--alpha", "0.5", "--rule", "logits"), "--rule, --alpha: of no use with --hard"),
+        (("ingest", "--train", "a", "--train", "b"), "'--train': given 2 times"),
+        (("sweep", "all", "--alphas", "0.5", "--alphas", ".50"), "'--alphas': 0.5 twice"),
+        (("verify", "a", "data/caches/a"), "CACHE: the same one twice"),
+        (("verify", "a", "--deep", "-1"), "-1: expected a number of pairs"),
+    ],
+)
+def test_what_is_given_twice_or_in_vain_is_told(project, command, message):
+    assert message in says(2, *command)
+
+
+@pytest.mark.parametrize(
+    ("temperature", "message"),
+    [
+        ("1e308", "'1e308': expected a number from 1e-06 to 1e+06"),
+        ("1e-5", "'1e-5': expected 1e-05, written in that way"),
+        ("007", "'007': expected 7, written in that way, for it names a folder"),
+        ("2.0", "'2.0': expected 2, written"),
+        ("1e999", "expected a number from 1e-06 to 1e+06"),
+        ("9" * 5000, "expected a number from 1e-06 to 1e+06"),
+        ("2024-01-01", "expected a number from 1e-06 to 1e+06"),
+        ("٣", "expected a number from 1e-06 to 1e+06"),
+    ],
+)
+def test_temperatures_that_are_none(project, temperature, message):
+    assert message in says(2, "distill", "s", "-T", temperature)
+
+
+RUN, TEACHERS, SEEDS, HEAT = "distill s -T 2", "teachers: [a]", "seeds: [0]", "temperatures: [2]"
+EPOCHS, MODEL = "epochs: 1, batch_size: 8, seeds", 's: {model: "mlp(hidden=[3])"}'
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "command", "message"),
+    [
+        (TEACHERS, "teachers: [a, a]", RUN, "'a' twice"),
+        (TEACHERS, "teachers: [a, null]", RUN, "distill.teachers: expected a list of values, found ['a', None]"),
+        (TEACHERS, "teachers: [[a]]", RUN, "['a']: expected text"),
+        (TEACHERS, "teachers: [a], weights: [.nan]", RUN, "nan: expected a finite number"),
+        (TEACHERS, "teachers: [a], weights: [2024-01-01]", RUN, "expected a number"),
+        (SEEDS, "seeds: [99999999999999999999]", RUN, "expected a whole number of 64 bits"),
+        (SEEDS, f"seeds: [0x{'f' * 5000}]", RUN, "a number of very many digits: expected a whole number of 64"),
+        (SEEDS, f"seeds: [{'9' * 5000}]", RUN, "params.yaml: expected YAML, found "),
+        (SEEDS, "seeds: [null]", RUN, "recipe.seeds: expected a list of values, found [None]"),
+        (SEEDS, "seeds: 2024-02-30", RUN, "params.yaml: expected YAML, found "),
+        (SEEDS, f"seeds: [{'[' * 3000}{']' * 3000}]", RUN, "one of so many levels that it cannot be read"),
+        (EPOCHS, "epochs: {a: 1}, batch_size: 8, seeds", RUN, "recipe.epochs: expected a value"),
+        (EPOCHS, "epochs: 2024-01-01, batch_size: 8, seeds", RUN, "expected a whole number"),
+        (EPOCHS, "epochs: 1.0, batch_size: 8, seeds", RUN, "expected a whole number"),
+        ("alpha: 0.9", "alpha: [0.9]", RUN, "expected a number"),
+        ("alpha: 0.9", "alpha: .inf", RUN, "inf: expected a finite number"),
+        (HEAT, "temperatures: [2, 2.0]", "evaluate", "expected 2, written in that way"),
+        (HEAT, "temperatures: [2024-01-01]", "evaluate", "expected a number from 1e-06 to 1e+06"),
+        (HEAT, "temperatures: {a: 1}", "evaluate", "temperatures: expected a list such as [1, 4]"),
+        (HEAT, "temperatures: [2, 2]", "evaluate", "'2' twice"),
+        (MODEL, "s: null", RUN, "Missing option '--model'"),
+        (MODEL, "s: [1]", RUN, "students.s: expected a section, found [1]"),
+        (MODEL, "s: {model: [1]}", RUN, "[1]: expected text"),
+        (MODEL, 's: {model: "mlp(hidden=[1e999])"}', RUN, "expected arguments that are Python"),
+        (MODEL, f's: {{model: "mlp(hidden={"[" * 3000})"}}', RUN, "spec "),
+        (MODEL, 's: {model: "mlp(hidden=[99999999999])"}', RUN, "a net for uint8 pixels"),
+        (MODEL, "s: &s {model: *s}", RUN, "students.s.model: expected a value"),
+    ],
+)  # fmt: skip
+def test_odd_settings_are_a_message(project, old, new, command, message):
+    settings(project, old, new)
+    said = says(2, *command.split())
+    assert message in said
+    assert len(said) < 1500
+
+
+def test_a_yaml_of_many_copies_is_not_written_out(project):
+    """Nine levels of nine references each: half a billion items, if anybody wrote them all."""
+    levels = ["a: &a0 [x, x, x, x, x, x, x, x, x]"]
+    levels += [f"a{number}: &a{number} [{', '.join([f'*a{number - 1}'] * 9)}]" for number in range(1, 9)]
+    settings(
+        project, "recipe: {optimizer: sgd(lr=0.1), epochs: 1,", "\n".join((*levels, "recipe: {optimizer: *a8, epochs: *a8,"))
+    )
+    assert "expected text" in says(2, "distill", "s", "--hard")
+
+
+# ---------------------------------------------------------------- data
+
+
+def test_forged_manifests_take_no_time(project):
+    path = project / "data/caches/a/manifest.json"
+    before = path.read_bytes()
+    for change in (
+        lambda found: found["extents"]["transfer"].update(rows=2**60),
+        lambda found: found["extents"]["transfer"].update(views=10**12),
+        lambda found: found["identity"]["layout"].update(span=1, chunk=1) or found["extents"]["transfer"].update(rows=2**60),
+        lambda found: found["identity"]["layout"].update(span=0),
+        lambda found: found["extents"].update({"../../x": {"rows": 1, "views": 1, "inputs_digest": "x"}}),
+        lambda found: found["extents"]["transfer"].update(rows=True),
+        lambda found: found["records"].clear(),
+        lambda found: found["identity"].update(classes=[]),
+        lambda found: found["identity"].pop("teacher"),
+        lambda found: found.update(records=7),
+        lambda found: found["identity"].update(classes="abc"),
+    ):
+        found = json.loads(before)
+        change(found)
+        del found["format"], found["digest"]
+        digest = files.sha256(files.canonical_json(found))
+        path.write_bytes(files.readable_json({"format": 1, "digest": digest, **found}))
+        for command in (("distill", "s", "-T", "2"), ("inspect", "a"), ("verify", "a")):
+            assert "softcache capture a" in says(3, *command)
+    path.write_text("[" * 200_000)
+    assert "expected a manifest" in says(3, "inspect", "a")
+    says(0, "capture", "a")
+    assert path.read_bytes() == before
+
+
+def test_control_characters_and_halves_of_them_out_of_data(project):
+    """In class names, in files that are beside a cache, and on the command line."""
+    (project / "data/caches/a/\x1b[2J\n").touch()
+    said = says(3, "verify", "a")
+    assert "\\x1b[2J\\n: expected nothing, found a stray file" in said
+    for text in ("\x1b[31m", "\udcff"):
+        said = says(2, "distill", "s", "-T", "2", "--rows", text)
+        assert all(char.isprintable() or char == "\n" for char in said)
+    encoded, labels = images(12)
+    write_parquet(project / "odd.parquet", encoded, labels, names=["\x1b[31mred", "\u202eleft", "plain\n"])
+    says(0, "ingest", "--train", "odd.parquet", "--valid", "0.25", "--test", "0.25", "--data", "other")
+    says(0, "teach", "a", "--data", "other")
+    says(0, "capture", "a", "--data", "other")
+    said = says(0, "inspect", "a", "--data", "other")
+    assert "classes          3: \\x1b[31mred, \\u202eleft, plain\\n" in said
+    assert json.loads(says(0, "inspect", "a", "--data", "other", "--json"))["classes"][0] == "\x1b[31mred"
+
+
+def test_a_message_names_the_data_folder_that_it_is_about(project):
+    """`softcache capture a` would mend another cache."""
+    (project / "data").rename(project / "held out")
+    (project / "held out/caches/a/manifest.json").unlink()
+    said = says(3, "distill", "s", "-T", "2", "--data", "held out")
+    assert "Run `softcache capture a --data 'held out'`" in said
+    says(0, "capture", "a", "--data", "held out")
+    says(0, "distill", "s", "-T", "2", "--data", "held out")
+
+
+def test_a_folder_that_another_command_wrote_is_told(project):
+    """A teacher's as a student's, a student's as a teacher's, and a student's under another name."""
+    says(0, "distill", "s", "-T", "2")
+    says(0, "distill", "s", "--hard")
+    says(0, "evaluate")
+    students = project / "data/students"
+    (students / "s-T2").rename(project / "aside")
+    for source, message in (
+        (project / "data/teachers/a", "model.json, kind: expected student, found teacher"),
+        (students / "s-hard", "model.json, kind: expected student, found baseline"),
+    ):
+        (students / "s-T2").symlink_to(source)
+        assert message in says(3, "evaluate")
+        (students / "s-T2").unlink()
+    (project / "aside").rename(students / "s-T4")
+    settings(project, "temperatures: [2]", "temperatures: [4]")
+    said = says(3, "evaluate")
+    assert "model.json, name: expected s-T4, found s-T2. Run `softcache distill s -T 4`." in said
+    (students / "s-T4").rename(project / "data/teachers/b")
+    assert "model.json, kind: expected teacher, found student. Run `softcache teach b`." in says(3, "capture", "b")
+
+
+def test_one_missing_student_leaves_the_others_measured(project):
+    says(0, "distill", "s", "-T", "2")
+    said = says(0, "evaluate")
+    assert "s-hard: not trained yet and left out; `softcache distill s --hard` trains it" in said
+    assert said.endswith("wrote data/metrics and data/plots: 2 runs, 1 not trained yet\n")
+    assert sorted(path.stem for path in (project / "data/metrics").iterdir()) == ["a", "s-T2"]
+
+
+def test_a_teacher_that_was_trained_anew_is_told_wherever_its_cache_is_read(project):
+    says(0, "distill", "s", "-T", "2")
+    says(0, "evaluate")
+    says(0, "teach", "a", "--seed", "3")
+    for command in (("distill", "s", "-T", "2"), ("evaluate",), ("sweep", "all")):
+        said = says(2, *command)
+        assert "cache a, teacher.weights_sha256: expected " in said
+        assert said.endswith("Run `softcache capture a`.\n")
+    assert "data/plots: measured with teacher a as it was before it was trained anew" in says(0, "report")
+    says(0, "capture", "a")
+    says(0, "distill", "s", "-T", "2")
+    says(0, "evaluate")
+    assert "trained anew" not in says(0, "report")
+    (project / "data/teachers/a").rename(project / "data/teachers/gone")
+    says(0, "distill", "s", "-T", "2")  # a cache may come without its teacher
+
+
+def test_a_net_whose_logits_are_not_finite_on_test_rows_alone(project):
+    """All rows but those of the test split are dark: logits that overflow there do not end the evaluation of the others."""
+    from pipeline import transfer
+    from pipeline.checkpoint import Checkpoint
+
+    says(0, "distill", "s", "-T", "2")
+    says(0, "distill", "s", "--hard")
+    found = Checkpoint.open(project / "data/students/s-T2", kinds=["student"], name="s-T2", fix="")
+    net = found.load(found.nets[0], torch.device("cpu"))
+    with torch.no_grad():
+        list(net.parameters())[-2].fill_(3e38)
+        list(net.parameters())[-1].copy_(torch.tensor([-3e38, 3e38, 0]))
+    Checkpoint.write(
+        found.folder, kind="student", name="s-T2", nets={found.nets[0]: net}, history=found.history(), recipe=found.recipe,
+        views=found.views, rows=found.rows, soft=found.soft, model=_Spec(found.model),
+        split=transfer.open_splits(project / "data/transfer", ["train"])["train"],
+    )  # fmt: skip
+    said = says(0, "evaluate")
+    assert "s-T2, seed 0: its logits are not finite on rows to be measured, and it is left out" in said
+    assert json.loads((project / "data/metrics/s-T2.json").read_text())["diverged"] == 1
+    assert "test" in json.loads((project / "data/metrics/s-hard.json").read_text())
+
+
+class _Spec:
+    """What a checkpoint wants of a model's spec."""
+
+    source_sha256 = None
+
+    def __init__(self, text: str):
+        self.text = text
+
+
+def test_a_deep_look_that_finds_other_logits_is_mended_by_doing_it_anew(project, monkeypatch):
+    """The bytes are as they were sealed, so a plain capture would link them again."""
+    from pipeline.work import Work
+
+    publish = Work.publish
+    with monkeypatch.context() as patch:
+        patch.setattr(Work, "publish", lambda self, *given: publish(self, *given[:4], np.roll(given[4], 1, axis=0)))
+        says(0, "capture", "a", "--anew")
+    said = says(3, "verify", "a", "--deep", "100")
+    assert "alignment of rows" in said
+    assert "Run `softcache capture a --anew` to compute what is damaged again." in said
+    says(0, "capture", "a")
+    says(3, "verify", "a", "--deep", "100")
+    assert "11 spans computed" in says(0, "capture", "a", "--anew")
+    says(0, "verify", "a", "--deep", "100")
+
+
+def test_a_record_that_lies_about_its_size_is_no_endless_loop(project):
+    """verify → capture → verify: what a record says is whole or discarded."""
+    (record,) = (project / ".softcache").glob("*/records/transfer-1-1.json")
+    for old, new in (('"size_bytes": 120', '"size_bytes": 121'), ('"low": ', '"low": -9'), ('"high": ', '"high": 9')):
+        record.write_text(record.read_text().replace(old, new))
+        assert "1 span computed, 10 kept from before" in says(0, "capture", "a")
+        says(0, "verify", "a")
+        says(0, "distill", "s", "-T", "2")
+
+
+def test_threads_suit_the_work(project):
+    """One for a small net, whatever the cores; what is asked for where something is."""
+    runtime.prepare("cpu")
+    runtime.suit_threads(1e6)
+    assert torch.get_num_threads() == 1
+    runtime.suit_threads(1e12)
+    assert torch.get_num_threads() == runtime.cores()
+    assert runtime.shaping(torch.device("cpu"))["threads"] == f"as suits the work, of {runtime.cores()}"
+    runtime.prepare("cpu", threads=2)
+    runtime.suit_threads(1e6)
+    assert torch.get_num_threads() == 2
+    assert runtime.shaping(torch.device("cpu"))["threads"] == 2
+    runtime.prepare("cpu")
