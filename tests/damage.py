@@ -46,15 +46,12 @@ COMMANDS = {  # command → what it writes
     "evaluate": "metrics plots",
     "report": "report",
     "report data/sweeps/all --out data/page": "page",
-    "cost": None,
+    "cost --json": None,
     "distill u -T 1": "students/u-T1",  # goes on
     "capture b --dtype float16": "caches/b",  # goes on
 }
 UNREAD = re.compile(r"data/(source|code|metrics|report|page)/|data/plots/.*\.csv|\.partial")  # by no command of ours
-# What commands took is not the same when one has run again; what they made is.
-TIMES = re.compile(
-    r"in [0-9.]+ s\b|[0-9]+:[0-9]{2}:[0-9]{2}|[0-9.]+%|  a student-epoch: .*|  captured in .*|  live students take .*"
-)
+MADE = ("stage", "command", "name", "live", "done", "students", "epochs")  # what commands took is another when one runs again
 ROUNDS = 6  # of following what messages say
 
 
@@ -71,7 +68,9 @@ class Outcome:
         self.code, self.out = result.exit_code, result.output
         self.crashed = result.exception is not None and not isinstance(result.exception, SystemExit)
         self.error = repr(result.exception)
-        self.written: object = TIMES.sub("…", result.stdout)
+        self.written: object = re.sub(r"in [0-9.]+ s\b", "in so many s", result.stdout)
+        if command == "cost --json" and self.code == 0:
+            self.written = [[row[key] for key in MADE] for row in json.loads(result.stdout)["rows"]]
         if outs := COMMANDS.get(command):
             trees = [tree(folder / "data" / name) for name in outs.split()]
             self.written = [{path: files.sha256(data) for path, data in held.items()} for held in trees]
@@ -196,7 +195,9 @@ def judge(folder: Path, command: str, expected: object, path: str, how: str) -> 
             return f"a traceback in round {round}: {found.error}", {}
         if found.code == 0:
             same = found.written == expected
-            if not same and not (round == 0 and "not trained yet and left out" in found.out):
+            lost = path == "data/times.csv"  # where lines are gone, the outputs are listed that none has made
+            told = "not trained yet and left out" in found.out or (lost and '"untimed": []' not in found.out)
+            if not same and not (told and (round == 0 or lost)):
                 return f"other figures without a word in round {round}: {found.out[-300:]}", {}
             return "", {"as ever" if round == 0 and same else "told" if round == 0 else f"mended in {round}": 1}
         if found.code not in (2, 3, 4):
@@ -236,7 +237,7 @@ def main(root: Path, first: int, count: int) -> None:
     counts: Counter[str] = Counter()
     for number in range(first, first + count):
         chance = random.Random(number)
-        path = stored[number % len(stored)] if number < 10 * len(stored) else chance.choice(stored)
+        path = chance.choice(stored)
         for command in readers.get(path, []):
             shutil.rmtree(place, ignore_errors=True)
             shutil.copytree(start, place)

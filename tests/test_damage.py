@@ -99,8 +99,8 @@ def damaged(folder: Path, runs: list[tuple[int, int]]) -> Counter:
 
 
 def test_damage_is_named_and_mended(folder):
-    counts = damaged(folder, [(0, 20), (1000, 20)])
-    assert counts["tries"] == 40
+    counts = damaged(folder, [(0, 12), (1000, 12)])
+    assert counts["tries"] == 24
     assert counts["mended in 1"] > 10
 
 
