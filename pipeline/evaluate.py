@@ -4,71 +4,29 @@ Teachers are measured by their cached logits; none is run. This is the only job 
 """
 
 import logging
-import statistics
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from pipeline import commands, comparison, files, metrics, models, runtime, spec, tables, targets, transfer
+from pipeline import commands, files, models, results, runtime, spec, tables, targets, transfer
 from pipeline.cache import Cache
 from pipeline.checkpoint import Checkpoint
+from pipeline.choice import best
 from pipeline.commands import short
-from pipeline.comparison import Interval
 from pipeline.errors import InputError, IntegrityError
 from pipeline.identity import require_teacher
 from pipeline.layout import SPLITS as STORED
 from pipeline.manifest import differences
 from pipeline.predict import TILE, predict
+from pipeline.run import BEFORE, SPLITS, Measure, Run
 from pipeline.tables import Rows
 from pipeline.transfer import Split
 from pipeline.work import require_sealed
 
-SPLITS = ("valid", "test")
-BEFORE = "-uncorrected"  # how the run of a student before its bias correction ends
-SHOWN = ("accuracy", "errors", "nll", "ece", "agreement")
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Run:
-    """One line of the results: a teacher, the ensemble, or one student setting with all its seeds.
-
-    kind: teacher, ensemble, baseline, student, or uncorrected: a student before the bias correction. student, temperature,
-    alpha: None where they do not apply. seeds: of the nets that are measured; values: of each, per split, every metric.
-    wrong: per split (seeds, N) bool, the rows that each seed got wrong. diverged: seed → epoch, of nets that are left out.
-    chance: seeds of nets that are no better than naming the commonest class.
-    """
-
-    name: str
-    kind: str
-    parameters: int
-    seeds: tuple[int | None, ...]
-    values: tuple[Mapping[str, Mapping[str, float]], ...]
-    wrong: Mapping[str, np.ndarray]
-    student: str | None = None
-    temperature: float | None = None
-    alpha: float | None = None
-    diverged: Mapping[int, int] = field(default_factory=dict)
-    chance: frozenset[int | None] = frozenset()
-
-    def column(self, split: str, metric: str) -> list[float]:
-        """One metric on one split, a value per seed."""
-        return [measured[split][metric] for measured in self.values]
-
-    def facts(self) -> dict[str, Any]:
-        """What goes into the metrics file: means, and the sample standard deviation where there are several seeds."""
-        facts: dict[str, Any] = {"parameters": self.parameters, "seeds": len(self.seeds)}
-        if self.diverged:
-            facts["diverged"] = len(self.diverged)
-        for split in SPLITS if self.seeds else ():
-            facts[split] = {}
-            for metric in SHOWN:
-                facts[split] |= _spread(metric, self.column(split, metric))
-        return facts
 
 
 @dataclass(frozen=True)
@@ -151,7 +109,7 @@ def evaluate(
     logits = {name: {split: cache.read(split)[0] for split in SPLITS} for name, cache in caches.items()}
     combined = {split: _ensemble([logits[name][split] for name in ensemble], rule, weights) for split in SPLITS}
     read = [opened["test"].witness, *(each.witness for each in (*caches.values(), *taught.values()))]
-    measure = _Measure(labels, combined)
+    measure = Measure(labels, combined)
 
     runs, specs, histories = [], [], {name: each.history() for name, each in taught.items()}
     for name, each in taught.items():
@@ -174,35 +132,8 @@ def evaluate(
     return Evaluated(runs, found, missing)
 
 
-@dataclass(frozen=True)
-class _Measure:
-    """What logits are measured against. labels: per split; teacher: per split the ensemble's logits."""
-
-    labels: Mapping[str, np.ndarray]
-    teacher: Mapping[str, np.ndarray]
-
-    def run(self, name: str, kind: str, size: int, nets: Mapping[int | None, Mapping[str, np.ndarray]], **settings: Any) -> Run:
-        """A run of these nets, seed → split → logits (N, C). settings: further fields of Run."""
-        values = [
-            {split: metrics.summary(z[split], self.labels[split], self.teacher[split]) for split in SPLITS}
-            for z in nets.values()
-        ]
-        wrong = {
-            split: np.stack([z[split].argmax(axis=1) != self.labels[split] for z in nets.values()])
-            if nets
-            else np.zeros((0, len(self.labels[split])), bool)
-            for split in SPLITS
-        }
-        chance = [
-            seed
-            for seed, measured in zip(nets, values, strict=True)
-            if metrics.at_chance(measured["valid"]["accuracy"], self.labels["valid"])
-        ]
-        return Run(name, kind, size, tuple(nets), tuple(values), wrong, chance=frozenset(chance), **settings)
-
-
 def _student_runs(
-    trained: Trained, checkpoint: Checkpoint, pixels: Mapping[str, torch.Tensor], device: torch.device, measure: _Measure
+    trained: Trained, checkpoint: Checkpoint, pixels: Mapping[str, torch.Tensor], device: torch.device, measure: Measure
 ) -> list[Run]:
     """The run of a student, and that of the same before its biases were corrected, if they were."""
     diverged = {net.seed: net.diverged for net in checkpoint.nets if net.diverged is not None}
@@ -270,61 +201,6 @@ def require_comparable(teachers: Sequence[str], ensemble: Sequence[str], student
         valid.require_unfolded("choice among several settings of a student")
 
 
-def best(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """For each student the temperature and alpha with the lowest mean validation NLL, against its baseline on the test split.
-
-    The difference is baseline minus distilled in errors: above 0 is a gain. Its intervals are those of comparison.py:
-    over_seeds is paired over the `seeds` that both have, over_rows is the bootstrap over test rows. Nets that diverged are
-    in no mean; where that leaves nothing to compare, the student has no row.
-    """
-    rows = []
-    for baseline in (run for run in runs if run.kind == "baseline"):
-        settings = [run for run in runs if run.kind == "student" and run.student == baseline.student]
-        rivals = [run for run in settings if run.seeds]
-        if not rivals or not baseline.seeds:
-            if settings:
-                _log.warning("%s: nothing to compare: all seeds of one side diverged", baseline.student)
-            continue
-        chosen = min(rivals, key=lambda run: statistics.fmean(run.column("valid", "nll")))
-        before = dict(zip(baseline.seeds, baseline.column("test", "errors"), strict=True))
-        after = dict(zip(chosen.seeds, chosen.column("test", "errors"), strict=True))
-        gains = [before[seed] - after[seed] for seed in before if seed in after]
-        if not gains:
-            if baseline.diverged or chosen.diverged:
-                _log.warning("%s: nothing to compare: the seeds that are left of each side are others", baseline.student)
-                continue
-            found = f"{sorted(before)} and {sorted(after)}"
-            fix = "Train both with the same seeds."
-            raise InputError(f"seeds of {baseline.name} and {chosen.name}", expected="some in common", found=found, fix=fix)
-        rows.append(
-            {
-                "student": baseline.student,
-                "run": chosen.name,
-                "temperature": chosen.temperature,
-                "alpha": chosen.alpha,
-                "seeds": len(gains),
-                **_spread("valid_nll", chosen.column("valid", "nll")),
-                **_spread("test_errors", after.values()),
-                **_spread("baseline_test_errors", before.values()),
-                **_spread("errors_saved", gains),
-                **_ends("over_seeds", comparison.paired(before, after)),
-                **_ends("over_rows", comparison.bootstrap(baseline.wrong["test"], chosen.wrong["test"])),
-            }
-        )
-    return rows
-
-
-def _spread(name: str, values: Iterable[float]) -> dict[str, float]:
-    """Mean and sample standard deviation, the latter only where there are several values."""
-    held = list(values)
-    spread = {f"{name}_std": statistics.stdev(held)} if len(held) > 1 else {}
-    return {name: statistics.fmean(held), **spread}
-
-
-def _ends(name: str, interval: Interval | None) -> dict[str, float]:
-    return {} if interval is None else {f"{name}_low": interval.low, f"{name}_high": interval.high}
-
-
 def _ensemble(members: list[np.ndarray], rule: str, weights: Sequence[float] | None) -> np.ndarray:
     return targets.combine([torch.from_numpy(member) for member in members], 1.0, rule, weights).numpy()
 
@@ -350,81 +226,12 @@ def _write(
     with files.replaced_folder(plots_out) as folder:
         tables.write(
             folder,
-            {"runs": _long(runs), "classes": _by_class(runs, labels, classes), "best": found, "results": _results(runs)},
-            {"history": _histories(histories), "temperature": _by_temperature(runs)},
+            {
+                "runs": results.by_split(runs),
+                "classes": results.by_class(runs, labels, classes),
+                "best": found,
+                "results": results.by_seed(runs),
+            },
+            {"history": results.by_epoch(histories), "temperature": results.by_temperature(runs)},
             {name: each.nets[0].sha256 for name, each in taught.items()},
         )
-
-
-def _nets(run: Run) -> list[tuple[dict[str, object], Mapping[str, Mapping[str, float]]]]:
-    """Every net of a run: what is known of it besides metrics, and its metrics per split; none where it diverged."""
-    known = [({"seed": seed, "chance": seed in run.chance}, values) for seed, values in zip(run.seeds, run.values, strict=True)]
-    lost = [({"seed": seed, "diverged": epoch}, {}) for seed, epoch in run.diverged.items()]
-    return [({"parameters": run.parameters, **_setting(run), **each}, values) for each, values in known + lost]
-
-
-def _setting(run: Run) -> dict[str, object]:
-    return {"student": run.student, "temperature": run.temperature, "alpha": run.alpha}
-
-
-def _results(runs: Sequence[Run]) -> list[dict[str, object]]:
-    """One row per student and seed: settings, and each metric on both splits. T and alpha are null for baselines."""
-    return [
-        known | {f"{split}_{metric}": value for split, found in values.items() for metric, value in found.items()}
-        for run in runs
-        if run.student
-        for known, values in _nets(run)
-    ]
-
-
-def _long(runs: Sequence[Run]) -> list[dict[str, object]]:
-    """One row per run, seed and split, with every metric."""
-    return [
-        {"run": run.name, "kind": run.kind, **known, "split": split, **values.get(split, {})}
-        for run in runs
-        for known, values in _nets(run)
-        for split in SPLITS
-    ]
-
-
-def _by_class(runs: Sequence[Run], labels: Mapping[str, np.ndarray], classes: Sequence[str]) -> list[dict[str, object]]:
-    """One row per run, seed, split and class: how many rows are of it, and how many of those were taken for another."""
-    rows = []
-    for run in runs:
-        for split in SPLITS:
-            counts = np.bincount(labels[split], minlength=len(classes))
-            for seed, wrong in zip(run.seeds, run.wrong[split], strict=True):
-                errors = np.bincount(labels[split][wrong], minlength=len(classes))
-                where = {"run": run.name, "seed": seed, "split": split}
-                rows += [
-                    where | {"class": name, "rows": int(count), "errors": int(missed)}
-                    for name, count, missed in zip(classes, counts, errors, strict=True)
-                ]
-    return rows
-
-
-def _by_temperature(runs: Sequence[Run]) -> list[dict[str, object]]:
-    """One row per student, alpha and temperature, means over seeds; a line of the plot for each student and alpha."""
-    rows = []
-    several = len({run.alpha for run in runs if run.kind == "student"}) > 1
-    for run in runs:
-        if run.kind == "student" and run.seeds:
-            means = {f"{split}_accuracy": statistics.fmean(run.column(split, "accuracy")) for split in SPLITS}
-            series = f"{run.student}, alpha {short(run.alpha)}" if several else run.student
-            rows.append({"series": series, "temperature": run.temperature, **means})
-    return rows
-
-
-def _histories(found: Mapping[str, Rows]) -> list[dict[str, object]]:
-    """Every training's history, the mean over seeds of each epoch."""
-    rows = []
-    for run, history in found.items():
-        by_epoch: dict[int, list[Mapping[str, Any]]] = {}
-        for row in history:
-            by_epoch.setdefault(row["epoch"], []).append(row)
-        for epoch, of_epoch in by_epoch.items():
-            means = {
-                key: statistics.fmean(row[key] for row in of_epoch) for key in ("train_loss", "valid_accuracy", "valid_nll")
-            }
-            rows.append({"series": run, "epoch": epoch, **means})
-    return rows

@@ -35,8 +35,9 @@ def from_parquet(data: bytes, columns: Columns, what: str, fix: str) -> list[dic
     expected = ", ".join(f"{name} {kind}" for name, kind in columns.items())
     try:
         found = pq.ParquetFile(pa.BufferReader(data)).read()
+        rows = found.to_pylist()  # only here is text decoded
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
         raise IntegrityError(what, expected=expected, found=first_line(error), fix=fix) from error
     if dict(zip(found.schema.names, found.schema.types, strict=True)) != dict(columns):
         raise IntegrityError(what, expected=expected, found=", ".join(map(str, found.schema)), fix=fix)
-    return found.to_pylist()
+    return rows

@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import copy
 import json
 import warnings
 from collections.abc import Callable
@@ -109,7 +110,7 @@ def sealed_like(held: bytes) -> st.SearchStrategy[bytes]:
                 inner = made
                 for key in path[:-1]:
                     inner = inner[key]
-                inner[path[-1]] = value
+                inner[path[-1]] = copy.deepcopy(value)  # one example must not change the next
         with contextlib.suppress(ValueError):
             if "format" in made:  # a manifest, whose digest leaves it out
                 rest = {key: value for key, value in made.items() if key != "format"}

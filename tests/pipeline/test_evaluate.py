@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from pipeline.choice import best
 from pipeline.errors import InputError
-from pipeline.evaluate import Run, Trained, best, require_comparable
+from pipeline.evaluate import Trained, require_comparable
+from pipeline.run import Run
 
 
 def run(kind: str, student: str, temperature: float | None, seeds: tuple, errors: list, valid_nll: list, **more) -> Run:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-import pipeline.evaluate
+import pipeline.results
 import pipeline.lesson
 import pipeline.sweep
 from conftest import images, run_capture, tree, write_parquet, write_stage_one
@@ -408,7 +408,7 @@ def test_the_three_parts_of_a_sweep_are_swapped_as_one(data, tmp_path, monkeypat
     (tmp_path / "sweep/report/index.html").write_text("mine")
     before = tree(tmp_path / "sweep")
     with monkeypatch.context() as patch, pytest.raises(RuntimeError):
-        patch.setattr(pipeline.evaluate, "_histories", lambda found: (_ for _ in ()).throw(RuntimeError))  # with the tables
+        patch.setattr(pipeline.results, "by_epoch", lambda found: (_ for _ in ()).throw(RuntimeError))  # with the tables
         swept(data, tmp_path / "sweep", 64, seeds=(0, 4))
     assert tree(tmp_path / "sweep") == before
     swept(data, tmp_path / "sweep", 64, seeds=(0, 4))
