@@ -72,19 +72,19 @@ def main() -> None:
             folder = root / "mnist"
             train, test = (str(given.mnist / f"mnist-{split}.parquet") for split in ("train", "test"))
             ingest.ingest(train=train, valid=5000, test=test, transfer_set=(), damaged="fail", seed=0, out=folder / "transfer")
-            write_teacher(folder / "teacher", "mlp(hidden=[1200, 1200])", (1, 28, 28), 10)
+            write_teacher(folder / "teacher", "mlp(hidden=[1200, 1200])", folder / "transfer")
             against_forward("capture / forward, 2×1200, MNIST, float32", folder, "float32", 1.05, given.times)
         else:
             print("capture / forward on MNIST: left out, give --mnist <folder>")
         folder = root / "wide"
         write_splits(folder / "transfer", 200_000, classes=1000, size=28)
-        write_teacher(folder / "teacher", "mlp(hidden=[1200, 1200])", (1, 28, 28), 1000)
+        write_teacher(folder / "teacher", "mlp(hidden=[1200, 1200])", folder / "transfer")
         against_forward("capture / forward, 2×1200, 200,000 × 1,000, float16", folder, "float16", 1.2, min(given.times, 3))
         peaks = {}
         for rows in (100_000, 1_000_000):
             folder = root / str(rows)
             write_splits(folder / "transfer", rows, classes=1000, size=4)
-            write_teacher(folder / "teacher", "mlp(hidden=[16])", (1, 4, 4), 1000)
+            write_teacher(folder / "teacher", "mlp(hidden=[16])", folder / "transfer")
             peaks[rows] = peak_bytes(folder)
             shutil.rmtree(folder)
         small, large = peaks.values()

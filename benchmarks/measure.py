@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pipeline import models, runtime, table, transfer
-from pipeline.checkpoint import WEIGHTS, Checkpoint
+from pipeline import models, runtime, transfer
+from pipeline.checkpoint import Checkpoint
+from pipeline.modelfile import Net, Shown
 
 CPU = torch.device("cpu")
 
@@ -75,20 +76,24 @@ def write_splits(folder: Path, rows: int, *, classes: int, size: int) -> None:
             [f"{name}-{row}" for row in range(count)],
             images(count, size),
             np.arange(count) % classes,
+            role=name,
             classes=[str(label) for label in range(classes)],
             mode="L",
             size=(size, size),
         )
+    transfer.bind(folder, ["test", "train", "valid"])
 
 
-def write_teacher(folder: Path, model: str, shape: tuple[int, int, int], classes: int) -> None:
+def write_teacher(folder: Path, model: str, splits: Path) -> None:
     """A teacher with its initial weights: what it says does not matter here, how long it takes does."""
-    spec = models.parse(model)
-    checkpoint = Checkpoint(spec.text, shape, tuple(str(label) for label in range(classes)), {"source_sha256": None})
+    spec, split = models.parse(model), transfer.open_splits(splits, ["train"])["train"]
     folder.mkdir(parents=True, exist_ok=True)
-    checkpoint.save(folder, {WEIGHTS: models.build(spec, shape, classes)})
-    history = [{"epoch": 1, "lr": 0.1, "train_loss": 1.0, "valid_accuracy": 0.1, "valid_nll": 3.0}]
-    (folder / "history.csv").write_bytes(table.to_csv(history))
+    net = models.build(spec, split.shape, len(split.classes))
+    history = [{"seed": 0, "epoch": 1, "lr": 0.1, "train_loss": 1.0, "valid_accuracy": 0.1, "valid_nll": 3.0}]
+    Checkpoint.write(
+        folder, kind="teacher", name=folder.name, model=spec, split=split, nets={Net(0, None, 1): net},
+        history=history, recipe={"epochs": 1}, views=Shown("none()", 0, None),
+    )  # fmt: skip
 
 
 def folder_for_data() -> Path:

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +21,9 @@ from benchmarks.measure import CPU, folder_for_data, in_turns, machine, median, 
 from pipeline import ingest, models, runtime, transfer
 from pipeline.cache import Cache
 from pipeline.capture import capture
+from pipeline.checkpoint import Checkpoint
 from pipeline.fit import Recipe, Validation, _Training
-from pipeline.lesson import Lesson, Soft, Views
+from pipeline.lesson import Ground, Lesson, Soft, Views
 from pipeline.losses import SoftLoss
 from pipeline.objective import HARD, Weighing
 from pipeline.stack import Stack
@@ -57,7 +57,7 @@ def prepare(folder: Path, mnist: Path | None) -> None:
     else:
         write_splits(splits, ROWS, classes=10, size=28)
     for name in TEACHERS:
-        write_teacher(folder / "teachers" / name, "mlp(hidden=[1200, 1200])", (1, 28, 28), 10)
+        write_teacher(folder / "teachers" / name, "mlp(hidden=[1200, 1200])", splits)
         capture(
             name=name, teacher=folder / "teachers" / name, splits=splits, policy="none", views=1, view_seed=0, dtype="float32",
             tile=512, work=folder / "work", out=folder / "caches" / name, provenance=folder / "provenance.json", device=CPU,
@@ -74,24 +74,26 @@ def recipe_of(epochs: int, precision: str = "float32") -> Recipe:
 
 
 def lesson_of(folder: Path, soft: Soft | None, weighings: Iterable[Weighing]) -> Lesson:
-    """A lesson with hardly any validation rows: they are not what is timed."""
-    lesson = Lesson.prepare(
-        splits=folder / "transfer", views=Views("none", 1, 0), rows="all", soft=soft, weighings=list(weighings), correct=(),
-        recipe=recipe_of(1), work=folder / "work", device=CPU,
-    )  # fmt: skip
-    seen = Validation(lesson.validation.pixels[:BATCH], lesson.validation.labels[:BATCH])
-    return replace(lesson, validation=seen)
+    ground = Ground.open(folder / "transfer", ("transfer", "train", "valid"), folder / "work", CPU)
+    return Lesson.prepare(
+        ground, views=Views("none", 1, 0), rows="all", soft=soft, weighings=list(weighings), correct=(), recipe=recipe_of(1)
+    )
 
 
 def training_of(
     lesson: Lesson, model: str, weighings: Iterable[Weighing] = (BOTH,), precision: str = "float32", seed: int = 0
 ) -> _Training:
-    """The library's own loop between two epochs; as many nets as weighings, stacked where there are several."""
+    """The library's own loop between two epochs; as many nets as weighings, stacked where there are several.
+
+    It has hardly any validation rows: they are not what is timed.
+    """
     weighings = list(weighings)
     nets = [models.build(models.parse(model), lesson.source.shape, len(lesson.source.classes), seed=seed) for _ in weighings]
     net = Stack(nets) if len(nets) > 1 else nets[0]
     recipe = recipe_of(10**6, precision)
-    return _Training(net, lesson.examples, lesson._objective(weighings), recipe, lesson.validation, seed, "benchmark")
+    whole = lesson.ground.validation
+    few = Validation(whole.pixels[:BATCH], whole.labels[:BATCH])
+    return _Training(net, lesson.examples, lesson._objective(weighings), recipe, few, seed)
 
 
 def tenths(training: _Training) -> Way:
@@ -148,7 +150,7 @@ def run_sweep(folder: Path, together: int) -> None:
     out = folder / f"sweep-{together}"
     shutil.rmtree(out, ignore_errors=True)
     plan = Plan(SMALL, recipe_of(EPOCHS), Views("none", 1, 0), "all", soft_of(folder), (), (0,))
-    given = {"splits": folder / "transfer", "work": folder / "work", "device": CPU}
+    given = {"splits": folder / "transfer", "work": folder / "work", "device": CPU, "anew": True}
     teachers = {name: folder / "teachers" / name for name in TEACHERS}
     weighings = list(SWEPT.values())
     sweep(plans={"small": plan}, weighings=weighings, baseline=True, together=together, teachers=teachers, out=out, **given)
@@ -206,16 +208,18 @@ def accuracies(together: Path, alone: Path, rows: int) -> None:
     """The largest difference of final validation accuracies, in standard errors of one of them."""
     worst, where = 0.0, "no difference"
     for path in sorted((alone / "students").iterdir()):
-        one, other = (float(last_row(folder / "students" / path.name)["valid_accuracy"]) for folder in (alone, together))
+        one, other = (last_accuracy(folder / "students" / path.name, path.name) for folder in (alone, together))
         error = max((one * (1 - one) / rows) ** 0.5, 1 / rows)
         if abs(one - other) / error > worst:
             worst, where = abs(one - other) / error, f"{path.name}: {one:.2%} and {other:.2%} of {rows:,} rows"
     show("accuracy, stacked and alone: farthest, in standard errors", worst, "≤ 1", worst <= 1, where, unit="")
 
 
-def last_row(folder: Path) -> dict[str, str]:
-    names, *_, last = (line.split(",") for line in (folder / "history.csv").read_text().splitlines())
-    return dict(zip(names, last, strict=True))
+def last_accuracy(folder: Path, run: str) -> float:
+    """On the validation split, after the last epoch."""
+    name = f"{folder.parent.parent.name}/{run}"
+    checkpoint = Checkpoint.open(folder, kinds=["student", "baseline"], name=name, fix="Run the benchmark again.")
+    return checkpoint.history()[-1]["valid_accuracy"]
 
 
 def same_students(lesson: Lesson) -> None:
@@ -299,11 +303,11 @@ def against_plain_loops(folder: Path, cached: Lesson, times: int, rows: int = 40
     }
 
     def plain(net: torch.nn.Module, optimizer: torch.optim.Optimizer, loader: DataLoader) -> None:
-        torch.use_deterministic_algorithms(False)  # such loops do not ask for it
+        torch.set_deterministic_debug_mode("default")  # such loops do not ask for it
         try:
             plain_epoch(net, optimizer, loader)
         finally:
-            torch.use_deterministic_algorithms(True)
+            torch.set_deterministic_debug_mode("error")
 
     for model in (SMALL, LARGE):
         net = models.build(models.parse(model), cached.source.shape, 10)

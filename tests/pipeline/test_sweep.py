@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-import pipeline.results
 import pipeline.lesson
+import pipeline.results
 import pipeline.sweep
 from conftest import images, run_capture, tree, write_parquet, write_stage_one
 from pipeline import fit, lesson, runtime, transfer
