@@ -6,15 +6,23 @@ READY := .venv/.ready
 # The commands in dvc.yaml find what is installed in .venv.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: repro test soak bench lint mnist readme
+.PHONY: repro test machines soak bench lint mnist readme
 
 repro: $(READY) ## teachers, caches, students and report on the embedded digits
 	.venv/bin/dvc repro
 	@echo; tail -n +$$(grep -n '^- ' data/report/results.md | head -n 1 | cut -d: -f1) data/report/results.md
 	@echo "Open data/report/index.html in a browser."
 
+# Files of tests side by side, on as many cores as there are; what a file prepares is shared by its tests.
+PYTEST := .venv/bin/pytest -n auto --maxprocesses 8 --dist loadfile
 test: $(READY) ## the test suite; MNIST=folder adds the tests that want MNIST
-	.venv/bin/pytest $(if $(MNIST),--mnist=$(abspath $(MNIST)))
+	$(PYTEST) $(if $(MNIST),--mnist=$(abspath $(MNIST)))
+
+MACHINES := ATEN_CPU_CAPABILITY=default ATEN_CPU_CAPABILITY=avx2 ATEN_CPU_CAPABILITY=avx512 ONEDNN_MAX_CPU_ISA=SSE41 \
+  OMP_NUM_THREADS=1 OMP_NUM_THREADS=2 OMP_NUM_THREADS=4
+machines: $(READY) ## the test suite as other processors would run it, and other numbers of threads
+	@for machine in $(MACHINES); do echo "$$machine"; \
+	  env $$machine SOFTCACHE_THREADS=$$(echo $$machine | sed -n s/OMP_NUM_THREADS=//p) $(PYTEST) -q || exit 1; done
 
 soak: $(READY) ## the long tests: hundreds of kills and thousands of flipped bits
 	.venv/bin/pytest -m soak

@@ -111,7 +111,7 @@ def sealed_like(held: bytes) -> st.SearchStrategy[bytes]:
                 for key in path[:-1]:
                     inner = inner[key]
                 inner[path[-1]] = copy.deepcopy(value)  # one example must not change the next
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, TypeError):  # what JSON cannot hold
             if "format" in made:  # a manifest, whose digest leaves it out
                 rest = {key: value for key, value in made.items() if key != "format"}
                 digest = facts.files.sha256(facts.files.canonical_json(rest))
