@@ -43,7 +43,10 @@ def printable(text: str) -> str:
 
 def first_line(error: BaseException) -> str:
     """The first line of what another library says, or the error's own name where it says nothing."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    try:
+        return (str(error).strip() or type(error).__name__).splitlines()[0]
+    except Exception:  # of the user's own, who may have got even that wrong
+        return type(error).__name__
 
 
 def _cut(text: str) -> str:

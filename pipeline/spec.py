@@ -14,6 +14,7 @@ from typing import Any
 
 from pipeline import files, plugins
 from pipeline.errors import InputError
+from pipeline.source import Source
 
 _SHAPE = re.compile(r"\s*(?P<name>[A-Za-z]\w*(?:\.[A-Za-z]\w*)*(?::[A-Za-z]\w*)?)\s*(?P<arguments>\(.*\))?\s*", re.DOTALL)
 
@@ -22,14 +23,14 @@ _SHAPE = re.compile(r"\s*(?P<name>[A-Za-z]\w*(?:\.[A-Za-z]\w*)*(?::[A-Za-z]\w*)?
 class Spec:
     """A parsed spec.
 
-    text: canonical form, with every argument by name, defaults included.
+    text: canonical form, with every argument by name; defaults too, where they are literals.
     source: what an imported plug-in is made of (see plugins.py); None for names out of a table.
     """
 
     text: str
     target: Callable
     arguments: dict[str, Any]
-    source: plugins.Source | None = None
+    source: Source | None = None
 
     @property
     def source_sha256(self) -> str | None:
@@ -62,7 +63,7 @@ def parse(text: str, table: Mapping[str, Callable], *, given: int = 0) -> Spec:
     name = shape["name"]
     target, source = _resolve(name, table)
     arguments = _bind(name, text, target, given, *_literals(text, shape["arguments"] or "()"))
-    written = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
+    written = ", ".join(f"{key}={value!r}" for key, value in arguments.items() if _is_literal(value))
     return Spec(f"{name}({written})", target, arguments, source)
 
 
@@ -74,7 +75,7 @@ def plugins_in(text: str) -> list[str]:
 
 def witnesses(*specs: Spec) -> list[files.Witness]:
     """What tells, when a job ends, whether the plug-ins among its specs are still those that ran."""
-    return [each.source.witness for each in specs if each.source is not None]
+    return [plugins.witness(each.source) for each in specs if each.source is not None]
 
 
 def _literals(text: str, arguments: str) -> tuple[list, dict]:
@@ -104,6 +105,15 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, tuple | list) else value
 
 
+def _is_literal(value: Any) -> bool:
+    """Any other value, as a default may be, is bound by the source; its text may tell where in memory it lies."""
+    if isinstance(value, dict):
+        return all(map(_is_literal, (*value.keys(), *value.values())))
+    if isinstance(value, list | tuple):
+        return all(map(_is_literal, value))
+    return value is None or type(value) in (bool, int, float, complex, str, bytes)
+
+
 def _bind(name: str, text: str, target: Callable, given: int, positional: list, named: dict) -> dict[str, Any]:
     """Check the arguments against the target's signature and fill in its defaults."""
     try:
@@ -124,7 +134,7 @@ def _bind(name: str, text: str, target: Callable, given: int, positional: list, 
     return dict(bound.arguments)
 
 
-def _resolve(name: str, table: Mapping[str, Callable]) -> tuple[Callable, plugins.Source | None]:
+def _resolve(name: str, table: Mapping[str, Callable]) -> tuple[Callable, Source | None]:
     if ":" in name:
         return plugins.load(name)
     if name not in table:

@@ -23,11 +23,11 @@ def command(data: Path) -> None:
     Both are hashed without comments or docstrings. data/code/<command>.txt is of a command, data/code/plugins/<section>.txt of
     a section, such as teachers.a. As a stage of dvc.yaml it wants the files of plug-ins among its deps.
     """
-    from pipeline import closure, files, plugins
+    from pipeline import closure, files, source
 
     params = Params.read(None)
     named = {section: sorted(set(_plugins(value))) for section, value in _sections(params)}
-    sources = {name: plugins.source(name) for names in named.values() for name in names}
+    sources = {name: source.read(name) for names in named.values() for name in names}
     if "DVC_STAGE" in os.environ:
         _require_deps({path for source in sources.values() for path in source.files.values()})
     out = data / "code"

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from pipeline import plugins, spec
+from pipeline import source, spec
 from pipeline.errors import InputError
 
 
@@ -59,7 +59,7 @@ def test_a_plug_in_needs_leave_and_is_hashed(tmp_path, monkeypatch):
     monkeypatch.setenv("SOFTCACHE_PLUGINS", "other,my_plug_in")
     found = spec.parse("my_plug_in:build(width=5)", {}, given=2)
     assert found((1, 2, 3), 10) == ((1, 2, 3), 10, 5)
-    assert found.source_sha256 == plugins.source("my_plug_in:build").sha256
+    assert found.source_sha256 == source.read("my_plug_in:build").sha256
     assert set(found.source.files) == {"my_plug_in", "my_helper"}
 
 
