@@ -15,9 +15,10 @@ from PIL import Image
 
 from pipeline import models, runtime, transfer
 from pipeline.checkpoint import Checkpoint
-from pipeline.modelfile import Net, Shown
+from pipeline.modelfile import Data, Net, Shown, Training
 
 CPU = torch.device("cpu")
+RECIPE = Training("sgd(lr=0.1)", "constant()", 1, 64, None, 4.0, "last", None, "float32")
 
 
 def machine() -> str:
@@ -86,13 +87,13 @@ def write_splits(folder: Path, rows: int, *, classes: int, size: int) -> None:
 
 def write_teacher(folder: Path, model: str, splits: Path) -> None:
     """A teacher with its initial weights: what it says does not matter here, how long it takes does."""
-    spec, split = models.parse(model), transfer.open_splits(splits, ["train"])["train"]
+    spec, (split, valid) = models.parse(model), transfer.open_splits(splits, ["train", "valid"]).values()
     folder.mkdir(parents=True, exist_ok=True)
     net = models.build(spec, split.shape, len(split.classes))
     history = [{"seed": 0, "epoch": 1, "lr": 0.1, "train_loss": 1.0, "valid_accuracy": 0.1, "valid_nll": 3.0}]
     Checkpoint.write(
         folder, kind="teacher", name=folder.name, model=spec, split=split, nets={Net(0, None, 1): net},
-        history=history, recipe={"epochs": 1}, views=Shown("none()", 0, None),
+        history=history, recipe=RECIPE, data=Data.of(split, valid), views=Shown("none()", 0, None),
     )  # fmt: skip
 
 

@@ -22,10 +22,11 @@ from pipeline import ingest, models, runtime, transfer
 from pipeline.cache import Cache
 from pipeline.capture import capture
 from pipeline.checkpoint import Checkpoint
-from pipeline.fit import Recipe, Validation, _Training
+from pipeline.fit import Validation, _Training
 from pipeline.lesson import Ground, Lesson, Soft, Views
 from pipeline.losses import SoftLoss
 from pipeline.objective import HARD, Weighing
+from pipeline.recipe import Recipe
 from pipeline.stack import Stack
 from pipeline.sweep import Plan, sweep
 

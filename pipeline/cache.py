@@ -161,6 +161,13 @@ class Cache:
         if found < count:
             self._refuse({"count": count}, {"count": found}, "the setting", "views.")
 
+    def require_of(self, name: str) -> None:
+        """Raise InputError unless the cache is of the teacher of this name, under which it is to be used."""
+        found = self.manifest.identity["teacher"].get("name")
+        if found not in (name, None):
+            fix = "Put it back where it came from, or correct the name."
+            raise InputError(f"cache {self.path}", expected=f"that of teacher {name}", found=f"that of {found}", fix=fix)
+
     def require(self, wanted: Mapping[str, Any], field: str, fix: str) -> None:
         """Raise InputError unless a field of the identity is `wanted`, which is so as things are now."""
         for name, expected, found in differences(wanted, self.manifest.identity[field]):
@@ -180,7 +187,7 @@ class Cache:
         """One error that names the first of several findings, and counts the rest."""
         first, total = findings[0], len(self.manifest.records) + len(self.manifest.metadata_sha256)
         found = f"{first.found} ({len(findings)} of {total} files missing or damaged)"
-        fix = f"Run {commands.capture(self.path)} to compute what is damaged again."
+        fix = commands.capture_again(self.path, *self.manifest.options)
         return IntegrityError(first.where, expected=first.expected, found=found, fix=fix)
 
     @cached_property

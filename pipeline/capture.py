@@ -77,12 +77,15 @@ def capture(
     }
     started = time.monotonic()
     with Work.hold(work, out, known, layout, extents) as progress:
+        if anew:  # before anything is thrown away, as none of it will be there again if the teacher is damaged
+            taught.load(taught.nets[0], device)
         missing = progress.resume({split: found.span_digests for split, found in opened.items()}, anew=anew)
         kept = progress.total - len(missing)
         try:
             if missing:
                 net = taught.load(taught.nets[0], device)
-                _fill(progress, taught.name, net, opened, missing, kept, seen, tile, device)
+                with runtime.suited_threads(models.flops(net, opened["transfer"].shape) * tile):
+                    _fill(progress, taught.name, net, opened, missing, kept, seen, tile, device)
             plugins = spec.witnesses(models.parse(taught.model), *seen.steps)
             manifest = progress.seal([taught.witness, opened["transfer"].witness, *plugins])
         except OSError as error:
@@ -108,7 +111,6 @@ def _fill(
     device: torch.device,
 ) -> None:
     """Publish every missing span. A span's images are decoded once for all its views."""
-    runtime.suit_threads(models.flops(net, splits["transfer"].shape) * tile)
     bar = runtime.progress((), f"capture {name}", total=kept + len(missing), unit="span")
     bar.update(kept)
     with Behind.running(BEHIND) as writer:

@@ -6,7 +6,6 @@ Weights never travel as pickles: reading one could run code.
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -20,12 +19,14 @@ from pipeline.modelfile import (
     HISTORY_COLUMNS,
     VERSION,
     Chosen,
+    Data,
     Facts,
     Kind,
     Learned,
     ModelFile,
     Net,
     Shown,
+    Training,
     weights_name,
 )  # fmt: skip
 from pipeline.spec import Spec
@@ -43,9 +44,10 @@ class Checkpoint(ModelFile):
         name: str,
         model: Spec,
         split: Split,
+        data: Data,
         nets: Mapping[Net, torch.nn.Module | None],
         history: Sequence[Mapping[str, object]],
-        recipe: Mapping[str, Any],
+        recipe: Training,
         views: Shown,
         rows: Chosen | None = None,
         soft: Learned | None = None,
@@ -58,15 +60,15 @@ class Checkpoint(ModelFile):
         for net, module in nets.items():
             digest = None
             if module is not None:
-                data = _weights(module)
-                digest = files.sha256(data)
-                files.write(folder / weights_name(kind, net.seed), data)
+                held = _weights(module)
+                digest = files.sha256(held)
+                files.write(folder / weights_name(kind, net.seed), held)
             written.append(Net(**vars(net) | {"sha256": digest}))
-        data = table.to_parquet(history, HISTORY_COLUMNS)
-        files.write(folder / HISTORY, data)
+        past = table.to_parquet(history, HISTORY_COLUMNS)
+        files.write(folder / HISTORY, past)
         said = Facts(
             VERSION, kind, name, model.text, model.source_sha256, split.shape, split.classes, tuple(written),
-            files.sha256(data), recipe, views, rows, soft,
+            data, files.sha256(past), recipe, views, rows, soft,
         )  # fmt: skip
         files.write(folder / FILE_NAME, facts.sealed(asdict(said)))
 

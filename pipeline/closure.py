@@ -13,6 +13,7 @@ from pipeline.errors import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("pipeline", "stages")
+_NO_COMMANDS = ("__init__", "cli", "options", "terminal")  # of the files in stages/
 
 
 def listing(module: str) -> str:
@@ -33,7 +34,7 @@ def tree_sha256(module: str) -> str:
 
 def commands() -> list[str]:
     """Modules of stages/ that are a command, by file name."""
-    return sorted(path.stem for path in (ROOT / "stages").glob("*.py") if path.stem not in ("__init__", "cli", "options"))
+    return sorted(path.stem for path in (ROOT / "stages").glob("*.py") if path.stem not in _NO_COMMANDS)
 
 
 def _file(module: str) -> Path:

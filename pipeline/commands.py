@@ -7,6 +7,9 @@ import os
 import shlex
 from pathlib import Path
 
+CACHES = "caches"  # the folder of caches in a data folder
+SETTINGS = "params.yaml"
+
 
 def ingest(splits: Path) -> str:
     """What writes the splits in this folder."""
@@ -19,8 +22,15 @@ def teach(teacher: Path) -> str:
 
 
 def capture(cache: Path, *options: str) -> str:
-    """What captures the cache in this folder."""
-    return _command("capture", cache.name, *options, data=cache.parent.parent)
+    """What captures the cache in this folder. options: those that were given, where they are known."""
+    return _command("capture", cache.name, *options, data=cache.parent.parent, whole=bool(options))
+
+
+def capture_again(cache: Path, *options: str) -> str:
+    """The sentence that says how to mend a cache; one that was taken elsewhere cannot be captured where it lies."""
+    if cache.parent.name != CACHES:
+        return f"It lies in no folder {CACHES}/, so it is a copy: copy it again, whole."
+    return f"Run {capture(cache, *options)} to compute what is damaged again."
 
 
 def distill(student: str, temperature: str | None, folder: Path) -> str:
@@ -53,6 +63,8 @@ def short(number: float) -> str:
     return f"{number:.0f}" if number.is_integer() and abs(number) < 1e15 else repr(number)
 
 
-def _command(*words: str, data: Path) -> str:
+def _command(*words: str, data: Path, whole: bool = False) -> str:
+    """whole: with all its settings. Others come from params.yaml, or have to be given again."""
     usual = os.path.abspath(data) == os.path.abspath("data")
-    return f"`{shlex.join(('softcache', *words, *(() if usual else ('--data', str(data)))))}`"
+    named = f"`{shlex.join(('softcache', *words, *(() if usual else ('--data', str(data)))))}`"
+    return named if whole or Path(SETTINGS).exists() else f"{named}, with its settings,"

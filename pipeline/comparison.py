@@ -116,9 +116,10 @@ def finding(row: Mapping[str, Any]) -> str:
     if row.get("over_seeds_low") is not None:
         caution = " (paired t; of so few it says little)" if row["seeds"] < FEW_SEEDS else " (paired t)"
         over_seeds = f"{ends('over_seeds')} over {row['seeds']} seeds{caution}, "
+    lost = f" {row['lost']} more of one side are left out of both." if row.get("lost") else ""
     return (
         f"{row['student']} at T = {short(row['temperature'])} and alpha = {short(row['alpha'])} (lowest validation NLL): "
         f"{value('test_errors')} test errors; on hard labels {value('baseline_test_errors')}. "
         f"That is {abs(row['errors_saved']):.1f} {comparison}; 95 % intervals of what is saved: "
-        f"{over_seeds}{ends('over_rows')} over test rows (bootstrap)."
+        f"{over_seeds}{ends('over_rows')} over test rows (bootstrap).{lost}"
     )

@@ -17,6 +17,8 @@ from typing import Any
 from pipeline import commands, times
 from pipeline.commands import short
 from pipeline.errors import InputError, IntegrityError
+from pipeline.manifest import FILE_NAME as MANIFEST
+from pipeline.manifest import Manifest
 from pipeline.modelfile import Kind, ModelFile
 from pipeline.provenance import Provenance
 
@@ -67,7 +69,7 @@ class _Kind:
     def of(cls, model: ModelFile) -> "_Kind":
         """By what model.json says."""
         recipe, views = model.recipe, model.views
-        way = (int(recipe["batch_size"]), str(recipe["precision"]), float(recipe["memory"]))
+        way = (recipe.batch_size, recipe.precision, recipe.memory)
         return cls(
             model.model,
             model.rows.count,
@@ -158,7 +160,8 @@ def _read(path: Path) -> list[_Line]:
     head, *lines = path.read_bytes().splitlines() or [b""]
     if lines and head.decode(errors="replace").split(",") != list(times.COLUMNS):
         found = head.decode(errors="backslashreplace")
-        raise IntegrityError(f"{path}, line 1", expected=",".join(times.COLUMNS), found=found, fix="Put that line there.")
+        fix = "Put that line there, or move the file aside."
+        raise IntegrityError(f"{path}, line 1", expected=",".join(times.COLUMNS), found=found, fix=fix)
     return [_line(path, number, line) for number, line in enumerate(lines, 2) if line]
 
 
@@ -209,8 +212,16 @@ def _added(lines: Sequence[_Line]) -> _Line:
 
 def _kept(data: Path, name: str) -> bool:
     """Whether the last capture kept spans of one before, to which nothing in times.csv need point: views were added, say."""
-    found = Provenance.open(data / "provenance" / f"{name}.json")
-    return found is not None and found.spans_kept > 0
+    cache, path = data / "caches" / name, data / "provenance" / f"{name}.json"
+    found = Provenance.open(path)
+    if not (cache / MANIFEST).is_file():
+        return found is not None and found.spans_kept > 0
+    manifest = Manifest.read(cache)
+    if found is None or found.manifest != manifest.digest:
+        told = "none" if found is None else "that of another"
+        fix = f"Run {commands.capture(cache, *manifest.options)}, which writes it anew."
+        raise IntegrityError(str(path), expected=f"what was noted when {cache} was made", found=told, fix=fix)
+    return found.spans_kept > 0
 
 
 # ---------------------------------------------------------------- what was trained

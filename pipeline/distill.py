@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 
 from pipeline import files, models
-from pipeline.fit import Recipe
 from pipeline.lesson import Ground, Lesson, Soft, Student, Views, require_seeds
 from pipeline.objective import Weighing
+from pipeline.recipe import Recipe
 from pipeline.resume import Kept
 
 

@@ -11,15 +11,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline import commands, files, models, results, runtime, spec, tables, targets, transfer
+from pipeline import files, models, results, runtime, spec, tables, targets, transfer
 from pipeline.cache import Cache
 from pipeline.checkpoint import Checkpoint
 from pipeline.choice import best
-from pipeline.commands import short
 from pipeline.errors import InputError, IntegrityError
 from pipeline.identity import require_teacher
 from pipeline.layout import SPLITS as STORED
 from pipeline.manifest import differences
+from pipeline.modelfile import Data
 from pipeline.predict import TILE, predict
 from pipeline.run import BEFORE, SPLITS, Measure, Run
 from pipeline.tables import Rows
@@ -40,22 +40,21 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class Trained:
-    """Where the weights of one student setting lie, one file per seed. temperature: None for a baseline."""
+    """Where the weights of one student setting lie, one file per seed.
+
+    temperature: None for a baseline. command: what trains it, as commands.py writes it.
+    """
 
     name: str
     student: str
     temperature: float | None
     folder: Path
+    command: str
 
     @property
     def kind(self) -> str:
         """Which kind of run it is."""
         return "baseline" if self.temperature is None else "student"
-
-    @property
-    def command(self) -> str:
-        """What trains it."""
-        return commands.distill(self.student, None if self.temperature is None else short(self.temperature), self.folder)
 
     def open(self, study: str | None) -> Checkpoint:
         """Its model.json. study: the sweep that it is of. Raises what Checkpoint.open raises."""
@@ -105,7 +104,10 @@ def evaluate(
     taught = {name: Checkpoint.teacher(folder) for name, (folder, _) in teachers.items()}
     for name, cache in caches.items():
         cache.require_data(opened)
+        cache.require_of(name)
         require_teacher(cache, teachers[name][0])
+        if taught[name].data != Data.of(opened["train"], opened["valid"]):
+            _log.warning("teacher %s: trained on other data than these, so it may have seen rows that it is measured on", name)
     logits = {name: {split: cache.read(split)[0] for split in SPLITS} for name, cache in caches.items()}
     combined = {split: _ensemble([logits[name][split] for name in ensemble], rule, weights) for split in SPLITS}
     read = [opened["test"].witness, *(each.witness for each in (*caches.values(), *taught.values()))]
@@ -121,7 +123,7 @@ def evaluate(
     there = [trained for trained in students if trained not in missing]
     for trained in runtime.progress(there, "evaluate", unit="run"):
         checkpoint = trained.open(study)
-        _check_student(trained, checkpoint, opened["transfer"], caches)
+        _check_student(trained, checkpoint, opened, caches)
         read.append(checkpoint.witness)
         histories[trained.name] = checkpoint.history()
         specs.append(models.parse(checkpoint.model))
@@ -141,8 +143,8 @@ def _student_runs(
     before: dict[int | None, dict[str, np.ndarray]] = {}
     for net in checkpoint.trained:
         module = checkpoint.load(net, device)
-        runtime.suit_threads(models.flops(module, checkpoint.shape) * TILE)
-        logits = {split: predict(module, pixels[split]) for split in SPLITS}
+        with runtime.suited_threads(models.flops(module, checkpoint.shape) * TILE):
+            logits = {split: predict(module, pixels[split]) for split in SPLITS}
         if not all(np.isfinite(each).all() for each in logits.values()):
             _log.warning(
                 "%s, seed %d: its logits are not finite on rows to be measured, and it is left out", trained.name, net.seed
@@ -161,10 +163,11 @@ def _student_runs(
     return runs
 
 
-def _check_student(trained: Trained, checkpoint: Checkpoint, data: Split, caches: Mapping[str, Cache]) -> None:
+def _check_student(trained: Trained, checkpoint: Checkpoint, splits: Mapping[str, Split], caches: Mapping[str, Cache]) -> None:
     """Refuse a student of other data, or of caches that are no longer these."""
-    wanted = {"classes": list(data.classes), "shape": list(data.shape)}
-    found = {"classes": list(checkpoint.classes), "shape": list(checkpoint.shape)}
+    source = splits["train" if checkpoint.soft is None else "transfer"]
+    wanted = {"classes": list(source.classes), "shape": list(source.shape), "data": vars(Data.of(source, splits["valid"]))}
+    found = {"classes": list(checkpoint.classes), "shape": list(checkpoint.shape), "data": vars(checkpoint.data)}
     if checkpoint.soft is not None:
         found["caches"] = dict(checkpoint.soft.caches)
         wanted["caches"] = {name: caches[name].manifest.digest for name in checkpoint.soft.caches if name in caches}
@@ -179,6 +182,9 @@ def require_comparable(teachers: Sequence[str], ensemble: Sequence[str], student
     That is an ensemble of unknown teachers, or with one of them twice, two runs of one name, and several settings of a
     student where the validation split, by which one would be chosen, was trained on.
     """
+    if not ensemble:
+        fix = "Name those that teach in the setting `teachers`."
+        raise InputError("ensemble", expected="teachers to measure students by", found="none", fix=fix)
     if unknown := [name for name in ensemble if name not in teachers]:
         fix = "Correct the teachers that students learn from."
         raise InputError("ensemble", expected=f"some of {', '.join(teachers)}", found=", ".join(unknown), fix=fix)

@@ -22,11 +22,12 @@ def sealed(facts: Mapping[str, Any]) -> bytes:
     return files.readable_json({"digest": files.sha256(files.canonical_json(facts)), **facts})
 
 
-def unsealed(kind: type[T], data: bytes, what: str, fix: str) -> T:
+def unsealed(kind: type[T], data: bytes, what: str, fix: str, version: int | None = None) -> T:
     """The facts in `data`, which `sealed` wrote, as a dataclass.
 
-    They are compared byte by byte with how such facts are written, so that any edit is found. Raises IntegrityError, about
-    `what`, where they were edited or are not those of this kind.
+    They are compared byte by byte with how such facts are written, so that any edit is found. version: what their field of
+    that name has to be, where they have one. Raises IntegrityError, about `what`, where they were edited, are of another
+    version, or are not those of this kind.
     """
     expected = "facts with their digest, as they were written"
     try:
@@ -37,16 +38,19 @@ def unsealed(kind: type[T], data: bytes, what: str, fix: str) -> T:
         raise IntegrityError(what, expected=expected, found=f"something else ({first_line(error)})", fix=fix) from error
     if again != data:
         raise IntegrityError(what, expected=expected, found=f"others (digest {str(digest)[:12]}…)", fix=fix)
+    if version is not None and found.get("version") != version:
+        told = f"version {found.get('version')}"
+        raise IntegrityError(what, expected=f"version {version}", found=told, fix=fix)
     return typed(kind, found, what, fix)
 
 
-def read(kind: type[T], path: Path, fix: str) -> tuple[T, files.Witness]:
+def read(kind: type[T], path: Path, fix: str, version: int | None = None) -> tuple[T, files.Witness]:
     """The facts in a file that `sealed` filled, and what tells later whether it is still the same file.
 
-    Raises InputError where there is none, IntegrityError where it is damaged or of another kind.
+    Raises InputError where there is none, IntegrityError where it is damaged, of another kind or of another version.
     """
     data = files.read(path, fix)
-    return unsealed(kind, data, str(path), fix), files.Witness.of_file(path, files.sha256(data))
+    return unsealed(kind, data, str(path), fix, version), files.Witness.of_file(path, files.sha256(data))
 
 
 def typed(kind: type[T], facts: Mapping[str, Any], what: str, fix: str) -> T:

@@ -15,7 +15,7 @@ from typing import Any
 
 from pipeline.errors import BusyError, InputError, IntegrityError, printable
 
-LOCK = "lock"  # the file in a locked folder that says who holds it; the lock itself is on the folder
+LOCK = "lock"  # the file in a folder that is worked in: locked, it says by whom
 
 
 @dataclass(frozen=True)
@@ -134,36 +134,41 @@ def sync_tree(path: Path) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path, what: str) -> Iterator[None]:
-    """Hold an exclusive lock on the folder `path`, which is made if need be. Raises BusyError if another holds it.
+    """Hold the file `path`, which is made if need be, and removed afterwards. Raises BusyError if another process holds it.
 
-    flock, not a lock file's existence: the kernel drops it when the holder dies, however it dies.
+    flock, not the file's existence: the kernel drops it when the holder dies, however it dies. The file says who holds it.
     """
-    path.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    descriptor = _held(path, what)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not path.exists() or not os.path.samestat(os.fstat(descriptor), path.stat()):
-                raise BlockingIOError("the holder finished and moved the folder while this process asked for it")
-        except BlockingIOError as error:
-            raise BusyError(
-                what,
-                expected="no other process at work on it",
-                found=f"{_holder(path)}, at work in {path}",
-                fix="Wait for it, then run again.",
-            ) from error
-        (path / LOCK).write_text(f"pid {os.getpid()} on {platform.node()} since {datetime.datetime.now():%Y-%m-%d %H:%M:%S}")
-        try:
-            yield
-        finally:
-            (path / LOCK).unlink(missing_ok=True)
+        os.ftruncate(descriptor, 0)
+        now = f"{datetime.datetime.now():%Y-%m-%d %H:%M:%S}"
+        os.write(descriptor, f"pid {os.getpid()} on {platform.node()} since {now}".encode())
+        yield
     finally:
+        path.unlink(missing_ok=True)  # while it is held still
         os.close(descriptor)
+
+
+def _held(path: Path, what: str) -> int:
+    """The file at `path`, opened and locked."""
+    while True:
+        make_folder(path.parent)
+        with contextlib.suppress(FileNotFoundError):  # whoever held it has just removed it, or its folder
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.path.samestat(os.fstat(descriptor), path.stat()):
+                    return descriptor
+            except BlockingIOError as error:
+                found, fix = f"{_holder(path)}, which holds {path}", "Wait for it, then run again."
+                os.close(descriptor)
+                raise BusyError(what, expected="no other process at work on it", found=found, fix=fix) from error
+            os.close(descriptor)
 
 
 def _holder(path: Path) -> str:
     try:
-        return printable((path / LOCK).read_text()[:200]) or "another"
+        return printable(path.read_text()[:200]) or "another"
     except (OSError, ValueError):
         return "another"
 
@@ -177,15 +182,15 @@ def replaced_folder(path: Path, *, read: Iterable[Witness] = (), keep_others: bo
     lacks move into it. A process that is killed at any moment leaves the former folder, the new one, or, between two
     renames, neither under its name; then the next call puts the former one back first.
     """
-    path = path.resolve()
-    partial = path.with_name(f".{path.name}.partial")
-    former = path.with_name(f".{path.name}.former.partial")
-    with locked(partial, str(path)):
+    path = resolved(path)
+    partial, former, lock = (path.with_name(f".{path.name}{end}.partial") for end in ("", ".former", ".lock"))
+    with locked(lock, str(path)):
         if former.exists() and path.exists():
             _discard(former, path, keep_others)
         elif former.exists():
             former.rename(path)
-        empty(partial)
+        remove(partial)
+        partial.mkdir()
         try:
             yield partial
             sync_tree(partial)
@@ -193,7 +198,6 @@ def replaced_folder(path: Path, *, read: Iterable[Witness] = (), keep_others: bo
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
-        (partial / LOCK).unlink()
         if path.exists():
             path.rename(former)
         partial.rename(path)
@@ -218,8 +222,9 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def empty(folder: Path) -> None:
-    """Remove what an interrupted run left in `folder`, but for its lock."""
-    for entry in folder.iterdir():
-        if entry.name != LOCK:
-            remove(entry)
+def resolved(path: Path) -> Path:
+    """A path without links; raises InputError for links that lead back to themselves."""
+    try:
+        return path.resolve()
+    except (RuntimeError, OSError) as error:
+        raise InputError(str(path), expected="a place", found="links that lead in a circle", fix="Remove them.") from error

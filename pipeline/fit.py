@@ -4,175 +4,32 @@ A training that was killed goes on from the last epoch that it kept, and ends wi
 """
 
 import copy
+import logging
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from pipeline import closure, files, metrics, models, randomness, runtime, spec
-from pipeline.errors import InputError, first_line
+from pipeline import closure, files, metrics, models, plugins, randomness, runtime
+from pipeline.errors import InputError, SoftcacheError
 from pipeline.examples import Batch, Examples
 from pipeline.predict import predict
 from pipeline.randomness import Use
-from pipeline.resume import State
+from pipeline.recipe import PRECISIONS, Recipe
+from pipeline.resume import WEIGHTS, State
 from pipeline.stack import Stack, side_by_side
 from pipeline.transfer import Split
 
 Objective = Callable[[torch.Tensor, Batch], torch.Tensor]  # logits (B, classes) → losses (B,); (B, nets, classes) → (B, nets)
 Row = dict[str, float]
 
-KEEP = ("last", "best")
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+MEASURED = ("valid_accuracy", "valid_nll")
 SAVING = 0.05  # the share of its time that a training may spend on writing how far it is
-MOST_MEMORY = 1e9  # GB
-
-
-# ---------------------------------------------------------------- optimisers
-
-
-def sgd(parameters: Iterable, lr: float, momentum: float = 0.0, weight_decay: float = 0.0, nesterov: bool = False):
-    """Stochastic gradient descent."""
-    return torch.optim.SGD(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov)
-
-
-def adamw(parameters: Iterable, lr: float, beta1: float = 0.9, beta2: float = 0.999, weight_decay: float = 0.0):
-    """Adam with decoupled weight decay (Loshchilov & Hutter 2019, arXiv 1711.05101)."""
-    return torch.optim.AdamW(parameters, lr=lr, betas=(beta1, beta2), weight_decay=weight_decay)
-
-
-OPTIMIZERS = {"sgd": sgd, "adamw": adamw}
-
-
-# ---------------------------------------------------------------- schedules: share of the steps done → factor on lr
-
-
-def constant(done: float) -> float:
-    """The learning rate as it is."""
-    return 1.0
-
-
-def cosine(done: float, warmup: float = 0.0) -> float:
-    """Linear from 0 over the share `warmup` of all steps, then half a cosine to 0 (arXiv 1608.03983, no restarts)."""
-    if done < warmup:
-        return done / warmup
-    return (1 + math.cos(math.pi * (done - warmup) / (1 - warmup))) / 2
-
-
-def one_cycle(done: float, warmup: float = 0.3, start: float = 0.04, end: float = 4e-6) -> float:
-    """From `start` up to 1 over the share `warmup`, then down to `end`, both as half cosines (arXiv 1708.07120).
-
-    The cycle of the momentum is left out.
-    """
-    low, share = (start, done / warmup) if done < warmup else (end, 1 - (done - warmup) / (1 - warmup))
-    return low + (1 - low) * (1 - math.cos(math.pi * share)) / 2
-
-
-SCHEDULES = {"constant": constant, "cosine": cosine, "one_cycle": one_cycle}
-
-
-# ---------------------------------------------------------------- the loop
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a model is trained.
-
-    max_norm: largest L2 norm of the weights into one unit, enforced after every step (Hinton et al. 2012, arXiv
-    1207.0580); None for no limit. memory: GB that rows may take; beyond it they are streamed (see examples.py).
-    keep: weights of the last epoch, or of the best: the one with the lowest validation NLL. patience: stop after so many
-    epochs in a row that were not the best; None for never. precision: float32, or bfloat16 for the products of the
-    forward and backward pass (torch.autocast), with float32 weights, and losses in float64.
-    """
-
-    optimizer: spec.Spec
-    schedule: spec.Spec
-    epochs: int
-    batch_size: int
-    max_norm: float | None
-    memory: float = 4.0
-    keep: str = "last"
-    patience: int | None = None
-    precision: str = "float32"
-
-    @classmethod
-    def parse(
-        cls,
-        *,
-        optimizer: str,
-        schedule: str,
-        epochs: int,
-        batch_size: int,
-        max_norm: float | None = None,
-        memory: float = 4.0,
-        keep: str = "last",
-        patience: int | None = None,
-        precision: str = "float32",
-    ) -> "Recipe":
-        """Raises InputError for a spec that does not parse or a number out of range."""
-        numbers = {
-            "epochs": epochs, "batch_size": batch_size, "max_norm": max_norm, "memory": memory, "patience": patience
-        }  # fmt: skip
-        for name, value in numbers.items():
-            if value is not None and not 0 < value < math.inf:
-                raise InputError(name, expected="a number above 0", found=str(value), fix="Correct the setting.")
-        if memory > MOST_MEMORY:
-            expected = f"at most {MOST_MEMORY:g} (GB)"
-            raise InputError("memory", expected=expected, found=str(memory), fix="Correct the setting.")
-        for name, value, known in (("keep", keep, KEEP), ("precision", precision, PRECISIONS)):
-            if value not in known:
-                raise InputError(name, expected=" or ".join(known), found=repr(value), fix="Correct the setting.")
-        if patience is not None and keep != "best":
-            fix = "Set `keep: best`, or leave out `patience`."
-            raise InputError("patience", expected="`keep: best` with it", found=f"`keep: {keep}`", fix=fix)
-        rate = spec.parse(optimizer, OPTIMIZERS, given=1)
-        course = spec.parse(schedule, SCHEDULES, given=1)
-        try:
-            made = rate([torch.zeros(1, requires_grad=True)])
-        except (ValueError, TypeError, RuntimeError, OverflowError) as error:
-            raise InputError(
-                f"optimizer {optimizer!r}", expected="valid settings", found=first_line(error), fix="Correct them."
-            ) from error
-        if not isinstance(made, torch.optim.Optimizer):
-            what, found = f"optimizer {optimizer!r}", type(made).__name__
-            raise InputError(what, expected="a torch.optim.Optimizer", found=found, fix="Correct the function.")
-        try:
-            factors = [course(share) for share in (0.0, 0.25, 0.5, 1.0)]
-            if not all(0 <= factor <= 1 for factor in factors) or not 0 <= course.arguments.get("warmup", 0.0) < 1:
-                raise ValueError("settings out of range")
-        except (ArithmeticError, ValueError, TypeError) as error:
-            expected = "numbers in [0, 1), warmup below 1"
-            raise InputError(f"schedule {schedule!r}", expected=expected, found=str(error), fix="Correct them.") from error
-        return cls(rate, course, epochs, batch_size, max_norm, memory, keep, patience, precision)
-
-    def facts(self) -> dict[str, str | int | float | None]:
-        """What model.json says of the training."""
-        texts = {"optimizer": self.optimizer.identity, "schedule": self.schedule.identity}
-        names = ("epochs", "batch_size", "max_norm", "memory", "keep", "patience", "precision")
-        return texts | {name: getattr(self, name) for name in names}
-
-    @property
-    def specs(self) -> tuple[spec.Spec, ...]:
-        """The two parts that may be plug-ins."""
-        return self.optimizer, self.schedule
-
-    @property
-    def memory_bytes(self) -> int:
-        """The budget of examples.py."""
-        return int(self.memory * 1e9)
-
-    @property
-    def elementwise(self) -> bool:
-        """Whether the optimizer is known to treat every weight by itself, so that stacked nets do not touch each other."""
-        return self.optimizer.target in OPTIMIZERS.values()
-
-    @property
-    def selects(self) -> bool:
-        """Whether the validation split decides which weights are kept."""
-        return self.keep == "best"
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -188,17 +45,23 @@ class Validation:
         return cls(torch.from_numpy(split.all_images()).to(device), split.labels())
 
     def measure(self, model: torch.nn.Module) -> list[Row]:
-        """Accuracy and NLL of each net: one, or those of a stack."""
+        """Accuracy and NLL of each net: one, or those of a stack; NaN for logits that are not finite."""
         logits = predict(model, self.pixels)
         each = logits.swapaxes(0, 1) if logits.ndim == 3 else logits[None]
-        with np.errstate(invalid="ignore"):  # of logits that are not finite the NLL is not either
-            return [
-                {"valid_accuracy": metrics.accuracy(z, self.labels), "valid_nll": metrics.nll(z, self.labels)} for z in each
-            ]
+        return [self._row(z) if np.isfinite(z).all() else dict.fromkeys(MEASURED, math.nan) for z in each]
 
-    def at_chance(self, row: Row) -> bool:
-        """Whether a net measured so has learned nothing, as far as these rows can tell."""
-        return metrics.at_chance(row["valid_accuracy"], self.labels)
+    def at_chance(self, row: Row, name: str) -> bool:
+        """Whether a net measured so has learned nothing, as far as these rows can tell; says so."""
+        found = metrics.at_chance(row["valid_accuracy"], self.labels)
+        if found:
+            _log.warning(
+                "%s: learned nothing: its validation accuracy, %.2f %%, cannot be told from naming the commonest class",
+                name, 100 * row["valid_accuracy"],
+            )  # fmt: skip
+        return found
+
+    def _row(self, logits: np.ndarray) -> Row:
+        return dict(zip(MEASURED, (metrics.accuracy(logits, self.labels), metrics.nll(logits, self.labels)), strict=True))
 
 
 @dataclass(frozen=True)
@@ -236,10 +99,9 @@ def fit(
     not divide. state: what keeps how far the training is; where it is kept, the training goes on from it, and to the same
     bits. Raises InputError for an optimizer whose state cannot be kept, and for a net that cannot learn from the last batch.
     """
-    device = examples.device
     net, count = (model.pattern, len(model)) if isinstance(model, Stack) else (model, 1)
-    runtime.suit_threads(models.flops(net, examples.split.shape) * recipe.batch_size * count)
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+    work = models.flops(net, examples.split.shape) * recipe.batch_size * count
+    with runtime.suited_threads(work), runtime.own_randomness():
         training = _Training(model, examples, objective, recipe, validation, seed)
         training.resume(state)
         bar = runtime.progress((), name, total=recipe.epochs * training.steps, unit="step")
@@ -280,8 +142,8 @@ class _Training:
         self.histories: list[list[Row]] = [[] for _ in range(nets)]
         self.diverged: list[int | None] = [None] * nets
         self.running = np.ones(nets, bool)  # which neither diverged nor are at the end of their patience
-        self._require_batches()
-        self.best = [tensor.clone() for tensor in side_by_side(model)] if recipe.selects else []
+        self._require_steps()
+        self.best = {name: tensor.clone() for name, tensor in side_by_side(model).items()} if recipe.selects else {}
 
     def epoch(self, bar: Any) -> None:
         """Show the model every row once, then the validation split."""
@@ -340,16 +202,15 @@ class _Training:
         for net in np.flatnonzero(self.running):
             since = self.done - best_row(self.histories[net])["epoch"]
             if since == 0:
-                for kept, now in zip(self.best, side_by_side(self.model), strict=True):
-                    kept[net].copy_(now[net])
+                for name, now in side_by_side(self.model).items():
+                    self.best[name][net].copy_(now[net])
             elif self.recipe.patience is not None and since >= self.recipe.patience:
                 self.running[net] = False
 
     def restore_best(self) -> None:
         """Give every net the weights of its best epoch, if those are to be kept."""
-        if self.best:
-            for now, kept in zip(side_by_side(self.model), self.best, strict=True):
-                now.copy_(kept)
+        for name, now in side_by_side(self.model).items() if self.best else ():
+            now.copy_(self.best[name])
 
     def fitted(self) -> list[Fitted]:
         """How it went, net by net."""
@@ -357,10 +218,10 @@ class _Training:
 
     def save(self, state: State, *, finished: bool = False) -> None:
         """Write how far the training is; of one that is finished, the weights and how it went."""
-        tensors = {f"model.{number}": tensor for number, tensor in enumerate(side_by_side(self.model))}
+        tensors = {f"{WEIGHTS}{name}": tensor for name, tensor in side_by_side(self.model).items()}
         facts = {"done": self.done, "histories": self.histories, "diverged": self.diverged}
         if not finished:
-            tensors |= {f"best.{number}": tensor for number, tensor in enumerate(self.best)}
+            tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()}
             kept, plain = self.optimizer.state_dict(), {}
             for number, found in kept["state"].items():
                 here = {key: value for key, value in found.items() if isinstance(value, torch.Tensor)}
@@ -385,10 +246,10 @@ class _Training:
         tensors, facts = found
         self.done, self.histories, self.diverged = facts["done"], facts["histories"], facts["diverged"]
         if facts["finished"]:
-            self.best, self.running[:] = [], False
-        for kind, targets in (("model", side_by_side(self.model)), ("best", self.best)):
-            for number, target in enumerate(targets):
-                target.copy_(tensors[f"{kind}.{number}"])
+            self.best, self.running[:] = {}, False
+        for kind, targets in ((WEIGHTS, side_by_side(self.model)), ("best.", self.best)):
+            for name, target in targets.items():
+                target.copy_(tensors[f"{kind}{name}"])
         if facts["finished"]:
             return
         states = {int(number): values for number, values in facts["optimizer"]["state"].items()}
@@ -399,25 +260,49 @@ class _Training:
         self.optimizer.load_state_dict({"state": states, "param_groups": facts["optimizer"]["param_groups"]})
         self.running = np.array(facts["running"])
 
-    def _require_batches(self) -> None:
-        """Raise InputError where the last batch has one row, and the net cannot learn from one: batch statistics want two."""
+    def _require_steps(self) -> None:
+        """Take a step on a copy, of two rows and of as many as the last batch of an epoch has, which may be one.
+
+        Raises InputError for a net that cannot: batch statistics, for one, want two rows.
+        """
         rows, size = self.examples.rows, self.recipe.batch_size
-        if (rows % size or min(rows, size)) > 1 or isinstance(self.model, Stack):
-            return
-        try:
-            with torch.no_grad(), torch.random.fork_rng([]):
-                row = torch.zeros(1, *self.examples.split.shape, dtype=torch.uint8, device=self.examples.device)
-                copy.deepcopy(self.model).train()(row)
-        except ValueError as error:
-            found = f"{rows:,} rows in batches of {size:,}: a last one of a single row ({first_line(error)})"
-            fix = "Choose another batch_size."
-            raise InputError("batch_size", expected="batches that the net can learn from", found=found, fix=fix) from error
+        last = rows % size or min(rows, size)
+        for count in sorted({2, min(last, 2)}, reverse=True):
+            try:
+                with runtime.own_randomness():
+                    self._step_on_a_copy(count)
+            except (SoftcacheError, MemoryError, torch.OutOfMemoryError):
+                raise
+            except Exception as error:
+                found = plugins.reason(error)
+                if count == 1:
+                    found = f"{rows:,} rows in batches of {size:,}: a last one of a single row ({found})"
+                    expected, fix = "batches that the net can learn from", "Choose another batch_size."
+                    raise InputError("batch_size", expected=expected, found=found, fix=fix) from error
+                fix = "Correct the model, or the optimizer."
+                raise InputError("training", expected="a net that can be trained", found=found, fix=fix) from error
+
+    def _step_on_a_copy(self, rows: int) -> None:
+        net = self.model.pattern if isinstance(self.model, Stack) else self.model
+        net, split, device = copy.deepcopy(net).train(), self.examples.split, self.examples.device
+        torch.manual_seed(0)
+        kind = PRECISIONS[self.recipe.precision]
+        with torch.autocast(device.type, kind, enabled=kind != torch.float32):
+            logits = net(torch.randint(0, 256, (rows, *split.shape), dtype=torch.uint8, device=device))
+        found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+        if found != (rows, len(split.classes)):
+            raise TypeError(f"in training it gives {found} for {rows} rows, where ({rows}, {len(split.classes)}) is wanted")
+        optimizer = self.recipe.optimizer(net.parameters())
+        logits.double().sum().backward()
+        optimizer.step()
 
 
 def circumstances(source: Split, valid: Split, device: torch.device, module: str) -> dict[str, Any]:
     """What the bits of trained weights depend on besides settings: data, machine, and the code behind `module`."""
     return {
         "data": {"inputs": source.inputs_digest, "labels": source.labels_digest},
+        "classes": list(source.classes),
+        "shape": list(source.shape),
         "validation": {"inputs": valid.inputs_digest, "labels": valid.labels_digest},
         "machine": runtime.shaping(device),
         "code": files.sha256(closure.listing(module).encode()),

@@ -44,4 +44,4 @@ def require_teacher(cache: Cache, folder: Path) -> None:
 
 def _teacher(model: ModelFile) -> dict[str, str | None]:
     net = model.nets[0]
-    return {"model": model.model, "weights_sha256": net.sha256, "source_sha256": model.source_sha256}
+    return {"name": model.name, "model": model.model, "weights_sha256": net.sha256, "source_sha256": model.source_sha256}

@@ -15,17 +15,18 @@ from pipeline.cache import Cache
 from pipeline.checkpoint import Checkpoint
 from pipeline.errors import InputError
 from pipeline.examples import Examples
-from pipeline.fit import Fitted, Recipe, Row, Validation, circumstances, fit
+from pipeline.fit import Fitted, Row, Validation, circumstances, fit
 from pipeline.identity import require_teacher
 from pipeline.live import Live
 from pipeline.losses import SoftLoss
-from pipeline.modelfile import Chosen, Kind, Learned, Net, Shown
+from pipeline.modelfile import Chosen, Data, Kind, Learned, Net, Shown
 from pipeline.objective import HARD, Objective, Weighing
 from pipeline.predict import predict
+from pipeline.recipe import Recipe
 from pipeline.resume import Identity, Kept
 from pipeline.rows import Selection
 from pipeline.spec import Spec
-from pipeline.stack import Stack, side_by_side, stackable
+from pipeline.stack import Stack, stackable
 from pipeline.targets import Targets
 from pipeline.transfer import UNLABELLED, Split
 from pipeline.views import Policy
@@ -220,7 +221,8 @@ class Lesson:
         """
         members = [self.identity(model, recipe, each, seed) for each in weighings]
         nets = [self._build(model, seed) for _ in weighings]
-        fitted = [_restored(net, kept, member) for net, member in zip(nets, members, strict=True)]
+        alone = len(weighings) == 1
+        fitted = [_restored(net, kept, member, alone) for net, member in zip(nets, members, strict=True)]
         missing = [place for place, found in enumerate(fitted) if found is None]
         together = self._together([nets[place] for place in missing], recipe, names)
         for places in [missing] if together and missing else [[place] for place in missing]:
@@ -257,8 +259,9 @@ class Lesson:
         }
         Checkpoint.write(
             folder, kind=kind, name=name, model=model, split=self.source, nets=nets,
+            data=Data.of(self.source, self.ground.splits["valid"]),
             history=[{"seed": seed, **row} for seed, student in students.items() for row in student.history],
-            recipe=recipe.facts(), views=self.views, rows=self.rows, soft=self.learned(weighing),
+            recipe=recipe.told, views=self.views, rows=self.rows, soft=self.learned(weighing),
         )  # fmt: skip
 
     def _together(self, nets: Sequence[torch.nn.Module], recipe: Recipe, names: Sequence[str]) -> bool:
@@ -300,13 +303,7 @@ class Lesson:
             found = bias.offsets(logits, validation.labels, self.correct)
             bias.fold_into(net, found, validation.pixels, logits)
             kept, offsets = kept | validation.measure(net)[0], tuple(found.tolist())
-        chance = validation.at_chance(kept)
-        if chance:
-            _log.warning(
-                "%s: learned nothing: its validation accuracy, %.2f %%, cannot be told from naming the commonest class",
-                name, 100 * kept["valid_accuracy"],
-            )  # fmt: skip
-        return Student(net, fitted.history, kept, offsets, None, chance)
+        return Student(net, fitted.history, kept, offsets, None, validation.at_chance(kept, name))
 
 
 def require_seeds(seeds: Sequence[int]) -> None:
@@ -315,14 +312,12 @@ def require_seeds(seeds: Sequence[int]) -> None:
         raise InputError("seeds", expected="one or more, all different", found=str(list(seeds)), fix="Correct the setting.")
 
 
-def _restored(net: torch.nn.Module, kept: Kept, member: Identity) -> Fitted | None:
+def _restored(net: torch.nn.Module, kept: Kept, member: Identity, alone: bool) -> Fitted | None:
     """How the training of a net went that is finished already; fills the net with its weights. None where it is not."""
-    if (found := kept.finished(member)) is None:
+    if (found := kept.finished(member, alone=alone)) is None:
         return None
-    tensors, facts, place = found
-    with torch.no_grad():
-        for target, tensor in zip(side_by_side(net), tensors, strict=True):
-            target[0].copy_(tensor)
+    weights, facts, place = found
+    net.load_state_dict(net.state_dict() | weights)  # a stack keeps no buffers, which stay as they are
     return Fitted(facts["histories"][place], facts["diverged"][place])
 
 
@@ -334,7 +329,8 @@ def _targets(soft: Soft, ground: Ground, policy: Policy, views: int, temperature
     varies = len(caches) > 1 and soft.rule == "probabilities" and len(temperatures) > 1
     at = tuple(temperatures) if varies else (*temperatures, 1.0)[0]  # logits that do not depend on T are kept once
     targets = Targets.of(caches, at, soft.rule, soft.weights)
-    for cache in caches.values():
+    for name, cache in caches.items():
+        cache.require_of(name)
         cache.require_data({name: ground.splits[name] for name in ("transfer", "valid")})
         cache.require_views(policy.facts(), views)
         require_teacher(cache, cache.path.parent.parent / "teachers" / cache.path.name)

@@ -28,6 +28,7 @@ Temperature = float | torch.Tensor
 _CORRELATION_EPS = 1e-8  # both as in the code that the authors published
 _STANDARD_EPS = 1e-7
 _TAKEN = dict.fromkeys(("label", "labels", "y"), 2) | dict.fromkeys(("temperature", "temp", "t", "tau"), 3)  # name → place
+_SIDES = ("student", "teacher")  # what the names of the first two may begin with
 _GIVEN = ("logits", "targets", "labels", "temperature")
 _FEW_CLASSES = 32  # up to here that is faster; 20 students with 10 classes take less than half the time
 
@@ -125,16 +126,19 @@ class SoftLoss:
     def parse(cls, text: str, *, squared: bool = True, standardised: bool = False) -> "SoftLoss":
         """text: a name in LOSSES or a plug-in, with settings.
 
-        Raises InputError for a setting that is not a finite number ≥ 0, and for a plug-in that takes labels or temperature,
-        by the names of its parameters, elsewhere than they are given.
+        Raises InputError for a setting that is not a finite number ≥ 0, and for a plug-in that takes something elsewhere than
+        it is given, by the names of its parameters: student and teacher, labels, temperature.
         """
         parsed = spec.parse(text, LOSSES, given=4)
         taken = list(inspect.signature(parsed.target).parameters)[:4]
-        if any(_TAKEN.get(name.lower(), place) != place for place, name in enumerate(taken)):
+        if any(_place_of(name) not in (place, None) for place, name in enumerate(taken)):
             fix = "Wrap it in a function that takes these four in this order and hands on what it wants."
             expected, found = f"a function of ({', '.join(_GIVEN)}, …)", f"one of ({', '.join(taken)}, …)"
             raise InputError(f"loss {text!r}", expected=expected, found=found, fix=fix)
+        defaults = {name: each.default for name, each in inspect.signature(parsed.target).parameters.items()}
         for name, value in parsed.arguments.items():
+            if parsed.source is not None and value is defaults[name]:
+                continue  # whatever its author has set
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if not number or not 0 <= value <= sys.float_info.max:
                 what, expected = f"loss {text!r}, {name}", "a finite number of at least 0"
@@ -172,12 +176,12 @@ class SoftLoss:
         self._require_per_row(values, logits)
         if self.squared and self.spec.target is not mse:
             weight = weight * _per_student(temperature) ** 2
-        return values * weight
+        return values.double() * weight
 
     def require_use(self, classes: int) -> None:
         """Raise InputError where students of so many classes cannot learn by this loss, with the reason.
 
-        A plug-in is called on a few rows, to see that it gives a value for each of them, which depends on the logits.
+        It is called on a few rows, to see that it gives a value for each of them, which depends on the logits.
         """
         between = self.spec.arguments.get("beta", 0) > 0 if self.spec.target is dist else False
         for holds, what, reason, fix in (
@@ -189,12 +193,14 @@ class SoftLoss:
             if holds and classes == 2:
                 found = f"two, of which nothing is learned: {reason}"
                 raise InputError(what, expected="three classes or more", found=found, fix=fix)
-        if self.spec.target in LOSSES.values():
-            return
-        logits, targets, labels = _probe(5, None, classes)
-        if not self(logits.requires_grad_(), targets, labels, 2.0).requires_grad:
-            fix = "Compute it by torch, of the logits that it is given."
-            raise InputError(f"loss {self.text}", expected="a loss with a gradient", found="one without", fix=fix)
+        logits, targets, labels = _probe(5 if classes != 5 else 6, None, classes)
+        values = self(logits.requires_grad_(), targets, labels, 2.0)
+        if values.requires_grad:
+            [gradient] = torch.autograd.grad(values.sum(), logits, allow_unused=True)
+            if gradient is not None and bool((gradient != 0).any()):
+                return
+        fix = "Compute it by torch, of the logits that it is given, and give its terms a weight."
+        raise InputError(f"loss {self.text}", expected="a loss with a gradient", found="one without", fix=fix)
 
     def stacks(self, classes: int) -> bool:
         """Whether several students can share a call: a plug-in is tried, on a few rows, against one student at a time."""
@@ -220,6 +226,12 @@ class SoftLoss:
             found = f"{'a scalar' if not values.dim() else f'shape {tuple(values.shape)}'} of {values.dtype}"
         fix = "Return the loss of every row, neither summed nor averaged over rows; classes are the last axis, -1."
         raise InputError(f"loss {self.text}", expected=f"a float tensor of shape {tuple(wanted)}", found=found, fix=fix)
+
+
+def _place_of(name: str) -> int | None:
+    """Where a parameter of such a name belongs among the four; None for a name that says nothing."""
+    sides = [place for place, side in enumerate(_SIDES) if name.lower().startswith(side)]
+    return sides[0] if sides else _TAKEN.get(name.lower())
 
 
 def _probe(rows: int, nets: int | None, classes: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -58,6 +58,16 @@ class Manifest:
     metadata_sha256: Mapping[str, str]
 
     @property
+    def options(self) -> tuple[str, ...]:
+        """The options of `softcache capture` that give this cache, but for those that it takes by itself."""
+        found, views = self.identity, self.extents["transfer"].views if "transfer" in self.extents else 1
+        given = {
+            "--policy": (found["views"]["policy"], "none()"), "--views": (views, 1), "--view-seed": (found["views"]["seed"], 0),
+            "--dtype": (found["layout"]["dtype"], "float32"), "--tile": (found["tile"], 512),
+        }  # fmt: skip
+        return tuple(word for name, (value, usual) in given.items() if value != usual for word in (name, str(value)))
+
+    @property
     def fingerprint(self) -> str:
         """sha256 of the identity: caches with the same fingerprint can share spans."""
         return fingerprint(self.identity)
@@ -136,6 +146,7 @@ class _Teacher:
     model: str
     weights_sha256: str
     source_sha256: str | None
+    name: str | None = None  # early caches lack it
 
 
 @dataclass(frozen=True)

@@ -27,10 +27,12 @@ def accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
 def at_chance(accuracy: float, labels: np.ndarray) -> bool:
     """Whether an accuracy on rows of these labels cannot be told from that of always naming the commonest class.
 
-    It is at most two standard errors, of a share over so many rows, above that class's share.
+    It is at most two standard errors, of a share over so many rows, above that class's share. Where even a perfect one would
+    be, only what is no better than that share counts.
     """
     share = np.bincount(labels).max() / len(labels)
-    return bool(accuracy <= share + 2 * np.sqrt(share * (1 - share) / len(labels)))
+    most = share + 2 * np.sqrt(share * (1 - share) / len(labels))
+    return bool(accuracy <= (most if most < 1 else share))
 
 
 def nll(logits: np.ndarray, labels: np.ndarray) -> float:

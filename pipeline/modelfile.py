@@ -12,7 +12,7 @@ from pipeline import commands, facts, files, table
 from pipeline.errors import InputError, IntegrityError
 from pipeline.transfer import Split
 
-VERSION = 2
+VERSION = 3
 FILE_NAME = "model.json"
 WEIGHTS = "model.safetensors"  # of a teacher
 HISTORY = "history.parquet"
@@ -61,6 +61,21 @@ class Chosen:
 
 
 @dataclass(frozen=True)
+class Data:
+    """Digests of the splits that were trained and validated on: of images and ids, and of labels."""
+
+    inputs: str
+    labels: str
+    valid_inputs: str
+    valid_labels: str
+
+    @classmethod
+    def of(cls, split: Split, valid: Split) -> Self:
+        """The data as they are now."""
+        return cls(split.inputs_digest, split.labels_digest, valid.inputs_digest, valid.labels_digest)
+
+
+@dataclass(frozen=True)
 class Learned:
     """What soft targets were learned from, and how.
 
@@ -86,6 +101,21 @@ class Learned:
 
 
 @dataclass(frozen=True)
+class Training:
+    """How it was trained; see fit.Recipe."""
+
+    optimizer: str
+    schedule: str
+    epochs: int
+    batch_size: int
+    max_norm: float | None
+    memory: float
+    keep: str
+    patience: int | None
+    precision: str
+
+
+@dataclass(frozen=True)
 class Facts:
     """What model.json says.
 
@@ -102,8 +132,9 @@ class Facts:
     shape: tuple[int, int, int]
     classes: tuple[str, ...]
     nets: tuple[Net, ...]
+    data: Data
     history_sha256: str
-    recipe: Mapping[str, Any]
+    recipe: Training
     views: Shown
     rows: Chosen | None
     soft: Learned | None
@@ -125,9 +156,8 @@ class ModelFile(Facts):
         for: one of `kinds`, of this name.
         """
         path = folder / FILE_NAME
-        said, witness = facts.read(Facts, path, fix)
+        said, witness = facts.read(Facts, path, fix, VERSION)
         for what, expected, found in (
-            ("version", [VERSION], said.version),
             ("kind", list(kinds), said.kind),
             ("name", [name], said.name),
         ):

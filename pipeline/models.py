@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pipeline import plugins, randomness, spec
+from pipeline import plugins, randomness, runtime, spec
 from pipeline.errors import InputError, SoftcacheError
 from pipeline.randomness import Use
 from pipeline.spec import Spec
@@ -94,24 +94,28 @@ def build(model: Spec, shape: Sequence[int], classes: int, *, seed: int = 0) -> 
     that cannot be trained, saved, or that does not give one logit per class.
     """
     what = f"model {model.text}"
-    with torch.random.fork_rng(devices=[]):
+    with runtime.own_randomness():
         torch.manual_seed(randomness.torch_seed(seed, Use.INIT))
         try:
             built = model(tuple(shape), classes)
             _require(isinstance(built, nn.Module), what, "a torch.nn.Module", type(built).__name__)
             with torch.no_grad():
                 logits = built.eval()(torch.zeros(2, *shape, dtype=torch.uint8))
+            state = built.state_dict()
         except SoftcacheError:
             raise
         except Exception as error:
             _require(False, what, f"a net for uint8 pixels {tuple(shape)}", plugins.reason(error))
-    found = tuple(getattr(logits, "shape", ()))
+    found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
     _require(found == (2, classes), what, f"logits of shape (2, {classes}) for two images", found)
-    _require(parameter_count(built) > 0, what, "parameters to train", 0)
     _require(logits.is_floating_point(), what, "logits of a float dtype", logits.dtype)
-    places = [tensor.data_ptr() for tensor in built.state_dict().values() if tensor.numel()]
+    trained = sum(parameter.numel() for parameter in built.parameters() if parameter.requires_grad)
+    _require(trained > 0, what, "parameters to train", "none")
+    odd = [name for name, tensor in state.items() if not isinstance(tensor, torch.Tensor)]
+    _require(not odd, what, "a state of tensors", ", ".join(odd))
+    places = [tensor.data_ptr() for tensor in state.values() if tensor.numel()]
     _require(len(set(places)) == len(places), what, "weights of its own in every layer", "tied ones")
-    if not all(bool(torch.isfinite(tensor).all()) for tensor in built.state_dict().values() if tensor.is_floating_point()):
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in state.values() if tensor.is_floating_point()):
         _require(False, what, "finite initial weights", "others")
     return built.train()
 

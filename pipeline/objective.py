@@ -55,8 +55,8 @@ class Objective:
 
     labels: (N,) int64 of every row of the split. temperature: a number, or (nets, 1) float64; alpha, label_weight: a number,
     or (nets,) float64. softened: which nets have a soft term, a slice or numbers; None for all. These fields, and those of
-    temperature and alpha, are of those nets alone: a term of weight 0 is not computed, for 0 times what is not finite is not
-    0. layers: which of the batch's several target logits each of them takes; None where there is one.
+    temperature and alpha, are of those nets alone: a soft term of weight 0 is not computed, for 0 times what is not finite is
+    not 0. layers: which of the batch's several target logits each of them takes; None where there is one.
     teacher: gives target logits for the pixels of a batch that has none.
     """
 

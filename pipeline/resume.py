@@ -24,6 +24,7 @@ from pipeline.manifest import differences
 
 Identity = Mapping[str, Any]  # all that the weights of one net are a function of
 
+WEIGHTS = "model."  # what the names of weights begin with
 _DIGEST = 64  # characters of the digest that a file begins with, before a newline
 _DAMAGE = (*NOT_JSON, KeyError, TypeError, AttributeError, safetensors.SafetensorError)
 _log = logging.getLogger(__name__)
@@ -63,12 +64,23 @@ class State:
         return found
 
 
+@dataclass(frozen=True)
+class _Place:
+    """Where a net lies that is trained: at which place of a file of how many."""
+
+    path: Path
+    place: int
+    size: int
+
+
 class Kept:
     """The states of all that one output is trained from, in a folder of their own; open it with `Kept.hold`."""
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self._finished: dict[str, tuple[Path, int]] = {}  # by the digest of a member: its file, and its place there
+        self._finished: dict[str, list[_Place]] = {}  # by the digest of a member
+        self._unfinished: dict[Path, set[str]] = {}  # digests of members that are wanted still
+        self._used: set[Path] = set()
         self._open: tuple[Path, tuple[dict, dict] | None] | None = None  # the file that was read last
 
     @classmethod
@@ -78,39 +90,51 @@ class Kept:
     ) -> Iterator["Kept"]:
         """Hold the folder below `work` in which the trainings that write `out` keep how far they are.
 
-        members: all that will be trained. When the block ends well the states are removed, but with `keep` those of members
-        that are finished stay for the next time. anew: what is there is not used. Raises BusyError where another process
+        members: all that will be trained. When the block ends well the states are removed, but with `keep` those that it
+        used stay for the next time. anew: what is there is not used. Raises BusyError where another process
         trains the same.
         """
-        place = str(out.resolve())
+        place = str(files.resolved(out))
         folder = work / "trainings" / f"{out.name}-{files.sha256(place.encode())[:12]}"
-        with files.locked(folder, f"training of {out.name}"):
-            if anew:
-                files.empty(folder)
+        with files.locked(folder / files.LOCK, f"training of {out.name}"):
+            for state in folder.glob("*.state") if anew else ():
+                files.remove(state)
             for left in folder.glob(".*.partial"):  # of a process that was killed while it wrote
                 files.remove(left)
             kept = cls(folder)
             kept._look(out, members)
             yield kept
-            kept._clear(members if keep else ())
+            kept._clear(keep=keep)
 
     def state(self, members: Sequence[Identity]) -> State:
         """The state of nets that are trained together, or of one."""
-        return State(self.folder, members)
+        state = State(self.folder, members)
+        self._used.add(state.path)
+        self._unfinished.pop(state.path, None)
+        for path, wanted in list(self._unfinished.items()):
+            if wanted & set(map(_digest, members)):
+                _log.warning("%s: given up, because other students than these were trained together before", path)
+                del self._unfinished[path]
+        return state
 
-    def finished(self, member: Identity) -> tuple[list[torch.Tensor], dict[str, Any], int] | None:
-        """A net that is trained already: its tensors, the facts of its state, and its place in them; None for any other."""
-        path, place = self._finished.get(_digest(member), (None, 0))
-        if path is None:
+    def finished(self, member: Identity, *, alone: bool) -> tuple[dict[str, torch.Tensor], dict[str, Any], int] | None:
+        """A net that is trained already: its weights by name, the facts of its state, and its place there; None for any other.
+
+        alone: only one that was trained by itself, whose last bits are those of no stack.
+        """
+        places = [each for each in self._finished.get(_digest(member), ()) if each.size == 1 or not alone]
+        if not places:
             return None
-        if self._open is None or self._open[0] != path:
-            self._open = path, _read(path)
+        where = max(places, key=lambda each: each.size)
+        if self._open is None or self._open[0] != where.path:
+            self._open = where.path, _read(where.path)
         found = self._open[1]
         if found is None:
-            _log.warning("%s: not what was written: what it held is trained anew", path)
+            _log.warning("%s: not what was written: what it held is trained anew", where.path)
             return None
         tensors, facts = found
-        return [tensors[f"model.{number}"][place] for number in range(len(tensors))], facts, place
+        self._used.add(where.path)
+        return {name.removeprefix(WEIGHTS): tensor[where.place] for name, tensor in tensors.items()}, facts, where.place
 
     def _look(self, out: Path, members: Sequence[Identity]) -> None:
         """List what is finished, and say why what is not will not be gone on with."""
@@ -121,22 +145,23 @@ class Kept:
                 continue
             digests = [_digest(member) for member in facts["members"]]
             if facts["finished"]:
-                self._finished |= {digest: (path, place) for place, digest in enumerate(digests) if digest in wanted}
-            elif not wanted.keys() & set(digests):
+                for place, digest in enumerate(digests):
+                    self._finished.setdefault(digest, []).append(_Place(path, place, len(digests)))
+            elif shared := wanted.keys() & set(digests):
+                self._unfinished[path] = shared
+            else:
                 changes = min((differences(now, facts["members"][0]) for now in members), key=len, default=[])
                 changed = ", ".join(name for name, _, _ in changes) or "its settings"
                 _log.warning("%s: an unfinished training is given up, because these have changed since: %s", out, changed)
-        if self._finished:
-            _log.info("%s: %d of %d students are trained already", out, len(self._finished), len(members))
+        if done := sum(digest in self._finished for digest in wanted):
+            _log.info("%s: %d of %d students are trained already", out, done, len(members))
 
-    def _clear(self, members: Sequence[Identity]) -> None:
-        """Remove all states but those with one of these members that are finished."""
-        wanted = {_digest(member) for member in members}
+    def _clear(self, *, keep: bool) -> None:
+        """Remove all states, or all but those that this job has used."""
         for path in self.folder.glob("*.state"):
-            facts = _facts(path) if wanted else None
-            if facts is None or not facts["finished"] or not wanted & {_digest(member) for member in facts["members"]}:
+            if not keep or path not in self._used:
                 files.remove(path)
-        if not wanted:
+        if not keep:
             shutil.rmtree(self.folder)
 
 
@@ -145,7 +170,7 @@ def _digest(member: Identity) -> str:
 
 
 def _facts(path: Path) -> dict[str, Any] | None:
-    """What a state says of itself, by its beginning alone; None where that cannot be read."""
+    """What a state says of itself, by its beginning alone, not yet compared with its digest; None where there are none."""
     try:
         with path.open("rb") as file:
             file.seek(_DIGEST + 1)
@@ -158,9 +183,9 @@ def _facts(path: Path) -> dict[str, Any] | None:
 def _said(data: bytes) -> dict[str, Any]:
     """The facts in a safetensors file, or in its beginning: the size of its header, 8 bytes, and the header."""
     facts = json.loads(json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]["facts"])
-    [_digest(member) for member in facts["members"]]
-    if not isinstance(facts["finished"], bool):
-        raise TypeError("finished is no bool")
+    members, finished = facts["members"], facts["finished"]
+    if not isinstance(finished, bool) or not members or not all(isinstance(member, dict) for member in members):
+        raise TypeError("facts of other types")
     return facts
 
 

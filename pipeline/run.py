@@ -1,8 +1,8 @@
 """What was measured of one teacher, ensemble, baseline or student setting, with all its seeds."""
 
 import statistics
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,12 @@ class Run:
     def column(self, split: str, metric: str) -> list[float]:
         """One metric on one split, a value per seed."""
         return [measured[split][metric] for measured in self.values]
+
+    def of(self, seeds: Sequence[int | None]) -> "Run":
+        """The same of these seeds alone, in this order."""
+        places = [self.seeds.index(seed) for seed in seeds]
+        wrong = {split: each[places] for split, each in self.wrong.items()}
+        return replace(self, seeds=tuple(seeds), values=tuple(self.values[place] for place in places), wrong=wrong)
 
     def facts(self) -> dict[str, Any]:
         """What goes into the metrics file: means, and the sample standard deviation where there are several seeds."""

@@ -1,5 +1,6 @@
 """The machine: device, threads, determinism, progress bars. None of it is identity; all of it is provenance."""
 
+import contextlib
 import ctypes
 import io
 import logging
@@ -7,7 +8,7 @@ import os
 import platform
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,8 +34,9 @@ def cores() -> int:
 def prepare(device: str = "auto", *, threads: int | None = None) -> "torch.device":
     """Set torch up for repeatable float32 results and return the device.
 
-    device: auto (CUDA where there is one), cpu, cuda or cuda:N. threads: of the CPU; None for as many as the work is worth,
-    see `suit_threads`. Raises InputError for a device that is not there, or a number of threads that is none.
+    device: auto (CUDA where there is one), cpu, cuda or cuda:N. threads: of the CPU; None for what OMP_NUM_THREADS says, else
+    for as many as the work is worth, see `suited_threads`. Raises InputError for a device that is not there, or a number of
+    threads that is none.
     """
     global _asked
     if threads is not None and not 1 <= threads <= MOST_THREADS:
@@ -43,6 +45,8 @@ def prepare(device: str = "auto", *, threads: int | None = None) -> "torch.devic
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     import torch
 
+    if threads is None and os.environ.get("OMP_NUM_THREADS", "").isdecimal():
+        threads = int(os.environ["OMP_NUM_THREADS"]) or None
     _asked = threads
     torch.set_num_threads(threads or 1)
     torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms imports the compiler too, for 1.4 s
@@ -53,6 +57,8 @@ def prepare(device: str = "auto", *, threads: int | None = None) -> "torch.devic
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         chosen = torch.device(device)
+        if chosen.type not in ("cpu", "cuda"):
+            raise NotImplementedError(f"{chosen.type}, which nothing here was tried on")
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise InputError(
@@ -64,15 +70,29 @@ def prepare(device: str = "auto", *, threads: int | None = None) -> "torch.devic
     return chosen
 
 
-def suit_threads(flops: float) -> None:
+def own_randomness() -> contextlib.AbstractContextManager:
+    """Within it torch's random state may be set; afterwards that of the CPU and of every GPU in use is as it was."""
+    import torch
+
+    return torch.random.fork_rng(range(torch.cuda.device_count()) if torch.cuda.is_initialized() else [])
+
+
+@contextlib.contextmanager
+def suited_threads(flops: float) -> Iterator[None]:
     """Use as many threads of the CPU as forward passes of so many operations are worth, where the user set no number.
 
     A function of the work and of the cores alone: equal runs on one machine have equal threads, whatever else it does.
+    Afterwards they are as many as before.
     """
     import torch
 
+    before = torch.get_num_threads()
     if _asked is None:
         torch.set_num_threads(int(min(max(flops / _THREAD_FLOPS, 1), cores())))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def shaping(device: "torch.device") -> dict[str, str | int]:
@@ -110,20 +130,21 @@ def die_with_parent() -> None:
         return
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if _is_orphan():
+        _log.warning("the process that started this one has ended, and so does this one")
         raise SystemExit(1)
 
 
 def _is_orphan() -> bool:
     """Whether another process than the one that started this one is its parent by now.
 
-    Whoever starts a command keeps it in its own group of processes, in which those that take up orphans are not; but for
-    process 1 of a container, where all that runs may be of one group.
+    Those that take up orphans are process 1, and others that are not of the group of processes in which a command is started.
+    Of a command that leads a group of its own, as under setsid, only the former can be told.
     """
     parent = os.getppid()
     try:
-        if os.getpgid(parent) != os.getpgrp():
-            return True
-        return parent == 1 and b"dvc" not in Path("/proc/1/cmdline").read_bytes()
+        if parent == 1:
+            return b"dvc" not in Path("/proc/1/cmdline").read_bytes()  # it may be the first process of a container
+        return os.getpgrp() != os.getpid() and os.getpgid(parent) != os.getpgrp()
     except OSError:
         return True
 

@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from torch.func import functional_call, vmap
 
+from pipeline import runtime
+
 
 class Stack(nn.Module):
     """Nets of one architecture, each parameter stacked along a new first axis; one forward pass runs all of them.
@@ -21,7 +23,7 @@ class Stack(nn.Module):
     def __init__(self, nets: Sequence[nn.Module]):
         super().__init__()
         self._single = [copy.deepcopy(nets[0])]  # in a list, so that its own weights are not parameters of the stack
-        self._names = [name for name, _ in nets[0].named_parameters()]
+        self.names = [name for name, _ in nets[0].named_parameters()]
         columns = zip(*(net.parameters() for net in nets), strict=True)
         self.stacked = nn.ParameterList(
             nn.Parameter(torch.stack([tensor.detach() for tensor in column]), column[0].requires_grad) for column in columns
@@ -47,7 +49,7 @@ class Stack(nn.Module):
         unstacked = []
         for place in range(len(self)):
             net = copy.deepcopy(self._single[0])
-            weights = {name: column[place].detach().clone() for name, column in zip(self._names, self.stacked, strict=True)}
+            weights = {name: column[place].detach().clone() for name, column in zip(self.names, self.stacked, strict=True)}
             net.load_state_dict(net.state_dict() | weights)
             unstacked.append(net)
         return unstacked
@@ -58,7 +60,7 @@ class Stack(nn.Module):
         return super()._apply(fn, *given)
 
     def _one(self, weights: tuple[torch.Tensor, ...], pixels: torch.Tensor) -> torch.Tensor:
-        return functional_call(self._single[0], dict(zip(self._names, weights, strict=True)), (pixels,))
+        return functional_call(self._single[0], dict(zip(self.names, weights, strict=True)), (pixels,))
 
 
 def stackable(nets: Sequence[nn.Module], shape: Sequence[int]) -> bool:
@@ -71,7 +73,7 @@ def stackable(nets: Sequence[nn.Module], shape: Sequence[int]) -> bool:
     pixels = torch.randint(0, 256, (2, *shape), generator=generator, dtype=torch.uint8).to(next(first.parameters()).device)
     probe = copy.deepcopy(first).train()
     try:
-        with torch.no_grad(), torch.random.fork_rng():
+        with torch.no_grad(), runtime.own_randomness():
             probe(pixels)
             if not all(_same_buffers(first, net) for net in (probe, *others)):
                 return False
@@ -85,7 +87,11 @@ def _same_buffers(one: nn.Module, other: nn.Module) -> bool:
     return all(torch.equal(here, there) for here, there in zip(one.buffers(), other.buffers(), strict=True))
 
 
-def side_by_side(model: nn.Module) -> list[torch.Tensor]:
-    """Every tensor of the model's state as (nets, …), sharing memory; one net is a stack of one."""
-    tensors = list(model.state_dict().values())
-    return tensors if isinstance(model, Stack) else [tensor[None] for tensor in tensors]
+def side_by_side(model: nn.Module) -> dict[str, torch.Tensor]:
+    """What training changes of a model, by name, as (nets, …), sharing memory; one net is a stack of one.
+
+    Of a stack those are weights, of a net all of its state.
+    """
+    if isinstance(model, Stack):
+        return dict(zip(model.names, (tensor.detach() for tensor in model.stacked), strict=True))
+    return {name: tensor[None] for name, tensor in model.state_dict().items()}

@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 
-from pipeline import files, models, runtime
+from pipeline import commands, files, models, runtime
 from pipeline.commands import short
 from pipeline.errors import InputError
 from pipeline.evaluate import Evaluated, Trained, evaluate, require_comparable
-from pipeline.fit import Recipe
 from pipeline.lesson import Ground, Lesson, Soft, Student, Views, require_seeds
 from pipeline.objective import HARD, Weighing
+from pipeline.recipe import Recipe
 from pipeline.resume import Identity, Kept
 
 BASELINE = "hard"
@@ -75,15 +75,16 @@ def sweep(
     every = (HARD, *weighings) if baseline else tuple(weighings)
     if len(set(every)) < len(every):
         found = ", ".join(map(key, every))
-        raise InputError("sweep", expected="each temperature and alpha once", found=found, fix="Correct the settings.")
+        expected = "each temperature and alpha once; alpha 0 is the baseline"
+        raise InputError("sweep", expected=expected, found=found, fix="Correct the settings.")
     ground = Ground.open(splits, ("transfer", "train", "valid"), work, device)
 
     def trained(students: Path) -> list[Trained]:
-        return [
-            Trained(f"{name}-{key(each)}", name, None if each == HARD else each.temperature, students / f"{name}-{key(each)}")
-            for name in plans
-            for each in every
-        ]
+        found = []
+        for name, each in [(name, each) for name in plans for each in every]:
+            run, temperature = f"{name}-{key(each)}", None if each == HARD else each.temperature
+            found.append(Trained(run, name, temperature, students / run, commands.sweep(out)))
+        return found
 
     require_comparable(list(teachers), list(soft.teachers), trained(out), ground.splits["valid"])
     groups = list(_groups(ground, plans, weighings, baseline, together))
@@ -94,6 +95,7 @@ def sweep(
         files.replaced_folder(out, read=read, keep_others=True) as folder,
     ):
         _train(groups, kept, folder / "students", out.name)
+        files.require_unchanged(read)
         return evaluate(
             splits=splits, teachers={name: (path, soft.teachers[name]) for name, path in teachers.items()},
             ensemble=list(soft.teachers), rule=soft.rule, weights=soft.weights, students=trained(folder / "students"),

@@ -32,7 +32,7 @@ COLUMNS: Mapping[str, table.Columns] = {
     },
     "classes": {"run": TEXT, "seed": INTEGER, "split": TEXT, "class": TEXT, "rows": INTEGER, "errors": INTEGER},
     "best": {
-        "student": TEXT, "run": TEXT, "temperature": NUMBER, "alpha": NUMBER, "seeds": INTEGER,
+        "student": TEXT, "run": TEXT, "temperature": NUMBER, "alpha": NUMBER, "seeds": INTEGER, "lost": INTEGER,
         **_spread("valid_nll", "test_errors", "baseline_test_errors", "errors_saved"),
         **{f"{name}_{end}": NUMBER for name in ("over_seeds", "over_rows") for end in ("low", "high")},
     },
@@ -72,14 +72,11 @@ class Tables:
         """Raises InputError where no tables are there, IntegrityError where they are damaged."""
         fix = f"Run {commands.evaluate(folder)}."
         try:
-            said, _ = facts.read(_Facts, folder / FILE_NAME, fix)
+            said, _ = facts.read(_Facts, folder / FILE_NAME, fix, VERSION)
         except InputError as error:
             if any(folder.glob("*.parquet")):
                 raise IntegrityError(str(folder), expected=f"tables with {FILE_NAME}", found="none of it", fix=fix) from error
             raise InputError(str(folder), expected="tables", found="none", fix=f"{fix} Or correct the path.") from error
-        if said.version != VERSION:
-            found = f"version {said.version}"
-            raise IntegrityError(str(folder / FILE_NAME), expected=f"version {VERSION}", found=found, fix=fix)
         return cls(folder, said.teachers, said.files, fix)
 
     def read(self, name: str) -> list[dict[str, Any]]:

@@ -8,9 +8,10 @@ from pipeline import files, models, transfer
 from pipeline.checkpoint import Checkpoint
 from pipeline.errors import InputError
 from pipeline.examples import Examples
-from pipeline.fit import Recipe, Row, Validation, circumstances, fit
-from pipeline.modelfile import Net, Shown
+from pipeline.fit import Row, Validation, circumstances, fit
+from pipeline.modelfile import Data, Net, Shown
 from pipeline.objective import HARD, Objective
+from pipeline.recipe import Recipe
 from pipeline.resume import Kept
 from pipeline.spec import witnesses
 from pipeline.views import Policy
@@ -63,10 +64,10 @@ def teach(
                 fix="Lower the learning rate.",
             )
         row = fitted.kept(recipe)
-        taught = Net(seed, None, row["epoch"], chance=validation.at_chance(row))
+        taught = Net(seed, None, row["epoch"], chance=validation.at_chance(row, f"teacher {out.name}"))
         Checkpoint.write(
-            folder, kind="teacher", name=out.name, model=spec, split=train, nets={taught: net},
-            history=[{"seed": seed, **each} for each in fitted.history], recipe=recipe.facts(),
+            folder, kind="teacher", name=out.name, model=spec, split=train, data=Data.of(train, valid), nets={taught: net},
+            history=[{"seed": seed, **each} for each in fitted.history], recipe=recipe.told,
             views=Shown(**seen.shown(), count=None),
         )  # fmt: skip
     return row

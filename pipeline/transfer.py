@@ -380,13 +380,11 @@ def open_splits(folder: Path, names: Sequence[str]) -> dict[str, Split]:
     """
     fix = f"Run {commands.ingest(folder)}."
     try:
-        binding, witness = facts.read(_Binding, folder / BINDING, fix)
+        binding, witness = facts.read(_Binding, folder / BINDING, fix, VERSION)
     except InputError as error:
         if any(folder.glob("*.parquet")):
             raise IntegrityError(str(folder), expected=f"splits with {BINDING}", found="none of it", fix=fix) from error
         raise InputError(str(folder), expected="splits written by ingest", found="none", fix=fix) from error
-    if binding.version != VERSION:
-        raise InputError(str(folder), expected=f"version {VERSION}", found=f"version {binding.version}", fix=fix)
     if "transfer" not in binding.footers and (folder / "transfer.parquet").exists():
         found = "a transfer.parquet of another one"
         raise IntegrityError(str(folder), expected="the splits of one ingest", found=found, fix=fix)

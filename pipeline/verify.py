@@ -55,12 +55,13 @@ class Probe:
 
 @dataclass(frozen=True)
 class Verified:
-    """What was found. spans, size_bytes: of the cache, 0 where its manifest cannot be read."""
+    """What was found. spans, size_bytes, options: of the cache, 0 and none where its manifest cannot be read."""
 
     path: Path
     spans: int
     size_bytes: int
     findings: Sequence[Finding]
+    options: Sequence[str] = ()
 
 
 def verify(path: Path, *, work: Path, progress: Callable[[int], object] = lambda size: None) -> Verified:
@@ -85,7 +86,7 @@ def verify(path: Path, *, work: Path, progress: Callable[[int], object] = lambda
     with ThreadPoolExecutor(runtime.cores()) as pool:
         findings += [finding for finding in pool.map(check, records) if finding]
     findings += cache.strays()
-    return Verified(path, len(records), sum(record.size_bytes for record in records), findings)
+    return Verified(path, len(records), sum(record.size_bytes for record in records), findings, cache.manifest.options)
 
 
 def size_bytes(path: Path) -> int:
@@ -112,11 +113,11 @@ def probe(path: Path, count: int, *, teacher: Path, splits: Path, device: torch.
         fix = f"Restore what the cache was made with, or run {commands.capture(path)}."
         raise InputError(f"{path}, {field}", expected=f"{expected} as in the cache", found=f"{found} now", fix=fix)
     net = taught.load(taught.nets[0], device)
-    runtime.suit_threads(models.flops(net, split.shape) * facts["tile"])
     rows, views = _sample(count, split.rows, cache.manifest.extents["transfer"].views)
     pixels, cached, following = _read(cache, split, policy, rows, views)
-    fresh = predict(net, pixels, tile=facts["tile"])
-    control = predict(net, pixels.flip(0), tile=facts["tile"])[::-1]
+    with runtime.suited_threads(models.flops(net, split.shape) * facts["tile"]):
+        fresh = predict(net, pixels, tile=facts["tile"])
+        control = predict(net, pixels.flip(0), tile=facts["tile"])[::-1]
     records = [record for record in cache.manifest.records if record.split == "transfer"]
     low, high = min(record.low for record in records), max(record.high for record in records)
     noise = float(np.abs(fresh - control).max())

@@ -12,7 +12,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,14 @@ from pipeline.manifest import FILE_NAME, Extent, Manifest, Record, differences, 
 
 _PLAN, _SEALED, _IDENTITY = "plan.json", "sealed.json", "identity.json"
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Published:
+    """What is written down of a span when it is durable. cache: the fingerprint of the identity that it is of."""
+
+    cache: str
+    record: Record
 
 
 class Work:
@@ -46,11 +54,11 @@ class Work:
         out: the folder that the cache will be sealed into. Work of any other identity lies in another folder.
         """
         folder = root / fingerprint(identity)
-        with files.locked(folder, f"capture of {out.name}"):
+        with files.locked(folder / files.LOCK, f"capture of {out.name}"):
             work = cls(folder, out, identity, layout, extents)
             work._announce_changes()
             files.write(folder / _IDENTITY, files.readable_json(dict(identity)))
-            files.write(folder / _PLAN, files.readable_json({"out": str(out.resolve()), "spans": work.total}))
+            files.write(folder / _PLAN, files.readable_json({"out": str(files.resolved(out)), "spans": work.total}))
             yield work
 
     @property
@@ -97,7 +105,8 @@ class Work:
         aside.rename(path)
         files.sync_folder(path.parent)
         record = Record(split, view, span, rows, len(data), files.sha256(data), float(logits.min()), float(logits.max()))
-        files.write(self._record_path(split, view, span), facts.sealed(asdict(record)))
+        published = _Published(fingerprint(self.identity), record)
+        files.write(self._record_path(split, view, span), facts.sealed(asdict(published)))
         self.records[record.name] = record
         return record
 
@@ -125,12 +134,12 @@ class Work:
                 "%s: %d spans were copied, because no links lead out of %s; %s", self.out.name, copied, self.folder, fix
             )
         self._clear_former()
-        files.write(self.folder / _SEALED, files.readable_json({"out": str(self.out.resolve())}))
+        files.write(self.folder / _SEALED, files.readable_json({"out": str(files.resolved(self.out))}))
         return manifest
 
     def _former(self) -> Iterator[Path]:
         """Other work folders that were sealed into `out`."""
-        sealed = {"out": str(self.out.resolve())}
+        sealed = {"out": str(files.resolved(self.out))}
         for marker in self.folder.parent.glob(f"*/{_SEALED}"):
             if marker.parent != self.folder and _plain(marker) == sealed:
                 yield marker.parent
@@ -146,8 +155,8 @@ class Work:
 
     def _clear_former(self) -> None:
         for folder in self._former():
-            with contextlib.suppress(FileNotFoundError, BusyError), files.locked(folder, "former work"):
-                shutil.rmtree(folder / "spans")  # first what is large: killed in between, the marker is still there
+            with contextlib.suppress(FileNotFoundError, BusyError), files.locked(folder / files.LOCK, "former work"):
+                files.remove(folder / "spans")  # first what is large: killed in between, the marker is still there
                 shutil.rmtree(folder)
 
     def _clear_unrecorded(self) -> int:
@@ -169,10 +178,12 @@ class Work:
         """The record of a span that is durable, whole and of these rows; any other is removed, with its bytes."""
         record_path, path = self._record_path(split, view, span), self._span_path(split, view, span)
         with contextlib.suppress(IntegrityError):
-            record, _ = facts.read(Record, record_path, "It is computed again.")
+            published, _ = facts.read(_Published, record_path, "It is computed again.")
+            record = published.record
             here = (record.split, record.view, record.span, record.rows) == (split, view, span, rows)
             if (
                 here
+                and published.cache == fingerprint(self.identity)
                 and path.is_file()
                 and path.stat().st_size == record.size_bytes
                 and files.sha256_file(path) == record.sha256
@@ -195,7 +206,7 @@ def require_sealed(cache: Path, root: Path) -> None:
         return
     for plan in root.glob(f"*/{_PLAN}"):
         found = _plain(plan)
-        if found.get("out") == str(cache.resolve()):
+        if found.get("out") == str(files.resolved(cache)):
             done = sum(1 for _ in plan.parent.glob("records/*.json"))
             far = f"an unsealed one: {done} of {found.get('spans')} spans captured"
             fix = f"Run {commands.capture(cache)} to finish it."

@@ -91,7 +91,7 @@ def main(ctx: click.Context) -> None:
     Settings come from params.yaml; an option on the command line comes before them. `dvc repro` runs everything.
 
     \b
-    Exit codes: 0 done, 2 bad input or settings, 3 damaged or unfinished data, 4 busy (run again later).
+    Exit codes: 0 done, 1 interrupted, 2 bad input or settings, 3 damaged or unfinished data, 4 busy (run again later).
     """
     _show_log()
     ctx.obj = times.noted  # from here, so that no command depends on the code of it

@@ -111,9 +111,9 @@ def command(
     """
     from pipeline import runtime
     from pipeline.distill import distill
-    from pipeline.fit import Recipe
     from pipeline.lesson import Views
     from pipeline.objective import HARD, Weighing
+    from pipeline.recipe import Recipe
 
     if hard == (temperature is not None):
         raise click.UsageError("Give either --temperature or --hard, and not both.")

@@ -67,12 +67,14 @@ def command(
     threads: int,
 ) -> None:
     """Measure every teacher, the ensemble, and every baseline and student; write data/metrics/ and data/plots/."""
-    from pipeline import runtime
+    from pipeline import commands, runtime
     from pipeline.evaluate import Trained, evaluate
 
     folder = data / "students"
-    trained = [Trained(f"{name}-hard", name, None, folder / f"{name}-hard") for name in students]
-    trained += [Trained(f"{name}-T{t}", name, float(t), folder / f"{name}-T{t}") for name in students for t in temperatures]
+    trained = []
+    for name, t in [(name, t) for t in (None, *temperatures) for name in students]:
+        run = f"{name}-hard" if t is None else f"{name}-T{t}"
+        trained.append(Trained(run, name, t and float(t), folder / run, commands.distill(name, t, folder / run)))
     found = evaluate(
         splits=data / "transfer",
         teachers={name: (data / "teachers" / name, data / "caches" / name) for name in teachers},

@@ -87,6 +87,8 @@ def command(
     from pipeline.objective import Weighing
     from pipeline.sweep import sweep
 
+    if alphas and not temperatures:
+        raise click.UsageError("--alphas without temperatures: no student would be trained by them; leave them out.")
     given = {student: _settings(student, name, params) for student in students}
     plans = {student: _plan(settings, data) for student, settings in given.items()}
     first = given[students[0]]
@@ -124,8 +126,8 @@ def _settings(student: str, sweep: str, params: str | None) -> dict[str, Any]:
 
 
 def _plan(settings: dict[str, Any], data: Path):
-    from pipeline.fit import Recipe
     from pipeline.lesson import Views
+    from pipeline.recipe import Recipe
     from pipeline.sweep import Plan
 
     return Plan(

@@ -42,7 +42,7 @@ def command(
     Stopped at any moment, it goes on from the last epoch that it kept, and ends with the same bits.
     """
     from pipeline import runtime
-    from pipeline.fit import Recipe
+    from pipeline.recipe import Recipe
     from pipeline.teach import teach
 
     out = data / "teachers" / name

@@ -12,11 +12,14 @@ from pipeline.errors import printable
 def echo(*lines: str, err: bool = False) -> None:
     """Print lines, made printable: they may hold text out of data.
 
-    Where nobody reads any more, as after `| head`, nothing is printed from then on: the work counts.
+    Where nobody reads any more, as after `| head`, nothing is printed from then on: the work counts. So it does where messages
+    go to a full disk.
     """
     try:
         click.echo("\n".join(map(printable, lines)), err=err)
-    except BrokenPipeError:
+    except OSError as error:
+        if not err and not isinstance(error, BrokenPipeError):
+            raise
         silence(err=err)
 
 
@@ -35,5 +38,7 @@ def flush() -> None:
         try:
             if stream is not None:
                 stream.flush()
-        except BrokenPipeError:
+        except OSError as error:
+            if not err and not isinstance(error, BrokenPipeError):
+                raise
             silence(err=err)

@@ -28,14 +28,15 @@ def command(caches: tuple[str, ...], deep: int, data: Path, work: Path, device: 
 
     A damaged cache exits with 3.
     """
-    from pipeline import commands, runtime
+    from pipeline import commands, files, runtime
     from pipeline import verify as job
+    from pipeline.errors import IntegrityError
     from pipeline.work import require_sealed
 
     if deep < 0:
         raise click.BadParameter(f"{deep}: expected a number of pairs.", param_hint="--deep")
     folders = [cache_folder(data, cache) for cache in caches]
-    if len({path.resolve() for path in folders}) < len(folders):
+    if len({files.resolved(path) for path in folders}) < len(folders):
         raise click.UsageError("CACHE: the same one twice; name each once.")
     for path in folders:
         if not path.is_dir():
@@ -52,18 +53,23 @@ def command(caches: tuple[str, ...], deep: int, data: Path, work: Path, device: 
         result = counted(len(found.findings), "finding") if found.findings else "as sealed"
         echo(f"{found.path!s:{width}}  {found.spans:6,}  {found.size_bytes / 1e6:10,.1f}  {result}")
     findings = {found.path: list(found.findings) for found in done}
-    mends = {found.path: commands.capture(found.path) for found in done if found.findings}
+    mends = {found.path: commands.capture_again(found.path, *found.options) for found in done if found.findings}
     if deep:
         chosen = runtime.prepare(device, threads=threads)
         for path in folders:
             if not findings[path]:
                 teacher = data / "teachers" / path.name
-                probe = job.probe(path, deep, teacher=teacher, splits=data / "transfer", device=chosen)
+                try:
+                    probe = job.probe(path, deep, teacher=teacher, splits=data / "transfer", device=chosen)
+                except (InputError, IntegrityError):
+                    _show_findings(findings, mends)  # what was found before
+                    raise
                 _show_probe(path, probe)
                 if found := probe.findings(path):
                     findings[path] += found
-                    mends[path] = commands.capture(path, "--anew")  # its bytes are as they were sealed
-    _show_findings(findings, list(mends.values()))
+                    options = next(each.options for each in done if each.path == path)
+                    mends[path] = commands.capture_again(path, *options, "--anew")  # its bytes are as they were sealed
+    _show_findings(findings, mends)
 
 
 def _show_probe(path: Path, probe: "Probe") -> None:
@@ -73,13 +79,13 @@ def _show_probe(path: Path, probe: "Probe") -> None:
     echo(f"{path}: KL to the cached logits in nats, own row {probe.aligned:.2g}, next row {shifted}")
 
 
-def _show_findings(findings: dict[Path, list["Finding"]], mends: list[str]) -> None:
-    """Every finding, and what to do; exits with 3 where there is one."""
+def _show_findings(findings: dict[Path, list["Finding"]], mends: dict[Path, str]) -> None:
+    """Every finding, and what mends each cache; exits with 3 where there is one."""
     for finding in (finding for found in findings.values() for finding in found):
         echo(f"{finding.where}: expected {finding.expected}, found {finding.found}")
     if mends:
         echo(
-            f"Run {' and '.join(mends)} to compute what is damaged again. Did the cache come from a DVC remote? Then "
-            "`dvc remote modify <remote> verify true` and `dvc pull` once more."
+            *mends.values(),
+            "Did the cache come from a DVC remote? Then `dvc remote modify <remote> verify true` and `dvc pull` once more.",
         )
         raise SystemExit(3)

@@ -15,7 +15,9 @@ from PIL import Image
 from pipeline import models, tables, transfer
 from pipeline.capture import Captured, capture
 from pipeline.checkpoint import Checkpoint
-from pipeline.modelfile import Net, Shown
+from pipeline.modelfile import Data, Net, Shown, Training
+
+RECIPE = Training("sgd(lr=0.1)", "constant()", 1, 64, None, 4.0, "last", None, "float32")
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
@@ -63,13 +65,18 @@ def write_split(path: Path, pixels: np.ndarray, labels: np.ndarray, classes: int
     return transfer.open_splits(path.parent, [path.stem])[path.stem]
 
 
-def write_teacher(folder: Path, net: torch.nn.Module, split: transfer.Split, *, model: str, seed: int = 0) -> None:
-    """A teacher with these weights, as `teach` writes it, with a history of one epoch."""
+def write_teacher(folder: Path, net: torch.nn.Module, split: transfer.Split | Checkpoint, *, model: str, seed: int = 0) -> None:
+    """A teacher with these weights, as `teach` writes it, with a history of one epoch; of a split, or as a teacher was."""
+    if isinstance(split, Checkpoint):
+        data = split.data
+    else:
+        there = (split.path.parent / "valid.parquet").exists()
+        data = Data.of(split, transfer.open_splits(split.path.parent, ["valid"])["valid"] if there else split)
     row = {"seed": seed, "epoch": 1, "lr": 0.1, "train_loss": 1.0, "valid_accuracy": 0.5, "valid_nll": 1.0}
     folder.mkdir(parents=True, exist_ok=True)
     Checkpoint.write(
         folder, kind="teacher", name=folder.name, model=models.parse(model), split=split, nets={Net(seed, None, 1): net},
-        history=[row], recipe={"epochs": 1}, views=Shown("none()", seed, None),
+        history=[row], recipe=RECIPE, data=data, views=Shown("none()", seed, None),
     )  # fmt: skip
 
 

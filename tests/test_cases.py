@@ -69,7 +69,7 @@ def test_two_at_once_and_an_orphan(project):
     (folder,) = (path for path in (project / ".softcache").iterdir())
     holder = subprocess.Popen(
         [sys.executable, "-c", "import sys, time; from pathlib import Path; from pipeline import files\n"
-         "with files.locked(Path(sys.argv[1]), 'x'): print('held', flush=True); time.sleep(60)", str(folder)],
+         "with files.locked(Path(sys.argv[1]) / 'lock', 'x'): print('held', flush=True); time.sleep(60)", str(folder)],
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert holder.stdout.readline() == "held\n"

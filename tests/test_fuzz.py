@@ -39,10 +39,10 @@ from pipeline import (
 from pipeline.cache import Cache
 from pipeline.cost import cost
 from pipeline.errors import SoftcacheError
-from pipeline.fit import Recipe
 from pipeline.objective import Weighing
 from pipeline.provenance import Provenance
 from pipeline.published import Published
+from pipeline.recipe import Recipe
 from pipeline.targets import normalised
 from pipeline.views import Policy
 from stages import capture, distill, evaluate, sweep, teach

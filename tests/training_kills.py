@@ -22,10 +22,10 @@ from kills import forked
 
 from conftest import tree
 from pipeline.distill import distill
-from pipeline.fit import Recipe
 from pipeline.lesson import Soft, Views
 from pipeline.losses import SoftLoss
 from pipeline.objective import Weighing
+from pipeline.recipe import Recipe
 from pipeline.sweep import Plan, sweep
 from pipeline.teach import teach
 

@@ -11,11 +11,11 @@ from pipeline import runtime
 from pipeline.capture import capture
 from pipeline.distill import distill
 from pipeline.errors import InputError
-from pipeline.fit import Recipe
 from pipeline.ingest import ingest
 from pipeline.lesson import Soft, Views
 from pipeline.losses import SoftLoss
 from pipeline.objective import HARD, Weighing
+from pipeline.recipe import Recipe
 from pipeline.teach import teach
 
 CPU = torch.device("cpu")

@@ -121,17 +121,18 @@ def test_replaced_folder_starts_empty_after_a_kill(tmp_path):
     (left / "deep").mkdir(parents=True)
     (left / "deep/stale").write_text("stale")
     with files.replaced_folder(tmp_path / "out") as folder:
-        assert os.listdir(folder) == [files.LOCK]
+        assert os.listdir(folder) == []
 
 
 def test_a_lock_is_exclusive_between_processes_and_dies_with_its_holder(tmp_path):
-    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE)
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path / "lock")], stdout=subprocess.PIPE)
     try:
         assert holder.stdout.readline() == b"held\n"
-        with pytest.raises(BusyError, match="Wait for it"), files.locked(tmp_path, "it"):
+        with pytest.raises(BusyError, match="Wait for it"), files.locked(tmp_path / "lock", "it"):
             pass
     finally:
         holder.kill()
         holder.wait()
-    with files.locked(tmp_path, "it"):
+    with files.locked(tmp_path / "lock", "it"):
         pass
+    assert os.listdir(tmp_path) == []

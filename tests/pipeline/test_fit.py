@@ -13,8 +13,9 @@ from conftest import write_split
 from pipeline import losses, models, randomness, runtime
 from pipeline.errors import InputError
 from pipeline.examples import Examples
-from pipeline.fit import Recipe, Validation, _Training, constant, cosine, fit, one_cycle
+from pipeline.fit import Validation, _Training, fit
 from pipeline.randomness import Use
+from pipeline.recipe import Recipe, constant, cosine, one_cycle
 from pipeline.resume import State
 from pipeline.views import Policy
 

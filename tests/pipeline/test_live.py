@@ -14,12 +14,13 @@ from pipeline.checkpoint import Checkpoint
 from pipeline.distill import distill
 from pipeline.errors import InputError
 from pipeline.examples import Examples
-from pipeline.fit import Recipe, Validation, fit
+from pipeline.fit import Validation, fit
 from pipeline.lesson import Soft, Views
 from pipeline.live import Live
 from pipeline.losses import SoftLoss
 from pipeline.objective import Objective, Weighing
 from pipeline.predict import predict
+from pipeline.recipe import Recipe
 from pipeline.resume import State
 from pipeline.targets import Targets
 from pipeline.transfer import open_splits

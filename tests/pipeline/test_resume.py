@@ -20,6 +20,7 @@ from pipeline.errors import BusyError, InputError
 from pipeline.lesson import Ground, Lesson, Soft, Views
 from pipeline.losses import SoftLoss
 from pipeline.objective import HARD, Weighing
+from pipeline.recipe import Recipe
 from pipeline.teach import teach
 
 CPU = torch.device("cpu")
@@ -165,7 +166,7 @@ def test_two_at_once(data):
 
 
 def test_a_teacher_that_diverges_leaves_no_result(data):
-    wild = fit.Recipe.parse(optimizer="sgd(lr=1e30)", schedule="constant", epochs=3, batch_size=4)
+    wild = Recipe.parse(optimizer="sgd(lr=1e30)", schedule="constant", epochs=3, batch_size=4)
     with pytest.raises(InputError, match="training of teacher out, epoch 1: expected a finite loss and finite logits"):
         teach(
             model="mlp(hidden=[5, 5])", recipe=wild, policy="none", seed=0, splits=data / "transfer", work=data / "work",
@@ -267,7 +268,7 @@ def plugins(tmp_path, monkeypatch) -> Path:
 
 
 def student(data: Path, model=MODEL, optimizer="adamw(lr=0.01)", schedule="constant", keep="last", loss="kl", rows="all"):
-    recipe = fit.Recipe.parse(optimizer=optimizer, schedule=schedule, epochs=6, batch_size=4, keep=keep)
+    recipe = Recipe.parse(optimizer=optimizer, schedule=schedule, epochs=6, batch_size=4, keep=keep)
     soft = Soft({"a": data / "caches/a"}, "probabilities", SoftLoss.parse(loss))
     return distill(
         model=model, recipe=recipe, views=VIEWS, rows=rows, soft=soft, weighing=Weighing(2.0, 0.5), correct=(), seeds=(0,),

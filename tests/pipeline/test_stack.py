@@ -16,10 +16,11 @@ from torch import nn
 from conftest import write_split
 from pipeline import models, runtime
 from pipeline.examples import Examples
-from pipeline.fit import Recipe, Validation, fit
+from pipeline.fit import Validation, fit
 from pipeline.losses import SoftLoss
 from pipeline.objective import HARD, Objective, Weighing
 from pipeline.predict import predict
+from pipeline.recipe import Recipe
 from pipeline.resume import State
 from pipeline.stack import Stack, side_by_side, stackable
 from pipeline.views import Policy

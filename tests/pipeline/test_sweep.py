@@ -18,10 +18,10 @@ from pipeline.distill import distill
 from pipeline.errors import InputError
 from pipeline.evaluate import Evaluated
 from pipeline.examples import Examples
-from pipeline.fit import Recipe
 from pipeline.lesson import Lesson, Soft, Views
 from pipeline.losses import SoftLoss
 from pipeline.objective import HARD, Weighing
+from pipeline.recipe import Recipe
 from pipeline.sweep import Plan, key, sweep
 from pipeline.tables import Tables
 

@@ -15,10 +15,10 @@ from pipeline import closure, runtime, work
 from pipeline.cache import Cache
 from pipeline.distill import distill
 from pipeline.errors import InputError, IntegrityError
-from pipeline.fit import Recipe
 from pipeline.lesson import Soft, Views
 from pipeline.losses import SoftLoss
 from pipeline.objective import Weighing
+from pipeline.recipe import Recipe
 from pipeline.verify import Probe, Verified, probe, verify
 
 CPU = torch.device("cpu")
