@@ -67,4 +67,4 @@ def _command(*words: str, data: Path, whole: bool = False) -> str:
     """whole: with all its settings. Others come from params.yaml, or have to be given again."""
     usual = os.path.abspath(data) == os.path.abspath("data")
     named = f"`{shlex.join(('softcache', *words, *(() if usual else ('--data', str(data)))))}`"
-    return named if whole or Path(SETTINGS).exists() else f"{named}, with its settings,"
+    return named if whole or Path(SETTINGS).exists() else f"{named} with its settings"

@@ -92,7 +92,7 @@ def evaluate(
     made, and where settings of a student would be compared on validation rows that it was trained on; IntegrityError for
     what is damaged; BusyError where any of it changes meanwhile.
     """
-    opened = transfer.open_splits(splits, STORED)
+    opened = transfer.open_splits(splits, ("train", *STORED))
     require_comparable(list(teachers), ensemble, students, opened["valid"])
     missing = [trained for trained in students if not trained.folder.exists()]
     for trained in missing:
@@ -103,7 +103,7 @@ def evaluate(
     caches = {name: Cache.open(folder) for name, (_, folder) in teachers.items()}
     taught = {name: Checkpoint.teacher(folder) for name, (folder, _) in teachers.items()}
     for name, cache in caches.items():
-        cache.require_data(opened)
+        cache.require_data({split: opened[split] for split in STORED})
         cache.require_of(name)
         require_teacher(cache, teachers[name][0])
         if taught[name].data != Data.of(opened["train"], opened["valid"]):

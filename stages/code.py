@@ -66,6 +66,8 @@ def _require_deps(paths: set[Path]) -> None:
 
     Files in site-packages are the affair of whoever installs them.
     """
+    if not paths:
+        return
     described = Params.read(Path("dvc.yaml"))
     stage = described.section("stages").get("code") or {}
     if stage.get("always_changed"):

@@ -94,8 +94,7 @@ def test_a_stage_dies_with_its_dvc_and_only_then(project, under_dvc):
     environment |= {"PYTHONPATH": str(Path(__file__).parent.parent)} | ({"DVC_STAGE": "capture@a"} if under_dvc else {})
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment)
     child = int(parent.stdout.readline())
-    while parent.stdout.readline() != "ready\n":
-        pass
+    assert "ready\n" in iter(parent.stdout.readline, "")
     parent.kill()
     parent.wait()
     time.sleep(0.5)

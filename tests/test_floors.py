@@ -19,7 +19,7 @@ FLOORS = [
     {"spec"},
     {"transfer", "layout", "models", "losses", "metrics", "comparison", "stack", "times", "tables", "views"},
     {"manifest", "modelfile", "published"},
-    {"cache", "work", "checkpoint", "predict", "rows", "resume", "run"},
+    {"cache", "work", "checkpoint", "predict", "rows", "recipe", "resume", "run"},
     {"identity", "targets", "bias", "choice", "results"},
     {"examples", "live"},
     {"fit", "objective"},

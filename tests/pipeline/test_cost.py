@@ -6,17 +6,24 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import table
+from pipeline import modelfile, table
 from pipeline.cost import cost
 from pipeline.errors import InputError, IntegrityError
 from pipeline.facts import sealed
 from pipeline.files import sha256
+from pipeline.manifest import Manifest
 from pipeline.modelfile import HISTORY_COLUMNS
 from pipeline.provenance import Provenance
 from pipeline.times import checked
 
 WIDE, NARROW = "mlp(hidden=[800, 800])", "mlp(hidden=[30])"
 LESS = {"batch_size": 64, "precision": "bfloat16", "memory": 0.5}
+RECIPE = {
+    "optimizer": "sgd(lr=0.1)", "schedule": "constant()", "epochs": 9, "batch_size": 128, "max_norm": None, "memory": 4.0,
+    "keep": "last", "patience": None, "precision": "float32",
+}  # fmt: skip
+DATA = dict.fromkeys(("inputs", "labels", "valid_inputs", "valid_labels"), "digest")
+GOLDEN = Path(__file__).parents[1] / "golden/cache"
 HEADER = "command,name,run,started,seconds,ended,device,threads,check"
 
 
@@ -39,24 +46,31 @@ def folder(path: Path, epochs: list[int], **facts) -> None:
     (path / "history.parquet").write_bytes(history)
     net = {"kept_epoch": 1, "sha256": "digest", "offsets": None, "diverged": None, "chance": False}
     nets = [{"seed": seed, **net} for seed in range(len(epochs))]
-    usual = {"version": 2, "name": path.name, "source_sha256": None, "shape": [1, 28, 28], "classes": ["0", "1"], "nets": nets}
-    usual |= {"history_sha256": sha256(history), "rows": None, "soft": None}
+    usual = {
+        "version": modelfile.VERSION,
+        "name": path.name,
+        "source_sha256": None,
+        "shape": [1, 28, 28],
+        "classes": ["0", "1"],
+        "nets": nets,
+    }
+    usual |= {"history_sha256": sha256(history), "rows": None, "soft": None, "data": DATA}
     (path / "model.json").write_bytes(sealed(usual | facts))
 
 
 def teacher(data: Path, name: str, epochs: int = 5) -> None:
     views = {"policy": "none()", "seed": 1, "count": None, "sources": []}
-    folder(data / "teachers" / name, [epochs], kind="teacher", model=WIDE, recipe={"epochs": 5}, views=views)
+    folder(data / "teachers" / name, [epochs], kind="teacher", model=WIDE, recipe=RECIPE, views=views)
 
 
-def cache(data: Path, name: str, *, kept: int | None = None) -> None:
+def cache(data: Path, name: str, *, kept: int = 0) -> None:
+    """A cache that was captured just now, or one that kept some spans of a capture before."""
     path = data / "caches" / name
-    path.mkdir(parents=True)
-    (path / "manifest.json").write_text("{}")
-    if kept is not None:
-        texts = dict.fromkeys(("manifest", "host", "system", "processor", "device", "python", "torch", "numpy", "zarr"), "x")
-        made = Provenance(teacher=name, threads=1, spans_computed=0, spans_kept=kept, seconds=1.0, **texts)
-        made.write(data / f"provenance/{name}.json")
+    path.mkdir(parents=True, exist_ok=True)
+    shutil.copy(GOLDEN / "manifest.json", path)
+    texts = dict.fromkeys(("host", "system", "processor", "device", "python", "torch", "numpy", "zarr"), "x")
+    counts = {"threads": 1, "spans_computed": 0, "spans_kept": kept, "seconds": 1.0}
+    Provenance(teacher=name, manifest=Manifest.read(path).digest, **texts, **counts).write(data / f"provenance/{name}.json")
 
 
 def student(
@@ -82,7 +96,7 @@ def student(
         soft=learned | {soft: dict.fromkeys(of, "digest")} if soft else None,
         rows={"selection": selection, "count": rows, "sha256": "digest"},
         views={"policy": policy, "seed": 0, "count": views, "sources": []},
-        recipe={"epochs": 9, "batch_size": batch_size, "precision": precision, "memory": memory},
+        recipe=RECIPE | {"batch_size": batch_size, "precision": precision, "memory": memory},
     )
 
 
@@ -207,7 +221,6 @@ def test_students_of_one_name_are_added_up(tmp_path):
 @pytest.mark.parametrize(
     ("kept", "ended", "expected"),
     [
-        (None, ["capture a a 60 done", "capture a a 1 done"], 1),
         (0, ["capture a a 60 done", "capture a a 50 done"], 50),
         (5, ["capture a a 60 done", "capture a a 1 done", "capture a a 2 done"], 63),  # nothing was computed again
         (5, ["capture a a 60 done", "teach a a 9 done", "capture a a 50 done", "capture a a 1 done"], 51),
@@ -477,7 +490,21 @@ def test_a_damaged_provenance_is_told(tmp_path):
     times(tmp_path, "capture a a 60 done", "capture a a 1 done")
     path = tmp_path / "provenance/a.json"
     path.write_text(path.read_text().replace('"spans_kept": 5', '"spans_kept": 0'))
-    with pytest.raises(IntegrityError, match="provenance/a.json: expected .* Remove "):
+    with pytest.raises(
+        IntegrityError, match="provenance/a.json: expected .* Run `softcache capture a .* which writes it"
+    ):
+        cost(tmp_path)
+
+
+def test_a_provenance_of_another_cache_or_none_is_told(tmp_path):
+    for name in "ab":
+        cache(tmp_path, name, kept=5)
+    times(tmp_path, "capture a a 60 done")
+    path = tmp_path / "provenance/a.json"
+    facts = json.loads(path.read_text())
+    path.write_bytes(sealed({name: value for name, value in facts.items() if name != "digest"} | {"manifest": "of another"}))
+    with pytest.raises(IntegrityError, match=r"provenance/a.json: expected what was noted when .* found that of another. Run"):
         cost(tmp_path)
     path.unlink()
-    assert seconds(tmp_path, "capture", "a") == 1
+    with pytest.raises(IntegrityError, match=r"provenance/a.json: expected what was noted when .* found none. Run"):
+        cost(tmp_path)

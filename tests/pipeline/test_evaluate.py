@@ -21,6 +21,7 @@ def run(kind: str, student: str, temperature: float | None, seeds: tuple, errors
     return Run(name, kind, 10, seeds, values, wrong, student=student, temperature=temperature, alpha=alpha, **more)
 
 
+COMMAND = "`softcache sweep all`"
 RUNS = [
     run("baseline", "s", None, (0, 1, 2), [10, 12, 14], [0.5, 0.5, 0.5]),
     run("student", "s", 1.0, (0, 1, 2), [1, 1, 1], [0.4, 0.4, 0.4]),
@@ -75,4 +76,4 @@ def test_facts_have_a_deviation_only_over_several_seeds():
 @pytest.mark.parametrize(("teacher", "student"), [("a-uncorrected", "s"), ("a", "s-uncorrected")])
 def test_names_of_runs_before_a_correction_are_kept_free(tmp_path, teacher, student):
     with pytest.raises(InputError, match="a name that does not end in -uncorrected"):
-        require_comparable([teacher], [teacher], [Trained(f"{student}-hard", student, None, tmp_path)], None)
+        require_comparable([teacher], [teacher], [Trained(f"{student}-hard", student, None, tmp_path, COMMAND)], None)

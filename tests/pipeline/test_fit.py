@@ -132,12 +132,11 @@ def test_the_model_is_shown_the_rows_in_the_views_that_the_objective_is_told(tmp
 
     def objective(logits, batch):
         assert set(batch.views.tolist()) == {0, 1, 2}
-        assert torch.equal(shown.pop(), policy.apply(PIXELS[batch.rows], batch.rows.numpy(), batch.views.numpy()))
+        assert torch.equal(shown[-1], policy.apply(PIXELS[batch.rows], batch.rows.numpy(), batch.views.numpy()))
         return losses.cross_entropy(logits, LABELS[batch.rows])
 
     state = State(tmp_path, [{}])
     fit(net, examples("shift(1)", 3), objective, recipe(batch_size=25), VALIDATION, seed=0, name="t", state=state)
-    assert not shown
 
 
 def test_max_norm_bounds_every_unit():

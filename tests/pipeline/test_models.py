@@ -3,6 +3,7 @@
 import json
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -205,6 +206,9 @@ class Source:
 
     shape: tuple = (1, 5, 4)
     classes: tuple = ("a", "b", "c")
+    path: Path = Path("nowhere/train.parquet")
+    inputs_digest: str = "inputs"
+    labels_digest: str = "labels"
 
 
 def saved(folder, text="mlp(hidden=[6])"):
@@ -253,7 +257,7 @@ def test_an_unknown_version_an_edit_and_another_role_are_refused(tmp_path):
     facts = json.loads(before)
     del facts["digest"]
     for change, message in (
-        ({"version": 3}, "version: expected 2, found 3"),
+        ({"version": 9}, "expected version 3, found version 9"),
         ({"kind": "student"}, "kind: expected teacher, found student"),
         ({"name": "b"}, "name: expected a, found b"),
         ({"classes": "abc"}, "expected facts of the right types, found classes: "),
