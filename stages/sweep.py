@@ -87,8 +87,8 @@ def command(
     from pipeline.objective import Weighing
     from pipeline.sweep import sweep
 
-    if alphas and not temperatures:
-        raise click.UsageError("--alphas without temperatures: no student would be trained by them; leave them out.")
+    if alphas and baseline and not temperatures:
+        raise click.UsageError("alphas without temperatures: only a baseline would be trained; give both, or neither.")
     given = {student: _settings(student, name, params) for student in students}
     plans = {student: _plan(settings, data) for student, settings in given.items()}
     first = given[students[0]]

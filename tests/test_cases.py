@@ -116,7 +116,7 @@ def test_a_flipped_bit_names_rows_and_view_and_the_way_out(project):
     span.write_bytes(data)
     message = says(3, *DISTILL)
     assert "transfer/c/2/1/0 (transfer view 2, rows 8 to 15): expected sha256" in message
-    assert "Run `softcache capture a`" in message
+    assert "Run `softcache capture a --policy 'shift(pixels=1)' --views 3" in message
     assert not (project / "data/students").exists() or not list((project / "data/students").iterdir())
     says(0, *CAPTURE)
     says(0, *DISTILL)

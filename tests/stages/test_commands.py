@@ -278,7 +278,7 @@ def test_a_sweep_may_set_anything_for_its_students(finished, tmp_path, monkeypat
     assert {path.stem for path in (folder / "metrics").iterdir()} == {"b", "tiny-hard"}
     found = opened(folder / "students/tiny-hard")
     assert [net.seed for net in found.nets] == [4]
-    assert found.recipe["epochs"] == 1
+    assert found.recipe.epochs == 1
     assert found.rows.selection == "only(classes=[0, 1])"
     assert (found.views.policy, found.views.seed, found.views.count) == ("shift(pixels=1) | flip()", 5, 1)
     ok("sweep", "part", "--params", tmp_path / "params.yaml", "--temperatures", "3", "--no-baseline")
