@@ -14,7 +14,7 @@ repro: $(READY) ## teachers, caches, students and report on the embedded digits
 	@echo "Open data/report/index.html in a browser."
 
 # Files of tests side by side, on as many cores as there are; what a file prepares is shared by its tests.
-PYTEST := .venv/bin/pytest -n auto --maxprocesses 8 --dist loadfile
+PYTEST := .venv/bin/pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 test: $(READY) ## the test suite; MNIST=folder adds the tests that want MNIST
 	$(PYTEST) $(if $(MNIST),--mnist=$(abspath $(MNIST)))
 

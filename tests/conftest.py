@@ -2,8 +2,12 @@
 
 import io
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores: read by torch when it is imported, and by runtime.py
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pyarrow as pa
@@ -130,6 +134,14 @@ def tree(folder: Path) -> dict[str, bytes]:
 def source(tmp_path: Path) -> Path:
     """A Parquet file of 48 small images in 3 classes."""
     return write_parquet(tmp_path / "source.parquet", *images(48), names=["low", "middle", "high"])
+
+
+LONGEST = ["test_dvc", "test_commands", "test_damage", "test_cli", "test_endings", "test_resume"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, so that no worker is left with one of them when the others are done."""
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -126,18 +126,16 @@ teach: {optimizer: "sgd(lr=0.1, momentum=0.9)", epochs: 1, batch_size: 8, policy
 teachers:
   a: {model: "mlp(hidden=[5])", seed: 1}
   b: {model: "mlp(hidden=[5])", seed: 2}
-  c: {model: "mlp(hidden=[5])", seed: 3}
-  d: {model: "mlp(hidden=[5])", seed: 4}
 views: {policy: shift(1), views: 2, view_seed: 0}
 capture: {dtype: float32, tile: 16}
 recipe: {optimizer: sgd(lr=0.1), epochs: 1, batch_size: 8, seeds: [0, 1]}
 students:
   tiny: {model: "mlp(hidden=[3])"}
 temperatures: [1]
-distill: {teachers: [a, b, c, d], rule: probabilities, alpha: 0.9}
+distill: {teachers: [a, b], rule: probabilities, alpha: 0.9}
 """
 
-EVERY = ["code", "ingest", *(f"{stage}@{name}" for name in "abcd" for stage in ("teach", "capture"))]
+EVERY = ["code", "ingest", *(f"{stage}@{name}" for name in "ab" for stage in ("teach", "capture"))]
 EVERY += ["baseline@tiny", "distill@tiny-1", "evaluate", "report"]
 
 
@@ -152,6 +150,8 @@ class Repository:
             (folder / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(ROOT / name, folder / name)
         shutil.copytree(ROOT / ".dvc/plots", folder / ".dvc/plots")
+        for absent in ("      - data/caches/c\n", "      - data/caches/d\n"):  # a teacher less takes its line away
+            self.edit("dvc.yaml", absent, "")
         write_parquet(folder / "data/source/source.parquet", *images(48), names=["low", "middle", "high"])
         (folder / "params.yaml").write_text(PARAMS)
         subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
@@ -199,7 +199,7 @@ def test_a_second_repro_runs_nothing(repository):
 
 def test_metrics_and_plots_are_dvcs(repository):
     shown = repository.dvc("metrics", "show", "--md")
-    for run in ("a", "d", "ensemble", "tiny-hard", "tiny-T1"):
+    for run in ("a", "b", "ensemble", "tiny-hard", "tiny-T1"):
         assert f"data/metrics/{run}.json" in shown
     assert "test.accuracy_std" in shown
     repository.dvc("plots", "show", "-o", "plots")
@@ -208,19 +208,19 @@ def test_metrics_and_plots_are_dvcs(repository):
     assert "valid_nll" in page
 
 
-def test_a_new_temperature_runs_its_own_cells_and_what_sums_up(repository):
-    repository.edit("params.yaml", "temperatures: [1]", "temperatures: [1, 2.5]")
-    assert repository.repro() == ["distill@tiny-2.5", "evaluate", "report"]
-
-
 def test_one_changed_teacher_reruns_its_own_chain_and_going_back_restores(repository):
     repository.edit("params.yaml", "seed: 2}", "seed: 7}")
-    assert repository.repro() == ["code", "teach@b", "capture@b", "distill@tiny-1", "distill@tiny-2.5", "evaluate", "report"]
+    assert repository.repro() == ["code", "teach@b", "capture@b", "distill@tiny-1", "evaluate", "report"]
     manifest = repository.folder / "data/caches/b/manifest.json"
     changed = manifest.read_bytes()
     repository.edit("params.yaml", "seed: 7}", "seed: 2}")
     assert repository.repro() == []  # every stage comes out of DVC's run cache
     assert manifest.read_bytes() != changed
+
+
+def test_a_new_temperature_runs_its_own_cells_and_what_sums_up(repository):
+    repository.edit("params.yaml", "temperatures: [1]", "temperatures: [1, 2.5]")
+    assert repository.repro() == ["distill@tiny-2.5", "evaluate", "report"]
 
 
 def test_a_comment_runs_only_the_code_stage(repository):
@@ -244,7 +244,7 @@ def test_editing_the_report_reruns_the_report(repository):
         (
             "views: 2",
             "views: 3",
-            {f"capture@{name}" for name in "abcd"} | {"baseline@tiny", "distill@tiny-1", "distill@tiny-2.5"},
+            {f"capture@{name}" for name in "ab"} | {"baseline@tiny", "distill@tiny-1", "distill@tiny-2.5"},
         ),
         ("alpha: 0.9}", "alpha: 0.90} # the same", set()),
     ],
@@ -274,8 +274,6 @@ def test_a_temperature_that_goes_back_trains_nothing(repository):
     assert set(repository.repro()) <= {"evaluate", "report"}
     assert not (repository.folder / "data/metrics/tiny-T2.5.json").exists()
     assert "tiny-T2.5" not in (repository.folder / "data/report/index.html").read_text()
-    repository.edit("params.yaml", "temperatures: [1]", "temperatures: [1, 2.5]")
-    assert set(repository.repro()) <= {"evaluate", "report"}
 
 
 NETS = """
@@ -309,7 +307,7 @@ def test_a_plug_in_and_its_helper_are_followed(repository, monkeypatch):
     assert "expected every file that a plug-in is made of, found none that is, or holds, helper.py" in message
     assert "Add `- helper.py` and `- nets.py` there, so that DVC notices when it changes." in message
     repository.edit("dvc.yaml", "deps: [pipeline, stages] #", "deps: [pipeline, stages, helper.py, nets.py] #")
-    students = ["baseline@tiny", "distill@tiny-1", "distill@tiny-2.5"]
+    students = ["baseline@tiny", "distill@tiny-1"]
     assert {"code", *students, "evaluate"} <= set(repository.repro())  # the report too, where any figure moved
     repository.edit("nets.py", "def unused(shape, classes):\n    return None", "def another():  # with a comment\n    return 1")
     assert repository.repro() == ["code"]

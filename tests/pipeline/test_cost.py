@@ -490,9 +490,7 @@ def test_a_damaged_provenance_is_told(tmp_path):
     times(tmp_path, "capture a a 60 done", "capture a a 1 done")
     path = tmp_path / "provenance/a.json"
     path.write_text(path.read_text().replace('"spans_kept": 5', '"spans_kept": 0'))
-    with pytest.raises(
-        IntegrityError, match="provenance/a.json: expected .* Run `softcache capture a .* which writes it"
-    ):
+    with pytest.raises(IntegrityError, match="provenance/a.json: expected .* Run `softcache capture a .* which writes it"):
         cost(tmp_path)
 
 

@@ -258,7 +258,10 @@ def test_batch_statistics_want_two_rows(plugins, batch, fits):
         says(0, *command)
     else:
         message = says(2, *command)
-        assert f"found 20 rows in batches of {batch}: a last one of a single row (ValueError: Expected more than 1 value per" in message
+        assert (
+            f"found 20 rows in batches of {batch}: a last one of a single row (ValueError: Expected more than 1 value per"
+            in message
+        )
         assert message.endswith("Choose another batch_size.\n")
 
 
