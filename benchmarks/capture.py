@@ -13,12 +13,12 @@ from pipeline.capture import capture
 from pipeline.work import Work
 
 
-def run(folder: Path, dtype: str, name: str = "t") -> None:
+def run(folder: Path, dtype: str) -> None:
     """One capture from nothing."""
     for made in ("work", "cache"):
         shutil.rmtree(folder / made, ignore_errors=True)
     capture(
-        name=name, teacher=folder / "teacher", splits=folder / "transfer", policy="none", views=1, view_seed=0, dtype=dtype,
+        teacher=folder / "teacher", splits=folder / "transfer", policy="none", views=1, view_seed=0, dtype=dtype,
         tile=512, work=folder / "work", out=folder / "cache", provenance=folder / "provenance.json", device=CPU,
     )  # fmt: skip
 
@@ -29,7 +29,7 @@ def run_unwritten(folder: Path, dtype: str) -> None:
     class Dropped(Exception):
         pass
 
-    def seal(self):
+    def seal(self, read):
         raise Dropped
 
     def publish(self, split, view, span, rows, logits):

@@ -23,7 +23,7 @@ BATCH = 256
 
 def examples(path: Path, memory_bytes: int) -> Examples:
     """Target logits alone, of one teacher, opened anew: the first epoch compares every sha256."""
-    return Examples(None, None, 1, Targets.of({"t": Cache.open(path)}, 1.0, "logits"), memory_bytes, CPU)
+    return Examples(None, None, 1, Targets.of({"teacher": Cache.open(path)}, 1.0, "logits"), memory_bytes, CPU)
 
 
 def drain(batches: Iterator) -> int:
@@ -147,7 +147,7 @@ def main() -> None:
         for classes, rows, dtype in ((10, 60_000, "float32"), (1000, 200_000, "float16")):
             folder = root / str(classes)
             write_splits(folder / "transfer", rows, classes=classes, size=4)
-            write_teacher(folder / "teacher", "mlp(hidden=[16])", (1, 4, 4), classes)
+            write_teacher(folder / "teacher", "mlp(hidden=[16])", folder / "transfer")
             run(folder, dtype)
             in_memory(folder / "cache", f"{rows:,} × {classes:,} {dtype}", given.times)
         streamed(folder / "cache", given.times, samples=2048)

@@ -1,6 +1,7 @@
 """Distillation from caches against plain training, live teachers, students one by one, and loops as they are often written."""
 
 import argparse
+import contextlib
 import functools
 import itertools
 import os
@@ -60,7 +61,7 @@ def prepare(folder: Path, mnist: Path | None) -> None:
     for name in TEACHERS:
         write_teacher(folder / "teachers" / name, "mlp(hidden=[1200, 1200])", splits)
         capture(
-            name=name, teacher=folder / "teachers" / name, splits=splits, policy="none", views=1, view_seed=0, dtype="float32",
+            teacher=folder / "teachers" / name, splits=splits, policy="none", views=1, view_seed=0, dtype="float32",
             tile=512, work=folder / "work", out=folder / "caches" / name, provenance=folder / "provenance.json", device=CPU,
         )  # fmt: skip
 
@@ -102,14 +103,27 @@ def tenths(training: _Training) -> Way:
     batches = itertools.chain.from_iterable(training.examples.epoch(training.seed, n, BATCH) for n in itertools.count())
 
     def one() -> None:
-        for batch in itertools.islice(batches, training.steps // 10):
-            training._step(batch)
+        with suited(training):
+            for batch in itertools.islice(batches, max(training.steps // 10, 1)):
+                training._step(batch)
 
     return one
 
 
+def suited(training: _Training) -> contextlib.AbstractContextManager:
+    """The threads on which `fit` would train it."""
+    net, count = (training.model.pattern, len(training.model)) if isinstance(training.model, Stack) else (training.model, 1)
+    return runtime.suited_threads(models.flops(net, training.examples.split.shape) * BATCH * count)
+
+
 def steps(training: _Training, count: int) -> None:
-    """The first steps of an epoch, at the rate of the optimiser itself."""
+    """The first steps of an epoch, at the rate of the optimiser itself, on the threads that suit them."""
+    with suited(training):
+        steps_on(training, count)
+
+
+def steps_on(training: _Training, count: int) -> None:
+    """The same on as many threads as there are now."""
     training.model.train()
     for batch in itertools.islice(training.examples.epoch(training.seed, training.done, BATCH), count):
         training._step(batch)
@@ -346,7 +360,7 @@ def threads(cached: Lesson, swept: Lesson, times: int) -> None:
     def on(count: int, training: _Training) -> None:
         torch.set_num_threads(count)
         try:
-            steps(training, 100)
+            steps_on(training, 100)
         finally:
             torch.set_num_threads(runtime.cores())
 
@@ -389,6 +403,7 @@ def main() -> None:
     given = parser.parse_args()
     some = max(3, given.times // 2)  # rounds of what is no close call
     runtime.prepare("cpu")
+    torch.set_num_threads(runtime.cores())  # as torch does by itself, for the loops that are not ours
     root = folder_for_data()
     print(f"training, {'MNIST' if given.mnist else f'{ROWS:,} synthetic rows'}, batches of {BATCH}: {machine()}")
     try:

@@ -1,0 +1,39 @@
+"""The benchmarks still run, on little data: what they print is judged by whoever runs them in earnest."""
+
+import pytest
+
+from benchmarks import capture, reading, training
+from benchmarks.measure import write_splits, write_teacher
+from pipeline import runtime
+
+pytestmark = pytest.mark.soak
+
+
+@pytest.fixture(autouse=True)
+def prepared():
+    runtime.prepare("cpu")
+
+
+def test_capture_and_reading(tmp_path):
+    write_splits(tmp_path / "transfer", 70_000, classes=10, size=4)  # eight spans and some: half of them fit the window
+    write_teacher(tmp_path / "teacher", "mlp(hidden=[16])", tmp_path / "transfer")
+    capture.against_forward("capture", tmp_path, "float16", 1.0, 1)
+    assert capture.peak_bytes(tmp_path) > 10**7
+    reading.in_memory(tmp_path / "cache", "memory", 1)
+    reading.streamed(tmp_path / "cache", 1, samples=512)
+    reading.verifying(tmp_path / "cache", 1)
+
+
+def test_training(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "ROWS", 1280)
+    monkeypatch.setattr(training, "EPOCHS", 1)
+    training.prepare(tmp_path, None)
+    cached = training.lesson_of(tmp_path, training.soft_of(tmp_path), [training.BOTH])
+    swept = training.lesson_of(tmp_path, training.soft_of(tmp_path), training.SWEPT.values())
+    training.against_labels(cached, training.lesson_of(tmp_path, None, [training.HARD]), 1)
+    training.against_live(tmp_path, cached, 1)
+    training.sweeping(tmp_path)
+    training.same_students(swept)
+    training.against_plain_loops(tmp_path, cached, 1, rows=256)
+    training.precisions(cached, 1)
+    training.threads(cached, swept, 1)
