@@ -163,6 +163,8 @@ def _held(path: Path, what: str) -> int:
                 found, fix = f"{_holder(path)}, which holds {path}", "Wait for it, then run again."
                 os.close(descriptor)
                 raise BusyError(what, expected="no other process at work on it", found=found, fix=fix) from error
+            except FileNotFoundError:
+                pass
             os.close(descriptor)
 
 

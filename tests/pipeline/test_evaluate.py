@@ -66,6 +66,39 @@ def test_nets_that_diverged_take_no_part():
     assert lost.facts() == {"parameters": 10, "seeds": 0, "diverged": 3}
 
 
+def test_a_setting_of_which_a_net_diverged_is_chosen_only_where_there_is_no_other():
+    """Though its mean over the seeds that are left is lower."""
+    hurt = run("student", "s", 1.0, (0, 2), [1, 1], [0.1, 0.1], diverged={1: 3})
+    (row,) = best([RUNS[0], hurt, RUNS[2]])
+    assert (row["temperature"], row["seeds"], row["lost"]) == (4.0, 3, 0)
+    (row,) = best([RUNS[0], hurt])
+    assert (row["temperature"], row["seeds"], row["lost"]) == (1.0, 2, 1)
+    assert row["baseline_test_errors"] == 12  # of seeds 0 and 2: 10 and 14
+
+
+def test_all_of_a_row_is_of_the_seeds_that_both_sides_have():
+    baseline = run("baseline", "s", None, (0, 1), [10, 12], [0.5, 0.5], diverged={2: 4})
+    student = run("student", "s", 4.0, (1, 2), [6, 90], [0.3, 0.9], diverged={0: 1})
+    (row,) = best([baseline, student])
+    assert (row["seeds"], row["lost"], row["errors_saved"]) == (1, 2, 6)
+    assert (row["test_errors"], row["baseline_test_errors"], row["valid_nll"]) == (6, 12, pytest.approx(0.3))
+    assert "over_seeds_low" not in row  # nothing varies over one seed
+    apart = run("student", "s", 4.0, (2,), [6], [0.3], diverged={0: 1, 1: 1})
+    assert best([baseline, apart]) == []
+
+
+def test_seeds_of_which_none_is_shared_are_a_mistake_unless_nets_diverged():
+    with pytest.raises(
+        InputError, match=r"seeds of s-baseline and s-4.0: expected some in common, found \[0, 1\] and \[5, 6\]"
+    ):
+        best([run("baseline", "s", None, (0, 1), [1, 1], [1, 1]), run("student", "s", 4.0, (5, 6), [1, 1], [1, 1])])
+
+
+def test_an_ensemble_has_teachers():
+    with pytest.raises(InputError, match="ensemble: expected teachers to measure students by, found none"):
+        require_comparable(["a"], [], [], None)
+
+
 def test_facts_have_a_deviation_only_over_several_seeds():
     several, single = RUNS[0].facts(), RUNS[3].facts()
     assert (several["test"]["errors"], several["test"]["errors_std"], several["seeds"]) == (12, 2, 3)

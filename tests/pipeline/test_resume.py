@@ -154,6 +154,23 @@ def test_a_state_is_taken_up_whole_or_given_up(data, monkeypatch, caplog, what, 
         assert "trained anew" in caplog.text or "starts anew" in caplog.text or "given up" in caplog.text
 
 
+def test_what_was_trained_together_otherwise_is_given_up_and_said(data, monkeypatch, caplog):
+    """A sweep stopped amid a stack of three goes on one by one."""
+    job = jobs(data)["sweep"]
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        interrupt_after(patch, 2)
+        job()
+    (path,) = data.glob("work/trainings/*/*.state")
+    monkeypatch.setattr("pipeline.lesson.STACKED_WEIGHTS", 1)  # so that none is stacked
+    job()
+    assert f"{path}: given up, because other students than these were trained together before" in caplog.text
+    assert not path.exists()
+    after = tree(data / "out")
+    shutil.rmtree(data / "work/trainings")
+    job()
+    assert tree(data / "out") == after
+
+
 def test_two_at_once(data):
     """The second is told that the first is at it."""
     folder = next(iter(data.glob("work/trainings/*")), None)

@@ -15,7 +15,7 @@ from conftest import images, run_capture, tree, write_parquet, write_stage_one
 from pipeline import fit, lesson, runtime, transfer
 from pipeline.checkpoint import Checkpoint
 from pipeline.distill import distill
-from pipeline.errors import InputError
+from pipeline.errors import BusyError, InputError
 from pipeline.evaluate import Evaluated
 from pipeline.examples import Examples
 from pipeline.lesson import Lesson, Soft, Views
@@ -288,6 +288,79 @@ def test_temperatures_whose_targets_do_not_fit_the_budget_are_trained_in_turn(da
         assert (weights(path) - roomy).abs().max() < (other - roomy).abs().max() / 100
 
 
+def test_one_at_a_time_after_a_stack_gives_what_one_at_a_time_gives(data, tmp_path):
+    """What a stack has finished has the last bits of a stack, and is not taken for what was trained alone."""
+    alone = swept(data, tmp_path / "elsewhere/sweep", 1)
+    stacked = swept(data, tmp_path / "sweep", 64)
+    assert swept(data, tmp_path / "sweep", 1) == alone
+    assert swept(data, tmp_path / "sweep", 64) in (alone, stacked)
+
+
+NORMED = """
+import torch
+from torch import nn
+
+class Normed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(100.0))
+        self.register_buffer("deviation", torch.tensor(60.0))
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(16, 6), nn.ReLU(), nn.Linear(6, 3))
+
+    def forward(self, pixels):
+        return self.layers((pixels - self.mean) / self.deviation)
+
+def build(shape, classes):
+    return Normed()
+"""
+
+
+@pytest.mark.parametrize("keep", ["last", "best"])
+def test_a_net_with_a_mean_and_a_deviation_is_stacked_kept_and_gone_on_with(data, tmp_path, monkeypatch, keep):
+    """Buffers are of the net, not of its training: neither a rerun nor a resumed training confuses them with weights."""
+    (tmp_path / f"buffered_{keep}.py").write_text(NORMED)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("SOFTCACHE_PLUGINS", f"buffered_{keep}")
+    recipe = Recipe.parse(optimizer="adamw(lr=0.01)", schedule="constant", epochs=4, batch_size=7, keep=keep)
+    given = {"models": [f"buffered_{keep}:build()"], "recipe": recipe}
+    trained, real = [], pipeline.lesson.fit
+    monkeypatch.setattr(pipeline.lesson, "fit", lambda *some, **named: trained.append(named["name"]) or real(*some, **named))
+    before = swept(data, tmp_path / "sweep", 64, **given)
+    assert len(trained) == 2  # a stack for each seed
+    assert swept(data, tmp_path / "sweep", 64, **given) == before
+    assert len(trained) == 2
+
+    epoch, saved = fit._Training.epoch, []
+
+    def stopping(self, bar):
+        if self.done == 2:
+            raise KeyboardInterrupt
+        epoch(self, bar)
+        saved.append(self.done)
+
+    monkeypatch.setattr(fit, "SAVING", float("inf"))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(fit._Training, "epoch", stopping)
+        swept(data, tmp_path / "again/sweep", 64, **given)
+    assert saved == [1, 2]
+    assert swept(data, tmp_path / "again/sweep", 64, **given) == before
+
+
+def test_what_is_replaced_while_a_sweep_runs_is_told_and_nothing_is_written(data, tmp_path, monkeypatch):
+    folder = tmp_path / "project"
+    shutil.copytree(data, folder)
+    real = pipeline.sweep._train
+
+    def meanwhile(*given):
+        real(*given)
+        run_capture(folder, "a", views=4)
+
+    monkeypatch.setattr(pipeline.sweep, "_train", meanwhile)
+    with pytest.raises(BusyError, match="caches/a.*: expected what it was when this started"):
+        swept(folder, folder / "sweep", 64)
+    assert not (folder / "sweep").exists()
+
+
 def test_a_sweep_that_is_stopped_while_it_measures_trains_nothing_again(data, tmp_path, monkeypatch):
     def stop(**given):
         raise KeyboardInterrupt
@@ -377,6 +450,23 @@ def test_in_a_stack_one_net_diverges_and_the_others_are_as_without_it(data, tmp_
         for seed in (0, 3):
             here, there = (weights(tmp_path / f"{out}/students/{run}/seed-{seed}.safetensors") for out in ("both", "one"))
             torch.testing.assert_close(here, there, rtol=1e-3, atol=1e-4)
+
+
+def test_three_of_a_stack_diverge_and_the_others_have_the_bits_they_have_beside_sound_ones(data, tmp_path):
+    """Nothing of one net reaches another: the same stack with sound weights in the three places."""
+    sound = [Weighing(float(T), 0.5) for T in (1, 2, 3, 4, 5)]
+    wild = [Weighing(each.temperature, 1e30, 0.5) if each.temperature in (1, 3, 5) else each for each in sound]
+    plan = Plan(model="mlp(hidden=[6, 6])", soft=soft(data, "a"), seeds=(0,), **SAME)
+    given = {"splits": data / "transfer", "work": data / "work", "device": CPU, "teachers": {"a": data / "teachers/a"}}
+    runs = {}
+    for out, some in (("sound", sound), ("wild", wild)):
+        found = sweep(plans={"s": plan}, weighings=some, baseline=True, together=64, out=tmp_path / out, **given)
+        runs[out] = {run.name: run for run in found.runs if run.student}
+    assert {name for name, run in runs["wild"].items() if run.diverged} == {f"s-T{T}-alpha1e+30" for T in (1, 3, 5)}
+    assert not any(run.diverged for run in runs["sound"].values())
+    for run in ("s-hard", "s-T2-alpha0.5", "s-T4-alpha0.5"):
+        here, there = (tree(tmp_path / f"{out}/students/{run}") for out in ("sound", "wild"))
+        assert here["seed-0.safetensors"] == there["seed-0.safetensors"]
 
 
 def test_a_new_temperature_trains_itself_and_going_back_trains_nothing(data, tmp_path, monkeypatch):
