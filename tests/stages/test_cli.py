@@ -14,44 +14,18 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from conftest import images, tree, write_parquet, write_stage_one
+import projects
+from conftest import images, tree, write_parquet
 from pipeline import files, runtime
+from projects import PARAMS, says
 from stages.cli import main
 
-PARAMS = """
-ingest: {train: odd.parquet}
-teach: {optimizer: sgd(lr=0.1), epochs: 1, batch_size: 8}
-teachers:
-  a: {model: "mlp(hidden=[5])"}
-views: {policy: shift(1), views: 3, view_seed: 5}
-capture: {tile: 4}
-recipe: {optimizer: sgd(lr=0.1), epochs: 1, batch_size: 8, seeds: [0]}
-students:
-  s: {model: "mlp(hidden=[3])"}
-temperatures: [2]
-distill: {teachers: [a], alpha: 0.9}
-sweeps: {all: {alphas: [0.5]}}
-"""
 SOFTCACHE = Path(sys.executable).with_name("softcache")
 
 
 @pytest.fixture
 def project(tmp_path, monkeypatch) -> Path:
-    """A folder with splits, a teacher, its cache, and params.yaml."""
-    runtime.prepare("cpu")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SOFTCACHE_DEVICE", "cpu")
-    write_stage_one(tmp_path / "data")
-    (tmp_path / "params.yaml").write_text(PARAMS)
-    says(0, "capture", "a")
-    return tmp_path
-
-
-def says(code: int, *args: object) -> str:
-    result = CliRunner().invoke(main, [str(arg) for arg in args])
-    assert result.exit_code == code, result.output + str(result.exc_info)
-    assert result.exception is None or isinstance(result.exception, SystemExit)
-    return result.output
+    return projects.make(tmp_path, monkeypatch)
 
 
 def settings(project: Path, old: str, new: str) -> None:
@@ -74,6 +48,14 @@ def test_a_reader_that_goes_away_changes_nothing(project, command, reader):
     assert "ipe" not in (project / "errors").read_text()
     if command.startswith("distill s"):
         assert (project / "data/students/s-T2/model.json").exists()
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&- 2>&-", "2>/dev/full"])
+def test_nowhere_to_say_it_is_no_reason_to_stop(project, closed):
+    """A log that has gone, or a disk that is full of it."""
+    done = subprocess.run(["bash", "-c", f"{SOFTCACHE} distill s -T 2 {closed}"], cwd=project, stdout=subprocess.DEVNULL)
+    assert done.returncode == 0
+    assert (project / "data/students/s-T2/model.json").exists()
 
 
 def test_findings_of_verify_exit_with_3_though_nobody_reads_them(project):
@@ -198,6 +180,30 @@ class Normed(nn.Sequential):
         size = shape[1] * shape[2]
         super().__init__(models.Pixels(), nn.Flatten(), nn.Linear(size, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, classes))
 
+class Pairs(Normed):
+    def forward(self, pixels):
+        return super().forward(pixels), None
+
+class Whole(Normed):
+    def forward(self, pixels):
+        return super().forward(pixels).argmax(-1, keepdim=True).expand(-1, 3)
+
+class Noted(Normed):
+    def get_extra_state(self):
+        return {"note": "mine"}
+
+    def set_extra_state(self, state):
+        pass
+
+def frozen(shape, classes):
+    return Normed(shape, classes).requires_grad_(False)
+
+def tied(shape, classes):
+    first, second = nn.Linear(shape[1] * shape[2], classes), nn.Linear(classes, classes)
+    third = nn.Linear(classes, classes)
+    third.weight = second.weight
+    return nn.Sequential(models.Pixels(), nn.Flatten(), first, second, third)
+
 def wrong(images, draw):
     return images.float()
 
@@ -231,6 +237,12 @@ def plugins(project, monkeypatch) -> Path:
             ("--model", "odd_ones:Late()"),
             "training: expected a net that can be trained, found LookupError: of my own, at {place}, line 13",
         ),
+        (("--model", "odd_ones:Pairs()"), "expected logits of shape (2, 3) for two images, found tuple"),
+        (("--model", "odd_ones:Whole()"), "expected logits of a float dtype, found torch.int64"),
+        (("--model", "odd_ones:Noted()"), "expected a state of tensors, found _extra_state"),
+        (("--model", "odd_ones:frozen()"), "expected parameters to train, found none"),
+        (("--model", "odd_ones:tied()"), "expected weights of its own in every layer, found tied ones"),
+        (("--device", "meta"), "expected auto, cpu, cuda or cuda:N, present on this machine, found meta"),
         (
             ("--policy", "odd_ones:wrong"),
             "expected uint8 pixels of shape (20, 1, 4, 4), found torch.float32 of shape (20, 1, 4, 4)",

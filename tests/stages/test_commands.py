@@ -397,6 +397,7 @@ def test_rows_and_selection_are_recorded_and_the_best_epoch_is_kept(finished, tm
         (("sweep", "none"), ("", ""), "sweeps.none: expected a section 'none', found both"),
         (("sweep", "both"), ("temperatures: [1, 2.5]", "temperatures: 4"), "temperatures: expected a list such as"),
         (("sweep", "both", "--no-baseline"), ("temperatures: [1, 2.5]", "temperatures: []"), "no baseline"),
+        (("sweep", "both"), ("temperatures: [1, 2.5]", "temperatures: []"), "alphas without temperatures"),
         (("sweep", "both", "--students", "other"), ("", ""), "students.other: expected a section 'other'"),
         (("sweep", "both", "--alphas", "1.5"), ("", ""), "alpha: expected a number from 0 to 1, found 1.5"),
         (("distill", "tiny", "--hard", "--live"), ("", ""), "Give either --live or --hard"),
