@@ -51,7 +51,8 @@ COMMANDS = {  # command → what it writes
     "capture b --dtype float16": "caches/b",  # goes on
 }
 UNREAD = re.compile(r"data/(source|code|metrics|report|page)/|data/plots/.*\.csv|\.partial")  # by no command of ours
-MADE = ("stage", "command", "name", "live", "done", "students", "epochs")  # what commands took is another when one runs again
+MADE = ("stage", "command", "name", "live", "done", "students", "epochs")  # of what a command cost
+WHAT = {"teachers": "teacher", "caches": "cache", "students": "student"}  # how messages call what lies in these folders
 ROUNDS = 6  # of following what messages say
 
 
@@ -70,7 +71,7 @@ class Outcome:
         self.error = repr(result.exception)
         self.written: object = re.sub(r"in [0-9.]+ s\b", "in so many s", result.stdout)
         if command == "cost --json" and self.code == 0:
-            self.written = [[row[key] for key in MADE] for row in json.loads(result.stdout)["rows"]]
+            self.written = json.loads(result.stdout)
         if outs := COMMANDS.get(command):
             trees = [tree(folder / "data" / name) for name in outs.split()]
             self.written = [{path: files.sha256(data) for path, data in held.items()} for held in trees]
@@ -179,12 +180,18 @@ def follow(folder: Path, message: str, depth: int = 3) -> list[str]:
 
 
 def named(message: str, path: str, how: str) -> bool:
-    """Whether a message says what is damaged: the file, its folder, or what it belongs to."""
-    paths = [path, *re.findall(r"swapped with (\S+)", how)]
-    parts = {
-        part for each in paths for part in (each, *map(str, Path(each).parents)) if part not in (".", "data", ".softcache")
-    }
-    return any(part in message for part in parts) or any(Path(each).parent.name in message for each in paths)
+    """Whether a message says what is damaged: the file, the folder of one thing in which it is, or the thing by its name."""
+    places = [place for each in (path, *re.findall(r"swapped with (\S+)", how)) for place in (Path(each), *Path(each).parents)]
+    said = [str(place) for place in places if len(place.parts) > 2 or place.name in ("transfer", "plots", "times.csv")]
+    said += [f"{WHAT[place.parts[-2]]} {place.name}" for place in places if place.parts[-2:-1] and place.parts[-2] in WHAT]
+    return any(re.search(rf"(?<![\w./-]){re.escape(each)}(?![\w-])", message) for each in said)
+
+
+def figures(written: object) -> object:
+    """What a command gave that is the same when commands before it have run again: of what it cost, all but the time."""
+    if not isinstance(written, dict):
+        return written
+    return [[row[key] for key in MADE] for row in written["rows"]]
 
 
 def judge(folder: Path, command: str, expected: object, path: str, how: str) -> tuple[str, dict[str, int]]:
@@ -194,7 +201,7 @@ def judge(folder: Path, command: str, expected: object, path: str, how: str) -> 
         if found.crashed:
             return f"a traceback in round {round}: {found.error}", {}
         if found.code == 0:
-            same = found.written == expected
+            same = found.written == expected if round == 0 else figures(found.written) == figures(expected)
             lost = path == "data/times.csv"  # where lines are gone, the outputs are listed that none has made
             told = "not trained yet and left out" in found.out or (lost and '"untimed": []' not in found.out)
             if not same and not (told and (round == 0 or lost)):

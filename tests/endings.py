@@ -35,7 +35,7 @@ def at_operation(folder: Path, number: int | None, job: Callable[[], object]) ->
     seen: list[str] = []
 
     def hook(event: str, arguments: tuple) -> None:
-        if event not in EVENTS or not str(arguments[0]).startswith(str(folder)) or seen is None:
+        if event not in EVENTS or not str(arguments[0]).startswith(str(folder)):
             return
         seen.append(event)
         if len(seen) - 1 == number:

@@ -227,7 +227,7 @@ def test_forged_facts_with_a_digest_that_is_right(project, often, name):
     path, read = reader(project, name)
     before = path.read_bytes()
     try:
-        fuzz(often, sealed_like(before), lambda data: path.write_bytes(data) and read())
+        fuzz(often, sealed_like(before), lambda data: (path.write_bytes(data), read()))
     finally:
         path.write_bytes(before)
 
