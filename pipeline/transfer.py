@@ -414,5 +414,5 @@ def _footer_sha256(path: Path) -> str | None:
                 return None
             file.seek(end - size - 8)
             return files.sha256(file.read())
-    except (OSError, struct.error):
+    except (IsADirectoryError, struct.error):
         return None

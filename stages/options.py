@@ -169,10 +169,11 @@ class Params:
         """A section; raises InputError that lists what is there. A section that is empty is fine."""
         found: Any = self.values
         for key in dotted.split("."):
-            if not isinstance(found, Mapping) or key not in found:
-                names = ", ".join(map(_text, found)) if isinstance(found, Mapping) else type(found).__name__
+            named = {_text(name): value for name, value in found.items()} if isinstance(found, Mapping) else {}
+            if key not in named:
+                names = ", ".join(named) if isinstance(found, Mapping) else type(found).__name__
                 raise self.error(dotted, f"a section {key!r}", names or "none", "Add it, or correct the name.")
-            found = found[key]
+            found = named[key]
         if found is not None and not isinstance(found, Mapping):
             raise self.error(dotted, "a section", _shown(found), "Write `key: value` lines.")
         return found or {}

@@ -233,7 +233,9 @@ def main(root: Path, first: int, count: int) -> None:
     for command in COMMANDS:
         shutil.rmtree(place, ignore_errors=True)
         shutil.copytree(start, place)
-        for path in forked(lambda command=command: opened(place, command)):
+        found = forked(lambda command=command: opened(place, command))
+        assert all(isinstance(path, str) for path in found), found
+        for path in found:
             readers.setdefault(path, []).append(command)
         shutil.rmtree(place)
         shutil.copytree(start, place)

@@ -528,6 +528,13 @@ def test_an_unknown_teacher_lists_the_known_ones(project):
     assert "expected a section 'z', found a, b" in fails(2, "teach", "z")
 
 
+def test_a_name_that_yaml_takes_for_a_number(project):
+    ok("ingest")
+    (project / "params.yaml").write_text(PARAMS.replace("students:\n", "students:\n  1: {model: 'mlp(hidden=[2])'}\n"))
+    ok("distill", "1", "--hard")
+    assert (project / "data/students/1-hard/model.json").exists()
+
+
 def test_a_missing_section_is_named(project):
     (project / "params.yaml").write_text("ingest: {train: source.parquet}")
     assert "params.yaml, teach:" in fails(2, "teach", "a")
