@@ -21,6 +21,23 @@ def test_nll_by_hand():
     assert metrics.nll(LOGITS, LABELS) == pytest.approx(-(math.log(0.5) + math.log(0.25) + math.log(0.8)) / 3)
 
 
+@pytest.mark.parametrize(
+    ("accuracy", "rows", "chance"),
+    [
+        (0.5, (50, 50), True),
+        (0.6, (50, 50), True),  # 0.5 + 2 · √(0.25 / 100) = 0.6
+        (0.61, (50, 50), False),
+        (0.9, (90, 10), True),
+        (0.97, (90, 10), False),  # 0.9 + 2 · √(0.09 / 100) = 0.96
+        (0.99, (99, 1), True),
+        (1.0, (99, 1), False),  # two standard errors above would be more than all: only the share itself counts
+        (1.0, (3, 0), True),
+    ],
+)
+def test_at_chance_by_hand(accuracy, rows, chance):
+    assert metrics.at_chance(accuracy, np.repeat([0, 1], rows)) == chance
+
+
 def test_nll_does_not_overflow():
     assert metrics.nll(np.array([[1e4, -1e4]], np.float32), np.array([1])) == pytest.approx(2e4)
 

@@ -1,0 +1,45 @@
+"""The machine: whose child a process still is, what randomness it leaves, and how many threads suit."""
+
+import os
+
+import pytest
+import torch
+
+from pipeline import runtime
+
+OWN = 500  # the process
+
+
+@pytest.mark.parametrize(
+    ("parent", "group", "groups", "first", "orphan"),
+    [
+        (400, 400, {400: 400}, b"init", False),  # of the group that a shell, or DVC, started it in
+        (1, 400, {}, b"/sbin/init", True),
+        (1, 1, {1: 1}, b"python3\0-m\0dvc\0repro", False),  # in a container whose first process is DVC
+        (300, 400, {300: 300}, b"init", True),  # a session's manager took it up
+        (300, OWN, {300: 300}, b"init", False),  # leads a group of its own, under setsid: nothing can be told
+        (1, OWN, {}, b"init", True),
+        (300, 400, {}, b"init", True),  # which has gone too, meanwhile
+    ],
+)
+def test_who_is_an_orphan(monkeypatch, tmp_path, parent, group, groups, first, orphan):
+    def of(pid: int) -> int:
+        if pid not in groups:
+            raise ProcessLookupError
+        return groups[pid]
+
+    for name, found in (("getppid", parent), ("getpgrp", group), ("getpid", OWN)):
+        monkeypatch.setattr(os, name, lambda found=found: found)
+    monkeypatch.setattr(os, "getpgid", of)
+    monkeypatch.setattr("pipeline.runtime.Path", lambda path: tmp_path / path.strip("/").replace("/", "-"))
+    (tmp_path / "proc-1-cmdline").write_bytes(first)
+    assert runtime._is_orphan() == orphan
+
+
+def test_randomness_is_given_back():
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    with runtime.own_randomness():
+        torch.manual_seed(6)
+        torch.rand(3)
+    assert torch.equal(torch.random.get_rng_state(), before)
