@@ -18,27 +18,18 @@ def best(runs: Sequence[Run]) -> list[dict[str, Any]]:
 
     The difference is baseline minus distilled in errors: above 0 is a gain. Its intervals are those of comparison.py:
     over_seeds is Student's paired over the seeds, over_rows is the bootstrap over test rows. All of a row is of the `seeds`
-    that both sides have; `lost` are those that one lacks, such as nets that diverged. A setting of which a net diverged is
-    chosen only where there is no other. Where nothing is left to compare, the student has no row.
+    that both sides have; `lost` are those that one lacks, such as nets that diverged. The choice is among the settings that
+    share most seeds with the baseline, by the seeds that all of these have, if they have some. Where nothing is left to
+    compare, the student has no row.
     """
     rows = []
     for baseline in (run for run in runs if run.kind == "baseline"):
         settings = [run for run in runs if run.kind == "student" and run.student == baseline.student]
-        rivals = [run for run in settings if run.seeds]
-        if not rivals or not baseline.seeds:
-            if settings:
-                _log.warning("%s: nothing to compare: all seeds of one side diverged", baseline.student)
+        chosen = _chosen(baseline, settings)
+        if chosen is None:
+            _require_reason(baseline, settings)
             continue
-        sound = [run for run in rivals if not run.diverged] or rivals
-        chosen = min(sound, key=lambda run: statistics.fmean(run.column("valid", "nll")))
-        shared = [seed for seed in baseline.seeds if seed in chosen.seeds]
-        if not shared:
-            if baseline.diverged or chosen.diverged:
-                _log.warning("%s: nothing to compare: the seeds that are left of each side are others", baseline.student)
-                continue
-            found = f"{sorted(baseline.seeds)} and {sorted(chosen.seeds)}"
-            fix = "Train both with the same seeds."
-            raise InputError(f"seeds of {baseline.name} and {chosen.name}", expected="some in common", found=found, fix=fix)
+        shared = _shared(baseline, chosen)
         before, after = baseline.of(shared), chosen.of(shared)
         errors = [dict(zip(shared, run.column("test", "errors"), strict=True)) for run in (before, after)]
         every = {*baseline.seeds, *baseline.diverged, *chosen.seeds, *chosen.diverged}
@@ -59,6 +50,31 @@ def best(runs: Sequence[Run]) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def _shared(baseline: Run, run: Run) -> list[int]:
+    """Seeds that both have."""
+    return [seed for seed in baseline.seeds if seed in run.seeds]
+
+
+def _chosen(baseline: Run, settings: Sequence[Run]) -> Run | None:
+    """The best of those that share most seeds with the baseline; None where none shares any."""
+    most = max((len(_shared(baseline, run)) for run in settings), default=0)
+    if not most:
+        return None
+    rivals = [run for run in settings if len(_shared(baseline, run)) == most]
+    common = [seed for seed in baseline.seeds if all(seed in run.seeds for run in rivals)]
+    return min(rivals, key=lambda run: statistics.fmean(run.of(common or _shared(baseline, run)).column("valid", "nll")))
+
+
+def _require_reason(baseline: Run, settings: Sequence[Run]) -> None:
+    """Say that nets diverged where nothing can be compared; raise InputError where none did."""
+    if any(run.diverged for run in (baseline, *settings)):
+        _log.warning("%s: nothing to compare: of the seeds that both sides had, all have diverged", baseline.student)
+    elif settings:
+        found = f"{sorted(baseline.seeds)} and {sorted(settings[0].seeds)}"
+        what, fix = f"seeds of {baseline.name} and {settings[0].name}", "Train both with the same seeds."
+        raise InputError(what, expected="some in common", found=found, fix=fix)
 
 
 def _ends(name: str, interval: Interval | None) -> dict[str, float]:

@@ -28,9 +28,11 @@ def capture(cache: Path, *options: str) -> str:
 
 def capture_again(cache: Path, *options: str) -> str:
     """The sentence that says how to mend a cache; one that was taken elsewhere cannot be captured where it lies."""
-    if cache.parent.name != CACHES:
+    whole = Path(os.path.abspath(cache))
+    places = [place for place in (cache, whole, whole.resolve()) if place.parent.name == CACHES]
+    if not places:
         return f"It lies in no folder {CACHES}/, so it is a copy: copy it again, whole."
-    return f"Run {capture(cache, *options)} to compute what is damaged again."
+    return f"Run {capture(places[0], *options)} to compute what is damaged again."
 
 
 def distill(student: str, temperature: str | None, folder: Path) -> str:

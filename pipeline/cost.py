@@ -6,6 +6,7 @@ apart, and one that no command of the file made has no time.
 """
 
 import csv
+import logging
 import math
 import re
 import shlex
@@ -17,7 +18,6 @@ from typing import Any
 from pipeline import commands, times
 from pipeline.commands import short
 from pipeline.errors import InputError, IntegrityError
-from pipeline.manifest import FILE_NAME as MANIFEST
 from pipeline.manifest import Manifest
 from pipeline.modelfile import Kind, ModelFile
 from pipeline.provenance import Provenance
@@ -27,6 +27,7 @@ STAGES = {"teach": 1, "capture": 1, "distill": 2, "sweep": 2, "evaluate": 2}
 _LIVE = "-live"  # how the run of a live student ends, and no other
 _SWEPT = re.compile(r"(.+)-T[0-9.e+-]+-alpha[0-9.e+-]+")  # a run of a sweep: which student it is
 Key = tuple[str, str]  # command, run
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -131,20 +132,21 @@ def cost(data: Path) -> dict[str, Any]:
     whether any of these commands ended well. student_epochs: for nets of one spec that learned from the same teachers, on
     equally many rows and views of one policy, in equal batches, precision and memory and on the same device and threads,
     the seconds of one epoch of one student, from caches and live; break_even: after how many students the captures of the
-    caches have been saved again. Sweeps of students of more than one model, or trained in more than one of these ways, are
-    left out of them: whose time is whose cannot be told. untimed: outputs that no command in times.csv made. others:
-    folders in this one that have times of their own, which are not counted.
+    caches have been saved again. A cache that is not of the last capture here, out of DVC's cache, say, counts as not made.
+    Sweeps of students of more than one model, or trained in more than one of these ways, are left out of them: whose time is
+    whose cannot be told. untimed: outputs that no command in times.csv made. others: folders in this one that have times of
+    their own, which are not counted.
     Raises InputError where there are no times, IntegrityError where they, a model.json or a provenance are damaged.
     """
     lines = [line for line in _read(data / times.FILE) if line.ended != times.FAILED]  # nothing came of those
     spent = _spent(lines, lambda name: _kept(data, name))
     trained = _trained(data, {line.run: line.name for line in lines if line.command == "distill"})
-    made = {line.key for line in spent if line.ended == times.DONE}
     caches = [("capture", path.parent.name) for path in _visible(data, "caches/*/manifest.json")]
+    made = {line.key for line in spent if line.ended == times.DONE} - {key for key in caches if _is_strange(data, key[1])}
     return {
         "seconds": round(sum(line.seconds for line in spent), 1),
         "rows": list(_rows(spent, trained, made)),
-        "student_epochs": _student_epochs(spent, trained, data),
+        "student_epochs": _student_epochs(spent, trained, data, made),
         "untimed": [" ".join(key) for key in (*trained, *caches) if key not in made],
         "others": [str(path.parent) for path in _visible(data, f"*/{times.FILE}")],
     }
@@ -212,16 +214,18 @@ def _added(lines: Sequence[_Line]) -> _Line:
 
 def _kept(data: Path, name: str) -> bool:
     """Whether the last capture kept spans of one before, to which nothing in times.csv need point: views were added, say."""
+    found = Provenance.open(data / "provenance" / f"{name}.json")
+    return found is not None and found.spans_kept > 0
+
+
+def _is_strange(data: Path, name: str) -> bool:
+    """Whether a cache is another than the last capture here has made; says so."""
     cache, path = data / "caches" / name, data / "provenance" / f"{name}.json"
     found = Provenance.open(path)
-    if not (cache / MANIFEST).is_file():
-        return found is not None and found.spans_kept > 0
-    manifest = Manifest.read(cache)
-    if found is None or found.manifest != manifest.digest:
-        told = "none" if found is None else "that of another"
-        fix = f"Run {commands.capture(cache, *manifest.options)}, which writes it anew."
-        raise IntegrityError(str(path), expected=f"what was noted when {cache} was made", found=told, fix=fix)
-    return found.spans_kept > 0
+    if found is not None and found.manifest == Manifest.read(cache).digest:
+        return False
+    _log.warning("%s: not what was captured here last, by %s: what it took is not known", cache, path)
+    return True
 
 
 # ---------------------------------------------------------------- what was trained
@@ -296,9 +300,11 @@ class _Rate:
         return {"students": self.students, "epochs": self.epochs, **seconds}
 
 
-def _student_epochs(spent: Sequence[_Line], trained: Mapping[Key, Sequence[_Trained]], data: Path) -> list[dict[str, Any]]:
+def _student_epochs(
+    spent: Sequence[_Line], trained: Mapping[Key, Sequence[_Trained]], data: Path, made: set[Key]
+) -> list[dict[str, Any]]:
     """Seconds of a student-epoch, from caches and live, wherever students learned from caches."""
-    captures = {line.run: line.seconds for line in spent if line.command == "capture" and line.ended == times.DONE}
+    captures = {line.run: line.seconds for line in spent if line.command == "capture" and line.key in made}
     rates: dict[tuple[_Kind, str, int], dict[bool, _Rate]] = {}
     examples: dict[tuple[_Kind, str, int], str] = {}
     for line, each, seconds in _shares(spent, trained):

@@ -49,5 +49,10 @@ def first_line(error: BaseException) -> str:
         return type(error).__name__
 
 
+def lacks_memory(error: BaseException) -> bool:
+    """Whether it says that there is too little memory, as Python or as torch says it, which may not be loaded."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+
+
 def _cut(text: str) -> str:
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"

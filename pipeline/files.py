@@ -145,8 +145,26 @@ def locked(path: Path, what: str) -> Iterator[None]:
         os.write(descriptor, f"pid {os.getpid()} on {platform.node()} since {now}".encode())
         yield
     finally:
-        path.unlink(missing_ok=True)  # while it is held still
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
+                path.unlink()  # while it is held still
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def locked_folder(path: Path, what: str) -> Iterator[None]:
+    """Hold a folder that is worked in, by the lock in it, and remove it afterwards where nothing else is left in it."""
+    with locked(path / LOCK, what):
+        yield
+    with contextlib.suppress(OSError):  # something is in it, or another process has just begun
+        path.rmdir()
+
+
+def clear(path: Path) -> None:
+    """Remove all that is in a folder but its lock."""
+    for entry in sorted(path.iterdir()):
+        if entry.name != LOCK:
+            remove(entry)
 
 
 def _held(path: Path, what: str) -> int:
@@ -155,17 +173,18 @@ def _held(path: Path, what: str) -> int:
         make_folder(path.parent)
         with contextlib.suppress(FileNotFoundError):  # whoever held it has just removed it, or its folder
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            held = False
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if os.path.samestat(os.fstat(descriptor), path.stat()):
+                held = os.path.samestat(os.fstat(descriptor), path.stat())
+                if held:
                     return descriptor
             except BlockingIOError as error:
                 found, fix = f"{_holder(path)}, which holds {path}", "Wait for it, then run again."
-                os.close(descriptor)
                 raise BusyError(what, expected="no other process at work on it", found=found, fix=fix) from error
-            except FileNotFoundError:
-                pass
-            os.close(descriptor)
+            finally:
+                if not held:
+                    os.close(descriptor)
 
 
 def _holder(path: Path) -> str:

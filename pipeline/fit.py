@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from pipeline import closure, files, metrics, models, plugins, randomness, runtime
-from pipeline.errors import InputError, SoftcacheError
+from pipeline.errors import InputError, SoftcacheError, lacks_memory
 from pipeline.examples import Batch, Examples
 from pipeline.predict import predict
 from pipeline.randomness import Use
@@ -271,9 +271,11 @@ class _Training:
             try:
                 with runtime.own_randomness():
                     self._step_on_a_copy(count)
-            except (SoftcacheError, MemoryError, torch.OutOfMemoryError):
+            except SoftcacheError:
                 raise
             except Exception as error:
+                if lacks_memory(error):
+                    raise
                 found = plugins.reason(error)
                 if count == 1:
                     found = f"{rows:,} rows in batches of {size:,}: a last one of a single row ({found})"
@@ -283,8 +285,8 @@ class _Training:
                 raise InputError("training", expected="a net that can be trained", found=found, fix=fix) from error
 
     def _step_on_a_copy(self, rows: int) -> None:
-        net = self.model.pattern if isinstance(self.model, Stack) else self.model
-        net, split, device = copy.deepcopy(net).train(), self.examples.split, self.examples.device
+        whole = self.model.pattern if isinstance(self.model, Stack) else self.model
+        net, split, device = copy.deepcopy(whole).train(), self.examples.split, self.examples.device
         torch.manual_seed(0)
         kind = PRECISIONS[self.recipe.precision]
         with torch.autocast(device.type, kind, enabled=kind != torch.float32):
@@ -295,6 +297,10 @@ class _Training:
         optimizer = self.recipe.optimizer(net.parameters())
         logits.double().sum().backward()
         optimizer.step()
+        before, state = dict(whole.named_buffers()), net.state_dict()
+        lost = [name for name, now in net.named_buffers() if name not in state and not torch.equal(now, before[name])]
+        if lost:
+            raise TypeError(f"training changes buffers that its state does not keep: {', '.join(lost)}")
 
 
 def circumstances(source: Split, valid: Split, device: torch.device, module: str) -> dict[str, Any]:

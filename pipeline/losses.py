@@ -27,8 +27,8 @@ Temperature = float | torch.Tensor
 
 _CORRELATION_EPS = 1e-8  # both as in the code that the authors published
 _STANDARD_EPS = 1e-7
-_TAKEN = dict.fromkeys(("label", "labels", "y"), 2) | dict.fromkeys(("temperature", "temp", "t", "tau"), 3)  # name → place
-_SIDES = ("student", "teacher")  # what the names of the first two may begin with
+_NAMES = dict.fromkeys(("label", "labels", "y"), 2) | dict.fromkeys(("temp", "t", "tau"), 3)  # of parameters → their place
+_WORDS = {"temperature": 3, "student": 0, "teacher": 1}  # in such names → their place; the first of them decides
 _GIVEN = ("logits", "targets", "labels", "temperature")
 _FEW_CLASSES = 32  # up to here that is faster; 20 students with 10 classes take less than half the time
 
@@ -230,8 +230,9 @@ class SoftLoss:
 
 def _place_of(name: str) -> int | None:
     """Where a parameter of such a name belongs among the four; None for a name that says nothing."""
-    sides = [place for place, side in enumerate(_SIDES) if name.lower().startswith(side)]
-    return sides[0] if sides else _TAKEN.get(name.lower())
+    words = [word for word in name.lower().split("_") if word]
+    found = [place for word, place in _WORDS.items() if word in words]
+    return found[0] if found else _NAMES.get("_".join(words))
 
 
 def _probe(rows: int, nets: int | None, classes: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

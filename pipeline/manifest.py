@@ -59,13 +59,13 @@ class Manifest:
 
     @property
     def options(self) -> tuple[str, ...]:
-        """The options of `softcache capture` that give this cache, but for those that it takes by itself."""
+        """All options of `softcache capture` that make a cache this one, whatever params.yaml says."""
         found, views = self.identity, self.extents["transfer"].views if "transfer" in self.extents else 1
         given = {
-            "--policy": (found["views"]["policy"], "none()"), "--views": (views, 1), "--view-seed": (found["views"]["seed"], 0),
-            "--dtype": (found["layout"]["dtype"], "float32"), "--tile": (found["tile"], 512),
+            "--policy": found["views"]["policy"], "--views": views, "--view-seed": found["views"]["seed"],
+            "--dtype": found["layout"]["dtype"], "--tile": found["tile"],
         }  # fmt: skip
-        return tuple(word for name, (value, usual) in given.items() if value != usual for word in (name, str(value)))
+        return tuple(word for name, value in given.items() for word in (name, str(value)))
 
     @property
     def fingerprint(self) -> str:

@@ -102,7 +102,7 @@ class Learned:
 
 @dataclass(frozen=True)
 class Training:
-    """How it was trained; see fit.Recipe."""
+    """How it was trained; see recipe.Recipe."""
 
     optimizer: str
     schedule: str

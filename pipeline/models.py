@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from pipeline import plugins, randomness, runtime, spec
-from pipeline.errors import InputError, SoftcacheError
+from pipeline.errors import InputError, SoftcacheError, lacks_memory
 from pipeline.randomness import Use
 from pipeline.spec import Spec
 
@@ -105,6 +105,8 @@ def build(model: Spec, shape: Sequence[int], classes: int, *, seed: int = 0) -> 
         except SoftcacheError:
             raise
         except Exception as error:
+            if lacks_memory(error):
+                raise
             _require(False, what, f"a net for uint8 pixels {tuple(shape)}", plugins.reason(error))
     found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
     _require(found == (2, classes), what, f"logits of shape (2, {classes}) for two images", found)

@@ -160,8 +160,8 @@ class Recipe:
 
 def _try_optimizer(rate: spec.Spec) -> None:
     """Raise InputError unless an optimizer can be made by these settings, and takes a step."""
-    what, weight = f"optimizer {rate.text}", torch.zeros(1, requires_grad=True)
-    weight.grad = torch.zeros(1)
+    what, weight = f"optimizer {rate.text}", torch.zeros(1, 1, requires_grad=True)
+    weight.grad = torch.zeros(1, 1)
     try:
         made = rate([weight])
         if not isinstance(made, torch.optim.Optimizer):

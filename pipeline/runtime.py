@@ -23,6 +23,7 @@ LOG_SECONDS = 30  # between lines of progress where no terminal shows a bar
 _THREAD_FLOPS = 1e8  # of a forward pass: with less for each, threads wait for each other longer than they help
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 _asked: int | None = None  # threads that the user set
+_most: int | None = None  # threads that have been used since `prepare`
 _log = logging.getLogger(__name__)
 
 
@@ -38,17 +39,14 @@ def prepare(device: str = "auto", *, threads: int | None = None) -> "torch.devic
     for as many as the work is worth, see `suited_threads`. Raises InputError for a device that is not there, or a number of
     threads that is none.
     """
-    global _asked
-    if threads is not None and not 1 <= threads <= MOST_THREADS:
-        raise InputError("threads", expected=f"1 to {MOST_THREADS:,}", found=str(threads), fix="Correct --threads.")
+    global _asked, _most
+    threads = asked_threads(threads)
     # Read by cuBLAS when it starts; without it repeated runs on CUDA may differ in their last bits.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     import torch
 
-    if threads is None and os.environ.get("OMP_NUM_THREADS", "").isdecimal():
-        threads = int(os.environ["OMP_NUM_THREADS"]) or None
-    _asked = threads
-    torch.set_num_threads(threads or 1)
+    _asked, _most = threads, threads or 1
+    torch.set_num_threads(_most)
     torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms imports the compiler too, for 1.4 s
     torch.utils.deterministic.fill_uninitialized_memory = False  # took a sixth of a step
     torch.backends.cudnn.allow_tf32 = False
@@ -70,6 +68,16 @@ def prepare(device: str = "auto", *, threads: int | None = None) -> "torch.devic
     return chosen
 
 
+def asked_threads(threads: int | None = None) -> int | None:
+    """`threads`, or what OMP_NUM_THREADS says; raises InputError for numbers with which torch could not even be imported."""
+    what, variable = "--threads", os.environ.get("OMP_NUM_THREADS", "")
+    if threads is None and variable.isdecimal():  # what else it may hold is torch's affair
+        what, threads = "OMP_NUM_THREADS", int(variable[:9])
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
+        raise InputError("threads", expected=f"1 to {MOST_THREADS:,}", found=str(threads), fix=f"Correct {what}.")
+    return threads
+
+
 def own_randomness() -> contextlib.AbstractContextManager:
     """Within it torch's random state may be set; afterwards that of the CPU and of every GPU in use is as it was."""
     import torch
@@ -84,15 +92,24 @@ def suited_threads(flops: float) -> Iterator[None]:
     A function of the work and of the cores alone: equal runs on one machine have equal threads, whatever else it does.
     Afterwards they are as many as before.
     """
+    global _most
     import torch
 
     before = torch.get_num_threads()
     if _asked is None:
         torch.set_num_threads(int(min(max(flops / _THREAD_FLOPS, 1), cores())))
+    _most = max(_most or 1, torch.get_num_threads())
     try:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def threads_used() -> int:
+    """The most threads that torch has used since `prepare`."""
+    import torch
+
+    return _most or torch.get_num_threads()
 
 
 def shaping(device: "torch.device") -> dict[str, str | int]:
@@ -113,7 +130,7 @@ def provenance(device: "torch.device") -> dict[str, str | int]:
         "system": platform.platform(),
         "processor": torch.backends.cpu.get_cpu_capability(),
         "device": torch.cuda.get_device_name(device) if cuda else "cpu",
-        "threads": torch.get_num_threads(),
+        "threads": threads_used(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": numpy.__version__,

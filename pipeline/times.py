@@ -103,7 +103,7 @@ def _resolved(device: str, threads: int | None) -> tuple[str, int]:
         return device, threads or runtime.cores()
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    return device, torch.get_num_threads()
+    return device, runtime.threads_used()
 
 
 @contextlib.contextmanager

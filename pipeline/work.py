@@ -54,7 +54,7 @@ class Work:
         out: the folder that the cache will be sealed into. Work of any other identity lies in another folder.
         """
         folder = root / fingerprint(identity)
-        with files.locked(folder / files.LOCK, f"capture of {out.name}"):
+        with files.locked_folder(folder, f"capture of {out.name}"):
             work = cls(folder, out, identity, layout, extents)
             work._announce_changes()
             files.write(folder / _IDENTITY, files.readable_json(dict(identity)))
@@ -155,9 +155,11 @@ class Work:
 
     def _clear_former(self) -> None:
         for folder in self._former():
-            with contextlib.suppress(FileNotFoundError, BusyError), files.locked(folder / files.LOCK, "former work"):
-                files.remove(folder / "spans")  # first what is large: killed in between, the marker is still there
-                shutil.rmtree(folder)
+            with contextlib.suppress(FileNotFoundError, BusyError), files.locked_folder(folder, "former work"):
+                for entry in sorted(folder.iterdir()):
+                    if entry.name not in (_SEALED, files.LOCK):  # killed in between, the marker is still there
+                        files.remove(entry)
+                files.remove(folder / _SEALED)
 
     def _clear_unrecorded(self) -> int:
         """Remove bytes that no record vouches for; returns how many spans that were, whole or half."""

@@ -9,7 +9,7 @@ import sys
 import click
 
 from pipeline import runtime, times
-from pipeline.errors import SoftcacheError, first_line, printable
+from pipeline.errors import SoftcacheError, first_line, lacks_memory, printable
 from stages import terminal
 from stages.options import example
 
@@ -26,7 +26,7 @@ _MEND = {
 }
 
 
-_LESS = "Lower batch_size, tile, views or `memory`, or choose another --device."
+_LESS = "Lower batch_size, tile, views, `memory` or the size of the net, or choose another --device."
 
 
 class Softcache(click.Group):
@@ -61,7 +61,7 @@ class Softcache(click.Group):
 
 def _unexpected(error: Exception) -> Exception:
     """What an error of no family of ours is to the user: memory that is not there, or a plug-in's own; else itself."""
-    if type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error):  # of torch, which may not be loaded
+    if lacks_memory(error):
         return _failure(f"Not enough memory: {first_line(error)} {_LESS}", 2)
     plugins = sys.modules.get("pipeline.plugins")
     blamed = plugins.blamed(error) if plugins else None
@@ -94,6 +94,7 @@ def main(ctx: click.Context) -> None:
     Exit codes: 0 done, 1 interrupted, 2 bad input or settings, 3 damaged or unfinished data, 4 busy (run again later).
     """
     _show_log()
+    runtime.asked_threads()
     ctx.obj = times.noted  # from here, so that no command depends on the code of it
     if "DVC_STAGE" in os.environ:  # else a killed `dvc repro` leaves its stage running, and the next one starts a second
         runtime.die_with_parent()

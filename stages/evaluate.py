@@ -72,7 +72,7 @@ def command(
 
     folder = data / "students"
     trained = []
-    for name, t in [(name, t) for t in (None, *temperatures) for name in students]:
+    for name, t in [(name, None) for name in students] + [(name, t) for name in students for t in temperatures]:
         run = f"{name}-hard" if t is None else f"{name}-T{t}"
         trained.append(Trained(run, name, t and float(t), folder / run, commands.distill(name, t, folder / run)))
     found = evaluate(

@@ -37,7 +37,7 @@ def _lines(facts: dict[str, Any]) -> dict[str, str]:
     accuracy, made = facts["accuracy"], facts["created_by"]
     lines = {
         "cache": facts["cache"],
-        "teacher": facts["teacher"]["model"],
+        "teacher": ": ".join(facts["teacher"][key] for key in ("name", "model") if key in facts["teacher"]),
         "weights": f"sha256 {facts['teacher']['weights_sha256']}",
         "transfer set": f"{facts['arrays']['transfer']['shape'][1]:,} rows, inputs digest {inputs['digest']}",
         "pixels": f"{'×'.join(map(str, inputs['shape']))} {inputs['mode']}",

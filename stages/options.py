@@ -368,7 +368,7 @@ machine_options = options(
         type=Whole(),
         envvar="SOFTCACHE_THREADS",
         show_envvar=True,
-        help="CPU threads.  [default: as many as the work is worth]",
+        help="CPU threads.  [default: OMP_NUM_THREADS, else as many as the work is worth]",
     ),
 )
 MODEL_HELP = "mlp(hidden=[…], dropout, input_dropout), cnn(channels=[…], dropout), or package.module:attribute(…)."

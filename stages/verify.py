@@ -61,8 +61,10 @@ def command(caches: tuple[str, ...], deep: int, data: Path, work: Path, device: 
                 teacher = data / "teachers" / path.name
                 try:
                     probe = job.probe(path, deep, teacher=teacher, splits=data / "transfer", device=chosen)
-                except (InputError, IntegrityError):
-                    _show_findings(findings, mends)  # what was found before
+                except (InputError, IntegrityError) as error:
+                    if mends:  # what was found of others, which ends this too
+                        echo(str(error))
+                    _show_findings(findings, mends)
                     raise
                 _show_probe(path, probe)
                 if found := probe.findings(path):

@@ -87,6 +87,18 @@ def test_all_of_a_row_is_of_the_seeds_that_both_sides_have():
     assert best([baseline, apart]) == []
 
 
+def test_settings_are_compared_on_seeds_that_all_of_them_have():
+    """A lucky survivor is not better than what is better on its own seed; one of fewer seeds is not chosen for its luck."""
+    baseline = run("baseline", "s", None, (0, 1, 2), [10, 10, 10], [0.5, 0.5, 0.5])
+    lucky = run("student", "s", 1.0, (2,), [1], [0.1], diverged={0: 1, 1: 1})
+    better = run("student", "s", 2.0, (1, 2), [2, 2], [0.9, 0.05], diverged={0: 1})
+    third = run("student", "s", 3.0, (0, 2), [3, 3], [0.01, 0.2], diverged={1: 1})
+    (row,) = best([baseline, lucky, better, third])
+    assert (row["temperature"], row["seeds"], row["lost"]) == (2.0, 2, 1)  # on seed 2, 0.05 against 0.2
+    (row,) = best([run("baseline", "s", None, (0, 1), [1, 1], [1, 1], diverged={2: 1}), lucky, third])
+    assert (row["temperature"], row["seeds"]) == (3.0, 1)  # the lucky one shares no seed with this baseline
+
+
 def test_seeds_of_which_none_is_shared_are_a_mistake_unless_nets_diverged():
     with pytest.raises(
         InputError, match=r"seeds of s-baseline and s-4.0: expected some in common, found \[0, 1\] and \[5, 6\]"

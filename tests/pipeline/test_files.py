@@ -124,6 +124,51 @@ def test_replaced_folder_starts_empty_after_a_kill(tmp_path):
         assert os.listdir(folder) == []
 
 
+MARKED = """
+import os, sys, time
+from pathlib import Path
+from pipeline import files
+from pipeline.errors import BusyError
+folder, end, done = Path(sys.argv[1]), time.monotonic() + 2, 0
+while time.monotonic() < end:
+    try:
+        with files.locked_folder(folder, "it"):
+            mark = os.open(folder / "mark", os.O_CREAT | os.O_EXCL)
+            os.close(mark)
+            (folder / "work").mkdir()
+            files.clear(folder)
+            done += 1
+    except BusyError:
+        pass
+print(done)
+"""
+
+
+def test_of_four_that_want_a_folder_again_and_again_one_has_it_at_a_time(tmp_path):
+    """And it is gone in between, lock and all: whoever comes next makes it."""
+    command = [sys.executable, "-c", MARKED, str(tmp_path / "work")]
+    several = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    for each in several:
+        printed, errors = each.communicate()
+        assert errors == ""
+        assert int(printed) > 0
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_lock_that_was_removed_under_its_holder_is_not_another_s(tmp_path):
+    with files.locked(tmp_path / "lock", "it"):
+        (tmp_path / "lock").unlink()
+        with files.locked(tmp_path / "lock", "it"):
+            pass
+    first, second = (files.locked(tmp_path / "lock", "it") for _ in range(2))
+    with first:
+        (tmp_path / "lock").unlink()
+        second.__enter__()
+    assert (tmp_path / "lock").exists()
+    second.__exit__(None, None, None)
+    assert os.listdir(tmp_path) == []
+
+
 def test_a_lock_is_exclusive_between_processes_and_dies_with_its_holder(tmp_path):
     holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path / "lock")], stdout=subprocess.PIPE)
     try:

@@ -229,7 +229,7 @@ def test_cross_entropy_is_float64_throughout():
 def test_cross_entropy_of_stacked_students_is_that_of_each():
     stack = random_logits(6, 3, 5)
     expected = torch.stack([losses.cross_entropy(stack[:, k], LABELS) for k in range(3)], dim=1)
-    assert torch.equal(losses.cross_entropy(stack, LABELS), expected)
+    torch.testing.assert_close(losses.cross_entropy(stack, LABELS), expected, rtol=1e-14, atol=0)
 
 
 @pytest.mark.parametrize("T", [0.5, 4.0])
@@ -504,6 +504,15 @@ OWN = """
 import torch
 from torch.nn import functional as F
 
+def turned(logits_teacher, logits_student, labels, temperature):
+    return (logits_student - logits_teacher).pow(2).sum(-1)
+
+def heated(student, soft_labels, target, student_temperature):
+    return (student - soft_labels).pow(2).sum(-1)
+
+def late(student_out, teacher_out, temperature_, target):
+    return (student_out - teacher_out).pow(2).sum(-1)
+
 def scalar(logits_student, logits_teacher, _, T_):
     return F.kl_div(F.log_softmax(logits_student / T_, dim=1), F.softmax(logits_teacher / T_, dim=1), reduction="batchmean")
 
@@ -555,6 +564,8 @@ def own(tmp_path, monkeypatch):
         ("scalar", r"own_losses:scalar\(\): expected a float tensor of shape \(5,\), found a scalar of torch.float64"),
         ("published", r"expected a function of \(logits, targets, labels, temperature, …\), found one of \(logits_student"),
         ("swapped", r"found one of \(outputs, labels, teacher_outputs, temperature, …\). Wrap it in a function"),
+        ("turned", r"found one of \(logits_teacher, logits_student, labels, temperature, …\)"),
+        ("late", r"found one of \(student_out, teacher_out, temperature_, target, …\)"),
         ("per_class", r"expected a float tensor of shape \(5,\), found shape \(5, 4\) of torch.float64"),
         ("detached", "expected a loss with a gradient, found one without"),
         ("integers", "found shape .* of torch.int64"),
@@ -572,7 +583,8 @@ def test_a_loss_that_counts_axes_from_the_front_takes_one_student_at_a_time(own,
     for name, stacks in (("last", True), ("second", False), ("three", False)):
         loss = SoftLoss.parse(f"own_losses:{name}()")
         assert loss.stacks(classes) == stacks, name
-    SoftLoss.parse("own_losses:second()").require_use(classes)
+    for name in ("second", "heated"):
+        SoftLoss.parse(f"own_losses:{name}()").require_use(classes)
     assert all(SoftLoss.parse(name).stacks(classes) for name in NAMES)
 
 

@@ -1,6 +1,7 @@
 """A training that was interrupted anywhere goes on, and ends with the bits of one that was not."""
 
 import contextlib
+import itertools
 import random
 import shutil
 import subprocess
@@ -152,6 +153,38 @@ def test_a_state_is_taken_up_whole_or_given_up(data, monkeypatch, caplog, what, 
         job()
         assert tree(data / "out") == expected
         assert "trained anew" in caplog.text or "starts anew" in caplog.text or "given up" in caplog.text
+
+
+def test_states_whose_names_were_swapped_are_taken_for_what_they_hold(data):
+    """Also where one of them is damaged, and what is trained anew is written over the other."""
+    job = jobs(data)["sweep"]
+    job()
+    expected = tree(data / "out")
+    paths = sorted(data.glob("work/trainings/*/*.state"))
+    assert len(paths) == 4  # two stacks of each seed
+    shutil.copytree(data / "work", data / "before")
+    for here, there in itertools.permutations(paths, 2):
+        shutil.rmtree(data / "work")
+        shutil.copytree(data / "before", data / "work")
+        held = here.read_bytes(), there.read_bytes()
+        here.write_bytes(held[1][:-1])
+        there.write_bytes(held[0])
+        job()
+        assert tree(data / "out") == expected
+
+
+def test_a_flipped_bit_that_makes_half_a_character(data, caplog):
+    """A class named by a character of two halves, as JSON writes it: half of it is no text that could be hashed."""
+    member = {"classes": ["😀", "b"]}
+    resume.State(data / "states", [member]).save({"model.w": torch.zeros(1, 2)}, {"done": 1}, finished=True)
+    (path,) = (data / "states").glob("*.state")
+    held = path.read_bytes()
+    assert b"ude00" in held
+    path.write_bytes(held.replace(b"ude00", b"uee00"))
+    kept = resume.Kept(data / "states")
+    kept._look(data / "out", [member])
+    assert "not what was written: that training starts anew" in caplog.text
+    assert kept.finished(member, alone=False) is None
 
 
 def test_what_was_trained_together_otherwise_is_given_up_and_said(data, monkeypatch, caplog):

@@ -80,14 +80,15 @@ def test_the_record_of_another_cache_is_never_adopted(two):
         assert tree(two / f"data/caches/{name}") == before[name]
 
 
-def test_what_was_noted_of_another_capture_is_told_and_written_anew(two):
+def test_what_was_noted_of_another_capture_is_told_until_there_is_a_capture(two):
     swap(two / "data/provenance/a.json", two / "data/provenance/b.json")
-    message = says(3, "cost")
-    assert "found that of another" in message
-    for _ in range(2):
-        for fix in fixes(says(3, "cost")):
-            says(0, *fix)
-    says(0, "cost")
+    message = says(0, "cost")
+    for name in "ab":
+        assert f"data/caches/{name}: not what was captured here last" in message
+    assert "made them: teach a, teach b, capture a, capture b" in message
+    for name in "ab":
+        says(0, "capture", name)
+    assert "not what was" not in says(0, "cost")
 
 
 def test_students_of_other_labels_are_not_measured_beside_these(project, monkeypatch):
@@ -128,6 +129,45 @@ def test_without_params_the_fix_gives_the_cache_that_was_there(project):
         says(0, *fix)
     assert tree(project / "data/caches/a") == before
     says(0, *command)
+
+
+def test_the_fix_says_what_the_cache_was_made_with_though_the_settings_are_others(project):
+    """Options that are the commands' own defaults among them, which params.yaml comes before."""
+    says(0, "capture", "a", "--policy", "none()", "--views", 1, "--view-seed", 0, "--tile", 512)
+    before = tree(project / "data/caches/a")
+    span = project / "data/caches/a/logits.zarr/transfer/c/0/1/0"
+    span.write_bytes(span.read_bytes()[:-1])
+    (fix,) = (each for each in fixes(says(3, "verify", "a")))
+    assert "1 span computed" in says(0, *fix)
+    assert tree(project / "data/caches/a") == before
+
+
+def test_findings_of_one_cache_do_not_hide_what_is_wrong_with_another(two):
+    span = two / "data/caches/a/logits.zarr/transfer/c/0/1/0"
+    span.write_bytes(span.read_bytes()[:-1])
+    (two / "data/teachers/b/model.json").write_text("{}")
+    message = says(3, "verify", "a", "b", "--deep", 10)
+    assert "transfer view 0, rows 8 to 15" in message
+    assert "data/teachers/b/model.json: expected facts with their digest" in message
+    for fix in fixes(message):
+        says(0, *fix)
+    says(0, "capture", "b")
+    says(0, "verify", "a", "b", "--deep", 10)
+
+
+@pytest.mark.parametrize(("place", "name"), [("data/caches", "./a"), ("data/caches/a", "./"), (".", "./short")])
+def test_the_fix_is_the_same_from_wherever_a_cache_is_named(project, monkeypatch, place, name):
+    (project / "short").symlink_to("data/caches/a")
+    span = project / "data/caches/a/logits.zarr/transfer/c/0/1/0"
+    span.write_bytes(span.read_bytes()[:-1])
+    before = tree(project / "data/caches/a").keys()
+    monkeypatch.setenv("SOFTCACHE_WORK", str(project / ".softcache"))
+    with monkeypatch.context() as patch:
+        patch.chdir(place)
+        (fix,) = fixes(says(3, "verify", name))
+        says(0, *fix)
+    says(0, "verify", "a")
+    assert tree(project / "data/caches/a").keys() == before
 
 
 OPTIONS = shlex.split("--policy 'shift(pixels=1)' --views 3 --view-seed 5 --optimizer 'sgd(lr=0.1)' --epochs 1 --batch-size 8")

@@ -180,6 +180,21 @@ class Normed(nn.Sequential):
         size = shape[1] * shape[2]
         super().__init__(models.Pixels(), nn.Flatten(), nn.Linear(size, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, classes))
 
+class Hidden(Normed):
+    # a mean that training moves, and that is in no state
+    def __init__(self, shape, classes):
+        super().__init__(shape, classes)
+        self.register_buffer("mean", torch.zeros(()), persistent=False)
+
+    def forward(self, pixels):
+        if self.training:
+            self.mean.mul_(0.9).add_(pixels.float().mean(), alpha=0.1)
+        return super().forward(pixels) - self.mean
+
+class Huge(Normed):
+    def forward(self, pixels):
+        return super().forward(pixels) + (torch.empty(10**15)[0] if self.training else 0)
+
 class Pairs(Normed):
     def forward(self, pixels):
         return super().forward(pixels), None
@@ -237,6 +252,8 @@ def plugins(project, monkeypatch) -> Path:
             ("--model", "odd_ones:Late()"),
             "training: expected a net that can be trained, found LookupError: of my own, at {place}, line 13",
         ),
+        (("--model", "odd_ones:Hidden()"), "training changes buffers that its state does not keep: mean"),
+        (("--model", "odd_ones:Huge()"), "Not enough memory: "),
         (("--model", "odd_ones:Pairs()"), "expected logits of shape (2, 3) for two images, found tuple"),
         (("--model", "odd_ones:Whole()"), "expected logits of a float dtype, found torch.int64"),
         (("--model", "odd_ones:Noted()"), "expected a state of tensors, found _extra_state"),
@@ -350,7 +367,7 @@ EPOCHS, MODEL = "epochs: 1, batch_size: 8, seeds", 's: {model: "mlp(hidden=[3])"
         (MODEL, "s: {model: [1]}", RUN, "[1]: expected text"),
         (MODEL, 's: {model: "mlp(hidden=[1e999])"}', RUN, "expected arguments that are Python"),
         (MODEL, f's: {{model: "mlp(hidden={"[" * 3000})"}}', RUN, "spec "),
-        (MODEL, 's: {model: "mlp(hidden=[99999999999])"}', RUN, "a net for uint8 pixels"),
+        (MODEL, 's: {model: "mlp(hidden=[99999999999])"}', RUN, "Not enough memory: "),
         (MODEL, "s: &s {model: *s}", RUN, "students.s.model: expected a value"),
     ],
 )  # fmt: skip
@@ -537,6 +554,24 @@ def test_a_record_that_lies_about_its_size_is_no_endless_loop(project):
         says(0, "distill", "s", "-T", "2")
 
 
+@pytest.mark.parametrize("number", ["0", "2000", "2147483648", "9" * 30])
+def test_numbers_of_threads_that_are_none(project, monkeypatch, number):
+    monkeypatch.setenv("OMP_NUM_THREADS", number)
+    assert "threads: expected 1 to 1,024, found" in says(2, "distill", "s", "--hard")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1,1")  # for nested loops, which torch reads by itself
+    says(0, "distill", "s", "--hard")
+
+
+def test_what_is_noted_are_the_threads_that_worked(project, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(runtime, "cores", lambda: 2)
+    for tile, expected in ((4, 1), (2_000_000, 2)):
+        says(0, "capture", "a", "--tile", tile, "--anew")
+        assert json.loads((project / "data/provenance/a.json").read_text())["threads"] == expected
+        assert (project / "data/times.csv").read_text().splitlines()[-1].split(",")[-2] == str(expected)
+    runtime.prepare("cpu")
+
+
 def test_threads_suit_the_work(project, monkeypatch):
     """One for a small net, whatever the cores; what is asked for where something is."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
@@ -547,8 +582,10 @@ def test_threads_suit_the_work(project, monkeypatch):
             assert torch.get_num_threads() == runtime.cores()
         assert torch.get_num_threads() == 1
     assert runtime.shaping(torch.device("cpu"))["threads"] == f"as suits the work, of {runtime.cores()}"
+    assert runtime.threads_used() == runtime.cores()  # the most; it is what is noted of a command
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     runtime.prepare("cpu")
+    assert runtime.threads_used() == 3
     assert runtime.shaping(torch.device("cpu"))["threads"] == 3
     runtime.prepare("cpu", threads=2)
     with runtime.suited_threads(1e6):
