@@ -62,7 +62,7 @@ class Softcache(click.Group):
 def _unexpected(error: Exception) -> Exception:
     """What an error of no family of ours is to the user: memory that is not there, or a plug-in's own; else itself."""
     if lacks_memory(error):
-        return _failure(f"Not enough memory: {first_line(error)} {_LESS}", 2)
+        return _failure(f"Not enough memory: {first_line(error).rstrip('.')}. {_LESS}", 2)
     plugins = sys.modules.get("pipeline.plugins")
     blamed = plugins.blamed(error) if plugins else None
     return error if blamed is None else _failure(str(blamed), blamed.exit_code)

@@ -147,7 +147,7 @@ def test_too_little_memory_is_a_message(project, monkeypatch, error):
     monkeypatch.setattr(_Training, "_step", lambda self, batch: (_ for _ in ()).throw(error))
     message = says(2, "distill", "s", "-T", "2")
     assert "Not enough memory" in message
-    assert "Lower batch_size, tile, views or `memory`, or choose another --device." in message
+    assert "Lower batch_size, tile, views, `memory` or the size of the net, or choose another --device." in message
 
 
 def test_what_is_our_own_fault_is_not_hidden(project, monkeypatch):
