@@ -134,7 +134,7 @@ def test_a_state_is_taken_up_whole_or_given_up(data, monkeypatch, caplog, what, 
         interrupt_after(patch, saves)
         job()
     shutil.copytree(data / "work", data / "before", dirs_exist_ok=True)
-    for number in range(8):
+    for number in range(6):
         shutil.rmtree(data / "work")
         shutil.copytree(data / "before", data / "work")
         paths = sorted(data.glob("work/trainings/*/*.state"))
