@@ -237,7 +237,7 @@ def killed(root: Path, runs: list[tuple[int, int]]) -> tuple[int, int]:
 
 
 def test_killed_at_random_moments(root):
-    kills, _ = killed(root, [(0, 5)])
+    kills, _ = killed(root, [(0, 4)])
     assert kills >= 1
 
 
