@@ -111,7 +111,7 @@ def _fill(
     device: torch.device,
 ) -> None:
     """Publish every missing span. A span's images are decoded once for all its views."""
-    bar = runtime.progress((), f"capture {name}", total=kept + len(missing), unit="span")
+    bar = runtime.progress((), f"capture {name}", total=kept + len(missing), unit="spans")
     bar.update(kept)
     with Behind.running(BEHIND) as writer:
         for split, span, views, pixels in _decoded(splits, missing):

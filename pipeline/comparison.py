@@ -109,7 +109,7 @@ def finding(row: Mapping[str, Any]) -> str:
         return spread(row[name], row.get(f"{name}_std"), 1)
 
     def ends(name: str) -> str:
-        return f"{row[f'{name}_low']:.1f} to {row[f'{name}_high']:.1f}"
+        return " to ".join(f"{round(row[f'{name}_{end}'], 1) + 0.0:.1f}" for end in ("low", "high"))  # no -0.0
 
     comparison = "fewer" if row["errors_saved"] >= 0 else "more"
     over_seeds = ""

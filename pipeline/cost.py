@@ -224,7 +224,10 @@ def _is_strange(data: Path, name: str) -> bool:
     found = Provenance.open(path)
     if found is not None and found.manifest == Manifest.read(cache).digest:
         return False
-    _log.warning("%s: not what was captured here last, by %s: what it took is not known", cache, path)
+    _log.warning(
+        "%s: not what was captured here last, by %s, so what it took is not known; %s makes it, or links it, again",
+        cache, path, commands.capture(cache, *Manifest.read(cache).options),
+    )  # fmt: skip
     return True
 
 

@@ -121,7 +121,7 @@ def evaluate(
         runs.append(measure.run("ensemble", "ensemble", size, {None: combined}))
     pixels = {name: torch.from_numpy(opened[name].all_images()).to(device) for name in SPLITS}
     there = [trained for trained in students if trained not in missing]
-    for trained in runtime.progress(there, "evaluate", unit="run"):
+    for trained in runtime.progress(there, "evaluate", unit="runs"):
         checkpoint = trained.open(study)
         _check_student(trained, checkpoint, opened, caches)
         read.append(checkpoint.witness)

@@ -252,7 +252,7 @@ class Examples:
 
         with ThreadPoolExecutor(READERS) as pool:
             filled = pool.map(fill, range(len(spans)))
-            for _ in filled if draw else runtime.progress(filled, "reading", total=len(spans), unit="span"):
+            for _ in filled if draw else runtime.progress(filled, "reading", total=len(spans), unit="spans"):
                 pass
         pixels = None if room.pixels is None else room.pixels[: stops[-1]]
         targets = None if room.targets is None else room.targets[:, : stops[-1]]

@@ -104,7 +104,7 @@ def fit(
     with runtime.suited_threads(work), runtime.own_randomness():
         training = _Training(model, examples, objective, recipe, validation, seed)
         training.resume(state)
-        bar = runtime.progress((), name, total=recipe.epochs * training.steps, unit="step")
+        bar = runtime.progress((), name, total=recipe.epochs * training.steps, unit="steps")
         bar.update(training.done * training.steps)
         saved, cost = time.monotonic(), 0.0
         while training.done < recipe.epochs and training.running.any():

@@ -346,7 +346,7 @@ def _decoded(splits: dict[str, Rows], damaged: str) -> tuple[dict[str, Rows], di
     sound, excluded, modes, first = {}, {}, set(), None
     for name, rows in splits.items():
         bad: list[int] = []
-        for row, data in enumerate(runtime.progress(rows.images, f"decoding {name}", unit="image")):
+        for row, data in enumerate(runtime.progress(rows.images, f"decoding {name}", unit="images")):
             try:
                 mode, *size = transfer.peek(data, rows.places[row])
             except InputError as error:

@@ -170,6 +170,8 @@ class SoftLoss:
         if targets.dim() != logits.dim():  # (B, C) against (K, K, C) would be broadcast the wrong way round
             shapes = f"targets {tuple(targets.shape)} for logits {tuple(logits.shape)}"
             raise ValueError(f"expected as many axes of targets as of logits, found {shapes}")
+        if self.spec.source is not None:  # a loss of the user's own is given one dtype and one shape
+            logits, targets = torch.broadcast_tensors(logits.double(), targets.double())
         if self.standardised:
             logits, targets = _standardised(logits), _standardised(targets)
         values = self.spec(logits, targets, labels, temperature)

@@ -41,7 +41,7 @@ def load(name: str) -> tuple[Callable, Source]:
             what,
             expected=f"a plug-in module that {ALLOWED} allows",
             found=f"{ALLOWED}={','.join(prefixes)!r}",
-            fix=f"Importing runs its code: if you trust it, set {ALLOWED}={module_name}.",
+            fix=f"Importing runs its code: if you trust it, set {ALLOWED}={','.join((*prefixes, module_name))}.",
         )
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())

@@ -60,7 +60,7 @@ class Line:
     def remark(self) -> str:
         """What is to be said of nets that did not learn; empty where all did."""
         lost = f"{self.diverged} diverged" if self.diverged else ""
-        vain = f"{self.chance} no better than the commonest class" if self.chance else ""
+        vain = f"{self.chance} no better than the commonest class, on the validation split" if self.chance else ""
         return ", ".join(filter(None, (lost, vain)))
 
 

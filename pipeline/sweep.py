@@ -3,6 +3,7 @@
 Students of one architecture and one seed are trained together, as a stack that shares every batch.
 """
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -21,6 +22,7 @@ from pipeline.recipe import Recipe
 from pipeline.resume import Identity, Kept
 
 BASELINE = "hard"
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,13 @@ def sweep(
         raise InputError("sweep", expected=expected, found=found, fix="Correct the settings.")
     ground = Ground.open(splits, ("transfer", "train", "valid"), work, device)
 
+    def tell_of_dropped() -> None:
+        dropped = {path.name for path in out.glob("students/*")} - {each.folder.name for each in trained(out)}
+        if dropped:
+            _log.warning(
+                "%s: %d of its students are not in this sweep, and go: %s", out, len(dropped), ", ".join(sorted(dropped))
+            )
+
     def trained(students: Path) -> list[Trained]:
         found = []
         for name, each in [(name, each) for name in plans for each in every]:
@@ -94,6 +103,7 @@ def sweep(
         Kept.hold(work, out, members, keep=True, anew=anew) as kept,
         files.replaced_folder(out, read=read, keep_others=True) as folder,
     ):
+        tell_of_dropped()
         _train(groups, kept, folder / "students", out.name)
         files.require_unchanged(read)
         return evaluate(
@@ -143,7 +153,7 @@ class _Group:
 
 def _train(groups: Sequence[_Group], kept: Kept, folder: Path, study: str) -> None:
     """Train the groups one after the other; those that learn from the same rows follow each other, and share them."""
-    steps = runtime.progress((), "sweep", total=sum(len(group.plan.seeds) for group in groups), unit="stack")
+    steps = runtime.progress((), "sweep", total=sum(len(group.plan.seeds) for group in groups), unit="stacks")
     for _, sharing in groupby(groups, key=lambda group: id(group.lesson)):
         for group in sharing:
             students: dict[Weighing, dict[int, Student]] = {each: {} for each in group.weighings}

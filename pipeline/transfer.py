@@ -291,7 +291,7 @@ class Split(_Facts):
 
     def all_images(self) -> np.ndarray:
         """Pixels of the whole split: (N, channels, height, width) uint8, in memory."""
-        spans = runtime.progress(range(len(self.span_digests)), f"reading {self.path.name}", unit="span")
+        spans = runtime.progress(range(len(self.span_digests)), f"reading {self.path.name}", unit="spans")
         return np.concatenate([self.images(span) for span in spans])
 
     def _read(self, span: int) -> tuple[list[str], list[bytes]]:

@@ -134,9 +134,15 @@ def probe(path: Path, count: int, *, teacher: Path, splits: Path, device: torch.
 
 def _sample(count: int, rows: int, views: int) -> tuple[np.ndarray, np.ndarray]:
     """Up to `count` different (row, view) pairs, ordered by row."""
-    total = rows * views
-    pairs = np.arange(total) if count >= total else randomness.integers(total, 0, Use.PROBE, np.arange(count))
-    pairs = np.unique(pairs)
+    total, draws = rows * views, count
+    pairs = np.arange(total)
+    while count < total:
+        drawn = randomness.integers(total, 0, Use.PROBE, np.arange(draws))
+        pairs, first = np.unique(drawn, return_index=True)
+        if len(pairs) >= count:  # without those that were drawn last
+            pairs = pairs[np.argsort(np.argsort(first)) < count]
+            break
+        draws *= 2
     return pairs // views, pairs % views
 
 
@@ -145,7 +151,7 @@ def _read(
 ) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
     """Pixels as seen (n, C, H, W) uint8, cached logits (n, classes) float32, and those of the row that follows in its span."""
     pixels, cached, following = [], [], []
-    for span in runtime.progress(np.unique(rows // split.span), "reading sampled rows", unit="span"):
+    for span in runtime.progress(np.unique(rows // split.span), "reading sampled rows", unit="spans"):
         start, stop = split.spans()[span]
         here = (rows >= start) & (rows < stop)
         untouched = torch.from_numpy(split.images(int(span))[rows[here] - start])

@@ -74,13 +74,14 @@ class Work:
         everything else.
         """
         if anew:
-            files.remove(self.folder / "records")
+            for name in ("records", "spans", "tmp"):
+                files.remove(self.folder / name)
         unrecorded = self._clear_unrecorded()
         planned = list(parts(self.extents, self.layout.span))
         recorded = [part for part in planned if self._record_path(*part).exists()]
         with ThreadPoolExecutor(runtime.cores()) as pool:
             checked = pool.map(lambda part: self._whole(*part, digests[part[0]][part[2]]), recorded)
-            bar = runtime.progress(checked, f"checking earlier work on {self.out.name}", total=len(recorded), unit="span")
+            bar = runtime.progress(checked, f"checking earlier work on {self.out.name}", total=len(recorded), unit="spans")
             found = {record.name: record for record in bar if record}
         self.records |= found
         if len(found) == len(planned):

@@ -46,6 +46,8 @@ class Softcache(click.Group):
             return done
         except SoftcacheError as error:
             raise _failure(str(error), error.exit_code) from error
+        except KeyboardInterrupt as error:
+            raise _failure(f"Interrupted; {_AGAIN}", 1) from error
         except MemoryError as error:
             raise _failure(f"Not enough memory{_reason(error)}. {_LESS}", 2) from error
         except OSError as error:

@@ -1,5 +1,6 @@
 """What the commands share: settings out of params.yaml, option types, and the options that several commands take."""
 
+import difflib
 import functools
 import math
 import re
@@ -139,6 +140,11 @@ class Stage(click.Command):
         return settings
 
 
+SECTIONS = (
+    "ingest", "teach", "teachers", "views", "capture", "recipe", "students", "temperatures", "distill", "sweeps", "published"
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Params:
     """The file of settings, read."""
@@ -163,6 +169,9 @@ class Params:
             raise InputError(str(path), expected="YAML", found=found, fix="Correct the file.") from error
         if values is not None and not isinstance(values, Mapping):
             raise InputError(str(path), expected="sections", found=type(values).__name__, fix="Write `section: {…}`.")
+        for key in map(_text, values or {}):  # others than these are the user's own
+            if key not in SECTIONS and (close := difflib.get_close_matches(key, SECTIONS, n=1, cutoff=0.8)):
+                raise InputError(f"{path}, {key}", expected=f"the section {close[0]}", found=key, fix="Correct the name.")
         return cls(path, values or {})
 
     def section(self, dotted: str) -> Mapping[str, Any]:

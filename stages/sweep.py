@@ -1,6 +1,7 @@
 """softcache sweep: students × temperatures × alphas × seeds from the same caches."""
 
 import copy
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,7 @@ def command(
     )
     for row in found.best:
         echo(finding(row))
-    echo(f"softcache report {out} --out {out / 'report'}  # shows every run")
+    echo(f"To see every run: {shlex.join(('softcache', 'report', str(out), '--out', str(out / 'report')))}")
     count, lost = (sum(len(getattr(run, side)) for run in found.runs if run.student) for side in ("seeds", "diverged"))
     told = f"; {lost} more diverged" if lost else ""
     echo(f"wrote {out}: {counted(count, 'student')}, seeds counted, in students, metrics and plots{told}")

@@ -507,6 +507,9 @@ from torch.nn import functional as F
 def turned(logits_teacher, logits_student, labels, temperature):
     return (logits_student - logits_teacher).pow(2).sum(-1)
 
+def huber(logits, targets, labels, temperature, delta=1.0):
+    return F.huber_loss(logits / temperature, targets / temperature, delta=delta, reduction="none").mean(dim=-1)
+
 def heated(student, soft_labels, target, student_temperature):
     return (student - soft_labels).pow(2).sum(-1)
 
@@ -586,6 +589,20 @@ def test_a_loss_that_counts_axes_from_the_front_takes_one_student_at_a_time(own,
     for name in ("second", "heated"):
         SoftLoss.parse(f"own_losses:{name}()").require_use(classes)
     assert all(SoftLoss.parse(name).stacks(classes) for name in NAMES)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_a_loss_that_wants_one_dtype_and_one_shape_gets_them(own, dtype):
+    """huber_loss has no gradient for targets of another dtype, and warns of those of another shape."""
+    loss = SoftLoss.parse("own_losses:huber(delta=2.0)")
+    loss.require_use(5)
+    assert loss.stacks(5)
+    student, teacher = random_logits(6, 3, 5).double().requires_grad_(), random_logits(6, 1, 5).to(dtype)
+    loss(student, teacher, LABELS, torch.ones(3, 1, dtype=torch.float64)).sum().backward()
+    far = (student - teacher).detach()
+    expected = torch.where(far.abs() < 2, far, 2 * far.sign()) / 5
+    torch.testing.assert_close(student.grad, expected)
 
 
 def test_shapes_are_checked_at_every_call(own):

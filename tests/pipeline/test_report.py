@@ -250,7 +250,7 @@ def test_nets_that_diverged_or_learned_nothing_are_told_and_in_no_mean(tmp_path)
     page, results = ((tmp_path / "out" / each).read_text() for each in ("index.html", "results.md"))
     assert "| s-T4 (1 diverged) | 1,234 | 86.00 ± 2.83 | 14.0 ± 2.8 |" in results
     assert "| s-T8 (1 diverged) | 1,234 | — | — | — | — |" in results
-    assert "| s-hard (1 no better than the commonest class) |" in results
+    assert "| s-hard (1 no better than the commonest class, on the validation split) |" in results
     assert "<td>s-T4 <small>(1 diverged)</small></td>" in page
 
 

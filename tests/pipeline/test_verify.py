@@ -19,7 +19,7 @@ from pipeline.lesson import Soft, Views
 from pipeline.losses import SoftLoss
 from pipeline.objective import Weighing
 from pipeline.recipe import Recipe
-from pipeline.verify import Probe, Verified, probe, verify
+from pipeline.verify import Probe, Verified, _sample, probe, verify
 
 CPU = torch.device("cpu")
 
@@ -84,6 +84,15 @@ def test_a_thousand_flipped_bits_are_all_found(folder):
         turn(path, bit)
     assert missed == []
     assert look(folder).findings == []
+
+
+@pytest.mark.parametrize("count", [1, 2, 30, 59, 60, 61, 10**6])
+def test_as_many_pairs_are_looked_at_as_were_asked_for(count):
+    rows, views = _sample(count, 20, 3)
+    pairs = set(zip(rows.tolist(), views.tolist(), strict=True))
+    assert len(pairs) == len(rows) == min(count, 60)
+    assert (np.diff(rows) >= 0).all()
+    assert pairs <= {(row, view) for row in range(20) for view in range(3)}
 
 
 def test_distill_stops_at_each_of_a_hundred_flipped_bits(folder):

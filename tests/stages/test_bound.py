@@ -85,7 +85,7 @@ def test_what_was_noted_of_another_capture_is_told_until_there_is_a_capture(two)
     message = says(0, "cost")
     for name in "ab":
         assert f"data/caches/{name}: not what was captured here last" in message
-    assert "made them: teach a, teach b, capture a, capture b" in message
+    assert "made what is there: teach a, teach b, capture a, capture b" in message
     for name in "ab":
         says(0, "capture", name)
     assert "not what was" not in says(0, "cost")

@@ -269,7 +269,7 @@ def test_a_sweep_may_set_anything_for_its_students(finished, tmp_path, monkeypat
     out = ok("sweep", "part", "--params", tmp_path / "params.yaml")
     assert out == (
         "tiny-hard, seed 4: learned nothing: its validation accuracy, 33.33 %, cannot be told from naming the commonest class\n"
-        "softcache report data/sweeps/part --out data/sweeps/part/report  # shows every run\n"
+        "To see every run: softcache report data/sweeps/part --out data/sweeps/part/report\n"
         "wrote data/sweeps/part: 1 student, seeds counted, in students, metrics and plots\n"
     )
     assert Tables.open(finished / "data/sweeps/part/plots").read("best") == []
@@ -522,6 +522,14 @@ def test_an_unknown_key_lists_the_known_ones(project):
     text = fails(2, "ingest")
     assert "ingest.sede" in text
     assert "train, valid, test, transfer, damaged, seed, fold" in text
+
+
+def test_a_misspelt_section_is_told_and_sections_of_others_are_left_alone(project):
+    (project / "params.yaml").write_text(PARAMS.replace("temperatures:", "temperaturs:"))
+    for command in (("evaluate",), ("ingest",)):
+        assert "params.yaml, temperaturs: expected the section temperatures, found temperaturs" in fails(2, *command)
+    (project / "params.yaml").write_text(PARAMS + "\nmine: {of: my own}\nteam: b\n")
+    ok("ingest")
 
 
 def test_an_unknown_teacher_lists_the_known_ones(project):
