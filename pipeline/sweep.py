@@ -82,11 +82,10 @@ def sweep(
     ground = Ground.open(splits, ("transfer", "train", "valid"), work, device)
 
     def tell_of_dropped() -> None:
-        dropped = {path.name for path in out.glob("students/*")} - {each.folder.name for each in trained(out)}
+        dropped = sorted({path.name for path in out.glob("students/*")} - {each.name for each in trained(out)})
         if dropped:
-            _log.warning(
-                "%s: %d of its students are not in this sweep, and go: %s", out, len(dropped), ", ".join(sorted(dropped))
-            )
+            shown = ", ".join(dropped[:3]) + (", …" if len(dropped) > 3 else "")
+            _log.warning("%s: students that are not of this sweep go, %d of them: %s", out, len(dropped), shown)
 
     def trained(students: Path) -> list[Trained]:
         found = []

@@ -469,7 +469,7 @@ def test_three_of_a_stack_diverge_and_the_others_have_the_bits_they_have_beside_
         assert here["seed-0.safetensors"] == there["seed-0.safetensors"]
 
 
-def test_a_new_temperature_trains_itself_and_going_back_trains_nothing(data, tmp_path, monkeypatch):
+def test_a_new_temperature_trains_itself_and_going_back_trains_nothing(data, tmp_path, monkeypatch, caplog):
     plan = Plan(model="mlp(hidden=[6])", soft=soft(data, "a"), seeds=(0,), **SAME)
     given = {"splits": data / "transfer", "work": data / "work", "device": CPU, "teachers": {"a": data / "teachers/a"}}
     trained = []
@@ -484,7 +484,9 @@ def test_a_new_temperature_trains_itself_and_going_back_trains_nothing(data, tmp
     assert trained == ["s-hard and 2 more, seed 0"]
     run(1.0, 2.0, 4.0)
     assert trained[1:] == ["s-T4-alpha0.5, seed 0"]
+    assert "not of this sweep" not in caplog.text
     run(1.0, 4.0)
+    assert "students that are not of this sweep go, 1 of them: s-T2-alpha0.5" in caplog.text
     shutil.rmtree(tmp_path / "sweep")  # as DVC does before it runs a stage again
     run(4.0, 1.0)
     assert trained[2:] == []
