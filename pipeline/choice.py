@@ -69,7 +69,8 @@ def _chosen(baseline: Run, settings: Sequence[Run]) -> Run | None:
 
 def _require_reason(baseline: Run, settings: Sequence[Run]) -> None:
     """Say that nets diverged where nothing can be compared; raise InputError where none did."""
-    if any(run.diverged for run in (baseline, *settings)):
+    had = [{*run.seeds, *run.diverged} for run in settings]
+    if any({*baseline.seeds, *baseline.diverged} & seeds for seeds in had):
         _log.warning("%s: nothing to compare: of the seeds that both sides had, all have diverged", baseline.student)
     elif settings:
         found = f"{sorted(baseline.seeds)} and {sorted(settings[0].seeds)}"

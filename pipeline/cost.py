@@ -129,13 +129,13 @@ def cost(data: Path) -> dict[str, Any]:
     """What the commands that worked in folder `data` took, as plain values that JSON can hold.
 
     rows: seconds, students and epochs of every stage, of every command in it, and of every name of that command; done:
-    whether any of these commands ended well. student_epochs: for nets of one spec that learned from the same teachers, on
-    equally many rows and views of one policy, in equal batches, precision and memory and on the same device and threads,
-    the seconds of one epoch of one student, from caches and live; break_even: after how many students the captures of the
-    caches have been saved again. A cache that is not of the last capture here, out of DVC's cache, say, counts as not made.
-    Sweeps of students of more than one model, or trained in more than one of these ways, are left out of them: whose time is
-    whose cannot be told. untimed: outputs that no command in times.csv made. others: folders in this one that have times of
-    their own, which are not counted.
+    whether any of these commands ended well, and made what is there. student_epochs: for nets of one spec that learned from
+    the same teachers, on equally many rows and views of one policy, in equal batches, precision and memory and on the same
+    device and threads, the seconds of one epoch of one student, from caches and live; break_even: after how many students
+    the captures of the caches have been saved again. A cache that is not of the last capture here, out of DVC's cache, say,
+    counts as not made. Sweeps of students of more than one model, or trained in more than one of these ways, are left out of
+    them: whose time is whose cannot be told. untimed: outputs that no command in times.csv made. others: folders in this one
+    that have times of their own, which are not counted.
     Raises InputError where there are no times, IntegrityError where they, a model.json or a provenance are damaged.
     """
     lines = [line for line in _read(data / times.FILE) if line.ended != times.FAILED]  # nothing came of those

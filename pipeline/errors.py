@@ -51,7 +51,7 @@ def first_line(error: BaseException) -> str:
 
 def lacks_memory(error: BaseException) -> bool:
     """Whether it says that there is too little memory, as Python or as torch says it, which may not be loaded."""
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate" in first_line(error)
 
 
 def _cut(text: str) -> str:

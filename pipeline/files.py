@@ -154,10 +154,12 @@ def locked(path: Path, what: str) -> Iterator[None]:
 @contextlib.contextmanager
 def locked_folder(path: Path, what: str) -> Iterator[None]:
     """Hold a folder that is worked in, by the lock in it, and remove it afterwards where nothing else is left in it."""
-    with locked(path / LOCK, what):
-        yield
-    with contextlib.suppress(OSError):  # something is in it, or another process has just begun
-        path.rmdir()
+    try:
+        with locked(path / LOCK, what):
+            yield
+    finally:
+        with contextlib.suppress(OSError):  # something is in it, or another process has just begun
+            path.rmdir()
 
 
 def clear(path: Path) -> None:
@@ -170,7 +172,12 @@ def clear(path: Path) -> None:
 def _held(path: Path, what: str) -> int:
     """The file at `path`, opened and locked."""
     while True:
-        make_folder(path.parent)
+        try:
+            make_folder(path.parent)
+        except FileExistsError:  # a file is in the way, or was a folder that has gone just now
+            if os.path.lexists(path.parent) and not path.parent.is_dir():
+                raise
+            continue
         with contextlib.suppress(FileNotFoundError):  # whoever held it has just removed it, or its folder
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
             held = False

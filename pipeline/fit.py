@@ -288,19 +288,30 @@ class _Training:
         whole = self.model.pattern if isinstance(self.model, Stack) else self.model
         net, split, device = copy.deepcopy(whole).train(), self.examples.split, self.examples.device
         torch.manual_seed(0)
+        pixels = torch.randint(0, 256, (rows, *split.shape), dtype=torch.uint8, device=device)
         kind = PRECISIONS[self.recipe.precision]
         with torch.autocast(device.type, kind, enabled=kind != torch.float32):
-            logits = net(torch.randint(0, 256, (rows, *split.shape), dtype=torch.uint8, device=device))
+            logits = net(pixels)
         found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
         if found != (rows, len(split.classes)):
             raise TypeError(f"in training it gives {found} for {rows} rows, where ({rows}, {len(split.classes)}) is wanted")
         optimizer = self.recipe.optimizer(net.parameters())
         logits.double().sum().backward()
         optimizer.step()
-        before, state = dict(whole.named_buffers()), net.state_dict()
-        lost = [name for name, now in net.named_buffers() if name not in state and not torch.equal(now, before[name])]
-        if lost:
-            raise TypeError(f"training changes buffers that its state does not keep: {', '.join(lost)}")
+        self._require_kept(net.eval(), whole, pixels)
+
+    @torch.no_grad()
+    def _require_kept(self, net: torch.nn.Module, fresh: torch.nn.Module, pixels: torch.Tensor) -> None:
+        """Raise TypeError where what a trained net gives depends on buffers that its state does not keep."""
+        state, before = net.state_dict(), dict(fresh.named_buffers())
+        lost = {name: now for name, now in net.named_buffers() if name not in state and name in before}
+        if not lost:
+            return
+        trained = net(pixels)
+        for name, now in lost.items():
+            now.copy_(before[name])
+        if not torch.allclose(net(pixels), trained, rtol=0, atol=0, equal_nan=True):
+            raise TypeError(f"its state does not keep buffers that training changes ({', '.join(lost)}): make them persistent")
 
 
 def circumstances(source: Split, valid: Split, device: torch.device, module: str) -> dict[str, Any]:

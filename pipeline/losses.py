@@ -13,6 +13,7 @@ No loss contains T²; `SoftLoss` multiplies by it.
 """
 
 import inspect
+import re
 import sys
 from dataclasses import dataclass
 
@@ -30,6 +31,7 @@ _STANDARD_EPS = 1e-7
 _NAMES = dict.fromkeys(("label", "labels", "y"), 2) | dict.fromkeys(("temp", "t", "tau"), 3)  # of parameters → their place
 _WORDS = {"temperature": 3, "student": 0, "teacher": 1}  # in such names → their place; the first of them decides
 _GIVEN = ("logits", "targets", "labels", "temperature")
+_MOST_WHOLE = 2**53  # up to here float64 tells whole numbers apart
 _FEW_CLASSES = 32  # up to here that is faster; 20 students with 10 classes take less than half the time
 
 
@@ -140,8 +142,9 @@ class SoftLoss:
             if parsed.source is not None and value is defaults[name]:
                 continue  # whatever its author has set
             number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not number or not 0 <= value <= sys.float_info.max:
-                what, expected = f"loss {text!r}, {name}", "a finite number of at least 0"
+            most = _MOST_WHOLE if isinstance(value, int) else sys.float_info.max
+            if not number or not 0 <= value <= most:
+                what, expected = f"loss {text!r}, {name}", "a finite number of at least 0 (a whole one of at most 2^53)"
                 raise InputError(what, expected=expected, found=repr(value), fix="Correct the setting.")
         return cls(parsed, squared, standardised)
 
@@ -171,7 +174,8 @@ class SoftLoss:
             shapes = f"targets {tuple(targets.shape)} for logits {tuple(logits.shape)}"
             raise ValueError(f"expected as many axes of targets as of logits, found {shapes}")
         if self.spec.source is not None:  # a loss of the user's own is given one dtype and one shape
-            logits, targets = torch.broadcast_tensors(logits.double(), targets.double())
+            logits = logits.double()
+            targets = targets.double().expand_as(logits)
         if self.standardised:
             logits, targets = _standardised(logits), _standardised(targets)
         values = self.spec(logits, targets, labels, temperature)
@@ -232,8 +236,8 @@ class SoftLoss:
 
 def _place_of(name: str) -> int | None:
     """Where a parameter of such a name belongs among the four; None for a name that says nothing."""
-    words = [word for word in name.lower().split("_") if word]
-    found = [place for word, place in _WORDS.items() if word in words]
+    words = [word.lower() for word in re.findall("[A-Z]*[a-z]+|[A-Z]+", name)]
+    found = [place for part, place in _WORDS.items() if any(word.startswith(part) or word.endswith(part) for word in words)]
     return found[0] if found else _NAMES.get("_".join(words))
 
 

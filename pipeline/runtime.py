@@ -72,7 +72,7 @@ def asked_threads(threads: int | None = None) -> int | None:
     """`threads`, or what OMP_NUM_THREADS says; raises InputError for numbers with which torch could not even be imported."""
     what, variable = "--threads", os.environ.get("OMP_NUM_THREADS", "")
     if threads is None and variable.isdecimal():  # what else it may hold is torch's affair
-        what, threads = "OMP_NUM_THREADS", int(variable[:9])
+        what, threads = "OMP_NUM_THREADS", int(variable.lstrip("0")[:9] or 0)
     if threads is not None and not 1 <= threads <= MOST_THREADS:
         raise InputError("threads", expected=f"1 to {MOST_THREADS:,}", found=str(threads), fix=f"Correct {what}.")
     return threads

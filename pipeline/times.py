@@ -98,12 +98,10 @@ def _csv(values: tuple[object, ...]) -> bytes:
 
 
 def _resolved(device: str, threads: int | None) -> tuple[str, int]:
-    """The device and the threads that were used, once the command has imported torch; else what was asked for."""
-    if (torch := sys.modules.get("torch")) is None:
-        return device, threads or runtime.cores()
-    if device == "auto":
+    """The device that was used, once the command has imported torch, and the threads that it might use: all cores, or fewer."""
+    if device == "auto" and (torch := sys.modules.get("torch")) is not None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    return device, runtime.threads_used()
+    return device, runtime.asked_threads(threads) or runtime.cores()
 
 
 @contextlib.contextmanager

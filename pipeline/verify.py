@@ -135,8 +135,10 @@ def probe(path: Path, count: int, *, teacher: Path, splits: Path, device: torch.
 def _sample(count: int, rows: int, views: int) -> tuple[np.ndarray, np.ndarray]:
     """Up to `count` different (row, view) pairs, ordered by row."""
     total, draws = rows * views, count
-    pairs = np.arange(total)
-    while count < total:
+    if 2 * count > total:
+        pairs = np.sort(randomness.permutation(total, 0, Use.PROBE, 0)[:count])
+        return pairs // views, pairs % views
+    while True:
         drawn = randomness.integers(total, 0, Use.PROBE, np.arange(draws))
         pairs, first = np.unique(drawn, return_index=True)
         if len(pairs) >= count:  # without those that were drawn last

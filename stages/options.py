@@ -170,7 +170,8 @@ class Params:
         if values is not None and not isinstance(values, Mapping):
             raise InputError(str(path), expected="sections", found=type(values).__name__, fix="Write `section: {…}`.")
         for key in map(_text, values or {}):  # others than these are the user's own
-            if key not in SECTIONS and (close := difflib.get_close_matches(key, SECTIONS, n=1, cutoff=0.8)):
+            close = [] if key in SECTIONS else difflib.get_close_matches(key, SECTIONS, n=1, cutoff=0.8)
+            if close and close[0] not in values:
                 raise InputError(f"{path}, {key}", expected=f"the section {close[0]}", found=key, fix="Correct the name.")
         return cls(path, values or {})
 
@@ -179,6 +180,8 @@ class Params:
         found: Any = self.values
         for key in dotted.split("."):
             named = {_text(name): value for name, value in found.items()} if isinstance(found, Mapping) else {}
+            if named and len(named) < len(found):
+                raise self.error(dotted, "each name once", "1 and '1', or the like", "Rename one of them.")
             if key not in named:
                 names = ", ".join(named) if isinstance(found, Mapping) else type(found).__name__
                 raise self.error(dotted, f"a section {key!r}", names or "none", "Add it, or correct the name.")

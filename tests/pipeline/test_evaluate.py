@@ -100,6 +100,9 @@ def test_settings_are_compared_on_seeds_that_all_of_them_have():
 
 
 def test_seeds_of_which_none_is_shared_are_a_mistake_unless_nets_diverged():
+    assert best([run("baseline", "s", None, (0,), [1], [1], diverged={1: 1})]) == []  # without settings, nothing to say
+    with pytest.raises(InputError, match="some in common"):
+        best([RUNS[0], run("student", "s", 4.0, (5,), [1], [1], diverged={6: 1})])
     with pytest.raises(
         InputError, match=r"seeds of s-baseline and s-4.0: expected some in common, found \[0, 1\] and \[5, 6\]"
     ):

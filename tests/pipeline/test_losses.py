@@ -510,6 +510,12 @@ def turned(logits_teacher, logits_student, labels, temperature):
 def huber(logits, targets, labels, temperature, delta=1.0):
     return F.huber_loss(logits / temperature, targets / temperature, delta=delta, reduction="none").mean(dim=-1)
 
+def camel(teacherLogits, studentLogits, labels, temperature):
+    return (studentLogits - teacherLogits).pow(2).sum(-1)
+
+def joined(teacherlogits, studentlogits, y, t):
+    return (studentlogits - teacherlogits).pow(2).sum(-1)
+
 def heated(student, soft_labels, target, student_temperature):
     return (student - soft_labels).pow(2).sum(-1)
 
@@ -568,6 +574,8 @@ def own(tmp_path, monkeypatch):
         ("published", r"expected a function of \(logits, targets, labels, temperature, …\), found one of \(logits_student"),
         ("swapped", r"found one of \(outputs, labels, teacher_outputs, temperature, …\). Wrap it in a function"),
         ("turned", r"found one of \(logits_teacher, logits_student, labels, temperature, …\)"),
+        ("camel", r"found one of \(teacherLogits, studentLogits, labels, temperature, …\)"),
+        ("joined", r"found one of \(teacherlogits, studentlogits, y, t, …\)"),
         ("late", r"found one of \(student_out, teacher_out, temperature_, target, …\)"),
         ("per_class", r"expected a float tensor of shape \(5,\), found shape \(5, 4\) of torch.float64"),
         ("detached", "expected a loss with a gradient, found one without"),

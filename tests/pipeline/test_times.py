@@ -32,7 +32,7 @@ def test_a_command_that_is_done_leaves_a_line(tmp_path):
     header, line = (tmp_path / "times.csv").read_text().splitlines()
     assert header == "command,name,run,started,seconds,ended,device,threads,check"
     found = re.fullmatch(r"(teach,a,a,\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ,0\.[0-9],done,cpu,(\d+)),([0-9a-f]{16})", line)
-    assert found[2] == str(torch.get_num_threads())
+    assert found[2] == str(WHAT["threads"])
     assert found[3] == hashlib.sha256(found[1].encode()).hexdigest()[:16]
 
 
@@ -52,11 +52,12 @@ def test_a_command_that_does_not_end_well_leaves_a_line(tmp_path, raised, ended)
     assert [line["ended"] for line in lines(tmp_path)] == [ended]
 
 
-def test_what_was_used_is_noted_and_not_what_was_asked_for(tmp_path, monkeypatch):
+def test_what_might_be_used_is_noted_where_nothing_was_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     with times.noted(tmp_path, **WHAT | {"device": "auto", "threads": None}):
         pass
-    assert (lines(tmp_path)[0]["device"], lines(tmp_path)[0]["threads"]) == ("cuda", str(torch.get_num_threads()))
+    assert (lines(tmp_path)[0]["device"], lines(tmp_path)[0]["threads"]) == ("cuda", "7")
     monkeypatch.delitem(sys.modules, "torch")
     with times.noted(tmp_path, **WHAT | {"device": "auto"}):
         pass

@@ -528,7 +528,7 @@ def test_a_misspelt_section_is_told_and_sections_of_others_are_left_alone(projec
     (project / "params.yaml").write_text(PARAMS.replace("temperatures:", "temperaturs:"))
     for command in (("evaluate",), ("ingest",)):
         assert "params.yaml, temperaturs: expected the section temperatures, found temperaturs" in fails(2, *command)
-    (project / "params.yaml").write_text(PARAMS + "\nmine: {of: my own}\nteam: b\n")
+    (project / "params.yaml").write_text(PARAMS + "\nmine: {of: my own}\nteam: b\nteachers_old: {}\nrecipe2: {}\n")
     ok("ingest")
 
 
@@ -540,6 +540,8 @@ def test_a_name_that_yaml_takes_for_a_number(project):
     ok("ingest")
     (project / "params.yaml").write_text(PARAMS.replace("students:\n", "students:\n  1: {model: 'mlp(hidden=[2])'}\n"))
     ok("distill", "1", "--hard")
+    (project / "params.yaml").write_text(PARAMS.replace("students:\n", "students:\n  1: {}\n  '1': {}\n"))
+    assert "expected each name once" in fails(2, "distill", "1", "--hard")
     assert (project / "data/students/1-hard/model.json").exists()
 
 
