@@ -62,6 +62,9 @@ def command(
     sizes = ", ".join(f"{name} {split.rows:,}" for name, split in splits.items())
     channels, height, width = splits["train"].shape
     left_out = len({name for split in splits.values() for name in split.excluded})
+    bare = int((splits["transfer"].labels() < 0).sum()) if "transfer" in splits else 0
+    if bare:
+        echo(f"{counted(bare, 'row')} of the transfer set without a label: students learn from them with alpha 1, not less")
     echo(
         f"wrote {data / 'transfer'}: {sizes} rows of {height}×{width}×{channels}, {len(splits['train'].classes)} classes"
         + (f", {counted(left_out, 'damaged row')} left out" if left_out else "")
