@@ -583,7 +583,8 @@ def test_numbers_of_threads_that_are_none(project, monkeypatch, number):
 
 
 def test_what_is_noted_are_the_threads_that_worked(project, monkeypatch):
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    for name in ("OMP_NUM_THREADS", "SOFTCACHE_THREADS"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(runtime, "cores", lambda: 2)
     for tile, expected in ((4, 1), (2_000_000, 2)):
         says(0, "capture", "a", "--tile", tile, "--anew")
