@@ -157,7 +157,8 @@ def cost(data: Path) -> dict[str, Any]:
 
 def _read(path: Path) -> list[_Line]:
     if not path.is_file():
-        fix = "Every command that trains, captures or evaluates writes its own; run one, such as `softcache teach`."
+        command = commands.evaluate(path.parent / "plots")
+        fix = f"Every command that trains, captures or evaluates notes its own when it runs, such as {command}."
         raise InputError(str(path), expected="times of commands", found="no file", fix=fix)
     head, *lines = path.read_bytes().splitlines() or [b""]
     if lines and head.decode(errors="replace").split(",") != list(times.COLUMNS):
