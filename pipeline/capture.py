@@ -77,13 +77,13 @@ def capture(
     }
     started = time.monotonic()
     with Work.hold(work, out, known, layout, extents) as progress:
-        if anew:  # before anything is thrown away, as none of it will be there again if the teacher is damaged
-            taught.load(taught.nets[0], device)
+        # Done anew, before anything is thrown away: none of it would be there again if the teacher were damaged.
+        net = taught.load(taught.nets[0], device) if anew else None
         missing = progress.resume({split: found.span_digests for split, found in opened.items()}, anew=anew)
         kept = progress.total - len(missing)
         try:
             if missing:
-                net = taught.load(taught.nets[0], device)
+                net = net if net is not None else taught.load(taught.nets[0], device)
                 with runtime.suited_threads(models.flops(net, opened["transfer"].shape) * tile):
                     _fill(progress, taught.name, net, opened, missing, kept, seen, tile, device)
             plugins = spec.witnesses(models.parse(taught.model), *seen.steps)

@@ -222,12 +222,12 @@ def _kept(data: Path, name: str) -> bool:
 def _is_strange(data: Path, name: str) -> bool:
     """Whether a cache is another than the last capture here has made; says so."""
     cache, path = data / "caches" / name, data / "provenance" / f"{name}.json"
-    found = Provenance.open(path)
-    if found is not None and found.manifest == Manifest.read(cache).digest:
+    found, manifest = Provenance.open(path), Manifest.read(cache)
+    if found is not None and found.manifest == manifest.digest:
         return False
     _log.warning(
         "%s: not what was captured here last, by %s, so what it took is not known; %s makes it, or links it, again",
-        cache, path, commands.capture(cache, *Manifest.read(cache).options),
+        cache, path, commands.capture(cache, *manifest.options),
     )  # fmt: skip
     return True
 

@@ -162,10 +162,10 @@ def locked_folder(path: Path, what: str) -> Iterator[None]:
             path.rmdir()
 
 
-def clear(path: Path) -> None:
-    """Remove all that is in a folder but its lock."""
+def clear(path: Path, *, but: str = LOCK) -> None:
+    """Remove all that is in a folder but its lock, and one other file."""
     for entry in sorted(path.iterdir()):
-        if entry.name != LOCK:
+        if entry.name not in (LOCK, but):
             remove(entry)
 
 

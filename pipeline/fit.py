@@ -171,11 +171,15 @@ class _Training:
         shown = {"epoch": f"{self.done}/{recipe.epochs}", "loss": f"{np.mean(losses):.4f}", "valid": f"{mean:.2%}"}
         bar.set_postfix(shown, refresh=False)
 
-    def _step(self, batch: Batch) -> torch.Tensor:
-        """One update; returns the summed loss of each net, detached: (nets,)."""
+    def _forward(self, net: torch.nn.Module, pixels: torch.Tensor) -> torch.Tensor:
+        """Logits, in the precision that the recipe asks for."""
         kind = PRECISIONS[self.recipe.precision]
         with torch.autocast(self.examples.device.type, kind, enabled=kind != torch.float32):
-            logits = self.model(batch.pixels)
+            return net(pixels)
+
+    def _step(self, batch: Batch) -> torch.Tensor:
+        """One update; returns the summed loss of each net, detached: (nets,)."""
+        logits = self._forward(self.model, batch.pixels)
         losses = self.objective(logits, batch)
         self.optimizer.zero_grad(set_to_none=True)
         mean = losses.mean(0)
@@ -289,9 +293,7 @@ class _Training:
         net, split, device = copy.deepcopy(whole).train(), self.examples.split, self.examples.device
         torch.manual_seed(0)
         pixels = torch.randint(0, 256, (rows, *split.shape), dtype=torch.uint8, device=device)
-        kind = PRECISIONS[self.recipe.precision]
-        with torch.autocast(device.type, kind, enabled=kind != torch.float32):
-            logits = net(pixels)
+        logits = self._forward(net, pixels)
         found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
         if found != (rows, len(split.classes)):
             raise TypeError(f"in training it gives {found} for {rows} rows, where ({rows}, {len(split.classes)}) is wanted")

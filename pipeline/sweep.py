@@ -81,12 +81,6 @@ def sweep(
         raise InputError("sweep", expected=expected, found=found, fix="Correct the settings.")
     ground = Ground.open(splits, ("transfer", "train", "valid"), work, device)
 
-    def tell_of_dropped() -> None:
-        dropped = sorted({path.name for path in out.glob("students/*")} - {each.name for each in trained(out)})
-        if dropped:
-            shown = ", ".join(dropped[:3]) + (", …" if len(dropped) > 3 else "")
-            _log.warning("%s: students that are not of this sweep go, %d of them: %s", out, len(dropped), shown)
-
     def trained(students: Path) -> list[Trained]:
         found = []
         for name, each in [(name, each) for name in plans for each in every]:
@@ -102,7 +96,7 @@ def sweep(
         Kept.hold(work, out, members, keep=True, anew=anew) as kept,
         files.replaced_folder(out, read=read, keep_others=True) as folder,
     ):
-        tell_of_dropped()
+        _tell_of_dropped(out, {each.name for each in trained(out)})
         _train(groups, kept, folder / "students", out.name)
         files.require_unchanged(read)
         return evaluate(
@@ -110,6 +104,14 @@ def sweep(
             ensemble=list(soft.teachers), rule=soft.rule, weights=soft.weights, students=trained(folder / "students"),
             study=out.name, work=work, metrics_out=folder / "metrics", plots_out=folder / "plots", device=device,
         )  # fmt: skip
+
+
+def _tell_of_dropped(out: Path, names: set[str]) -> None:
+    """Say which students of the sweep before are not among these runs, and go when this one takes its place."""
+    dropped = sorted({path.name for path in out.glob("students/*")} - names)
+    if dropped:
+        shown = ", ".join(dropped[:3]) + (", …" if len(dropped) > 3 else "")
+        _log.warning("%s: students that are not of this sweep go, %d of them: %s", out, len(dropped), shown)
 
 
 def _only_ensemble(plans: Mapping[str, Plan]) -> Soft:

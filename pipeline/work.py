@@ -157,9 +157,7 @@ class Work:
     def _clear_former(self) -> None:
         for folder in self._former():
             with contextlib.suppress(FileNotFoundError, BusyError), files.locked_folder(folder, "former work"):
-                for entry in sorted(folder.iterdir()):
-                    if entry.name not in (_SEALED, files.LOCK):  # killed in between, the marker is still there
-                        files.remove(entry)
+                files.clear(folder, but=_SEALED)  # killed in between, the marker is still there
                 files.remove(folder / _SEALED)
 
     def _clear_unrecorded(self) -> int:

@@ -48,8 +48,6 @@ class Softcache(click.Group):
             raise _failure(str(error), error.exit_code) from error
         except KeyboardInterrupt as error:
             raise _failure(f"Interrupted; {_AGAIN}", 1) from error
-        except MemoryError as error:
-            raise _failure(f"Not enough memory{_reason(error)}. {_LESS}", 2) from error
         except OSError as error:
             if error.errno in (None, errno.EPIPE):
                 raise
@@ -64,14 +62,11 @@ class Softcache(click.Group):
 def _unexpected(error: Exception) -> Exception:
     """What an error of no family of ours is to the user: memory that is not there, or a plug-in's own; else itself."""
     if lacks_memory(error):
-        return _failure(f"Not enough memory: {first_line(error).rstrip('.')}. {_LESS}", 2)
+        reason = f": {first_line(error).rstrip('.')}" if error.args else ""
+        return _failure(f"Not enough memory{reason}. {_LESS}", 2)
     plugins = sys.modules.get("pipeline.plugins")
     blamed = plugins.blamed(error) if plugins else None
     return error if blamed is None else _failure(str(blamed), blamed.exit_code)
-
-
-def _reason(error: Exception) -> str:
-    return f": {first_line(error)}" if str(error) else ""
 
 
 def _failure(message: str, exit_code: int) -> click.ClickException:

@@ -33,9 +33,8 @@ def command(as_json: bool, data: Path) -> None:
         return
     echo(*_table(facts["rows"]), *_comparisons(facts["student_epochs"]))
     if facts["untimed"]:
-        echo(
-            "", f"Not counted, no command that {data / 'times.csv'} tells of made what is there: {', '.join(facts['untimed'])}."
-        )
+        told = f"Not counted, no command that {data / 'times.csv'} tells of made what is there"
+        echo("", f"{told}: {', '.join(facts['untimed'])}.")
     if facts["others"]:
         commands = [shlex.join(("softcache", "cost", "--data", each)) for each in facts["others"]]
         echo("", f"Other times: {', '.join(commands)}")

@@ -56,7 +56,7 @@ def command(caches: tuple[str, ...], deep: int, data: Path, work: Path, device: 
     mends = {found.path: commands.capture_again(found.path, *found.options) for found in done if found.findings}
     if deep:
         chosen = runtime.prepare(device, threads=threads)
-        for path in folders:
+        for path, options in [(found.path, found.options) for found in done]:
             if not findings[path]:
                 teacher = data / "teachers" / path.name
                 try:
@@ -69,7 +69,6 @@ def command(caches: tuple[str, ...], deep: int, data: Path, work: Path, device: 
                 _show_probe(path, probe)
                 if found := probe.findings(path):
                     findings[path] += found
-                    options = next(each.options for each in done if each.path == path)
                     mends[path] = commands.capture_again(path, *options, "--anew")  # its bytes are as they were sealed
     _show_findings(findings, mends)
 
