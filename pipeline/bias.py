@@ -14,6 +14,7 @@ from pipeline import metrics
 from pipeline.errors import InputError
 from pipeline.predict import predict
 
+VERSION = 1  # of what is chosen
 MARGIN = 1e-3  # logits between an offset and where an error comes or goes: far above the rounding of float32
 TOLERANCE = 1e-6  # nats below which a lower NLL is not worth another round
 _HALVINGS = 64  # of a bracket, down to the last bits of float64

@@ -71,6 +71,7 @@ def capture(
     seen = Policy.parse(policy, view_seed)
     layout = Layout.plan(len(opened["transfer"].classes), dtype, opened["transfer"].span)
     taught = Checkpoint.teacher(teacher)
+    model = taught.spec
     known = identity(taught, opened["transfer"], seen, tile, layout)
     extents = {
         split: Extent(found.rows, views if split == "transfer" else 1, found.inputs_digest) for split, found in opened.items()
@@ -86,7 +87,7 @@ def capture(
                 net = net if net is not None else taught.load(taught.nets[0], device)
                 with runtime.suited_threads(models.flops(net, opened["transfer"].shape) * tile):
                     _fill(progress, taught.name, net, opened, missing, kept, seen, tile, device)
-            plugins = spec.witnesses(models.parse(taught.model), *seen.steps)
+            plugins = spec.witnesses(model, *seen.steps)
             manifest = progress.seal([taught.witness, opened["transfer"].witness, *plugins])
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):

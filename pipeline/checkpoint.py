@@ -15,9 +15,9 @@ from pipeline import facts, files, models, table
 from pipeline.errors import IntegrityError, first_line
 from pipeline.modelfile import (
     FILE_NAME,
+    FORMAT,
     HISTORY,
     HISTORY_COLUMNS,
-    VERSION,
     Chosen,
     Data,
     Facts,
@@ -67,23 +67,29 @@ class Checkpoint(ModelFile):
         past = table.to_parquet(history, HISTORY_COLUMNS)
         files.write(folder / HISTORY, past)
         said = Facts(
-            VERSION, kind, name, model.text, model.source_sha256, split.shape, split.classes, tuple(written),
+            FORMAT, kind, name, model.text, model.behaviour, split.shape, split.classes, tuple(written),
             data, files.sha256(past), recipe, views, rows, soft,
         )  # fmt: skip
         files.write(folder / FILE_NAME, facts.sealed(asdict(said)))
 
+    @property
+    def spec(self) -> Spec:
+        """The model, parsed; raises IntegrityError where it does something else by now than when it was trained."""
+        spec = models.parse(self.model)
+        if spec.behaviour != self.behaviour:
+            what, expected = f"{self.folder}, model {self.model}", f"{self.behaviour}, with which it was trained"
+            fix = self.fix if spec.source is None else f"{self.fix} Or restore the plug-in."
+            raise IntegrityError(what, expected=expected, found=spec.behaviour, fix=fix)
+        return spec
+
     def load(self, net: Net, device: torch.device) -> torch.nn.Module:
         """Build the model and fill it with the weights of a net: those bytes, and no others, that model.json binds.
 
-        Raises IntegrityError where the file is missing or changed, or where a plug-in is other code than it was.
+        Raises IntegrityError where the file is missing or changed, and what `spec` raises.
         """
-        spec = models.parse(self.model)
-        if spec.source_sha256 != self.source_sha256:
-            what, fix = f"{self.folder}, plug-in {self.model}", f"{self.fix} Or restore the plug-in."
-            raise IntegrityError(what, expected="the code it was trained with", found="other code", fix=fix)
         path = self.file(net)
         data = self.read(path, net.sha256)
-        model = models.build(spec, self.shape, len(self.classes))
+        model = models.build(self.spec, self.shape, len(self.classes))
         try:
             model.load_state_dict(safetensors.torch.load(data))
         except (RuntimeError, safetensors.SafetensorError) as error:

@@ -26,6 +26,7 @@ from pipeline.tables import Rows
 from pipeline.transfer import Split
 from pipeline.work import require_sealed
 
+VERSION = 1  # of what is made of measurements: the choice of the best, its intervals, what the tables say
 _log = logging.getLogger(__name__)
 
 
@@ -126,7 +127,7 @@ def evaluate(
         _check_student(trained, checkpoint, opened, caches)
         read.append(checkpoint.witness)
         histories[trained.name] = checkpoint.history()
-        specs.append(models.parse(checkpoint.model))
+        specs.append(checkpoint.spec)
         runs += _student_runs(trained, checkpoint, pixels, device, measure)
     found = best(runs)
     read += spec.witnesses(*specs)
@@ -212,7 +213,7 @@ def _ensemble(members: list[np.ndarray], rule: str, weights: Sequence[float] | N
 
 
 def _parameters(checkpoint: Checkpoint) -> int:
-    return models.parameter_count(models.build(models.parse(checkpoint.model), checkpoint.shape, len(checkpoint.classes)))
+    return models.parameter_count(models.build(checkpoint.spec, checkpoint.shape, len(checkpoint.classes)))
 
 
 def _write(

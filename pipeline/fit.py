@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline import closure, files, metrics, models, plugins, randomness, runtime
+from pipeline import metrics, models, plugins, randomness, runtime
 from pipeline.errors import InputError, SoftcacheError, lacks_memory
 from pipeline.examples import Batch, Examples
+from pipeline.objective import VERSION as OBJECTIVE
+from pipeline.predict import VERSION as INFERENCE
 from pipeline.predict import predict
 from pipeline.randomness import Use
 from pipeline.recipe import PRECISIONS, Recipe
@@ -27,6 +29,7 @@ from pipeline.transfer import Split
 Objective = Callable[[torch.Tensor, Batch], torch.Tensor]  # logits (B, classes) → losses (B,); (B, nets, classes) → (B, nets)
 Row = dict[str, float]
 
+VERSION = 1  # of what the loop makes of a net: order of rows, drawing of views, steps, which epoch is kept
 MEASURED = ("valid_accuracy", "valid_nll")
 SAVING = 0.05  # the share of its time that a training may spend on writing how far it is
 _log = logging.getLogger(__name__)
@@ -316,15 +319,15 @@ class _Training:
             raise TypeError(f"its state does not keep buffers that training changes ({', '.join(lost)}): make them persistent")
 
 
-def circumstances(source: Split, valid: Split, device: torch.device, module: str) -> dict[str, Any]:
-    """What the bits of trained weights depend on besides settings: data, machine, and the code behind `module`."""
+def circumstances(source: Split, valid: Split, device: torch.device) -> dict[str, Any]:
+    """What the bits of trained weights depend on besides settings: data, machine, and the versions of the loops."""
     return {
         "data": {"inputs": source.inputs_digest, "labels": source.labels_digest},
         "classes": list(source.classes),
         "shape": list(source.shape),
         "validation": {"inputs": valid.inputs_digest, "labels": valid.labels_digest},
         "machine": runtime.shaping(device),
-        "code": files.sha256(closure.listing(module).encode()),
+        "versions": {"training": VERSION, "objective": OBJECTIVE, "inference": INFERENCE},
     }
 
 

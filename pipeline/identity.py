@@ -3,14 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from pipeline import closure, commands
-from pipeline.cache import PIXELS, Cache
+from pipeline import commands, predict
+from pipeline.cache import Cache
 from pipeline.layout import Layout
 from pipeline.modelfile import FILE_NAME, ModelFile
 from pipeline.transfer import Split
 from pipeline.views import Policy
-
-SHAPING = ("models", "predict", *PIXELS)  # the modules whose code a logit is a function of
 
 
 def identity(teacher: ModelFile, split: Split, policy: Policy, tile: int, layout: Layout) -> dict[str, Any]:
@@ -27,7 +25,7 @@ def identity(teacher: ModelFile, split: Split, policy: Policy, tile: int, layout
         "views": policy.facts(),
         "precision": "float32",
         "tile": tile,
-        "code": {module: closure.tree_sha256(f"pipeline.{module}") for module in SHAPING},
+        "inference": predict.VERSION,
         "layout": layout.facts(),
     }
 
@@ -44,4 +42,4 @@ def require_teacher(cache: Cache, folder: Path) -> None:
 
 def _teacher(model: ModelFile) -> dict[str, str | None]:
     net = model.nets[0]
-    return {"name": model.name, "model": model.model, "weights_sha256": net.sha256, "source_sha256": model.source_sha256}
+    return {"name": model.name, "model": model.model, "behaviour": model.behaviour, "weights_sha256": net.sha256}

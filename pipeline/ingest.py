@@ -22,6 +22,7 @@ from pipeline.randomness import Use
 from pipeline.rows import stratified
 from pipeline.transfer import UNLABELLED, Split
 
+VERSION = 1  # of which rows go where, in which order
 DIGITS = "digits"
 DAMAGED = ("fail", "exclude")
 _SPLITS = ("train", "valid", "test", "transfer")

@@ -27,7 +27,7 @@ from pipeline.resume import Identity, Kept
 from pipeline.rows import Selection
 from pipeline.spec import Spec
 from pipeline.stack import Stack, stackable
-from pipeline.targets import Targets
+from pipeline.targets import RULES, Targets
 from pipeline.transfer import UNLABELLED, Split
 from pipeline.views import Policy
 from pipeline.work import require_sealed
@@ -165,7 +165,7 @@ class Lesson:
         numbers = transfer.class_numbers(correct, source.classes, "correct")
         bias.require_rows(valid.labels(), len(source.classes), numbers)
         told = Chosen(selection.text, len(chosen), files.sha256(chosen.tobytes()))
-        shown = Shown(**policy.shown(), count=views.count)
+        shown = Shown(policy.text, policy.seed, policy.behaviours, views.count)
         held = torch.from_numpy(labels).to(ground.device)
         specs = (selection.spec, *policy.steps, *((soft.loss.spec,) if soft else ()))
         return cls(ground, source, examples, held, soft, targets, live, numbers, told, shown, specs)
@@ -175,15 +175,15 @@ class Lesson:
         learned = self.learned(weighing)
         device = self.examples.device
         return {
-            "model": {"spec": model.text, "source_sha256": model.source_sha256},
+            "model": {"spec": model.text, "behaviour": model.behaviour},
             "recipe": recipe.facts(),
             "seed": seed,
             "weighing": weighing.facts(),
             "soft": None if learned is None else _plain(learned),
             "rows": vars(self.rows),
             "views": _plain(self.views),
-            "correct": list(self.correct),
-            **circumstances(self.source, self.ground.splits["valid"], device, "pipeline.lesson"),
+            "correct": {"classes": list(self.correct), "version": bias.VERSION} if self.correct else None,
+            **circumstances(self.source, self.ground.splits["valid"], device),
         }
 
     def learned(self, weighing: Weighing) -> Learned | None:
@@ -194,10 +194,11 @@ class Lesson:
         return Learned(
             **weighing.facts(),
             loss=loss.text,
-            loss_source_sha256=loss.spec.source_sha256,
+            loss_behaviour=loss.spec.behaviour,
             squared=loss.squared,
             standardised=loss.standardised,
             rule=self.soft.rule,
+            rule_version=RULES[self.soft.rule],
             weights=tuple(source.weights),
             caches=None if self.live else {name: cache.manifest.digest for name, cache in self.targets.caches.items()},
             live=self.live.digests if self.live else None,

@@ -107,6 +107,7 @@ def dist(
 
 
 LOSSES = {"kl": kl, "ce": ce, "mse": mse, "dkd": dkd, "dist": dist}
+VERSIONS = {"kl": 1, "ce": 1, "mse": 1, "dkd": 1, "dist": 1}
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ class SoftLoss:
         Raises InputError for a setting that is not a finite number ≥ 0, and for a plug-in that takes something elsewhere than
         it is given, by the names of its parameters: student and teacher, labels, temperature.
         """
-        parsed = spec.parse(text, LOSSES, given=4)
+        parsed = spec.parse(text, LOSSES, VERSIONS, given=4)
         taken = list(inspect.signature(parsed.target).parameters)[:4]
         if any(_place_of(name) not in (place, None) for place, name in enumerate(taken)):
             fix = "Wrap it in a function that takes these four in this order and hands on what it wants."

@@ -10,7 +10,8 @@ from pipeline import commands, facts, files
 from pipeline.errors import InputError, IntegrityError
 from pipeline.layout import SPLITS
 
-FORMAT = 1
+FORMAT = 2
+READ = (1, 2)  # formats that can be read; 1 had hashes of source text where 2 has versions of behaviour
 FILE_NAME = "manifest.json"
 
 
@@ -49,13 +50,14 @@ class Extent:
 class Manifest:
     """identity: what any two caches of the same thing share, nested names to scalars or lists (see capture.py).
 
-    metadata_sha256: of each array's zarr.json, by its path below logits.zarr. digest: of everything else in here.
+    metadata_sha256: of each array's zarr.json, by its path below logits.zarr. digest: of all but the format.
     """
 
     identity: Mapping[str, Any]
     extents: Mapping[str, Extent]
     records: tuple[Record, ...]
     metadata_sha256: Mapping[str, str]
+    format: int = FORMAT
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -79,7 +81,7 @@ class Manifest:
 
     def to_json(self) -> bytes:
         """Deterministic bytes: no clock, no host."""
-        return files.readable_json({"format": FORMAT, "digest": self.digest, **self._facts()})
+        return files.readable_json({"format": self.format, "digest": self.digest, **self._facts()})
 
     @classmethod
     def read(cls, cache: Path) -> "Manifest":
@@ -96,10 +98,10 @@ class Manifest:
             raise IntegrityError(str(cache), expected="a sealed cache", found=f"no {FILE_NAME}", fix=fix) from error
         try:
             found = json.loads(data)
-            version, digest = found.pop("format"), found.pop("digest")
+            version, digest = found["format"], found.pop("digest")
         except (*facts.NOT_JSON, KeyError, TypeError, AttributeError) as error:
             raise IntegrityError(str(path), expected="a manifest", found="something else", fix=fix) from error
-        if version != FORMAT:
+        if version not in READ:
             raise IntegrityError(str(path), expected=f"format {FORMAT}", found=f"format {version}", fix=fix)
         manifest = facts.typed(cls, found, str(path), fix)
         facts.typed(_Identity, manifest.identity, f"{path}, identity", fix)
@@ -145,8 +147,9 @@ class Manifest:
 class _Teacher:
     model: str
     weights_sha256: str
-    source_sha256: str | None
     name: str | None = None  # early caches lack it
+    behaviour: str | None = None  # of format 2
+    source_sha256: str | None = None  # of format 1
 
 
 @dataclass(frozen=True)
@@ -160,7 +163,8 @@ class _Inputs:
 class _Views:
     policy: str
     seed: int
-    sources: tuple[str, ...] = ()
+    behaviours: tuple[str, ...] = ()  # of format 2
+    sources: tuple[str, ...] = ()  # of format 1
 
 
 @dataclass(frozen=True)
@@ -182,8 +186,9 @@ class _Identity:
     views: _Views
     precision: str
     tile: int
-    code: Mapping[str, str]
     layout: _Layout
+    inference: int | None = None  # of format 2
+    code: Mapping[str, str] | None = None  # of format 1
 
 
 def parts(extents: Mapping[str, Extent], span_rows: int) -> Iterator[tuple[str, int, int]]:

@@ -5,6 +5,8 @@ logits: (N, C) float; labels: (N,) int64 in [0, C).
 
 import numpy as np
 
+VERSION = 1  # of what is measured
+
 ECE_BINS = 15
 
 

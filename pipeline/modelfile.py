@@ -12,7 +12,7 @@ from pipeline import commands, facts, files, table
 from pipeline.errors import InputError, IntegrityError
 from pipeline.transfer import Split
 
-VERSION = 3
+FORMAT = 4
 FILE_NAME = "model.json"
 WEIGHTS = "model.safetensors"  # of a teacher
 HISTORY = "history.parquet"
@@ -43,12 +43,12 @@ class Net:
 
 @dataclass(frozen=True)
 class Shown:
-    """The views that were trained on. count: of each row; None for one that no epoch had before."""
+    """The views that were trained on; see views.Policy.facts. count: of each row; None for one that no epoch had before."""
 
     policy: str
     seed: int
+    behaviours: tuple[str, ...]
     count: int | None
-    sources: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,10 +86,11 @@ class Learned:
     alpha: float
     label_weight: float
     loss: str
-    loss_source_sha256: str | None
+    loss_behaviour: str
     squared: bool
     standardised: bool
     rule: str
+    rule_version: int
     weights: tuple[float, ...]
     caches: Mapping[str, str] | None
     live: Mapping[str, str] | None
@@ -119,6 +120,7 @@ class Training:
 class Facts:
     """What model.json says.
 
+    model, behaviour: see spec.Spec.
     name: of the folder's content, such as `a` or `tiny-T4`; of a sweep's student with the sweep before it, as in
     `alphas/tiny-T4-alpha0.5`. shape: (channels, height, width) of the pixels. history_sha256: of the history's file.
     rows, soft: None for a teacher, and soft for a baseline of labels alone.
@@ -128,7 +130,7 @@ class Facts:
     kind: Kind
     name: str
     model: str
-    source_sha256: str | None
+    behaviour: str
     shape: tuple[int, int, int]
     classes: tuple[str, ...]
     nets: tuple[Net, ...]
@@ -156,7 +158,7 @@ class ModelFile(Facts):
         for: one of `kinds`, of this name.
         """
         path = folder / FILE_NAME
-        said, witness = facts.read(Facts, path, fix, VERSION)
+        said, witness = facts.read(Facts, path, fix, FORMAT)
         for what, expected, found in (
             ("kind", list(kinds), said.kind),
             ("name", [name], said.name),

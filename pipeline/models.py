@@ -80,11 +80,12 @@ def cnn(shape: Sequence[int], classes: int, channels: Sequence[int], dropout: fl
 
 
 MODELS = {"mlp": mlp, "cnn": cnn}
+VERSIONS = {"mlp": 1, "cnn": 1}
 
 
 def parse(text: str) -> Spec:
     """Parse a model spec; a plug-in's callable takes (shape, classes) before its settings."""
-    return spec.parse(text, MODELS, given=2)
+    return spec.parse(text, MODELS, VERSIONS, given=2)
 
 
 def build(model: Spec, shape: Sequence[int], classes: int, *, seed: int = 0) -> nn.Module:

@@ -11,6 +11,8 @@ from pipeline.errors import InputError
 from pipeline.examples import Batch
 from pipeline.losses import SoftLoss
 
+VERSION = 1  # of what is made of the losses of a batch: T², standardisation, weights, the cross-entropy
+
 
 @dataclass(frozen=True)
 class Weighing:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
+VERSION = 1  # of what the loop gives for a net and its pixels
 TILE = 512  # rows of a forward pass where nothing else is asked for
 
 

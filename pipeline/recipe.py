@@ -30,6 +30,7 @@ def adamw(parameters: Iterable, lr: float, beta1: float = 0.9, beta2: float = 0.
 
 
 OPTIMIZERS = {"sgd": sgd, "adamw": adamw}
+OPTIMIZER_VERSIONS = {"sgd": 1, "adamw": 1}
 
 
 # ---------------------------------------------------------------- schedules: share of the steps done → factor on lr
@@ -57,6 +58,7 @@ def one_cycle(done: float, warmup: float = 0.3, start: float = 0.04, end: float 
 
 
 SCHEDULES = {"constant": constant, "cosine": cosine, "one_cycle": one_cycle}
+SCHEDULE_VERSIONS = {"constant": 1, "cosine": 1, "one_cycle": 1}
 
 
 # ---------------------------------------------------------------- the recipe
@@ -113,8 +115,8 @@ class Recipe:
         if patience is not None and keep != "best":
             fix = "Set `keep: best`, or leave out `patience`."
             raise InputError("patience", expected="`keep: best` with it", found=f"`keep: {keep}`", fix=fix)
-        rate = spec.parse(optimizer, OPTIMIZERS, given=1)
-        course = spec.parse(schedule, SCHEDULES, given=1)
+        rate = spec.parse(optimizer, OPTIMIZERS, OPTIMIZER_VERSIONS, given=1)
+        course = spec.parse(schedule, SCHEDULES, SCHEDULE_VERSIONS, given=1)
         _try_optimizer(rate)
         try:
             factors = [course(share) for share in (0.0, 0.25, 0.5, 1.0)]

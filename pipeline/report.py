@@ -33,6 +33,7 @@ COLUMNS = {  # metric → (heading, factor, digits)
     "ece": ("ECE, %", 100, 2),
     "agreement": ("agrees with teacher, %", 100, 2),
 }
+VERSION = 1  # of what the page and its tables show
 _log = logging.getLogger(__name__)
 UNITS = {"errors": ("", 1), "error_rate": (" %", 2), "accuracy": (" %", 2)}  # metric of a published figure → (unit, digits)
 

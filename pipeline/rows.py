@@ -27,7 +27,7 @@ class Selection:
     @classmethod
     def parse(cls, text: str) -> "Selection":
         """Raises InputError for what is not one of ROWS, or a plug-in, with settings that fit."""
-        return cls(spec.parse(text, ROWS, given=2))
+        return cls(spec.parse(text, ROWS, VERSIONS, given=2))
 
     @property
     def text(self) -> str:
@@ -101,6 +101,7 @@ def without(labels: np.ndarray, names: Sequence[str], classes: list) -> np.ndarr
 
 
 ROWS = {"all": every, "fraction": fraction, "only": only, "without": without}
+VERSIONS = {"all": 1, "fraction": 1, "only": 1, "without": 1}
 
 
 def stratified(labels: np.ndarray, order: np.ndarray, offsets: np.ndarray | float = 0.5) -> np.ndarray:

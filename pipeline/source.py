@@ -18,9 +18,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import closure, files
+from pipeline import files, syntax
 from pipeline.errors import InputError, first_line
 
+_ROOT = Path(__file__).resolve().parent.parent
+_OWN = ("pipeline", "stages")  # packages of this project
 Bytes = Callable[[str, Path], bytes]  # what is in the file of a module
 
 _REFLECTING = {  # reach any name of a file, whatever it is called there
@@ -90,7 +92,7 @@ def package(module: str) -> str:
 def is_users(path: Path, module: str, own: str) -> bool:
     """Whether a file is the user's: of the package `own`, or in no library and not in this project."""
     path = path.resolve()
-    if any(path.is_relative_to(closure.ROOT / name) for name in closure.PACKAGES):
+    if any(path.is_relative_to(_ROOT / name) for name in _OWN):
         return False
     if module == own or module.startswith(f"{own}."):
         return True
@@ -135,7 +137,7 @@ def _gather(module: str, attribute: str | None, data: Bytes) -> tuple[dict[str, 
             if not _installed(path):
                 _require_readable(tree, path)
             names = set(_imports(tree, other, path))
-            pieces[other] = closure.tree_hash(tree)
+            pieces[other] = syntax.tree_hash(tree)
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
             found = f"{first_line(error)}{line}"

@@ -24,23 +24,21 @@ class Spec:
     """A parsed spec.
 
     text: canonical form, with every argument by name; defaults too, where they are literals.
+    behaviour: `version 2` for a name out of a table, for a plug-in the sha256 of all source that it is made of. Specs of equal
+    text and behaviour do the same.
     source: what an imported plug-in is made of (see plugins.py); None for names out of a table.
     """
 
     text: str
+    behaviour: str
     target: Callable
     arguments: dict[str, Any]
     source: Source | None = None
 
     @property
-    def source_sha256(self) -> str | None:
-        """Digest of all source that a plug-in is made of; None for names out of a table."""
-        return None if self.source is None else self.source.sha256
-
-    @property
     def identity(self) -> str:
-        """The text, and for a plug-in the hash of its source: equal identity means equal behaviour, edits included."""
-        return self.text if self.source_sha256 is None else f"{self.text} of {self.source_sha256}"
+        """Text and behaviour in one."""
+        return f"{self.text} of {self.behaviour}"
 
     def __call__(self, *given: Any) -> Any:
         """Call the target: `given` is what the room provides, the rest is what the spec says.
@@ -52,8 +50,10 @@ class Spec:
         return plugins.call(self.source, self.text, self.target, *given, **self.arguments)
 
 
-def parse(text: str, table: Mapping[str, Callable], *, given: int = 0) -> Spec:
+def parse(text: str, table: Mapping[str, Callable], versions: Mapping[str, int], *, given: int = 0) -> Spec:
     """Parse `text` against `table`. The first `given` parameters of the target are the caller's to fill.
+
+    versions: of what each name in the table does. A version goes up when the same settings give another result, and only then.
 
     Raises InputError for bad syntax, an unknown name, an argument that is not a literal or that does not fit.
     """
@@ -62,15 +62,21 @@ def parse(text: str, table: Mapping[str, Callable], *, given: int = 0) -> Spec:
         raise InputError(f"spec {text!r}", expected='"name(setting=value, …)"', found=repr(text), fix="Write it that way.")
     name = shape["name"]
     target, source = _resolve(name, table)
+    behaviour = versioned(versions[name]) if source is None else source.sha256
     arguments = _bind(name, text, target, given, *_literals(text, shape["arguments"] or "()"))
     written = ", ".join(f"{key}={value!r}" for key, value in arguments.items() if _is_literal(value))
-    return Spec(f"{name}({written})", target, arguments, source)
+    return Spec(f"{name}({written})", behaviour, target, arguments, source)
 
 
-def plugins_in(text: str) -> list[str]:
-    """The plug-ins that a spec names, or several in a row, such as `shift(2) | my_views:blur()`; nothing is imported."""
+def versioned(version: int) -> str:
+    """How a version is written down."""
+    return f"version {version}"
+
+
+def names_in(text: str) -> list[str]:
+    """What a spec names, or several in a row, such as `shift(2) | my_views:blur()`; nothing is imported."""
     shapes = [_SHAPE.fullmatch(step) for step in text.split("|")]
-    return [shape["name"] for shape in shapes if shape is not None and ":" in shape["name"]]
+    return [shape["name"] for shape in shapes if shape is not None]
 
 
 def witnesses(*specs: Spec) -> list[files.Witness]:

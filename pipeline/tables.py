@@ -12,7 +12,7 @@ from pipeline import commands, facts, files, table
 from pipeline.errors import InputError, IntegrityError
 from pipeline.table import FLAG, INTEGER, NUMBER, TEXT
 
-VERSION = 1
+FORMAT = 1
 FILE_NAME = "tables.json"
 METRICS = {
     "accuracy": NUMBER, "errors": INTEGER, "nll": NUMBER, "ece": NUMBER, "brier": NUMBER, "agreement": NUMBER,
@@ -72,7 +72,7 @@ class Tables:
         """Raises InputError where no tables are there, IntegrityError where they are damaged."""
         fix = f"Run {commands.evaluate(folder)}."
         try:
-            said, _ = facts.read(_Facts, folder / FILE_NAME, fix, VERSION)
+            said, _ = facts.read(_Facts, folder / FILE_NAME, fix, FORMAT)
         except InputError as error:
             if any(folder.glob("*.parquet")):
                 raise IntegrityError(str(folder), expected=f"tables with {FILE_NAME}", found="none of it", fix=fix) from error
@@ -95,4 +95,4 @@ def write(folder: Path, tables: Mapping[str, Rows], plotted: Mapping[str, Rows],
         digests[name] = files.sha256(data)
     for name, order in PLOTTED.items():
         files.write(folder / f"{name}.csv", table.to_csv(plotted[name], order))
-    files.write(folder / FILE_NAME, facts.sealed(asdict(_Facts(VERSION, teachers, digests))))
+    files.write(folder / FILE_NAME, facts.sealed(asdict(_Facts(FORMAT, teachers, digests))))

@@ -10,7 +10,7 @@ from pipeline import temperature as temperatures
 from pipeline.cache import Cache
 from pipeline.errors import InputError
 
-RULES = ("probabilities", "logits")
+RULES = {"probabilities": 1, "logits": 1}  # rule → the version of what it does
 
 
 @dataclass(frozen=True)

@@ -45,11 +45,11 @@ def teach(
     objective = Objective.of([HARD], torch.from_numpy(train.labels()).to(device))
     validation = Validation.of(valid, device)
     identity = {
-        "model": {"spec": spec.text, "source_sha256": spec.source_sha256},
+        "model": {"spec": spec.text, "behaviour": spec.behaviour},
         "recipe": recipe.facts(),
         "seed": seed,
         "views": seen.facts(),
-        **circumstances(train, valid, device, "pipeline.teach"),
+        **circumstances(train, valid, device),
     }
     read = [train.witness, *witnesses(spec, *recipe.specs, *seen.steps)]
     with Kept.hold(work, out, [identity]) as kept, files.replaced_folder(out, read=read) as folder:
@@ -68,6 +68,6 @@ def teach(
         Checkpoint.write(
             folder, kind="teacher", name=out.name, model=spec, split=train, data=Data.of(train, valid), nets={taught: net},
             history=[{"seed": seed, **each} for each in fitted.history], recipe=recipe.told,
-            views=Shown(**seen.shown(), count=None),
+            views=Shown(seen.text, seen.seed, seen.behaviours, None),
         )  # fmt: skip
     return row

@@ -23,10 +23,12 @@ from PIL import Image
 
 from pipeline import commands, facts, files, runtime
 from pipeline.errors import InputError, IntegrityError, first_line
+from pipeline.spec import versioned
 
-VERSION = 4
+FORMAT = 5
 BINDING = "splits.json"
-DECODER = "pillow"  # what turns bytes into pixels is part of what a teacher saw, so it is part of the inputs digest
+VERSIONS = {"pillow": 1}  # of decoders: what turns bytes into pixels is part of what a teacher saw
+DECODER = f"pillow {versioned(VERSIONS['pillow'])}"
 ROW_GROUP_BYTES = 64 << 20
 SPAN_BYTES = 64 << 20
 SPAN_ROWS = (256, 8192)
@@ -159,7 +161,7 @@ def write(
         "folded": folded,
     }
     features = {"image": {"_type": "Image"}, "label": {"names": list(classes), "_type": "ClassLabel"}}
-    text = files.canonical_json({"version": VERSION, **held})
+    text = files.canonical_json({"version": FORMAT, **held})
     metadata = {
         "softcache": text,
         "softcache_sha256": files.sha256(text),
@@ -239,9 +241,11 @@ class Split(_Facts):
             version = found.pop("version")
         except (*facts.NOT_JSON, KeyError, TypeError, AttributeError) as error:
             raise IntegrityError(str(path), expected="facts of a split", found="something else", fix=fix) from error
-        if version != VERSION:
-            raise InputError(str(path), expected=f"version {VERSION}", found=f"version {version}", fix=fix)
+        if version != FORMAT:
+            raise InputError(str(path), expected=f"format {FORMAT}", found=f"format {version}", fix=fix)
         read = facts.typed(_Facts, found, str(path), fix)
+        if read.decoder != DECODER:
+            raise InputError(f"{path}, decoder", expected=f"{DECODER} as it is now", found=read.decoder, fix=fix)
         if min(read.rows, read.span, *read.shape) < 1 or len(read.span_digests) != -(-read.rows // read.span):
             found = f"{read.rows:,} rows, spans of {read.span:,} and {len(read.span_digests):,} digests"
             raise IntegrityError(str(path), expected="a digest for every span of rows", found=found, fix=fix)
@@ -369,7 +373,7 @@ class _Binding:
 
 def bind(folder: Path, names: Sequence[str]) -> None:
     """Write splits.json, which says that these splits in `folder` belong together."""
-    binding = _Binding(VERSION, {name: _footer_sha256(folder / f"{name}.parquet") for name in names})
+    binding = _Binding(FORMAT, {name: _footer_sha256(folder / f"{name}.parquet") for name in names})
     files.write(folder / BINDING, facts.sealed(asdict(binding)))
 
 
@@ -380,7 +384,7 @@ def open_splits(folder: Path, names: Sequence[str]) -> dict[str, Split]:
     """
     fix = f"Run {commands.ingest(folder)}."
     try:
-        binding, witness = facts.read(_Binding, folder / BINDING, fix, VERSION)
+        binding, witness = facts.read(_Binding, folder / BINDING, fix, FORMAT)
     except InputError as error:
         if any(folder.glob("*.parquet")):
             raise IntegrityError(str(folder), expected=f"splits with {BINDING}", found="none of it", fix=fix) from error

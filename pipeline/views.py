@@ -125,6 +125,7 @@ def _sampled(images: torch.Tensor, down: torch.Tensor, right: torch.Tensor) -> t
 
 
 POLICIES = {"none": none, "shift": shift, "flip": flip, "affine": affine, "elastic": elastic}
+VERSIONS = {"none": 1, "shift": 1, "flip": 1, "affine": 1, "elastic": 1}
 
 _RANGES = {  # setting → whether it is a whole number, least, most
     "pixels": (True, 0, math.inf),
@@ -146,7 +147,7 @@ class Policy:
     @classmethod
     def parse(cls, text: str, seed: int) -> "Policy":
         """Raises InputError for an unknown step or bad settings."""
-        steps = tuple(spec.parse(step, POLICIES, given=2) for step in text.split("|"))
+        steps = tuple(spec.parse(step, POLICIES, VERSIONS, given=2) for step in text.split("|"))
         for step in steps:
             for name, value in step.arguments.items():
                 if name not in _RANGES:
@@ -161,13 +162,13 @@ class Policy:
         return cls(" | ".join(step.text for step in steps), seed, steps)
 
     def facts(self) -> dict[str, Any]:
-        """What the pixels of a view are a function of, besides image, row and view; of plug-ins the hashes of their files."""
-        sources = [step.source_sha256 for step in self.steps if step.source_sha256]
-        return {"policy": self.text, "seed": self.seed} | ({"sources": sources} if sources else {})
+        """What the pixels of a view are a function of, besides image, row and view."""
+        return {"policy": self.text, "seed": self.seed, "behaviours": list(self.behaviours)}
 
-    def shown(self) -> dict[str, Any]:
-        """The same for model.json: sources are always there."""
-        return {"sources": (), **self.facts()}
+    @property
+    def behaviours(self) -> tuple[str, ...]:
+        """Of every step; see spec.Spec."""
+        return tuple(step.behaviour for step in self.steps)
 
     @property
     def augments(self) -> bool:

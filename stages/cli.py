@@ -13,7 +13,7 @@ from pipeline.errors import SoftcacheError, first_line, lacks_memory, printable
 from stages import terminal
 from stages.options import example
 
-COMMANDS = ("ingest", "teach", "capture", "verify", "inspect", "distill", "sweep", "evaluate", "report", "cost", "code")
+COMMANDS = ("ingest", "teach", "capture", "verify", "inspect", "distill", "sweep", "evaluate", "report", "cost", "versions")
 
 _AGAIN = "run again; captures and trainings go on where they stopped."
 _MEND = {

@@ -190,6 +190,10 @@ class Params:
             raise self.error(dotted, "a section", _shown(found), "Write `key: value` lines.")
         return found or {}
 
+    def names(self, section: str) -> list[str]:
+        """What the entries of a section are called; none where there is no such section."""
+        return list(map(_text, self.section(section))) if self.values.get(section) is not None else []
+
     def listed(self, key: str, value: Any) -> list | None:
         """A list out of the file, or None; raises InputError for anything else."""
         if value is not None and not isinstance(value, list):

@@ -90,7 +90,7 @@ def command(
 
     if alphas and baseline and not temperatures:
         raise click.UsageError("alphas without temperatures: only a baseline would be trained; give both, or neither.")
-    given = {student: _settings(student, name, params) for student in students}
+    given = {student: settings_of(student, name, params) for student in students}
     plans = {student: _plan(settings, data) for student, settings in given.items()}
     first = given[students[0]]
     shares = alphas or [first["alpha"]]
@@ -115,7 +115,7 @@ def command(
     echo(f"wrote {out}: {counted(count, 'student')}, seeds counted, in students, metrics and plots{told}")
 
 
-def _settings(student: str, sweep: str, params: str | None) -> dict[str, Any]:
+def settings_of(student: str, sweep: str, params: str | None) -> dict[str, Any]:
     """The settings of one student, by the road that `softcache distill` takes."""
     command = copy.copy(distill.command)
     command.sections = command.sections | {f"sweeps.{sweep}": (*_VARIED, *distill.KEYS)}

@@ -80,7 +80,7 @@ def write_teacher(folder: Path, net: torch.nn.Module, split: transfer.Split | Ch
     folder.mkdir(parents=True, exist_ok=True)
     Checkpoint.write(
         folder, kind="teacher", name=folder.name, model=models.parse(model), split=split, nets={Net(seed, None, 1): net},
-        history=[row], recipe=RECIPE, data=data, views=Shown("none()", seed, None),
+        history=[row], recipe=RECIPE, data=data, views=Shown("none()", seed, ("version 1",), None),
     )  # fmt: skip
 
 

@@ -28,7 +28,7 @@ import vl_convert  # noqa: F401
 from click.testing import CliRunner
 
 from conftest import tree
-from pipeline import capture, closure, cost, facts, files, inspect, provenance, report, sweep, teach, verify  # noqa: F401
+from pipeline import capture, cost, facts, files, inspect, provenance, report, sweep, teach, verify  # noqa: F401
 
 from pipeline import manifest, modelfile, tables, transfer  # isort: skip
 from stages.cli import main as softcache
@@ -227,8 +227,6 @@ def main(root: Path, first: int, count: int) -> None:
         facts._adapter(kind)
     for kind in (tables._Facts, transfer._Facts, transfer._Binding):
         facts._adapter(kind)
-    for name in closure.commands():
-        closure.listing(f"stages.{name}")
     transfer.span_rows = lambda classes: 16
     start, place = root / "start", root / f"tries-{first}"
     expected, readers = {}, {}

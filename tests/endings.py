@@ -19,10 +19,8 @@ import torch
 from kills import fresh
 
 from conftest import run_capture, tree
-from pipeline import closure
 from pipeline.cache import Cache
 from pipeline.errors import BusyError, IntegrityError
-from pipeline.identity import SHAPING
 from pipeline.modelfile import ModelFile
 from pipeline.verify import probe
 
@@ -90,8 +88,6 @@ def true(folder: Path) -> bool:
 
 
 def main(root: Path, kind: str, start: int, step: int) -> None:
-    for module in SHAPING:  # parsed once, before the forks
-        closure.tree_sha256(f"pipeline.{module}")
     name = f"{kind}-{start}"
     folder = fresh(root, name)
     replace(folder)

@@ -22,8 +22,7 @@ from pathlib import Path
 import torch
 
 from conftest import run_capture, tree
-from pipeline import closure, files
-from pipeline.identity import SHAPING
+from pipeline import files
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 EVENTS = ("os.rename", "os.link", "os.remove", "os.mkdir", "os.rmdir")
@@ -148,8 +147,6 @@ def at_moments(root: Path, name: str, expected: dict[str, bytes], first: int, co
 
 
 def main(mode: str, root: Path, first: int, amount: int) -> None:
-    for module in SHAPING:  # parsed once, before the forks
-        closure.tree_sha256(f"pipeline.{module}")
     name = f"{mode}-{first}"
     forked(lambda: run(fresh(root, name)))
     expected = tree(root / name / "caches")

@@ -13,10 +13,12 @@ from pipeline.cache import Cache
 from pipeline.verify import verify
 
 ROOT = Path(__file__).resolve().parent.parent
-GOLDEN = ROOT / "tests/golden/cache"
+GOLDEN = {  # every format that there was → the digest of its golden cache
+    "cache-1": "6cb803ea9dea3b7730924d69fe71b720bad3193fb75447b6f047e008d542ce9a",
+    "cache-2": "ef4e2830feb31f3e27484c5e71789312357177407d97c0c6fa2920367d70cd42",
+}
 # Row + class / 8, less 100 in the second view: six rows in spans of four, all of them exact in float16.
 TRANSFER = np.array([[[row + label / 8 - 100 * view for label in range(3)] for row in range(6)] for view in range(2)])
-DIGEST = "6cb803ea9dea3b7730924d69fe71b720bad3193fb75447b6f047e008d542ce9a"
 
 
 def lines() -> str:
@@ -28,18 +30,20 @@ def run(folder: Path, code: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-I", "-c", code], cwd=folder, capture_output=True, text=True)
 
 
-def test_the_golden_cache_reads_as_it_always_did():
-    cache = Cache.open(GOLDEN)
-    assert cache.manifest.digest == DIGEST
+@pytest.mark.parametrize("name", GOLDEN)
+def test_the_golden_cache_reads_as_it_always_did(name):
+    path = ROOT / "tests/golden" / name
+    cache = Cache.open(path)
+    assert cache.manifest.digest == GOLDEN[name]
     assert (cache.read("transfer") == TRANSFER).all()
     assert (cache.read("valid") == TRANSFER[:1, :2]).all()
     assert (cache.read("test") == TRANSFER[:1, :1]).all()
-    assert verify(GOLDEN, work=GOLDEN).findings == []
+    assert verify(path, work=path).findings == []
 
 
-@pytest.fixture
-def copied(tmp_path) -> Path:
-    shutil.copytree(GOLDEN, tmp_path / "data/caches/a")
+@pytest.fixture(params=GOLDEN)
+def copied(request, tmp_path) -> Path:
+    shutil.copytree(ROOT / "tests/golden" / request.param, tmp_path / "data/caches/a")
     return tmp_path
 
 

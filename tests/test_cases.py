@@ -86,7 +86,7 @@ def test_a_stage_dies_with_its_dvc_and_only_then(project, under_dvc):
     """A parent that starts a process as the command line does, and is killed."""
     code = (
         "import os, subprocess, sys, time\n"
-        'child = \'import time; from stages.cli import main; main(["code", "--data", "d"], standalone_mode=False);\'\n'
+        'child = \'import time; from stages.cli import main; main(["versions", "--data", "d"], standalone_mode=False);\'\n'
         "child += 'print(\"ready\", flush=True); time.sleep(60)'\n"
         "print(subprocess.Popen([sys.executable, '-c', child]).pid, flush=True); time.sleep(60)"
     )

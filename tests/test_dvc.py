@@ -9,10 +9,11 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from dvc.utils.serialize import parse_py
 from ruamel.yaml import YAML
 
-import stages.code
-from conftest import images, write_parquet
+import stages.versions
+from conftest import images, tree, write_parquet
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = sorted(path.parent for path in (ROOT / "examples").glob("**/dvc.yaml"))
@@ -30,25 +31,28 @@ def body(stage: dict) -> dict:
 
 
 @pytest.mark.parametrize("folder", [ROOT, *EXAMPLES], ids=lambda folder: folder.name)
-def test_every_stage_depends_on_the_code_of_its_command(folder):
+def test_every_stage_depends_on_the_versions_of_what_it_does(folder):
     for name, stage in load(folder / "dvc.yaml")["stages"].items():
-        words = body(stage)["cmd"].split()
-        assert words[:2] == ["exec", "softcache"], "without exec, killing dvc leaves the command running"
-        if name != "code":
-            assert f"data/code/{words[2]}.txt" in body(stage)["deps"]
+        _, _, command, *words = body(stage)["cmd"].split()
+        assert body(stage)["cmd"].startswith("exec softcache "), "without exec, killing dvc leaves the command running"
+        if command == "versions":
+            continue
+        kind = "baseline" if "--hard" in words else command
+        own = f"{kind}/{words[0]}" if command in ("teach", "distill", "sweep") else kind
+        assert [dep for dep in body(stage)["deps"] if "versions" in dep] == [f"data/versions/{own}.txt"], name
 
 
-@pytest.mark.parametrize("folder", [ROOT, *EXAMPLES], ids=lambda folder: folder.name)
-def test_every_stage_depends_on_the_plug_ins_of_its_sections(folder):
-    """One file for each section that may name some, or the folder of them all."""
-    for name, stage in load(folder / "dvc.yaml")["stages"].items():
-        command = body(stage)["cmd"].split()[2]
-        if command in ("code", "evaluate"):
-            continue  # what evaluate runs is bound by the students that it depends on
-        tracked = [section for section in body(stage).get("params", []) if section.split(".")[0] in stages.code._SECTIONS]
-        deps = {dep for dep in body(stage)["deps"] if dep.startswith("data/code/plugins")}
-        assert deps in ({"data/code/plugins"}, {f"data/code/plugins/{section}.txt" for section in tracked}), name
-        assert bool(deps) == bool(tracked)
+def test_the_versions_are_written_again_whenever_one_of_them_changes():
+    """dvc.yaml names every version in the code one by one: a new net, which nothing uses yet, reruns nothing."""
+    tracked = next(stage for name, stage in load(ROOT / "dvc.yaml")["stages"].items() if name == "versions")["params"]
+    named = {f"{path}:{key}" for entry in tracked if isinstance(entry, dict) for path, keys in entry.items() for key in keys}
+    found = set()
+    for path in sorted((ROOT / "pipeline").rglob("*.py")):
+        for key, value in parse_py(path.read_text(), path).items():
+            if key in ("VERSION", "FORMAT") or key.endswith("VERSIONS") or key == "RULES":
+                keys = [f"{key}.{name}" for name in value] if isinstance(value, dict) else [key]
+                found |= {f"{path.relative_to(ROOT)}:{each}" for each in keys}
+    assert named == found
 
 
 @pytest.mark.parametrize("folder", [ROOT, *EXAMPLES], ids=lambda folder: folder.name)
@@ -56,12 +60,12 @@ def test_every_stage_tracks_the_sections_that_its_command_reads(folder):
     for name, stage in load(folder / "dvc.yaml")["stages"].items():
         words = body(stage)["cmd"].split()
         module = import_module(f"stages.{words[2]}")
-        tracked = set(body(stage).get("params", []))
+        tracked = {entry for entry in body(stage).get("params", []) if isinstance(entry, str)}
         expected = set(getattr(module.command, "sections", ()))
         if "--hard" in words:
             expected -= set(module.command.unless[1])  # alpha and teachers mean nothing to hard labels
-        if words[2] == "code":
-            expected = set() if body(stage).get("always_changed") else set(stages.code._SECTIONS) - {"sweeps"}
+        if words[2] == "versions":
+            expected = set() if body(stage).get("always_changed") else set(stages.versions.SECTIONS) - {"sweeps"}
         if words[2] == "evaluate":
             expected = {"teachers", "students", "temperatures", "distill"}
         if words[2] == "sweep":
@@ -97,8 +101,8 @@ def test_examples_have_the_pipeline_and_no_other(folder):
 
     def general(path: Path) -> dict:
         found = load(path)["stages"]
-        found["code"] = found["code"]["cmd"]  # an example cannot depend on sources outside of it
-        return {name: found[name] for name in ("code", "ingest", "teach", "capture")}
+        found["versions"] = found["versions"]["cmd"]  # an example cannot depend on sources outside of it
+        return {name: found[name] for name in ("versions", "ingest", "teach", "capture")}
 
     assert general(folder / "dvc.yaml") == general(ROOT / "dvc.yaml")
     ignored = next(place / ".dvcignore" for place in (folder, folder.parent) if (place / ".dvcignore").exists())
@@ -135,7 +139,7 @@ temperatures: [1]
 distill: {teachers: [a, b], rule: probabilities, alpha: 0.9}
 """
 
-EVERY = ["code", "ingest", *(f"{stage}@{name}" for name in "ab" for stage in ("teach", "capture"))]
+EVERY = ["versions", "ingest", *(f"{stage}@{name}" for name in "ab" for stage in ("teach", "capture"))]
 EVERY += ["baseline@tiny", "distill@tiny-1", "evaluate", "report"]
 
 
@@ -156,7 +160,13 @@ class Repository:
         (folder / "params.yaml").write_text(PARAMS)
         subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
 
+    def softcache(self, *args: str) -> str:
+        return self.run([sys.executable, "-c", "from stages.cli import main; main()", *args])
+
     def dvc(self, *args: str, code: int = 0) -> str:
+        return self.run([sys.executable, "-m", "dvc", *args], code)
+
+    def run(self, words: list[str], code: int = 0) -> str:
         bin_folder = Path(sys.executable).parent
         env = os.environ | {
             "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}",
@@ -165,7 +175,7 @@ class Repository:
             "DVC_NO_ANALYTICS": "1",
         }
         done = subprocess.run(
-            [sys.executable, "-m", "dvc", *args],
+            words,
             cwd=self.folder,
             env=env,
             stdout=subprocess.PIPE,
@@ -210,7 +220,7 @@ def test_metrics_and_plots_are_dvcs(repository):
 
 def test_one_changed_teacher_reruns_its_own_chain_and_going_back_restores(repository):
     repository.edit("params.yaml", "seed: 2}", "seed: 7}")
-    assert repository.repro() == ["code", "teach@b", "capture@b", "distill@tiny-1", "evaluate", "report"]
+    assert repository.repro() == ["versions", "teach@b", "capture@b", "distill@tiny-1", "evaluate", "report"]
     manifest = repository.folder / "data/caches/b/manifest.json"
     changed = manifest.read_bytes()
     repository.edit("params.yaml", "seed: 7}", "seed: 2}")
@@ -223,16 +233,58 @@ def test_a_new_temperature_runs_its_own_cells_and_what_sums_up(repository):
     assert repository.repro() == ["distill@tiny-2.5", "evaluate", "report"]
 
 
-def test_a_comment_runs_only_the_code_stage(repository):
-    with (repository.folder / "pipeline/errors.py").open("a") as file:
-        file.write("# a comment\n")
-    assert repository.repro() == ["code"]
+REWORDED = {  # file → an edit that changes nothing that is computed
+    "views.py": ('fix="Move by less."', 'fix="Move it by less, please."'),
+    "models.py": ('fix="Correct the model\'s spec."', 'fix="Mend the spec of the model."'),
+    "transfer.py": ('"a PNG or JPEG image"', '"an image, PNG or JPEG"'),
+    "losses.py": ('fix="Correct the setting."', 'fix="Mend the setting."'),
+    "fit.py": ("learned nothing: its validation accuracy", "it learned nothing, for its validation accuracy"),
+}
+MOVED = """
+
+def _sizes(value: object) -> bool:
+    whole = isinstance(value, list) and all(isinstance(size, int) and not isinstance(size, bool) for size in value)
+    return whole and all(size > 0 for size in value)
+"""
 
 
-def test_editing_the_report_reruns_the_report(repository):
-    repository.edit("pipeline/report.py", "Softcache report", "Our report")
-    assert repository.repro() == ["code", "report"]
-    assert "Our report" in (repository.folder / "data/report/index.html").read_text()
+def test_rewording_moving_and_adding_run_nothing_and_refuse_no_cache(repository):
+    for name, (old, new) in REWORDED.items():
+        repository.edit(f"pipeline/{name}", old, new)
+    repository.edit("pipeline/models.py", MOVED, "")
+    with (repository.folder / "pipeline/models.py").open("a") as file:
+        file.write(MOVED)
+    repository.edit("pipeline/models.py", '"cnn": cnn}', '"cnn": cnn, "other": cnn}')
+    repository.edit("pipeline/models.py", '"cnn": 1}', '"cnn": 1, "other": 1}')
+    repository.edit("pipeline/views.py", '"flip": flip,', '"flip": flip, "mirror": flip,')
+    repository.edit("pipeline/views.py", '"flip": 1,', '"flip": 1, "mirror": 1,')
+    assert repository.repro() == []
+    students = repository.folder / "data/students/tiny-T1"
+    before = tree(students)
+    for words in (["verify", "a", "b", "--deep", "20"], ["distill", "tiny", "-T", "1"]):
+        repository.softcache(*words)
+    assert tree(students) == before
+
+
+@pytest.mark.parametrize(
+    ("path", "old", "new", "reruns"),
+    [
+        ("losses", '"kl": 1', '"kl": 2', {"distill@tiny-1", "distill@tiny-2.5"}),
+        ("losses", '"dkd": 1', '"dkd": 2', set()),
+        ("metrics", "VERSION = 1", "VERSION = 2", {"evaluate"}),
+        ("predict", "VERSION = 1", "VERSION = 2", {*EVERY[2:-1], "distill@tiny-2.5"}),
+        ("models", '"mlp": 1', '"mlp": 2', {*EVERY[2:-2], "distill@tiny-2.5"} - {"capture@a", "capture@b"}),
+    ],
+)
+def test_another_version_reruns_what_uses_it(repository, path, old, new, reruns):
+    """The stages that see the change themselves, by `dvc repro --dry`, after the versions have been written again."""
+    repository.edit(f"pipeline/{path}.py", old, new)
+    try:
+        repository.softcache("versions")
+        assert set(repository.repro("--dry")) - {"versions"} == reruns
+    finally:
+        repository.edit(f"pipeline/{path}.py", new, old)
+        repository.softcache("versions")
 
 
 @pytest.mark.parametrize(
@@ -254,7 +306,7 @@ def test_what_a_setting_touches(repository, old, new, first):
     before = (repository.folder / "params.yaml").read_text()
     repository.edit("params.yaml", old, new)
     try:
-        assert set(repository.repro("--dry")) - {"report", "code"} == first  # the latter hashes anew, to the same bytes
+        assert set(repository.repro("--dry")) - {"report", "versions"} == first  # the latter writes the same bytes
     finally:
         (repository.folder / "params.yaml").write_text(before)
 
@@ -306,11 +358,11 @@ def test_a_plug_in_and_its_helper_are_followed(repository, monkeypatch):
     message = repository.dvc("repro", code=255)
     assert "expected every file that a plug-in is made of, found none that is, or holds, helper.py" in message
     assert "Add `- helper.py` and `- nets.py` there, so that DVC notices when it changes." in message
-    repository.edit("dvc.yaml", "deps: [pipeline, stages] #", "deps: [pipeline, stages, helper.py, nets.py] #")
+    repository.edit("dvc.yaml", "deps: [] #", "deps: [helper.py, nets.py] #")
     students = ["baseline@tiny", "distill@tiny-1"]
-    assert {"code", *students, "evaluate"} <= set(repository.repro())  # the report too, where any figure moved
+    assert {"versions", *students, "evaluate"} <= set(repository.repro())  # the report too, where any figure moved
     repository.edit("nets.py", "def unused(shape, classes):\n    return None", "def another():  # with a comment\n    return 1")
-    assert repository.repro() == ["code"]
+    assert repository.repro() == ["versions"]
     repository.edit("helper.py", "nn.ReLU()", "nn.Tanh()")
-    assert {"code", *students, "evaluate"} <= set(repository.repro())
+    assert {"versions", *students, "evaluate"} <= set(repository.repro())
     assert repository.repro() == []

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import change_teacher, images, write_parquet, write_teacher
-from pipeline import closure, models, runtime, transfer
+from conftest import change_teacher, images, run_capture, write_parquet, write_stage_one, write_teacher
+from pipeline import models, predict, runtime, transfer, views
 from pipeline.cache import Cache
 from pipeline.capture import Captured, capture
 from pipeline.checkpoint import Checkpoint
-from pipeline.errors import InputError
+from pipeline.errors import InputError, IntegrityError
 from pipeline.ingest import ingest
 from pipeline.transfer import open_splits
 from pipeline.views import Policy
@@ -110,12 +110,14 @@ def test_every_setting_is_identity(data, changes):
     assert again.kept == 0
 
 
-def test_weights_and_code_are_identity(data, monkeypatch):
+def test_weights_and_behaviour_are_identity(data, monkeypatch):
     first = run(data).manifest.fingerprint
     change_teacher(data / "a", lambda net: net.weight[0, 0].add_(1))
     second = run(data).manifest.fingerprint
-    monkeypatch.setattr(closure, "tree_sha256", lambda module: "other code")
-    assert len({first, second, run(data).manifest.fingerprint}) == 3
+    monkeypatch.setattr(predict, "VERSION", 2)
+    third = run(data).manifest.fingerprint
+    monkeypatch.setitem(views.VERSIONS, "shift", 2)
+    assert len({first, second, third, run(data).manifest.fingerprint}) == 4
 
 
 def test_more_views_are_no_other_identity(data):
@@ -125,11 +127,28 @@ def test_more_views_are_no_other_identity(data):
     assert (grown.computed, grown.kept) == (4 * 3, 4 + 2 + 2)
 
 
-def test_a_student_refuses_views_that_other_code_made(data, monkeypatch):
+def test_a_student_refuses_views_that_another_version_made(data, monkeypatch):
     run(data)
-    monkeypatch.setattr(closure, "tree_sha256", lambda module: "other code")
-    with pytest.raises(InputError, match=r"cache cache, code.randomness: expected other code as in the code"):
-        Cache.open(data / "cache").require_views({"policy": "shift(pixels=1)", "seed": 5}, 3)
+    monkeypatch.setitem(views.VERSIONS, "shift", 2)
+    policy = views.Policy.parse("shift(1)", 5)
+    expected = r"cache cache, views.behaviours: expected \['version 2'\] as in the setting, found \['version 1'\]"
+    with pytest.raises(InputError, match=expected):
+        Cache.open(data / "cache").require_views(policy.facts(), 3)
+
+
+def test_another_version_of_a_net_refuses_its_teachers(tmp_path, monkeypatch):
+    folder = write_stage_one(tmp_path)
+    run_capture(folder)
+    monkeypatch.setitem(models.VERSIONS, "mlp", 2)
+    expected = r"model mlp\(.*\): expected version 1, with which it was trained, found version 2"
+    with pytest.raises(IntegrityError, match=expected):
+        run_capture(folder)
+
+
+def test_another_version_of_the_decoder_refuses_the_data(data, monkeypatch):
+    monkeypatch.setattr(transfer, "DECODER", "pillow version 2")
+    with pytest.raises(InputError, match=r"decoder: expected pillow version 2 as it is now, found pillow version 1. Run"):
+        run(data)
 
 
 @pytest.mark.parametrize("changes", [{"views": 0}, {"tile": 0}, {"dtype": "int8"}, {"policy": "shift(99)"}])

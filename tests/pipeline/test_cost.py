@@ -23,7 +23,7 @@ RECIPE = {
     "keep": "last", "patience": None, "precision": "float32",
 }  # fmt: skip
 DATA = dict.fromkeys(("inputs", "labels", "valid_inputs", "valid_labels"), "digest")
-GOLDEN = Path(__file__).parents[1] / "golden/cache"
+GOLDEN = Path(__file__).parents[1] / "golden/cache-2"
 HEADER = "command,name,run,started,seconds,ended,device,threads,check"
 
 
@@ -47,9 +47,9 @@ def folder(path: Path, epochs: list[int], **facts) -> None:
     net = {"kept_epoch": 1, "sha256": "digest", "offsets": None, "diverged": None, "chance": False}
     nets = [{"seed": seed, **net} for seed in range(len(epochs))]
     usual = {
-        "version": modelfile.VERSION,
+        "version": modelfile.FORMAT,
         "name": path.name,
-        "source_sha256": None,
+        "behaviour": "version 1",
         "shape": [1, 28, 28],
         "classes": ["0", "1"],
         "nets": nets,
@@ -59,7 +59,7 @@ def folder(path: Path, epochs: list[int], **facts) -> None:
 
 
 def teacher(data: Path, name: str, epochs: int = 5) -> None:
-    views = {"policy": "none()", "seed": 1, "count": None, "sources": []}
+    views = {"policy": "none()", "seed": 1, "count": None, "behaviours": ["version 1"]}
     folder(data / "teachers" / name, [epochs], kind="teacher", model=WIDE, recipe=RECIPE, views=views)
 
 
@@ -81,8 +81,8 @@ def student(
     assert not other.keys() - settings, other
     selection, policy, views, batch_size, precision, memory = (settings | other).values()
     learned = {
-        "temperature": t, "alpha": alpha, "label_weight": 1 - alpha, "loss": "kl()", "loss_source_sha256": None,
-        "squared": True, "standardised": False, "rule": "probabilities", "weights": [1 / len(of)] * len(of),
+        "temperature": t, "alpha": alpha, "label_weight": 1 - alpha, "loss": "kl()", "loss_behaviour": "version 1",
+        "rule_version": 1, "squared": True, "standardised": False, "rule": "probabilities", "weights": [1 / len(of)] * len(of),
         "caches": None, "live": None,
     }  # fmt: skip
     kind = {"caches": "student", "live": "live", None: "baseline"}[soft]
@@ -95,7 +95,7 @@ def student(
         model=model,
         soft=learned | {soft: dict.fromkeys(of, "digest")} if soft else None,
         rows={"selection": selection, "count": rows, "sha256": "digest"},
-        views={"policy": policy, "seed": 0, "count": views, "sources": []},
+        views={"policy": policy, "seed": 0, "count": views, "behaviours": ["version 1"]},
         recipe=RECIPE | {"batch_size": batch_size, "precision": precision, "memory": memory},
     )
 

@@ -170,7 +170,9 @@ def test_a_plug_in_is_built_saved_and_bound_to_its_code(plug_in, tmp_path):
         loaded(tmp_path / "a")
     plug_in.write_text(PLUG_IN.replace("x.float()", "x.float() * 1"))
     sys.modules.pop("nets_of_mine")
-    with pytest.raises(IntegrityError, match=r"plug-in nets_of_mine:good\(width=5\): expected the code it was trained with"):
+    with pytest.raises(
+        IntegrityError, match=r"model nets_of_mine:good\(width=5\): expected [0-9a-f]{64}, with which it was trained, found"
+    ):
         loaded(tmp_path / "a")
 
 
@@ -257,7 +259,7 @@ def test_an_unknown_version_an_edit_and_another_role_are_refused(tmp_path):
     facts = json.loads(before)
     del facts["digest"]
     for change, message in (
-        ({"version": 9}, "expected version 3, found version 9"),
+        ({"version": 9}, "expected version 4, found version 9"),
         ({"kind": "student"}, "kind: expected teacher, found student"),
         ({"name": "b"}, "name: expected a, found b"),
         ({"classes": "abc"}, "expected facts of the right types, found classes: "),

@@ -160,11 +160,11 @@ def test_files_that_are_imported_beside_a_plug_in_count(place):
     (place / "deep.py").write_text("def deep():\n    return 1\n")
     (place / "patches.py").write_text("import json\njson.W = 1\n")
     write(place, f"import patches\nfrom deep import deep\n{NETS}\ndef other():\n    return deep()\n")
-    found = spec.parse("nets:build", {}, given=2)
+    found = spec.parse("nets:build", {}, {}, given=2)
     assert found(1, 2).forward(1) == 8
     before = digest()
     (place / "patches.py").write_text("import json\njson.W = 2\n")
-    assert digest() != before == found.source_sha256
+    assert digest() != before == found.behaviour
 
 
 def test_where_modules_are_found_is_where_they_are_hashed(place, monkeypatch):
@@ -172,7 +172,7 @@ def test_where_modules_are_found_is_where_they_are_hashed(place, monkeypatch):
     (place / "lib").mkdir()
     (place / "lib/nets.py").write_text("def build():\n    return 'lib'\n")
     monkeypatch.setattr(sys, "path", [str(place / "lib"), str(place), *sys.path])
-    found = spec.parse("nets:build", {})
+    found = spec.parse("nets:build", {}, {})
     assert found() == "lib"
     assert found.source.files["nets"] == place / "lib/nets.py"
 
@@ -216,24 +216,24 @@ def test_a_part_of_an_installed_package_that_is_allowed(monkeypatch):
 
 def test_what_runs_is_what_was_hashed_though_bytecode_is_stale(place):
     """Same size, same second: Python's own import takes the old bytecode."""
-    spec.parse("nets:build", {}, given=2)
+    spec.parse("nets:build", {}, {}, given=2)
     stat = (place / "helper.py").stat()
     write(place, NETS, HELPER.replace("FACTOR = 2", "FACTOR = 3"))
     os.utime(place / "helper.py", ns=(stat.st_atime_ns, stat.st_mtime_ns))
     forget()
-    found = spec.parse("nets:build", {}, given=2)
+    found = spec.parse("nets:build", {}, {}, given=2)
     assert found(1, 2).forward(1) == 3 * 4
-    assert found.source_sha256 == digest()
+    assert found.behaviour == digest()
 
 
 def test_an_edit_while_a_job_runs_is_told_at_its_end(place):
-    found = spec.parse("nets:build", {}, given=2)
+    found = spec.parse("nets:build", {}, {}, given=2)
     witnesses = spec.witnesses(found)
     files.require_unchanged(witnesses)
     write(place, f"# a comment\n{NETS}")
     files.require_unchanged(witnesses)
     write(place, NETS, HELPER.replace("FACTOR = 2", "FACTOR = 3"))
-    assert spec.parse("nets:build", {}, given=2).source_sha256 == found.source_sha256  # it is what runs
+    assert spec.parse("nets:build", {}, {}, given=2).behaviour == found.behaviour  # it is what runs
     with pytest.raises(BusyError, match="plug-in nets:build: expected what it was when this started"):
         files.require_unchanged(witnesses)
 
@@ -246,17 +246,17 @@ def test_an_import_that_no_reading_finds_is_refused(place, when):
     write(place, body)
     for _ in range(2):  # a refusal is not forgotten
         with pytest.raises(InputError, match="hidden.py: expected imports that can be read, found hidden, in a way that no"):
-            spec.parse("nets:build", {})()
+            spec.parse("nets:build", {}, {})()
     write(place, f"import hidden\n{body}")
     forget()
-    assert spec.parse("nets:build", {})() == 1
+    assert spec.parse("nets:build", {}, {})() == 1
 
 
 def test_an_import_in_the_middle_of_a_job_is_told_at_its_end(place):
     """A net that imports while it runs, which is after it was built."""
     (place / "hidden.py").write_text("A = 1\n")
     write(place, "def build():\n    return lambda: exec('import hid' + 'den')\n")
-    found = spec.parse("nets:build", {})
+    found = spec.parse("nets:build", {}, {})
     witnesses = spec.witnesses(found)
     found()()
     with pytest.raises(InputError, match="hidden.py: expected imports that can be read"):
@@ -275,13 +275,13 @@ def test_imports_of_what_is_made_up_at_run_time_are_refused(place, line):
     (place / "hidden.py").write_text("A = 1\n")
     write(place, f"import importlib.util, runpy\ndef build():\n    def forward():\n        {line}\n    return forward\n")
     with pytest.raises(InputError, match="nets.py, line 4: expected imports that can be read, found .*, of what is made up"):
-        spec.parse("nets:build", {})
+        spec.parse("nets:build", {}, {})
 
 
 def test_an_import_by_a_literal_is_followed(place):
     (place / "hidden.py").write_text("A = 1\n")
     write(place, "import importlib\ndef build():\n    return importlib.import_module('hidden').A\n")
-    assert spec.parse("nets:build", {})() == 1
+    assert spec.parse("nets:build", {}, {})() == 1
     assert set(source.read("nets:build").files) == {"nets", "hidden"}
 
 
@@ -305,7 +305,7 @@ def test_an_import_by_a_literal_is_followed(place):
 def test_whatever_a_plug_in_raises_has_a_place(place, body, message):
     write(place, body)
     with pytest.raises(InputError, match=message.format(nets=place / "nets.py")):
-        spec.parse("nets:build", {})()
+        spec.parse("nets:build", {}, {})()
 
 
 @pytest.mark.parametrize(
@@ -320,18 +320,18 @@ def test_whatever_a_plug_in_raises_has_a_place(place, body, message):
 )
 def test_what_is_no_plug_in(place, name, message):
     with pytest.raises(InputError, match=message):
-        spec.parse(name, {})
+        spec.parse(name, {}, {})
 
 
 def test_defaults_that_are_no_literals_are_left_to_the_source(place):
     write(place, "class Odd: ...\ndef build(kind=Odd(), width=(1, 2), act=Odd):\n    return width\n")
-    found = spec.parse("nets:build", {})
+    found = spec.parse("nets:build", {}, {})
     assert (found.text, found()) == ("nets:build(width=(1, 2))", (1, 2))
 
 
 def test_specs_name_plug_ins():
-    assert spec.plugins_in("shift(2) | a.b:c(d=[1]) | e:f") == ["a.b:c", "e:f"]
-    assert spec.plugins_in("mlp(hidden=[3])") == spec.plugins_in("a caption: with words") == []
+    assert spec.names_in("shift(2) | a.b:c(d=[1]) | e:f") == ["shift", "a.b:c", "e:f"]
+    assert spec.names_in("a caption: with words") == []
 
 
 def test_code_is_read_and_not_run(place):

@@ -388,7 +388,7 @@ def test_a_cache_of_an_edited_view_step_is_refused(data, plugins):
     run_capture(data, "a", policy="odd_parts:pixels()")
     plugins.write_text(PLUGINS.replace("FACTOR = 1.0", "FACTOR = 0.25"))
     sys.modules.pop("odd_parts")
-    with pytest.raises(InputError, match="cache a, views.sources: expected"):
+    with pytest.raises(InputError, match="cache a, views.behaviours: expected"):
         distill(
             model=MODEL, recipe=RECIPE, views=Views("odd_parts:pixels()", 3, 5), rows="all",
             soft=Soft({"a": data / "caches/a"}, "logits", SoftLoss.parse("kl")), weighing=Weighing(2.0, 0.5), correct=(),

@@ -13,17 +13,18 @@ def net(shape, hidden, dropout=0.0):
 
 
 TABLE = {"net": net}
+VERSIONS = {"net": 3}
 
 
 @pytest.mark.parametrize(
     "text", ["net([3])", "net(hidden=[3])", " net ( (3,) , dropout = 0.0 ) ", "net(dropout=0.0, hidden=[3])"]
 )
 def test_equal_settings_have_one_text(text):
-    assert spec.parse(text, TABLE, given=1).text == "net(hidden=[3], dropout=0.0)"
+    assert spec.parse(text, TABLE, VERSIONS, given=1).text == "net(hidden=[3], dropout=0.0)"
 
 
 def test_calls_the_target_with_what_the_room_gives():
-    assert spec.parse("net(hidden=[3])", TABLE, given=1)("shape") == ("shape", [3], 0.0)
+    assert spec.parse("net(hidden=[3])", TABLE, VERSIONS, given=1)("shape") == ("shape", [3], 0.0)
 
 
 @pytest.mark.parametrize(
@@ -43,7 +44,7 @@ def test_calls_the_target_with_what_the_room_gives():
 )
 def test_bad_specs_say_what_was_expected(text, part):
     with pytest.raises(InputError) as caught:
-        spec.parse(text, TABLE, given=1)
+        spec.parse(text, TABLE, VERSIONS, given=1)
     assert part in str(caught.value)
 
 
@@ -54,16 +55,16 @@ def test_a_plug_in_needs_leave_and_is_hashed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     with pytest.raises(InputError, match="SOFTCACHE_PLUGINS=my_plug_in"):
-        spec.parse("my_plug_in:build()", {}, given=2)
+        spec.parse("my_plug_in:build()", {}, {}, given=2)
     assert "my_plug_in" not in sys.modules
     monkeypatch.setenv("SOFTCACHE_PLUGINS", "other,my_plug_in")
-    found = spec.parse("my_plug_in:build(width=5)", {}, given=2)
+    found = spec.parse("my_plug_in:build(width=5)", {}, {}, given=2)
     assert found((1, 2, 3), 10) == ((1, 2, 3), 10, 5)
-    assert found.source_sha256 == source.read("my_plug_in:build").sha256
+    assert found.behaviour == source.read("my_plug_in:build").sha256
     assert set(found.source.files) == {"my_plug_in", "my_helper"}
 
 
 def test_a_private_attribute_is_no_plug_in(monkeypatch):
     monkeypatch.setenv("SOFTCACHE_PLUGINS", "os")
     with pytest.raises(InputError):
-        spec.parse("os:_exit(0)", {})
+        spec.parse("os:_exit(0)", {}, {})

@@ -156,7 +156,7 @@ def test_an_unknown_version_is_refused(tmp_path):
     text = json.dumps(json.loads(table.schema.metadata[b"softcache"]) | {"version": 99})
     digest = hashlib.sha256(text.encode()).hexdigest()
     pq.write_table(table.replace_schema_metadata({"softcache": text, "softcache_sha256": digest}), split.path)
-    with pytest.raises(InputError, match="expected version 4, found version 99"):
+    with pytest.raises(InputError, match="expected format 5, found format 99"):
         Split.open(split.path)
 
 

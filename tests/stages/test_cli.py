@@ -73,13 +73,13 @@ def test_a_stage_whose_dvc_died_before_it_started_does_nothing(project, under_dv
     """The parent is gone before Python has started, so that no signal of its death is ever sent."""
     code = (
         "import subprocess, sys\n"
-        f"child = subprocess.Popen(['sh', '-c', 'sleep 0.5; exec {SOFTCACHE} code'])\n"
+        f"child = subprocess.Popen(['sh', '-c', 'sleep 0.5; exec {SOFTCACHE} versions'])\n"
         "print(child.pid, flush=True)"
     )
     environment = {key: value for key, value in os.environ.items() if key != "DVC_STAGE"}
-    environment |= {"DVC_STAGE": "ingest"} if under_dvc else {}  # whose deps `code` does not look at
+    environment |= {"DVC_STAGE": "ingest"} if under_dvc else {}  # whose deps `versions` does not look at
     if under_dvc:
-        (project / "dvc.yaml").write_text("stages: {code: {always_changed: true}}")
+        (project / "dvc.yaml").write_text("stages: {versions: {always_changed: true}}")
     parent = subprocess.run([sys.executable, "-c", code], cwd=project, env=environment, capture_output=True, text=True)
     child = int(parent.stdout.split()[0])
     for _ in range(100):
@@ -87,7 +87,7 @@ def test_a_stage_whose_dvc_died_before_it_started_does_nothing(project, under_dv
         if not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z":
             break
         time.sleep(0.1)
-    assert (project / "data/code").exists() != under_dvc
+    assert (project / "data/versions").exists() != under_dvc
 
 
 def test_a_linked_folder_takes_every_capture(project, tmp_path_factory):
@@ -541,7 +541,7 @@ def test_a_net_whose_logits_are_not_finite_on_test_rows_alone(project):
 class _Spec:
     """What a checkpoint wants of a model's spec."""
 
-    source_sha256 = None
+    behaviour = "version 1"
 
     def __init__(self, text: str):
         self.text = text

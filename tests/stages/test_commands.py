@@ -86,7 +86,7 @@ def finished(tmp_path_factory) -> Path:
             ok("distill", "tiny", "-T", temperature)
         ok("evaluate")
         ok("report")
-        ok("code")
+        ok("versions")
         ok("distill", "tiny", "-T", "2.5", "--live")
         (folder / "swept.txt").write_text(ok("sweep", "both"))
     return folder
@@ -97,8 +97,8 @@ def finished(tmp_path_factory) -> Path:
 
 def test_everything_is_where_it_should_be(finished):
     assert sorted(path.name for path in (finished / "data").iterdir()) == [
-        "caches", "code", "metrics", "plots", "provenance", "report", "students", "sweeps", "teachers", "times.csv",
-        "transfer",
+        "caches", "metrics", "plots", "provenance", "report", "students", "sweeps", "teachers", "times.csv",
+        "transfer", "versions",
     ]  # fmt: skip
     assert sorted(path.name for path in (finished / "data/students").iterdir()) == [
         "tiny-T1", "tiny-T2.5", "tiny-T2.5-live", "tiny-hard",
@@ -175,9 +175,9 @@ def test_a_student_names_the_caches_it_learned_from(finished):
     found = opened(finished / "data/students/tiny-T2.5")
     digests = {name: Cache.open(finished / "data/caches" / name).manifest.digest for name in "ab"}
     assert vars(found.soft) == {
-        "temperature": 2.5, "alpha": 0.9, "label_weight": 1 - 0.9, "loss": "kl()", "loss_source_sha256": None,
-        "squared": True, "standardised": False, "rule": "probabilities", "weights": (2 / 3, 1 / 3), "caches": digests,
-        "live": None,
+        "temperature": 2.5, "alpha": 0.9, "label_weight": 1 - 0.9, "loss": "kl()", "loss_behaviour": "version 1",
+        "squared": True, "standardised": False, "rule": "probabilities", "rule_version": 1,
+        "weights": (2 / 3, 1 / 3), "caches": digests, "live": None,
     }  # fmt: skip
     assert (found.kind, found.name) == ("student", "tiny-T2.5")
     baseline = opened(finished / "data/students/tiny-hard")
@@ -322,7 +322,7 @@ def test_folders_that_cannot_be_reported(finished, tmp_path, monkeypatch):
     text = fails(2, "report", "data/sweeps/both", tmp_path / "both")
     assert f"expected folders of different names, found data/sweeps/both and {tmp_path}/both. Rename one of them." in text
     assert f"{tmp_path}/none/plots: expected tables, found none" in fails(2, "report", tmp_path / "none")
-    assert "data: expected a report, or nothing, found caches, code, metrics" in fails(
+    assert "data: expected a report, or nothing, found caches, metrics, plots" in fails(
         2, "report", "data/sweeps/both", "--out", "data"
     )
     (tmp_path / "mine").mkdir()

@@ -1,0 +1,23 @@
+"""Syntax: the hash of what a file does, the same whatever its comments, docstrings and layout."""
+
+import ast
+
+from pipeline import files
+
+
+def tree_hash(tree: ast.Module) -> str:
+    """Hash of what a file does; takes the docstrings out of the tree."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(node):
+            node.body = node.body[1:]
+    return files.sha256(repr(_plain(tree)).encode())
+
+
+def _plain(node: object) -> object:
+    """A syntax tree as nested tuples without empty fields: ast.dump changes from one Python version to the next."""
+    if isinstance(node, ast.AST):
+        fields = ((name, _plain(value)) for name, value in ast.iter_fields(node) if name != "kind")
+        return (type(node).__name__, *(field for field in fields if field[1] not in (None, ())))
+    if isinstance(node, list):
+        return tuple(_plain(item) for item in node)
+    return None if node is None else (type(node).__name__, node)

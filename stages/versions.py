@@ -1,0 +1,159 @@
+"""softcache versions: what decides the results of each stage, by version or by source, for DVC to depend on."""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipeline.errors import InputError
+from stages.options import Params, Stage, counted, data_option, example
+from stages.terminal import echo
+
+SECTIONS = ("teach", "teachers", "views", "recipe", "students", "distill", "sweeps")  # what is read
+_TAUGHT = ("model", "optimizer", "schedule", "policy")  # the settings of each command that name something
+_STUDENT = (*_TAUGHT, "rows")
+
+Lines = dict[str, str]  # what it is → its version, or the hash of its source
+
+
+@click.command(epilog=example("softcache versions"))
+@data_option
+def command(data: Path) -> None:
+    """Write data/versions/: for every stage the versions of all that decides its results, under the settings of params.yaml.
+
+    A version goes up when the same settings give another result. Plug-ins have the hash of their source instead, without
+    comments or docstrings. As a stage of dvc.yaml it wants the files of plug-ins among its deps. All settings that the stages
+    read are checked here, before any of them runs.
+    """
+    from pipeline import files
+
+    params = Params.read(None)
+    plug_ins = _PlugIns()
+    written = dict(_stages(params, plug_ins))
+    if "DVC_STAGE" in os.environ:
+        _require_deps(plug_ins.files)
+    out = data / "versions"
+    with files.replaced_folder(out) as folder:
+        for stage, lines in written.items():
+            text = "".join(f"{what}: {version}\n" for what, version in lines.items())
+            files.write(folder / f"{stage}.txt", text.encode())
+    told = f", {counted(len(plug_ins.read), 'plug-in')}" if plug_ins.read else ""
+    echo(f"wrote {out}: what decides the results of {counted(len(written), 'stage')}{told}")
+
+
+class _PlugIns:
+    """The plug-ins that settings name: read, not imported."""
+
+    def __init__(self) -> None:
+        self.read: Lines = {}
+        self.files: set[Path] = set()
+
+    def behaviour(self, name: str) -> str:
+        """The hash of a plug-in's source."""
+        from pipeline import source
+
+        if name not in self.read:
+            found = source.read(name)
+            self.read[name] = found.sha256
+            self.files |= set(found.files.values())
+        return self.read[name]
+
+
+def _stages(params: Params | None, plug_ins: _PlugIns) -> Iterator[tuple[str, Lines]]:
+    """Every stage, as its file is called, and what decides its results."""
+    from pipeline import bias, evaluate, fit, ingest, manifest, metrics, modelfile, objective, predict, report, tables, transfer
+    from stages import capture, distill, sweep, teach
+
+    inference = {"inference": f"version {predict.VERSION}"}
+    training = {"training": f"version {fit.VERSION}", "objective": f"version {objective.VERSION}", **inference}
+    training["model.json"] = f"format {modelfile.FORMAT}"
+    measuring = {"metrics": f"version {metrics.VERSION}", "evaluate": f"version {evaluate.VERSION}", **inference}
+    measuring["tables"] = f"format {tables.FORMAT}"
+    splits = {"rows": f"version {ingest.VERSION}", "decoder": transfer.DECODER, "splits": f"format {transfer.FORMAT}"}
+
+    def student(settings: Mapping[str, Any], *, soft: bool) -> Lines:
+        lines = training | _named(settings, _STUDENT, plug_ins)
+        if settings["correct"]:
+            lines["bias correction"] = f"version {bias.VERSION}"
+        return lines | _named(settings, ("loss", "rule"), plug_ins) if soft else lines
+
+    yield "ingest", splits
+    yield "evaluate", measuring
+    yield "report", {"report": f"version {report.VERSION}", "tables": f"format {tables.FORMAT}"}
+    if params is None:
+        return
+    if params.values.get("views") is not None:
+        views = _settings(capture.command, "any")
+        yield "capture", {"cache": f"format {manifest.FORMAT}", **inference, **_named(views, ("policy",), plug_ins)}
+    for name in params.names("teachers"):
+        yield f"teach/{name}", training | _named(_settings(teach.command, name), _TAUGHT, plug_ins)
+    for name in params.names("students"):
+        settings = _settings(distill.command, name)
+        yield f"baseline/{name}", student(settings, soft=False)
+        yield f"distill/{name}", student(settings, soft=True)
+    for name in params.names("sweeps"):
+        lines = dict(measuring)
+        for each in _settings(sweep.command, name)["students"]:
+            found = student(sweep.settings_of(each, name, None), soft=True)
+            lines |= {f"{each}, {what}": version for what, version in found.items()}
+        yield f"sweep/{name}", lines
+
+
+def _settings(command: Stage, name: str) -> Mapping[str, Any]:
+    """The settings of a command for this name, by the road that the command itself takes."""
+    words = [name] if any(isinstance(each, click.Argument) for each in command.params) else []
+    try:
+        return command.make_context(command.name, words, parent=click.get_current_context()).params
+    except click.UsageError as error:
+        raise click.UsageError(f"{command.name} {name}: {error.format_message()}", click.get_current_context()) from error
+
+
+def _named(settings: Mapping[str, Any], keys: tuple[str, ...], plug_ins: _PlugIns) -> Lines:
+    """What these settings name, and what it does: the version of what is built in, the source of a plug-in."""
+    from pipeline.spec import names_in, versioned
+
+    tables, lines = _tables(), {}
+    for key in keys:
+        for name in names_in(settings[key]):
+            known = tables[key].get(name)
+            if ":" in name:
+                lines[f"{key} {name}"] = plug_ins.behaviour(name)
+            elif known is not None:  # else the command says what is wrong
+                lines[f"{key} {name}"] = versioned(known)
+    return lines
+
+
+def _tables() -> Mapping[str, Mapping[str, int]]:
+    """Setting → the versions of what it may name."""
+    from pipeline import losses, models, recipe, rows, targets, views
+
+    return {
+        "model": models.VERSIONS, "optimizer": recipe.OPTIMIZER_VERSIONS, "schedule": recipe.SCHEDULE_VERSIONS,
+        "policy": views.VERSIONS, "rows": rows.VERSIONS, "loss": losses.VERSIONS, "rule": targets.RULES,
+    }  # fmt: skip
+
+
+def _require_deps(paths: set[Path]) -> None:
+    """Raise InputError where dvc.yaml does not let this stage depend on a file of a plug-in: DVC would not see it change.
+
+    Files in site-packages are the affair of whoever installs them.
+    """
+    if not paths:
+        return
+    described = Params.read(Path("dvc.yaml"))
+    stage = described.section("stages").get("versions") or {}
+    if stage.get("always_changed"):
+        return
+    deps = [Path(dep).resolve() for dep in stage.get("deps") or [] if isinstance(dep, str)]
+    own = sorted(path.resolve() for path in paths if "site-packages" not in path.parts)
+    missing = [path for path in own if not any(path.is_relative_to(dep) for dep in deps)]
+    if missing:
+        lines = " and ".join(f"`- {os.path.relpath(path)}`" for path in missing)
+        raise InputError(
+            "dvc.yaml, stage versions, deps",
+            expected="every file that a plug-in is made of",
+            found=f"none that is, or holds, {os.path.relpath(missing[0])}",
+            fix=f"Add {lines} there, so that DVC notices when it changes.",
+        )

@@ -1,0 +1,365 @@
+"""What each versioned thing does, on small fixed inputs: compared by test_versions.py with what it did when it was recorded.
+
+    python tests/behaviour.py
+
+records, in golden/versions.json, what has no record yet: something new, or something whose version has gone up. What is
+recorded already stays as it is.
+"""
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from conftest import write_split
+from pipeline import (
+    bias,
+    evaluate,
+    fit,
+    ingest,
+    losses,
+    metrics,
+    models,
+    objective,
+    predict,
+    randomness,
+    recipe,
+    report,
+    rows,
+    runtime,
+    stack,
+    targets,
+    transfer,
+    views,
+)  # fmt: skip
+from pipeline.choice import best
+from pipeline.examples import Examples
+from pipeline.losses import SoftLoss
+from pipeline.objective import Objective, Weighing
+from pipeline.recipe import Recipe
+from pipeline.resume import State
+from pipeline.run import Measure
+from pipeline.views import Policy
+
+GOLDEN = Path(__file__).parent / "golden"
+RECORD = GOLDEN / "versions.json"
+EXACT, CLOSE, TRAINED = 0.0, 1e-6, 1e-4  # how far numbers may be apart: integers; float sums; weights after some steps
+
+LABELS = np.arange(10) % 3
+
+
+def _numbers(*shape: int, seed: int = 0, low: float = -2, high: float = 2) -> np.ndarray:
+    """Fixed numbers of float64, from addressed randomness."""
+    return low + (high - low) * randomness.integers(10**6, seed, np.arange(np.prod(shape))).reshape(shape) / 10**6
+
+
+def _pixels(count: int = 10, channels: int = 1, size: int = 6) -> torch.Tensor:
+    return torch.from_numpy(randomness.integers(256, 1, np.arange(count * channels * size**2)).astype(np.uint8)).view(
+        count, channels, size, size
+    )
+
+
+def _logits(seed: int, *shape: int) -> torch.Tensor:
+    return torch.from_numpy(_numbers(*(shape or (10, 3)), seed=seed))
+
+
+# ---------------------------------------------------------------- data
+
+
+def _decoder() -> dict[str, Any]:
+    """Pixels of every kind of image, in both modes; JPEG's are the affair of a library, which may round otherwise."""
+    found = {}
+    for path in sorted((GOLDEN / "images").iterdir()):
+        mode, height, width = transfer.peek(path.read_bytes(), path.name)
+        pixels = {each: transfer.decode(path.read_bytes(), each, path.name) for each in ("L", "RGB")}
+        if path.suffix == ".jpg":
+            pixels = {each: (found.astype(int) + 4) // 8 for each, found in pixels.items()}
+        found[path.name] = [mode, height, width, pixels["L"][:, ::3, ::3], pixels["RGB"][:, ::4, ::4]]
+    return found
+
+
+POLICIES = {
+    "none": "none()", "shift": "shift(2)", "flip": "flip()", "affine": "affine(rotate=40, zoom=0.3, shear=0.2)",
+    "elastic": "elastic(2, points=3)",
+}  # fmt: skip
+
+
+def _policy(name: str) -> Any:
+    shown = [
+        Policy.parse(POLICIES[name], 5).apply(_pixels(3, 2), np.arange(7, 10), np.full(3, view)).flatten() for view in range(3)
+    ]
+    return torch.stack(shown)
+
+
+ROWS = {"all": "all", "fraction": "fraction(0.5, seed=3)", "only": "only([0, 2])", "without": "without([1])"}
+
+
+def _rows(name: str) -> Any:
+    parsed = rows.Selection.parse(ROWS[name])
+    return parsed.choose(np.arange(20) % 3, ("a", "b", "c"))
+
+
+def _order() -> Any:
+    """Which rows are carved out, and the order of all."""
+    source = ingest.Rows("x", [str(row) for row in range(40)], [""] * 40, [b""] * 40, np.arange(40) % 3, None)
+    rest, carved = ingest.carve(source, 0.25, "test", 4)
+    return {"train": ingest._shuffled(rest, "train", 4).ids, "test": ingest._shuffled(carved, "test", 4).ids}
+
+
+# ---------------------------------------------------------------- nets and logits
+
+
+MODELS = {
+    "mlp": "mlp(hidden=[8, 5], dropout=0.25, input_dropout=0.1)",
+    "cnn": "cnn(channels=[3, 4], dropout=0.5)",
+}
+
+
+def _net(name: str) -> Any:
+    """Initial weights, logits, and logits in training, of which dropout is a part."""
+    net = models.build(models.parse(MODELS[name]), (2, 6, 6), 3, seed=1)
+    pixels = _pixels(4, 2)
+    torch.manual_seed(2)
+    with torch.no_grad():
+        trained, plain = net.train()(pixels), net.eval()(pixels)
+    return {"weights": [tensor.sum() for tensor in net.state_dict().values()], "logits": plain, "training": trained}
+
+
+def _inference() -> Any:
+    """Of whole numbers, whose sums are exact, in tiles that do not divide the rows."""
+    net = torch.nn.Sequential(models.Pixels(), torch.nn.Flatten(), torch.nn.Linear(36, 3))
+    with torch.no_grad():
+        net[2].weight.copy_((torch.arange(108).view(3, 36) % 7 - 3) * 255)
+        net[2].bias.copy_(torch.arange(3))
+    return np.rint(predict.predict(net, _pixels(), tile=4))
+
+
+def _rule(name: str) -> Any:
+    members = [_logits(seed).float() for seed in (1, 2)]
+    return [targets.combine(members, temperature, name, [1, 3]) for temperature in (1.0, 4.0)]
+
+
+# ---------------------------------------------------------------- training
+
+
+LOSSES = {"kl": "kl", "ce": "ce", "mse": "mse", "dkd": "dkd(alpha=1.5, beta=2)", "dist": "dist(beta=2, gamma=0.5)"}
+
+
+def _loss(name: str) -> Any:
+    """Values and gradient, at a temperature."""
+    logits = _logits(3).requires_grad_()
+    values = SoftLoss.parse(LOSSES[name], squared=False)(logits, _logits(4), torch.from_numpy(LABELS), 3.0)
+    values.sum().backward()
+    return {"values": values, "gradient": logits.grad}
+
+
+def _objective() -> Any:
+    """With T² and standardised logits, weights, and labels; of one student and of several."""
+    found = {}
+    for name, weighings in {
+        "one": [Weighing(2.0, 0.7)], "weighed": [Weighing(2.0, 3.0, 0.5)], "hard": [objective.HARD],
+        "several": [objective.HARD, Weighing(2.0, 0.7), Weighing(5.0, 1.0)],
+    }.items():  # fmt: skip
+        made = Objective.of(
+            weighings, torch.from_numpy(LABELS), SoftLoss.parse("kl", standardised=name == "weighed"),
+            teacher=lambda pixels: _logits(4),
+        )  # fmt: skip
+        logits = _logits(3) if len(weighings) == 1 else _logits(3, 10, len(weighings), 3)
+        found[name] = made(logits, _Batch(torch.arange(10), None))
+    return found
+
+
+class _Batch:
+    def __init__(self, rows: torch.Tensor, pixels: torch.Tensor | None):
+        self.rows, self.pixels, self.targets = rows, pixels, None
+
+
+OPTIMIZERS = {
+    "sgd": "sgd(lr=0.1, momentum=0.9, weight_decay=0.01, nesterov=True)",
+    "adamw": "adamw(lr=0.1, beta1=0.8, beta2=0.9, weight_decay=0.1)",
+}
+
+
+def _optimizer(name: str) -> Any:
+    """Weights after each of three steps on gradients that are given."""
+    weight, steps = torch.nn.Parameter(_logits(5).float()), []
+    made = Recipe.parse(optimizer=OPTIMIZERS[name], schedule="constant", epochs=1, batch_size=1).optimizer([weight])
+    for seed in range(3):
+        weight.grad = _logits(seed).float()
+        made.step()
+        steps.append(weight.detach().clone())
+    return steps
+
+
+SCHEDULES = {"constant": "constant", "cosine": "cosine(warmup=0.2)", "one_cycle": "one_cycle(warmup=0.3)"}
+
+
+def _schedule(name: str) -> Any:
+    made = Recipe.parse(optimizer="sgd(lr=1)", schedule=SCHEDULES[name], epochs=1, batch_size=1).schedule
+    return [made(done / 10) for done in range(11)]
+
+
+def _training() -> Any:
+    """Histories and weights of short trainings: as a teacher, in views of its own; and a stack, streamed, the best kept."""
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        split = write_split(Path(folder) / "data/train.parquet", _pixels(40).numpy(), np.arange(40) % 3, 3)
+        validation = fit.Validation(_pixels(10), LABELS)
+        labels = torch.from_numpy(np.arange(40) % 3)
+        for name, nets, fresh, settings in (
+            ("one", 1, None, {}),
+            ("best", 1, 3, {"keep": "best", "patience": 2, "max_norm": 0.9, "schedule": "cosine(warmup=0.2)"}),
+            ("stack", 2, 3, {"optimizer": "adamw(lr=0.01)"}),
+        ):
+            how = Recipe.parse(
+                **{"optimizer": "sgd(lr=0.3, momentum=0.9)", "schedule": "constant", "epochs": 4, "batch_size": 16} | settings
+            )
+            spec = models.parse("mlp(hidden=[6], dropout=0.2)")
+            built = [models.build(spec, (1, 6, 6), 3, seed=number) for number in range(nets)]
+            net = built[0] if nets == 1 else stack.Stack(built)
+            examples = Examples(split, Policy.parse("shift(1)", 2), fresh, None, how.memory_bytes, torch.device("cpu"))
+            fitted = fit.fit(
+                net, examples, Objective.of([objective.HARD] * nets, labels), how, validation,
+                seed=3, name="golden", state=State(Path(folder), [{"training": name}]),
+            )  # fmt: skip
+            histories = [[list(row.values()) for row in each.history] for each in fitted]
+            found[name] = {"histories": histories, "weights": [each.sum() for each in net.parameters()]}
+    return found
+
+
+def _bias() -> Any:
+    return [bias.offsets(_numbers(60, 3, seed=6), np.arange(60) % 3, classes) for classes in ([1], [0, 2])]
+
+
+# ---------------------------------------------------------------- results
+
+
+def _measured() -> tuple[list, dict[str, np.ndarray]]:
+    """Runs of a teacher, a baseline and two settings, of three seeds each."""
+    labels = {"valid": LABELS, "test": np.arange(12) % 3}
+    sizes = {split: len(each) for split, each in labels.items()}
+    teacher = {split: _numbers(size, 3, seed=20) for split, size in sizes.items()}
+    measure = Measure(labels, teacher)
+
+    def nets(first: int) -> dict[int, dict[str, np.ndarray]]:
+        return {
+            seed: {split: _numbers(size, 3, seed=first + seed) + np.eye(3)[labels[split]] for split, size in sizes.items()}
+            for seed in range(3)
+        }
+
+    runs = [measure.run("a", "teacher", 10, {None: teacher})]
+    runs.append(measure.run("s-hard", "baseline", 5, nets(30), student="s"))
+    for number, temperature in enumerate((1.0, 4.0)):
+        name = f"s-T{temperature:g}"
+        runs.append(measure.run(name, "student", 5, nets(40 + 5 * number), student="s", temperature=temperature, alpha=0.5))
+    return runs, labels
+
+
+def _metrics() -> Any:
+    logits = _numbers(10, 3, seed=7)
+    return {**metrics.summary(logits, LABELS, _numbers(10, 3, seed=8)), "chance": metrics.at_chance(0.5, LABELS)}
+
+
+def _evaluate() -> Any:
+    from pipeline import results
+
+    runs, labels = _measured()
+    return {
+        "best": best(runs), "results": results.by_seed(runs), "classes": results.by_class(runs, labels, "xyz")[:6],
+        "facts": [run.facts() for run in runs],
+    }  # fmt: skip
+
+
+def _report() -> Any:
+    """The table in Markdown, and the page without its picture, which another library draws."""
+    from pipeline import results, tables
+
+    runs, labels = _measured()
+    with tempfile.TemporaryDirectory() as folder:
+        plots, out = Path(folder) / "plots", Path(folder) / "report"
+        plots.mkdir()
+        tables.write(
+            plots,
+            {
+                "runs": results.by_split(runs), "classes": results.by_class(runs, labels, "xyz"), "best": best(runs),
+                "results": results.by_seed(runs),
+            },
+            {name: [] for name in tables.PLOTTED}, {},
+        )  # fmt: skip
+        report.report(plots={"": plots}, published=None, out=out)
+        page = (out / "index.html").read_text()
+        start, end = page.find("<svg"), page.rfind("</svg>")
+        return {"results.md": (out / "results.md").read_text(), "index.html": page[:start] + page[end:]}
+
+
+# ---------------------------------------------------------------- all of it
+
+
+Measured = tuple[int, float, Callable[[], Any]]  # version, how far numbers may be apart, what it does
+
+
+def everything() -> dict[str, Measured]:
+    """All that has a version, by name."""
+    found: dict[str, Measured] = {}
+    for kind, versions, tolerance, what in (
+        ("policy", views.VERSIONS, EXACT, _policy),
+        ("rows", rows.VERSIONS, EXACT, _rows),
+        ("model", models.VERSIONS, CLOSE, _net),
+        ("rule", targets.RULES, CLOSE, _rule),
+        ("loss", losses.VERSIONS, CLOSE, _loss),
+        ("optimizer", recipe.OPTIMIZER_VERSIONS, CLOSE, _optimizer),
+        ("schedule", recipe.SCHEDULE_VERSIONS, CLOSE, _schedule),
+    ):
+        for name, version in versions.items():
+            found[f"{kind} {name}"] = (version, tolerance, lambda what=what, name=name: what(name))
+    return found | {
+        "decoder pillow": (transfer.VERSIONS["pillow"], EXACT, _decoder),
+        "ingest": (ingest.VERSION, EXACT, _order),
+        "inference": (predict.VERSION, EXACT, _inference),
+        "objective": (objective.VERSION, CLOSE, _objective),
+        "training": (fit.VERSION, TRAINED, _training),
+        "bias correction": (bias.VERSION, CLOSE, _bias),
+        "metrics": (metrics.VERSION, CLOSE, _metrics),
+        "evaluate": (evaluate.VERSION, CLOSE, _evaluate),
+        "report": (report.VERSION, EXACT, _report),
+    }
+
+
+def plain(value: Any) -> Any:
+    """As JSON holds it."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, torch.Tensor | np.ndarray | np.generic):
+        return plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return round(value, 9) if isinstance(value, float) else value
+
+
+def leaves(value: Any, where: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value in nested lists and mappings, with its place."""
+    if isinstance(value, dict | list):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from leaves(item, f"{where}/{key}")
+    else:
+        yield where, value
+
+
+def record() -> None:
+    """Add what is not recorded yet."""
+    runtime.prepare("cpu", threads=1)
+    held = json.loads(RECORD.read_text()) if RECORD.exists() else {}
+    for name, (version, _, what) in everything().items():
+        if str(version) not in held.setdefault(name, {}):
+            held[name][str(version)] = plain(what())
+            print(f"recorded {name}, version {version}")
+    lines = [f" {json.dumps(name)}: {json.dumps(held[name], ensure_ascii=False)}" for name in sorted(held)]
+    RECORD.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+
+
+if __name__ == "__main__":
+    record()
