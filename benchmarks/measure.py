@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pipeline import models, runtime, transfer
+from pipeline import models, transfer
+from pipeline.base import runtime
 from pipeline.checkpoint import Checkpoint
 from pipeline.modelfile import Data, Net, Shown, Training
 

@@ -12,7 +12,7 @@ import zarr
 
 from benchmarks.capture import run
 from benchmarks.measure import CPU, folder_for_data, in_turns, machine, median, ratio, show, write_splits, write_teacher
-from pipeline import runtime
+from pipeline.base import runtime
 from pipeline.cache import Cache
 from pipeline.examples import Examples
 from pipeline.targets import Targets

@@ -19,7 +19,8 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.measure import CPU, folder_for_data, in_turns, machine, median, ratio, show, write_splits, write_teacher
-from pipeline import ingest, models, runtime, transfer
+from pipeline import ingest, models, transfer
+from pipeline.base import runtime
 from pipeline.cache import Cache
 from pipeline.capture import capture
 from pipeline.checkpoint import Checkpoint

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from pipeline import metrics
-from pipeline.errors import InputError
+from pipeline.base.errors import InputError
 from pipeline.predict import predict
 
 VERSION = 1  # of what is chosen

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import commands, files
-from pipeline.errors import InputError, IntegrityError
+from pipeline.base import commands, files
+from pipeline.base.differences import differences
+from pipeline.base.errors import InputError, IntegrityError
 from pipeline.layout import ARRAYS, Damaged, Layout, shard
-from pipeline.manifest import FILE_NAME, Manifest, Record, differences
+from pipeline.manifest import FILE_NAME, Manifest, Record
 from pipeline.transfer import Split
 
 

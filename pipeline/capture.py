@@ -16,10 +16,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline import models, runtime, spec, transfer
-from pipeline.background import Behind, ahead
+from pipeline import models, transfer
+from pipeline.base import runtime, spec
+from pipeline.base.background import Behind, ahead
+from pipeline.base.errors import InputError, IntegrityError
 from pipeline.checkpoint import Checkpoint
-from pipeline.errors import InputError, IntegrityError
 from pipeline.identity import identity
 from pipeline.layout import SPLITS, Layout, Unholdable
 from pipeline.manifest import Extent, Manifest

@@ -11,8 +11,10 @@ import safetensors
 import safetensors.torch
 import torch
 
-from pipeline import facts, files, models, table
-from pipeline.errors import IntegrityError, first_line
+from pipeline import models
+from pipeline.base import facts, files, table
+from pipeline.base.errors import IntegrityError, first_line
+from pipeline.base.spec import Spec
 from pipeline.modelfile import (
     FILE_NAME,
     FORMAT,
@@ -29,7 +31,6 @@ from pipeline.modelfile import (
     Training,
     weights_name,
 )  # fmt: skip
-from pipeline.spec import Spec
 from pipeline.transfer import Split
 
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline import comparison
+from pipeline.base.errors import InputError
 from pipeline.comparison import Interval
-from pipeline.errors import InputError
 from pipeline.run import Run, spread
 
 _log = logging.getLogger(__name__)

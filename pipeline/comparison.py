@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import randomness
-from pipeline.commands import short
-from pipeline.errors import InputError
-from pipeline.randomness import Use
+from pipeline.base import randomness
+from pipeline.base.commands import short
+from pipeline.base.errors import InputError
+from pipeline.base.randomness import Use
 
 CONFIDENCE = 0.95
 FEW_SEEDS = 3  # below so many a t-interval is said to say little

@@ -15,9 +15,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline import commands, times
-from pipeline.commands import short
-from pipeline.errors import InputError, IntegrityError
+from pipeline import times
+from pipeline.base import commands
+from pipeline.base.commands import short
+from pipeline.base.errors import InputError, IntegrityError
 from pipeline.manifest import Manifest
 from pipeline.modelfile import Kind, ModelFile
 from pipeline.provenance import Provenance

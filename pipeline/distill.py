@@ -5,7 +5,8 @@ from pathlib import Path
 
 import torch
 
-from pipeline import files, models
+from pipeline import models
+from pipeline.base import files
 from pipeline.lesson import Ground, Lesson, Soft, Student, Views, require_seeds
 from pipeline.objective import Weighing
 from pipeline.recipe import Recipe

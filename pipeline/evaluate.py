@@ -11,14 +11,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline import files, models, results, runtime, spec, tables, targets, transfer
+from pipeline import models, results, tables, targets, transfer
+from pipeline.base import files, runtime, spec
+from pipeline.base.differences import differences
+from pipeline.base.errors import InputError, IntegrityError
 from pipeline.cache import Cache
 from pipeline.checkpoint import Checkpoint
 from pipeline.choice import best
-from pipeline.errors import InputError, IntegrityError
 from pipeline.identity import require_teacher
 from pipeline.layout import SPLITS as STORED
-from pipeline.manifest import differences
 from pipeline.modelfile import Data
 from pipeline.predict import TILE, predict
 from pipeline.run import BEFORE, SPLITS, Measure, Run

@@ -16,10 +16,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from pipeline import randomness, runtime
-from pipeline.background import ahead
-from pipeline.errors import InputError
-from pipeline.randomness import Use
+from pipeline.base import randomness, runtime
+from pipeline.base.background import ahead
+from pipeline.base.errors import InputError
+from pipeline.base.randomness import Use
 from pipeline.targets import Targets
 from pipeline.transfer import Split
 from pipeline.views import Policy

@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline import metrics, models, plugins, randomness, runtime
-from pipeline.errors import InputError, SoftcacheError, lacks_memory
+from pipeline import metrics, models
+from pipeline.base import plugins, randomness, runtime
+from pipeline.base.errors import InputError, SoftcacheError, lacks_memory
+from pipeline.base.randomness import Use
 from pipeline.examples import Batch, Examples
 from pipeline.objective import VERSION as OBJECTIVE
 from pipeline.predict import VERSION as INFERENCE
 from pipeline.predict import predict
-from pipeline.randomness import Use
 from pipeline.recipe import PRECISIONS, Recipe
 from pipeline.resume import WEIGHTS, State
 from pipeline.stack import Stack, side_by_side

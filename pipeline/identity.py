@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from pipeline import commands, predict
+from pipeline import predict
+from pipeline.base import commands
 from pipeline.cache import Cache
 from pipeline.layout import Layout
 from pipeline.modelfile import FILE_NAME, ModelFile

@@ -15,10 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from pipeline import files, randomness, runtime, transfer
-from pipeline.errors import InputError, first_line
-from pipeline.facts import NOT_JSON
-from pipeline.randomness import Use
+from pipeline import transfer
+from pipeline.base import files, randomness, runtime
+from pipeline.base.errors import InputError, first_line
+from pipeline.base.facts import NOT_JSON
+from pipeline.base.randomness import Use
 from pipeline.rows import stratified
 from pipeline.transfer import UNLABELLED, Split
 

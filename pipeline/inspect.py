@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import metrics, transfer
+from pipeline.base.errors import InputError
 from pipeline.cache import Cache
-from pipeline.errors import InputError
 from pipeline.layout import ARRAYS, SPLITS
 from pipeline.provenance import Provenance
 from pipeline.transfer import UNLABELLED

@@ -10,7 +10,7 @@ from zarr.buffer.cpu import Buffer
 from zarr.codecs import Crc32cCodec
 from zarr.storage import MemoryStore
 
-from pipeline.errors import InputError
+from pipeline.base.errors import InputError
 
 ARRAYS = "logits.zarr"  # the folder in a cache that holds one array per split
 SPLITS = ("transfer", "valid", "test")  # the splits that a cache covers

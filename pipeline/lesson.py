@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline import bias, files, models, spec, transfer
+from pipeline import bias, models, transfer
+from pipeline.base import files, spec
+from pipeline.base.errors import InputError
+from pipeline.base.spec import Spec
 from pipeline.cache import Cache
 from pipeline.checkpoint import Checkpoint
-from pipeline.errors import InputError
 from pipeline.examples import Examples
 from pipeline.fit import Fitted, Row, Validation, circumstances, fit
 from pipeline.identity import require_teacher
@@ -25,7 +27,6 @@ from pipeline.predict import predict
 from pipeline.recipe import Recipe
 from pipeline.resume import Identity, Kept
 from pipeline.rows import Selection
-from pipeline.spec import Spec
 from pipeline.stack import Stack, stackable
 from pipeline.targets import RULES, Targets
 from pipeline.transfer import UNLABELLED, Split

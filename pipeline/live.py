@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 
-from pipeline import files
+from pipeline.base import files
+from pipeline.base.errors import InputError
 from pipeline.checkpoint import Checkpoint
-from pipeline.errors import InputError
 from pipeline.targets import combine, normalised
 from pipeline.transfer import Split
 

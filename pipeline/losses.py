@@ -20,9 +20,9 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
-from pipeline import spec
-from pipeline.errors import InputError
-from pipeline.spec import Spec
+from pipeline.base import spec
+from pipeline.base.errors import InputError
+from pipeline.base.spec import Spec
 
 Temperature = float | torch.Tensor
 

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline import commands, facts, files
-from pipeline.errors import InputError, IntegrityError
+from pipeline.base import commands, facts, files
+from pipeline.base.errors import InputError, IntegrityError
 from pipeline.layout import SPLITS
 
 FORMAT = 2
@@ -202,18 +202,3 @@ def parts(extents: Mapping[str, Extent], span_rows: int) -> Iterator[tuple[str, 
 def fingerprint(identity: Mapping[str, Any]) -> str:
     """sha256 over the canonical JSON of an identity."""
     return files.sha256(files.canonical_json(identity))
-
-
-def differences(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """Every leaf on which two nested mappings differ: (dotted field, expected, found); None where a side lacks it."""
-    left, right = dict(_leaves(expected)), dict(_leaves(found))
-    names = [*left, *(name for name in right if name not in left)]
-    return [(name, left.get(name), right.get(name)) for name in names if left.get(name) != right.get(name)]
-
-
-def _leaves(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, item in value.items():
-        if isinstance(item, Mapping):
-            yield from _leaves(item, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", item

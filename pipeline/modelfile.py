@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pipeline import commands, facts, files, table
-from pipeline.errors import InputError, IntegrityError
+from pipeline.base import commands, facts, files, table
+from pipeline.base.errors import InputError, IntegrityError
 from pipeline.transfer import Split
 
 FORMAT = 4

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from pipeline import plugins, randomness, runtime, spec
-from pipeline.errors import InputError, SoftcacheError, lacks_memory
-from pipeline.randomness import Use
-from pipeline.spec import Spec
+from pipeline.base import plugins, randomness, runtime, spec
+from pipeline.base.errors import InputError, SoftcacheError, lacks_memory
+from pipeline.base.randomness import Use
+from pipeline.base.spec import Spec
 
 
 class Pixels(nn.Module):

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 
 from pipeline import losses, temperature
-from pipeline.errors import InputError
+from pipeline.base.errors import InputError
 from pipeline.examples import Batch
 from pipeline.losses import SoftLoss
 

@@ -3,8 +3,8 @@
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pipeline import commands, facts, files
-from pipeline.errors import InputError
+from pipeline.base import commands, facts, files
+from pipeline.base.errors import InputError
 
 
 @dataclass(frozen=True)

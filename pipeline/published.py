@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.errors import InputError
+from pipeline.base.errors import InputError
 from pipeline.tables import Tables
 
 SPLIT = "test"

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from pipeline import spec
-from pipeline.errors import InputError, SoftcacheError, first_line
+from pipeline.base import spec
+from pipeline.base.errors import InputError, SoftcacheError, first_line
 from pipeline.modelfile import Training
 
 KEEP = ("last", "best")

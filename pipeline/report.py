@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import commands, files
-from pipeline.commands import short
+from pipeline.base import commands, files
+from pipeline.base.commands import short
+from pipeline.base.errors import InputError, printable
 from pipeline.comparison import finding, spread
-from pipeline.errors import InputError, printable
 from pipeline.modelfile import FILE_NAME, ModelFile
 from pipeline.published import Measured, Published
 from pipeline.tables import Tables

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.commands import short
+from pipeline.base.commands import short
 from pipeline.run import SPLITS, Run
 from pipeline.tables import Rows
 

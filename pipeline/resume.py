@@ -17,9 +17,9 @@ import safetensors
 import safetensors.torch
 import torch
 
-from pipeline import files
-from pipeline.facts import NOT_JSON
-from pipeline.manifest import differences
+from pipeline.base import files
+from pipeline.base.differences import differences
+from pipeline.base.facts import NOT_JSON
 
 Identity = Mapping[str, Any]  # all that the weights of one net are a function of
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline import randomness, spec
-from pipeline.errors import InputError, first_line
-from pipeline.randomness import Use
+from pipeline.base import randomness, spec
+from pipeline.base.errors import InputError, first_line
+from pipeline.base.randomness import Use
 from pipeline.transfer import UNLABELLED, class_numbers
 
 _FIX = "Correct the setting `rows`."

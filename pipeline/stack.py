@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.func import functional_call, vmap
 
-from pipeline import runtime
+from pipeline.base import runtime
 
 
 class Stack(nn.Module):

@@ -12,9 +12,10 @@ from typing import Any
 
 import torch
 
-from pipeline import commands, files, models, runtime
-from pipeline.commands import short
-from pipeline.errors import InputError
+from pipeline import models
+from pipeline.base import commands, files, runtime
+from pipeline.base.commands import short
+from pipeline.base.errors import InputError
 from pipeline.evaluate import Evaluated, Trained, evaluate, require_comparable
 from pipeline.lesson import Ground, Lesson, Soft, Student, Views, require_seeds
 from pipeline.objective import HARD, Weighing

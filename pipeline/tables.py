@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import commands, facts, files, table
-from pipeline.errors import InputError, IntegrityError
-from pipeline.table import FLAG, INTEGER, NUMBER, TEXT
+from pipeline.base import commands, facts, files, table
+from pipeline.base.errors import InputError, IntegrityError
+from pipeline.base.table import FLAG, INTEGER, NUMBER, TEXT
 
 FORMAT = 1
 FILE_NAME = "tables.json"

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 
 from pipeline import temperature as temperatures
+from pipeline.base.errors import InputError
 from pipeline.cache import Cache
-from pipeline.errors import InputError
 
 RULES = {"probabilities": 1, "logits": 1}  # rule → the version of what it does
 

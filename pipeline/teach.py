@@ -4,16 +4,17 @@ from pathlib import Path
 
 import torch
 
-from pipeline import files, models, transfer
+from pipeline import models, transfer
+from pipeline.base import files
+from pipeline.base.errors import InputError
+from pipeline.base.spec import witnesses
 from pipeline.checkpoint import Checkpoint
-from pipeline.errors import InputError
 from pipeline.examples import Examples
 from pipeline.fit import Row, Validation, circumstances, fit
 from pipeline.modelfile import Data, Net, Shown
 from pipeline.objective import HARD, Objective
 from pipeline.recipe import Recipe
 from pipeline.resume import Kept
-from pipeline.spec import witnesses
 from pipeline.views import Policy
 
 

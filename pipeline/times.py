@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from pipeline import files, runtime
+from pipeline.base import files, runtime
 
 FILE = "times.csv"  # in the data folder; ignored by git and DVC
 COLUMNS = ("command", "name", "run", "started", "seconds", "ended", "device", "threads", "check")

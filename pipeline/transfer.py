@@ -21,9 +21,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from pipeline import commands, facts, files, runtime
-from pipeline.errors import InputError, IntegrityError, first_line
-from pipeline.spec import versioned
+from pipeline.base import commands, facts, files, runtime
+from pipeline.base.errors import InputError, IntegrityError, first_line
+from pipeline.base.spec import versioned
 
 FORMAT = 5
 BINDING = "splits.json"

@@ -8,15 +8,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline import commands, losses, models, randomness, runtime, transfer
+from pipeline import losses, models, transfer
+from pipeline.base import commands, randomness, runtime
+from pipeline.base.differences import differences
+from pipeline.base.errors import InputError, IntegrityError
+from pipeline.base.randomness import Use
 from pipeline.cache import Cache, Finding
 from pipeline.checkpoint import Checkpoint
-from pipeline.errors import InputError, IntegrityError
 from pipeline.identity import identity
 from pipeline.layout import SPLITS
-from pipeline.manifest import Record, differences
+from pipeline.manifest import Record
 from pipeline.predict import predict
-from pipeline.randomness import Use
 from pipeline.transfer import Split
 from pipeline.views import Policy
 from pipeline.work import require_sealed

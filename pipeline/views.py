@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline import randomness, spec
-from pipeline.errors import InputError
-from pipeline.randomness import Use
+from pipeline.base import randomness, spec
+from pipeline.base.errors import InputError
+from pipeline.base.randomness import Use
 
 # Gives random integers in [0, high) for the rows of a batch; the slot tells apart several draws of one step.
 Draw = Callable[[int, int], np.ndarray]

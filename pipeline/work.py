@@ -18,10 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import commands, facts, files, runtime
-from pipeline.errors import BusyError, IntegrityError
+from pipeline.base import commands, facts, files, runtime
+from pipeline.base.differences import differences
+from pipeline.base.errors import BusyError, IntegrityError
 from pipeline.layout import ARRAYS, Layout, shard
-from pipeline.manifest import FILE_NAME, Extent, Manifest, Record, differences, fingerprint, parts
+from pipeline.manifest import FILE_NAME, Extent, Manifest, Record, fingerprint, parts
 
 _PLAN, _SEALED, _IDENTITY = "plan.json", "sealed.json", "identity.json"
 _log = logging.getLogger(__name__)

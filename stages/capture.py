@@ -55,7 +55,7 @@ def command(
 
     Stopped at any moment, it goes on from the spans that were finished.
     """
-    from pipeline import runtime
+    from pipeline.base import runtime
     from pipeline.capture import capture
 
     out = data / "caches" / name

@@ -8,8 +8,9 @@ import sys
 
 import click
 
-from pipeline import runtime, times
-from pipeline.errors import SoftcacheError, first_line, lacks_memory, printable
+from pipeline import times
+from pipeline.base import runtime
+from pipeline.base.errors import SoftcacheError, first_line, lacks_memory, printable
 from stages import terminal
 from stages.options import example
 
@@ -64,7 +65,7 @@ def _unexpected(error: Exception) -> Exception:
     if lacks_memory(error):
         reason = f": {first_line(error).rstrip('.')}" if error.args else ""
         return _failure(f"Not enough memory{reason}. {_LESS}", 2)
-    plugins = sys.modules.get("pipeline.plugins")
+    plugins = sys.modules.get("pipeline.base.plugins")
     blamed = plugins.blamed(error) if plugins else None
     return error if blamed is None else _failure(str(blamed), blamed.exit_code)
 

@@ -109,7 +109,7 @@ def command(
     With --live, run the teachers on every batch, as a reference, and write to data/students/NAME-T<temperature>-live/.
     Stopped at any moment, it goes on from the last epoch that it kept, and ends with the same bits.
     """
-    from pipeline import runtime
+    from pipeline.base import runtime
     from pipeline.distill import distill
     from pipeline.lesson import Views
     from pipeline.objective import HARD, Weighing

@@ -67,7 +67,7 @@ def command(
     threads: int,
 ) -> None:
     """Measure every teacher, the ensemble, and every baseline and student; write data/metrics/ and data/plots/."""
-    from pipeline import commands, runtime
+    from pipeline.base import commands, runtime
     from pipeline.evaluate import Trained, evaluate
 
     folder = data / "students"

@@ -14,8 +14,8 @@ import click
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from pipeline.commands import short
-from pipeline.errors import InputError, first_line
+from pipeline.base.commands import short
+from pipeline.base.errors import InputError, first_line
 from pipeline.temperature import LEAST, MOST
 
 _repr = reprlib.Repr()

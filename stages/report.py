@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pipeline.errors import InputError
+from pipeline.base.errors import InputError
 from stages.options import Params, Stage, data_option, example, option, params_option
 from stages.terminal import echo
 

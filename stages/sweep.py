@@ -83,7 +83,7 @@ def command(
     students: teachers, views, rows, epochs. Students of one seed are trained together, on batches that they share.
     Stopped at any moment, it goes on from the last epoch that it kept, and ends with the same bits.
     """
-    from pipeline import runtime
+    from pipeline.base import runtime
     from pipeline.comparison import finding
     from pipeline.objective import Weighing
     from pipeline.sweep import sweep

@@ -41,7 +41,7 @@ def command(
 
     Stopped at any moment, it goes on from the last epoch that it kept, and ends with the same bits.
     """
-    from pipeline import runtime
+    from pipeline.base import runtime
     from pipeline.recipe import Recipe
     from pipeline.teach import teach
 

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from pipeline.errors import printable
+from pipeline.base.errors import printable
 
 
 def echo(*lines: str, err: bool = False) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.errors import InputError
+from pipeline.base.errors import InputError
 from stages.options import Whole, cache_folder, counted, data_option, example, machine_options, option, work_option
 from stages.terminal import echo
 
@@ -28,9 +28,9 @@ def command(caches: tuple[str, ...], deep: int, data: Path, work: Path, device: 
 
     A damaged cache exits with 3.
     """
-    from pipeline import commands, files, runtime
     from pipeline import verify as job
-    from pipeline.errors import IntegrityError
+    from pipeline.base import commands, files, runtime
+    from pipeline.base.errors import IntegrityError
     from pipeline.work import require_sealed
 
     if deep < 0:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pipeline.errors import InputError
+from pipeline.base.errors import InputError
 from stages.options import Params, Stage, counted, data_option, example
 from stages.terminal import echo
 
@@ -27,7 +27,7 @@ def command(data: Path) -> None:
     comments or docstrings. As a stage of dvc.yaml it wants the files of plug-ins among its deps. All settings that the stages
     read are checked here, before any of them runs.
     """
-    from pipeline import files
+    from pipeline.base import files
 
     params = Params.read(None)
     plug_ins = _PlugIns()
@@ -52,7 +52,7 @@ class _PlugIns:
 
     def behaviour(self, name: str) -> str:
         """The hash of a plug-in's source."""
-        from pipeline import source
+        from pipeline.base import source
 
         if name not in self.read:
             found = source.read(name)
@@ -112,7 +112,7 @@ def _settings(command: Stage, name: str) -> Mapping[str, Any]:
 
 def _named(settings: Mapping[str, Any], keys: tuple[str, ...], plug_ins: _PlugIns) -> Lines:
     """What these settings name, and what it does: the version of what is built in, the source of a plug-in."""
-    from pipeline.spec import names_in, versioned
+    from pipeline.base.spec import names_in, versioned
 
     tables, lines = _tables(), {}
     for key in keys:

@@ -26,16 +26,15 @@ from pipeline import (
     models,
     objective,
     predict,
-    randomness,
     recipe,
     report,
     rows,
-    runtime,
     stack,
     targets,
     transfer,
     views,
-)  # fmt: skip
+)
+from pipeline.base import randomness, runtime
 from pipeline.choice import best
 from pipeline.examples import Examples
 from pipeline.losses import SoftLoss

@@ -19,8 +19,8 @@ import torch
 from kills import fresh
 
 from conftest import run_capture, tree
+from pipeline.base.errors import BusyError, IntegrityError
 from pipeline.cache import Cache
-from pipeline.errors import BusyError, IntegrityError
 from pipeline.modelfile import ModelFile
 from pipeline.verify import probe
 

@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 
 from conftest import run_capture, tree
-from pipeline import files
+from pipeline.base import files
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 EVENTS = ("os.rename", "os.link", "os.remove", "os.mkdir", "os.rmdir")

@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from conftest import write_stage_one
-from pipeline import runtime
+from pipeline.base import runtime
 from stages.cli import main
 
 PARAMS = """

@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks import capture, reading, training
 from benchmarks.measure import write_splits, write_teacher
-from pipeline import runtime
+from pipeline.base import runtime
 
 pytestmark = pytest.mark.soak
 

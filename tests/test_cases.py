@@ -20,7 +20,7 @@ import torch
 from click.testing import CliRunner
 
 from conftest import change_teacher, run_capture, tree, write_stage_one
-from pipeline import files, runtime
+from pipeline.base import files, runtime
 from stages.cli import main
 
 CAPTURE = ("capture", "a", "--policy", "shift(1)", "--views", "3", "--view-seed", "5", "--tile", "4")

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from conftest import images, write_parquet
-from pipeline import runtime
+from pipeline.base import runtime
 from stages.cli import main
 
 PARAMS = """

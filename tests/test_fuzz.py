@@ -20,25 +20,11 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from conftest import images, run_capture, write_parquet, write_stage_one, write_tables
-from pipeline import (
-    facts,
-    ingest,
-    layout,
-    losses,
-    manifest,
-    modelfile,
-    models,
-    resume,
-    rows,
-    runtime,
-    table,
-    tables,
-    times,
-    transfer,
-)
+from pipeline import ingest, layout, losses, manifest, modelfile, models, resume, rows, tables, times, transfer
+from pipeline.base import facts, runtime, table
+from pipeline.base.errors import SoftcacheError
 from pipeline.cache import Cache
 from pipeline.cost import cost
-from pipeline.errors import SoftcacheError
 from pipeline.objective import Weighing
 from pipeline.provenance import Provenance
 from pipeline.published import Published

@@ -7,7 +7,8 @@ from pathlib import Path
 import behaviour
 import pytest
 
-from pipeline import losses, models, recipe, rows, runtime, views
+from pipeline import losses, models, recipe, rows, views
+from pipeline.base import runtime
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORDED = json.loads(behaviour.RECORD.read_text())

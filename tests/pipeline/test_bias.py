@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from pipeline import bias, metrics, models
-from pipeline.errors import InputError
+from pipeline.base.errors import InputError
 from pipeline.predict import predict
 
 GRID = np.arange(-60, 61) / 10

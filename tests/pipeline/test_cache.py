@@ -10,11 +10,12 @@ import pytest
 import zarr
 
 from conftest import tree
-from pipeline import files
+from pipeline.base import files
+from pipeline.base.differences import differences
+from pipeline.base.errors import BusyError, InputError, IntegrityError
 from pipeline.cache import Cache
-from pipeline.errors import BusyError, InputError, IntegrityError
 from pipeline.layout import Layout, Unholdable
-from pipeline.manifest import Extent, Manifest, Record, differences, fingerprint, parts
+from pipeline.manifest import Extent, Manifest, Record, fingerprint, parts
 from pipeline.work import Work
 
 CLASSES, SPAN = 3, 4

@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from conftest import change_teacher, images, run_capture, write_parquet, write_stage_one, write_teacher
-from pipeline import models, predict, runtime, transfer, views
+from pipeline import models, predict, transfer, views
+from pipeline.base import runtime
+from pipeline.base.errors import InputError, IntegrityError
 from pipeline.cache import Cache
 from pipeline.capture import Captured, capture
 from pipeline.checkpoint import Checkpoint
-from pipeline.errors import InputError, IntegrityError
 from pipeline.ingest import ingest
 from pipeline.transfer import open_splits
 from pipeline.views import Policy

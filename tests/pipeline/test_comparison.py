@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from pipeline import comparison
+from pipeline.base.errors import InputError
 from pipeline.comparison import Interval
-from pipeline.errors import InputError
 
 
 def wrong(levels, rows: int, *, seed=0) -> np.ndarray:

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import modelfile, table
+from pipeline import modelfile
+from pipeline.base import table
+from pipeline.base.errors import InputError, IntegrityError
+from pipeline.base.facts import sealed
+from pipeline.base.files import sha256
 from pipeline.cost import cost
-from pipeline.errors import InputError, IntegrityError
-from pipeline.facts import sealed
-from pipeline.files import sha256
 from pipeline.manifest import Manifest
 from pipeline.modelfile import HISTORY_COLUMNS
 from pipeline.provenance import Provenance

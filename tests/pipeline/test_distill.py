@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from conftest import images, write_parquet
-from pipeline import runtime
+from pipeline.base import runtime
+from pipeline.base.errors import InputError
 from pipeline.capture import capture
 from pipeline.distill import distill
-from pipeline.errors import InputError
 from pipeline.ingest import ingest
 from pipeline.lesson import Soft, Views
 from pipeline.losses import SoftLoss

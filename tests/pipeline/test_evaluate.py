@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from pipeline.base.errors import InputError
 from pipeline.choice import best
-from pipeline.errors import InputError
 from pipeline.evaluate import Trained, require_comparable
 from pipeline.run import Run
 

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from conftest import run_capture, write_stage_one
-from pipeline import randomness, runtime, transfer
+from pipeline import transfer
+from pipeline.base import randomness, runtime
+from pipeline.base.errors import InputError, IntegrityError
+from pipeline.base.randomness import Use
 from pipeline.cache import Cache
-from pipeline.errors import InputError, IntegrityError
 from pipeline.examples import Batch, Examples
-from pipeline.randomness import Use
 from pipeline.targets import Targets, combine
 from pipeline.views import Policy
 

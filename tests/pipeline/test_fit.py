@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from conftest import write_split
-from pipeline import losses, models, randomness, runtime
-from pipeline.errors import InputError
+from pipeline import losses, models
+from pipeline.base import randomness, runtime
+from pipeline.base.errors import InputError
+from pipeline.base.randomness import Use
 from pipeline.examples import Examples
 from pipeline.fit import Validation, _Training, fit
-from pipeline.randomness import Use
 from pipeline.recipe import Recipe, constant, cosine, one_cycle
 from pipeline.resume import State
 from pipeline.views import Policy

@@ -12,7 +12,7 @@ from PIL import Image
 from conftest import images, png, write_parquet
 from pipeline import ingest as room
 from pipeline import transfer
-from pipeline.errors import InputError, IntegrityError
+from pipeline.base.errors import InputError, IntegrityError
 from pipeline.ingest import Rows, carve, ingest
 from pipeline.transfer import Split, open_splits
 

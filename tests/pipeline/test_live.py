@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from conftest import run_capture, write_split, write_teacher
-from pipeline import models, runtime, transfer
+from pipeline import models, transfer
+from pipeline.base import runtime
+from pipeline.base.errors import InputError
 from pipeline.cache import Cache
 from pipeline.checkpoint import Checkpoint
 from pipeline.distill import distill
-from pipeline.errors import InputError
 from pipeline.examples import Examples
 from pipeline.fit import Validation, fit
 from pipeline.lesson import Soft, Views

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from pipeline import losses
-from pipeline.errors import InputError
+from pipeline.base.errors import InputError
 from pipeline.losses import LOSSES, SoftLoss
 
 NAMES = sorted(LOSSES)

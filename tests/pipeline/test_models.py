@@ -11,9 +11,9 @@ import torch
 
 from conftest import tree, write_teacher
 from pipeline import models
+from pipeline.base.errors import InputError, IntegrityError
+from pipeline.base.facts import sealed
 from pipeline.checkpoint import Checkpoint
-from pipeline.errors import InputError, IntegrityError
-from pipeline.facts import sealed
 from pipeline.predict import predict
 
 CPU = torch.device("cpu")

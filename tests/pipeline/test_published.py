@@ -3,7 +3,7 @@
 import pytest
 
 from conftest import write_tables
-from pipeline.errors import InputError, IntegrityError
+from pipeline.base.errors import InputError, IntegrityError
 from pipeline.published import Published
 from pipeline.tables import Tables
 

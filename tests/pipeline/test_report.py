@@ -9,7 +9,7 @@ import pytest
 
 from conftest import tree, write_stage_one, write_tables
 from pipeline import tables
-from pipeline.errors import InputError, IntegrityError
+from pipeline.base.errors import InputError, IntegrityError
 from pipeline.published import Published
 from pipeline.report import report
 from pipeline.tables import Tables

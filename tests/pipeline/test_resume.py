@@ -15,9 +15,10 @@ import training_kills
 from training_kills import MODEL, RECIPE, VIEWS, jobs
 
 from conftest import run_capture, tree, write_stage_one
-from pipeline import fit, models, resume, runtime, transfer
+from pipeline import fit, models, resume, transfer
+from pipeline.base import runtime
+from pipeline.base.errors import BusyError, InputError
 from pipeline.distill import distill
-from pipeline.errors import BusyError, InputError
 from pipeline.lesson import Ground, Lesson, Soft, Views
 from pipeline.losses import SoftLoss
 from pipeline.objective import HARD, Weighing

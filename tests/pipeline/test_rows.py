@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from pipeline.errors import InputError
+from pipeline.base.errors import InputError
 from pipeline.rows import Selection, stratified
 
 NAMES = ("cat", "dog", "owl")

@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from conftest import write_split
-from pipeline import models, runtime
+from pipeline import models
+from pipeline.base import runtime
 from pipeline.examples import Examples
 from pipeline.fit import Validation, fit
 from pipeline.losses import SoftLoss

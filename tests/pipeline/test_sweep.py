@@ -12,10 +12,11 @@ import pipeline.lesson
 import pipeline.results
 import pipeline.sweep
 from conftest import images, run_capture, tree, write_parquet, write_stage_one
-from pipeline import fit, lesson, runtime, transfer
+from pipeline import fit, lesson, transfer
+from pipeline.base import runtime
+from pipeline.base.errors import BusyError, InputError
 from pipeline.checkpoint import Checkpoint
 from pipeline.distill import distill
-from pipeline.errors import BusyError, InputError
 from pipeline.evaluate import Evaluated
 from pipeline.examples import Examples
 from pipeline.lesson import Lesson, Soft, Views

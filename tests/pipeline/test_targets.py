@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pipeline import targets
-from pipeline.errors import InputError
+from pipeline.base.errors import InputError
 
 
 def members(count=3, rows=4, classes=5):

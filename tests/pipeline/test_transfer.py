@@ -10,7 +10,7 @@ import pytest
 
 from conftest import images, png
 from pipeline import transfer
-from pipeline.errors import InputError, IntegrityError
+from pipeline.base.errors import InputError, IntegrityError
 from pipeline.transfer import Split
 
 IDS = ["a", "b", "c"]

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from conftest import change_teacher, run_capture, tree, write_stage_one
-from pipeline import predict, runtime, work
+from pipeline import predict, work
+from pipeline.base import runtime
+from pipeline.base.errors import InputError, IntegrityError
 from pipeline.cache import Cache
 from pipeline.distill import distill
-from pipeline.errors import InputError, IntegrityError
 from pipeline.lesson import Soft, Views
 from pipeline.losses import SoftLoss
 from pipeline.objective import Weighing

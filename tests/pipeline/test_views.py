@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline import randomness, views
-from pipeline.errors import InputError
-from pipeline.randomness import Use
+from pipeline import views
+from pipeline.base import randomness
+from pipeline.base.errors import InputError
+from pipeline.base.randomness import Use
 from pipeline.views import Policy
 
 PICTURE = torch.arange(1, 10, dtype=torch.uint8).reshape(1, 1, 3, 3)

@@ -12,13 +12,14 @@ import pytest
 
 import projects
 from conftest import change_teacher, run_capture, tree, write_split, write_stage_one
-from pipeline import files, transfer
+from pipeline import transfer
+from pipeline.base import files
 from projects import says
 
 HOLDER = """
 import sys
 from pathlib import Path
-from pipeline import files
+from pipeline.base import files
 with files.locked(Path(sys.argv[1]), "it"):
     print("held", flush=True)
     sys.stdin.read()

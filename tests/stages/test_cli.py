@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 import projects
 from conftest import images, tree, write_parquet
-from pipeline import files, runtime
+from pipeline.base import files, runtime
 from projects import PARAMS, says
 from stages.cli import main
 
@@ -110,7 +110,7 @@ def test_progress_in_a_log_is_a_line_now_and_then(project):
     """Without a terminal: nothing of what is soon done, lines of what is not."""
     code = """
         import logging, sys, time
-        from pipeline import runtime
+        from pipeline.base import runtime
         logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
         runtime.LOG_SECONDS = 0.2
         for _ in runtime.progress(range(10), "quick", unit="row"): pass

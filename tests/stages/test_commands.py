@@ -13,9 +13,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from conftest import images, tree, write_parquet
+from pipeline.base.commands import short
 from pipeline.cache import Cache
 from pipeline.checkpoint import Checkpoint
-from pipeline.commands import short
 from pipeline.tables import Tables
 from stages.cli import COMMANDS, main
 

@@ -8,13 +8,13 @@ import sys
 import pytest
 
 from conftest import tree
-from pipeline import files
-from pipeline.errors import BusyError, IntegrityError
+from pipeline.base import files
+from pipeline.base.errors import BusyError, IntegrityError
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from pipeline import files
+from pipeline.base import files
 with files.locked(Path(sys.argv[1]), "it"):
     print("held", flush=True)
     time.sleep(60)
@@ -127,8 +127,8 @@ def test_replaced_folder_starts_empty_after_a_kill(tmp_path):
 MARKED = """
 import os, sys, time
 from pathlib import Path
-from pipeline import files
-from pipeline.errors import BusyError
+from pipeline.base import files
+from pipeline.base.errors import BusyError
 folder, end, done = Path(sys.argv[1]), time.monotonic() + 2, 0
 while time.monotonic() < end:
     try:

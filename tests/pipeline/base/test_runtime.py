@@ -5,7 +5,7 @@ import os
 import pytest
 import torch
 
-from pipeline import runtime
+from pipeline.base import runtime
 
 OWN = 500  # the process
 
@@ -31,7 +31,7 @@ def test_who_is_an_orphan(monkeypatch, tmp_path, parent, group, groups, first, o
     for name, found in (("getppid", parent), ("getpgrp", group), ("getpid", OWN)):
         monkeypatch.setattr(os, name, lambda found=found: found)
     monkeypatch.setattr(os, "getpgid", of)
-    monkeypatch.setattr("pipeline.runtime.Path", lambda path: tmp_path / path.strip("/").replace("/", "-"))
+    monkeypatch.setattr("pipeline.base.runtime.Path", lambda path: tmp_path / path.strip("/").replace("/", "-"))
     (tmp_path / "proc-1-cmdline").write_bytes(first)
     assert runtime._is_orphan() == orphan
 

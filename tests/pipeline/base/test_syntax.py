@@ -4,7 +4,7 @@ import ast
 
 import pytest
 
-from pipeline.syntax import tree_hash
+from pipeline.base.syntax import tree_hash
 
 TEXT = '"""Doc."""\nimport os\ndef run():\n    """Doc."""\n    return 1  # comment\n'
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import files, plugins, source, spec
-from pipeline.errors import BusyError, InputError
+from pipeline.base import files, plugins, source, spec
+from pipeline.base.errors import BusyError, InputError
 
 NETS = """
 import torch

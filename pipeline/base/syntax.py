@@ -2,7 +2,7 @@
 
 import ast
 
-from pipeline import files
+from pipeline.base import files
 
 
 def tree_hash(tree: ast.Module) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.errors import InputError, first_line
+from pipeline.base.errors import InputError, first_line
 
 if TYPE_CHECKING:
     import torch

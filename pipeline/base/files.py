@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import BusyError, InputError, IntegrityError, printable
+from pipeline.base.errors import BusyError, InputError, IntegrityError, printable
 
 LOCK = "lock"  # the file in a folder that is worked in: locked, it says by whom
 

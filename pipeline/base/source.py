@@ -18,10 +18,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import files, syntax
-from pipeline.errors import InputError, first_line
+from pipeline.base import files, syntax
+from pipeline.base.errors import InputError, first_line
 
-_ROOT = Path(__file__).resolve().parent.parent
+_ROOT = Path(__file__).resolve().parents[2]
 _OWN = ("pipeline", "stages")  # packages of this project
 Bytes = Callable[[str, Path], bytes]  # what is in the file of a module
 

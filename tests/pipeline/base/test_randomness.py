@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from pipeline import randomness
-from pipeline.randomness import Use
+from pipeline.base import randomness
+from pipeline.base.randomness import Use
 
 MASK = (1 << 64) - 1
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from types import CodeType
 from typing import Any, ClassVar
 
-from pipeline import source
-from pipeline.errors import InputError, SoftcacheError, first_line
-from pipeline.files import Witness
-from pipeline.source import Source
+from pipeline.base import source
+from pipeline.base.errors import InputError, SoftcacheError, first_line
+from pipeline.base.files import Witness
+from pipeline.base.source import Source
 
 ALLOWED = "SOFTCACHE_PLUGINS"
 

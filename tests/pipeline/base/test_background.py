@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from pipeline.background import Behind, ahead
+from pipeline.base.background import Behind, ahead
 
 
 def test_ahead_keeps_the_order_whatever_finishes_first():

@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from pipeline import source, spec
-from pipeline.errors import InputError
+from pipeline.base import source, spec
+from pipeline.base.errors import InputError
 
 
 def net(shape, hidden, dropout=0.0):

@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline import files, plugins
-from pipeline.errors import InputError
-from pipeline.source import Source
+from pipeline.base import files, plugins
+from pipeline.base.errors import InputError
+from pipeline.base.source import Source
 
 _SHAPE = re.compile(r"\s*(?P<name>[A-Za-z]\w*(?:\.[A-Za-z]\w*)*(?::[A-Za-z]\w*)?)\s*(?P<arguments>\(.*\))?\s*", re.DOTALL)
 

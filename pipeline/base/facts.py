@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pipeline import files
-from pipeline.errors import IntegrityError, first_line
+from pipeline.base import files
+from pipeline.base.errors import IntegrityError, first_line
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter

@@ -1,0 +1,53 @@
+"""The house: imports go down the wings, and what is to be light stays light."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_imports_go_down_the_wings():
+    """The contract is in pyproject.toml."""
+    done = subprocess.run(
+        [Path(sys.executable).with_name("lint-imports"), "--no-cache"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("wing", sorted(path.parent.name for path in (ROOT / "pipeline").glob("*/__init__.py")))
+def test_a_wing_says_what_lives_in_it_and_does_nothing(wing):
+    tree = ast.parse((ROOT / f"pipeline/{wing}/__init__.py").read_text())
+    assert len(tree.body) == 1
+    assert "first" in ast.get_docstring(tree)  # which file to read
+
+
+def test_the_library_knows_nothing_of_click_or_dvc():
+    for path in (ROOT / "pipeline").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not {name.split(".")[0] for name in names} & {"click", "dvc", "stages"}, path
+
+
+@pytest.mark.parametrize(
+    ("module", "absent"),
+    [
+        ("pipeline.cache", "torch"),
+        ("pipeline.manifest", "torch"),
+        ("pipeline.transfer", "torch"),
+        ("pipeline.metrics", "torch"),
+        ("pipeline.comparison", "torch"),
+        ("pipeline.report", "torch"),
+        ("pipeline.cost", "torch"),
+        ("stages.distill", "torch"),
+        ("stages.capture", "zarr"),
+    ],
+)
+def test_importing_stays_light(module, absent):
+    """A cache can be read without torch, and `--help` waits for nothing."""
+    code = f"import sys, {module}; sys.exit({absent!r} in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
