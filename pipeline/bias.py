@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from pipeline import metrics
 from pipeline.base.errors import InputError
 from pipeline.predict import predict
+from pipeline.stats import metrics
 
 VERSION = 1  # of what is chosen
 MARGIN = 1e-3  # logits between an offset and where an error comes or goes: far above the rounding of float32

@@ -5,10 +5,10 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline import comparison
 from pipeline.base.errors import InputError
-from pipeline.comparison import Interval
 from pipeline.run import Run, spread
+from pipeline.stats import comparison
+from pipeline.stats.comparison import Interval
 
 _log = logging.getLogger(__name__)
 

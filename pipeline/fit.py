@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline import metrics, models
+from pipeline import models
 from pipeline.base import plugins, randomness, runtime
 from pipeline.base.errors import InputError, SoftcacheError, lacks_memory
 from pipeline.base.randomness import Use
@@ -25,6 +25,7 @@ from pipeline.predict import predict
 from pipeline.recipe import PRECISIONS, Recipe
 from pipeline.resume import WEIGHTS, State
 from pipeline.stack import Stack, side_by_side
+from pipeline.stats import metrics
 from pipeline.transfer import Split
 
 Objective = Callable[[torch.Tensor, Batch], torch.Tensor]  # logits (B, classes) → losses (B,); (B, nets, classes) → (B, nets)

@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from pipeline import metrics, transfer
+from pipeline import transfer
 from pipeline.base.errors import InputError
 from pipeline.cache import Cache
 from pipeline.layout import ARRAYS, SPLITS
 from pipeline.provenance import Provenance
+from pipeline.stats import metrics
 from pipeline.transfer import UNLABELLED
 from pipeline.work import require_sealed
 

@@ -14,10 +14,10 @@ from typing import Any
 from pipeline.base import commands, files
 from pipeline.base.commands import short
 from pipeline.base.errors import InputError, printable
-from pipeline.comparison import finding, spread
 from pipeline.modelfile import FILE_NAME, ModelFile
 from pipeline.published import Measured, Published
 from pipeline.tables import Tables
+from pipeline.wording import finding, spread
 
 KINDS = {
     "teacher": "Teachers",

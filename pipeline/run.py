@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import metrics
+from pipeline.stats import metrics
 
 SPLITS = ("valid", "test")
 BEFORE = "-uncorrected"  # how the run of a student before its bias correction ends

@@ -84,9 +84,9 @@ def command(
     Stopped at any moment, it goes on from the last epoch that it kept, and ends with the same bits.
     """
     from pipeline.base import runtime
-    from pipeline.comparison import finding
     from pipeline.objective import Weighing
     from pipeline.sweep import sweep
+    from pipeline.wording import finding
 
     if alphas and baseline and not temperatures:
         raise click.UsageError("alphas without temperatures: only a baseline would be trained; give both, or neither.")

@@ -63,7 +63,8 @@ class _PlugIns:
 
 def _stages(params: Params | None, plug_ins: _PlugIns) -> Iterator[tuple[str, Lines]]:
     """Every stage, as its file is called, and what decides its results."""
-    from pipeline import bias, evaluate, fit, ingest, manifest, metrics, modelfile, objective, predict, report, tables, transfer
+    from pipeline import bias, evaluate, fit, ingest, manifest, modelfile, objective, predict, report, tables, transfer
+    from pipeline.stats import metrics
     from stages import capture, distill, sweep, teach
 
     inference = {"inference": f"version {predict.VERSION}"}

@@ -22,7 +22,6 @@ from pipeline import (
     fit,
     ingest,
     losses,
-    metrics,
     models,
     objective,
     predict,
@@ -42,6 +41,7 @@ from pipeline.objective import Objective, Weighing
 from pipeline.recipe import Recipe
 from pipeline.resume import State
 from pipeline.run import Measure
+from pipeline.stats import metrics
 from pipeline.views import Policy
 
 GOLDEN = Path(__file__).parent / "golden"

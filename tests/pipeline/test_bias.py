@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline import bias, metrics, models
+from pipeline import bias, models
 from pipeline.base.errors import InputError
 from pipeline.predict import predict
+from pipeline.stats import metrics
 
 GRID = np.arange(-60, 61) / 10
 

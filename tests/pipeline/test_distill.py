@@ -96,10 +96,10 @@ def test_a_member_of_weight_0_is_as_if_it_were_not_there(data, tmp_path):
 
 def test_soft_targets_alone_bring_the_student_to_the_teacher(data, tmp_path):
     """alpha 1 and 300 epochs on view 0: the student's logits on its own rows approach the teacher's distribution."""
-    from pipeline import metrics
     from pipeline.cache import Cache
     from pipeline.checkpoint import Checkpoint
     from pipeline.predict import predict
+    from pipeline.stats import metrics
     from pipeline.transfer import open_splits
 
     out = tmp_path / "s"

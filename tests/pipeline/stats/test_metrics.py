@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from pipeline import metrics
+from pipeline.stats import metrics
 
 # Probabilities 1/2 and 1/2; 3/4 and 1/4; 1/5 and 4/5.
 LOGITS = np.log(np.array([[0.5, 0.5], [0.75, 0.25], [0.2, 0.8]], np.float32))

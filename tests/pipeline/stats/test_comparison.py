@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from pipeline import comparison
 from pipeline.base.errors import InputError
-from pipeline.comparison import Interval
+from pipeline.stats import comparison
+from pipeline.stats.comparison import Interval
 
 
 def wrong(levels, rows: int, *, seed=0) -> np.ndarray:
