@@ -8,9 +8,9 @@ from pathlib import Path
 from unittest import mock
 
 from benchmarks.measure import CPU, folder_for_data, in_turns, machine, median, ratio, show, write_splits, write_teacher
-from pipeline import ingest
 from pipeline.base import runtime
 from pipeline.capture import capture
+from pipeline.data import ingest
 from pipeline.work import Work
 
 

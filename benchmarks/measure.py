@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pipeline import models, transfer
+from pipeline import models
 from pipeline.base import runtime
 from pipeline.checkpoint import Checkpoint
+from pipeline.data.splits import Split, bind_splits, open_splits
 from pipeline.modelfile import Data, Net, Shown, Training
 
 CPU = torch.device("cpu")
@@ -73,7 +74,7 @@ def write_splits(folder: Path, rows: int, *, classes: int, size: int) -> None:
     """A transfer set of `rows` synthetic rows, and valid and test splits of a few."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, count in {"train": rows, "valid": 64, "test": 64}.items():
-        transfer.write(
+        Split.write(
             folder / f"{name}.parquet",
             [f"{name}-{row}" for row in range(count)],
             images(count, size),
@@ -83,12 +84,12 @@ def write_splits(folder: Path, rows: int, *, classes: int, size: int) -> None:
             mode="L",
             size=(size, size),
         )
-    transfer.bind(folder, ["test", "train", "valid"])
+    bind_splits(folder, ["test", "train", "valid"])
 
 
 def write_teacher(folder: Path, model: str, splits: Path) -> None:
     """A teacher with its initial weights: what it says does not matter here, how long it takes does."""
-    spec, (split, valid) = models.parse(model), transfer.open_splits(splits, ["train", "valid"]).values()
+    spec, (split, valid) = models.parse(model), open_splits(splits, ["train", "valid"]).values()
     folder.mkdir(parents=True, exist_ok=True)
     net = models.build(spec, split.shape, len(split.classes))
     history = [{"seed": 0, "epoch": 1, "lr": 0.1, "train_loss": 1.0, "valid_accuracy": 0.1, "valid_nll": 3.0}]

@@ -19,11 +19,13 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.measure import CPU, folder_for_data, in_turns, machine, median, ratio, show, write_splits, write_teacher
-from pipeline import ingest, models, transfer
+from pipeline import models
 from pipeline.base import runtime
 from pipeline.cache import Cache
 from pipeline.capture import capture
 from pipeline.checkpoint import Checkpoint
+from pipeline.data import ingest
+from pipeline.data.splits import open_splits
 from pipeline.fit import Validation, _Training
 from pipeline.lesson import Ground, Lesson, Soft, Views
 from pipeline.losses import SoftLoss
@@ -215,9 +217,7 @@ def sweeping(folder: Path) -> None:
     found = len(SWEPT) * each / stacked
     detail = f"{len(SWEPT)} × {each:.1f} s, the median of {COMMANDS} commands that were run, against {stacked:.1f} s"
     show(f"{len(SWEPT)} commands distill / a process with the sweep", found, "≥ 5", found >= 5, detail)
-    accuracies(
-        folder / f"sweep-{count}", folder / "sweep-1", transfer.open_splits(folder / "transfer", ("valid",))["valid"].rows
-    )
+    accuracies(folder / f"sweep-{count}", folder / "sweep-1", open_splits(folder / "transfer", ("valid",))["valid"].rows)
 
 
 def accuracies(together: Path, alone: Path, rows: int) -> None:

@@ -16,18 +16,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline import models, transfer
+from pipeline import models
 from pipeline.base import runtime, spec
 from pipeline.base.background import Behind, ahead
 from pipeline.base.errors import InputError, IntegrityError
 from pipeline.checkpoint import Checkpoint
+from pipeline.data.splits import Split, open_splits
+from pipeline.data.views import Policy
 from pipeline.identity import identity
 from pipeline.layout import SPLITS, Layout, Unholdable
 from pipeline.manifest import Extent, Manifest
 from pipeline.predict import Landing, tiles
 from pipeline.provenance import Provenance
-from pipeline.transfer import Split
-from pipeline.views import Policy
 from pipeline.work import Work
 
 BEHIND = 2  # spans that may wait to be written
@@ -68,7 +68,7 @@ def capture(
     for setting, value in {"views": views, "tile": tile}.items():
         if value < 1:
             raise InputError(f"capture {setting}", expected="1 or more", found=str(value), fix="Correct the setting.")
-    opened = transfer.open_splits(splits, SPLITS)
+    opened = open_splits(splits, SPLITS)
     seen = Policy.parse(policy, view_seed)
     layout = Layout.plan(len(opened["transfer"].classes), dtype, opened["transfer"].span)
     taught = Checkpoint.teacher(teacher)

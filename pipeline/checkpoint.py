@@ -15,6 +15,7 @@ from pipeline import models
 from pipeline.base import facts, files, table
 from pipeline.base.errors import IntegrityError, first_line
 from pipeline.base.spec import Spec
+from pipeline.data.splits import Split
 from pipeline.modelfile import (
     FILE_NAME,
     FORMAT,
@@ -31,7 +32,6 @@ from pipeline.modelfile import (
     Training,
     weights_name,
 )  # fmt: skip
-from pipeline.transfer import Split
 
 
 class Checkpoint(ModelFile):

@@ -11,20 +11,20 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline import models, results, tables, targets, transfer
+from pipeline import models, results, tables, targets
 from pipeline.base import files, runtime, spec
 from pipeline.base.differences import differences
 from pipeline.base.errors import InputError, IntegrityError
 from pipeline.cache import Cache
 from pipeline.checkpoint import Checkpoint
 from pipeline.choice import best
+from pipeline.data.splits import Split, open_splits
 from pipeline.identity import require_teacher
 from pipeline.layout import SPLITS as STORED
 from pipeline.modelfile import Data
 from pipeline.predict import TILE, predict
 from pipeline.run import BEFORE, SPLITS, Measure, Run
 from pipeline.tables import Rows
-from pipeline.transfer import Split
 from pipeline.work import require_sealed
 
 VERSION = 1  # of what is made of measurements: the choice of the best, its intervals, what the tables say
@@ -94,7 +94,7 @@ def evaluate(
     made, and where settings of a student would be compared on validation rows that it was trained on; IntegrityError for
     what is damaged; BusyError where any of it changes meanwhile.
     """
-    opened = transfer.open_splits(splits, ("train", *STORED))
+    opened = open_splits(splits, ("train", *STORED))
     require_comparable(list(teachers), ensemble, students, opened["valid"])
     missing = [trained for trained in students if not trained.folder.exists()]
     for trained in missing:

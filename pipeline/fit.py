@@ -18,6 +18,7 @@ from pipeline import models
 from pipeline.base import plugins, randomness, runtime
 from pipeline.base.errors import InputError, SoftcacheError, lacks_memory
 from pipeline.base.randomness import Use
+from pipeline.data.splits import Split
 from pipeline.examples import Batch, Examples
 from pipeline.objective import VERSION as OBJECTIVE
 from pipeline.predict import VERSION as INFERENCE
@@ -26,7 +27,6 @@ from pipeline.recipe import PRECISIONS, Recipe
 from pipeline.resume import WEIGHTS, State
 from pipeline.stack import Stack, side_by_side
 from pipeline.stats import metrics
-from pipeline.transfer import Split
 
 Objective = Callable[[torch.Tensor, Batch], torch.Tensor]  # logits (B, classes) → losses (B,); (B, nets, classes) → (B, nets)
 Row = dict[str, float]

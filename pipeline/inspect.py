@@ -3,13 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from pipeline import transfer
 from pipeline.base.errors import InputError
 from pipeline.cache import Cache
+from pipeline.data.splits import UNLABELLED, open_splits
 from pipeline.layout import ARRAYS, SPLITS
 from pipeline.provenance import Provenance
 from pipeline.stats import metrics
-from pipeline.transfer import UNLABELLED
 from pipeline.work import require_sealed
 
 
@@ -51,7 +50,7 @@ def inspect(path: Path, *, splits: Path, provenance: Path, work: Path) -> dict[s
 def _accuracy(cache: Cache, splits: Path) -> dict[str, float] | None:
     """Share of labelled rows, untouched, that the teacher gets right; the test split's labels are for `evaluate` alone."""
     try:
-        opened = transfer.open_splits(splits, SPLITS)
+        opened = open_splits(splits, SPLITS)
         cache.require_data(opened)
     except InputError:
         return None

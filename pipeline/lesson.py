@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline import bias, models, transfer
+from pipeline import bias, models
 from pipeline.base import files, spec
 from pipeline.base.errors import InputError
 from pipeline.base.spec import Spec
 from pipeline.cache import Cache
 from pipeline.checkpoint import Checkpoint
+from pipeline.data.selection import Selection
+from pipeline.data.splits import UNLABELLED, Split, class_numbers, open_splits
+from pipeline.data.views import Policy
 from pipeline.examples import Examples
 from pipeline.fit import Fitted, Row, Validation, circumstances, fit
 from pipeline.identity import require_teacher
@@ -26,11 +29,8 @@ from pipeline.objective import HARD, Objective, Weighing
 from pipeline.predict import predict
 from pipeline.recipe import Recipe
 from pipeline.resume import Identity, Kept
-from pipeline.rows import Selection
 from pipeline.stack import Stack, stackable
 from pipeline.targets import RULES, Targets
-from pipeline.transfer import UNLABELLED, Split
-from pipeline.views import Policy
 from pipeline.work import require_sealed
 
 STACKED_WEIGHTS = 200_000  # of a net, on a CPU: 32 nets of 25,000 train 4 times as fast stacked, 2 of 1,300,000 half as fast
@@ -87,8 +87,8 @@ class Ground:
 
     @classmethod
     def open(cls, folder: Path, names: Sequence[str], work: Path, device: torch.device) -> "Ground":
-        """Open these splits in the folder that ingest wrote, `valid` among them; see transfer.open_splits."""
-        return cls(transfer.open_splits(folder, names), work, device)
+        """Open these splits in the folder that ingest wrote, `valid` among them; see open_splits."""
+        return cls(open_splits(folder, names), work, device)
 
     @cached_property
     def validation(self) -> Validation:
@@ -163,7 +163,7 @@ class Lesson:
         examples = Examples(
             source, policy, views.count, targets, recipe.memory_bytes, ground.device, chosen=None if whole else chosen
         )
-        numbers = transfer.class_numbers(correct, source.classes, "correct")
+        numbers = class_numbers(correct, source.classes, "correct")
         bias.require_rows(valid.labels(), len(source.classes), numbers)
         told = Chosen(selection.text, len(chosen), files.sha256(chosen.tobytes()))
         shown = Shown(policy.text, policy.seed, policy.behaviours, views.count)

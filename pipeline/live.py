@@ -9,8 +9,8 @@ import torch
 from pipeline.base import files
 from pipeline.base.errors import InputError
 from pipeline.checkpoint import Checkpoint
+from pipeline.data.splits import Split
 from pipeline.targets import combine, normalised
-from pipeline.transfer import Split
 
 
 @dataclass(frozen=True)

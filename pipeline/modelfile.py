@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 
 from pipeline.base import commands, facts, files, table
 from pipeline.base.errors import InputError, IntegrityError
-from pipeline.transfer import Split
+from pipeline.data.splits import Split
 
 FORMAT = 4
 FILE_NAME = "model.json"

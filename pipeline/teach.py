@@ -4,18 +4,19 @@ from pathlib import Path
 
 import torch
 
-from pipeline import models, transfer
+from pipeline import models
 from pipeline.base import files
 from pipeline.base.errors import InputError
 from pipeline.base.spec import witnesses
 from pipeline.checkpoint import Checkpoint
+from pipeline.data.splits import open_splits
+from pipeline.data.views import Policy
 from pipeline.examples import Examples
 from pipeline.fit import Row, Validation, circumstances, fit
 from pipeline.modelfile import Data, Net, Shown
 from pipeline.objective import HARD, Objective
 from pipeline.recipe import Recipe
 from pipeline.resume import Kept
-from pipeline.views import Policy
 
 
 def teach(
@@ -36,7 +37,7 @@ def teach(
     far it is, to go on after a kill with the same bits. Raises InputError for settings that do not fit and where the training
     diverges, BusyError where another process trains the same, or replaces the splits meanwhile.
     """
-    train, valid = transfer.open_splits(splits, ("train", "valid")).values()
+    train, valid = open_splits(splits, ("train", "valid")).values()
     if recipe.selects:
         valid.require_unfolded("keep: best")
     spec = models.parse(model)

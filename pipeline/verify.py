@@ -8,19 +8,19 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline import losses, models, transfer
+from pipeline import losses, models
 from pipeline.base import commands, randomness, runtime
 from pipeline.base.differences import differences
 from pipeline.base.errors import InputError, IntegrityError
 from pipeline.base.randomness import Use
 from pipeline.cache import Cache, Finding
 from pipeline.checkpoint import Checkpoint
+from pipeline.data.splits import Split, open_splits
+from pipeline.data.views import Policy
 from pipeline.identity import identity
 from pipeline.layout import SPLITS
 from pipeline.manifest import Record
 from pipeline.predict import predict
-from pipeline.transfer import Split
-from pipeline.views import Policy
 from pipeline.work import require_sealed
 
 TOLERANCE = 1e-5  # of the logit range: float32 products depend in their last bits on the batch they are in
@@ -105,7 +105,7 @@ def probe(path: Path, count: int, *, teacher: Path, splits: Path, device: torch.
     teacher: its folder; splits: the folder that ingest wrote. The sample is the same every time. Raises InputError where
     teacher, data or code are not those of the cache (the field is named), IntegrityError for a damaged span.
     """
-    cache, opened = Cache.open(path), transfer.open_splits(splits, SPLITS)
+    cache, opened = Cache.open(path), open_splits(splits, SPLITS)
     cache.require_data(opened)
     facts, split = cache.manifest.identity, opened["transfer"]
     policy = Policy.parse(facts["views"]["policy"], facts["views"]["seed"])

@@ -47,7 +47,7 @@ def command(
     data: Path,
 ) -> None:
     """Read images, check and shuffle them once, and write the splits to data/transfer/."""
-    from pipeline.ingest import ingest
+    from pipeline.data.ingest import ingest
 
     splits = ingest(
         train=train,

@@ -63,7 +63,9 @@ class _PlugIns:
 
 def _stages(params: Params | None, plug_ins: _PlugIns) -> Iterator[tuple[str, Lines]]:
     """Every stage, as its file is called, and what decides its results."""
-    from pipeline import bias, evaluate, fit, ingest, manifest, modelfile, objective, predict, report, tables, transfer
+    from pipeline import bias, evaluate, fit, manifest, modelfile, objective, predict, report, tables
+    from pipeline.data import ingest, pixels
+    from pipeline.data.splits import FORMAT
     from pipeline.stats import metrics
     from stages import capture, distill, sweep, teach
 
@@ -72,7 +74,7 @@ def _stages(params: Params | None, plug_ins: _PlugIns) -> Iterator[tuple[str, Li
     training["model.json"] = f"format {modelfile.FORMAT}"
     measuring = {"metrics": f"version {metrics.VERSION}", "evaluate": f"version {evaluate.VERSION}", **inference}
     measuring["tables"] = f"format {tables.FORMAT}"
-    splits = {"rows": f"version {ingest.VERSION}", "decoder": transfer.DECODER, "splits": f"format {transfer.FORMAT}"}
+    splits = {"rows": f"version {ingest.VERSION}", "decoder": pixels.DECODER, "splits": f"format {FORMAT}"}
 
     def student(settings: Mapping[str, Any], *, soft: bool) -> Lines:
         lines = training | _named(settings, _STUDENT, plug_ins)
@@ -128,11 +130,12 @@ def _named(settings: Mapping[str, Any], keys: tuple[str, ...], plug_ins: _PlugIn
 
 def _tables() -> Mapping[str, Mapping[str, int]]:
     """Setting → the versions of what it may name."""
-    from pipeline import losses, models, recipe, rows, targets, views
+    from pipeline import losses, models, recipe, targets
+    from pipeline.data import policies, selection
 
     return {
         "model": models.VERSIONS, "optimizer": recipe.OPTIMIZER_VERSIONS, "schedule": recipe.SCHEDULE_VERSIONS,
-        "policy": views.VERSIONS, "rows": rows.VERSIONS, "loss": losses.VERSIONS, "rule": targets.RULES,
+        "policy": policies.VERSIONS, "rows": selection.VERSIONS, "loss": losses.VERSIONS, "rule": targets.RULES,
     }  # fmt: skip
 
 

@@ -16,25 +16,11 @@ import numpy as np
 import torch
 
 from conftest import write_split
-from pipeline import (
-    bias,
-    evaluate,
-    fit,
-    ingest,
-    losses,
-    models,
-    objective,
-    predict,
-    recipe,
-    report,
-    rows,
-    stack,
-    targets,
-    transfer,
-    views,
-)
+from pipeline import bias, evaluate, fit, losses, models, objective, predict, recipe, report, stack, targets
 from pipeline.base import randomness, runtime
 from pipeline.choice import best
+from pipeline.data import ingest, pixels, policies, selection
+from pipeline.data.views import Policy
 from pipeline.examples import Examples
 from pipeline.losses import SoftLoss
 from pipeline.objective import Objective, Weighing
@@ -42,7 +28,6 @@ from pipeline.recipe import Recipe
 from pipeline.resume import State
 from pipeline.run import Measure
 from pipeline.stats import metrics
-from pipeline.views import Policy
 
 GOLDEN = Path(__file__).parent / "golden"
 RECORD = GOLDEN / "versions.json"
@@ -73,11 +58,11 @@ def _decoder() -> dict[str, Any]:
     """Pixels of every kind of image, in both modes; JPEG's are the affair of a library, which may round otherwise."""
     found = {}
     for path in sorted((GOLDEN / "images").iterdir()):
-        mode, height, width = transfer.peek(path.read_bytes(), path.name)
-        pixels = {each: transfer.decode(path.read_bytes(), each, path.name) for each in ("L", "RGB")}
+        mode, height, width = pixels.peek(path.read_bytes(), path.name)
+        shown = {each: pixels.decode(path.read_bytes(), each, path.name) for each in ("L", "RGB")}
         if path.suffix == ".jpg":
-            pixels = {each: (found.astype(int) + 4) // 8 for each, found in pixels.items()}
-        found[path.name] = [mode, height, width, pixels["L"][:, ::3, ::3], pixels["RGB"][:, ::4, ::4]]
+            shown = {each: (found.astype(int) + 4) // 8 for each, found in shown.items()}
+        found[path.name] = [mode, height, width, shown["L"][:, ::3, ::3], shown["RGB"][:, ::4, ::4]]
     return found
 
 
@@ -98,7 +83,7 @@ ROWS = {"all": "all", "fraction": "fraction(0.5, seed=3)", "only": "only([0, 2])
 
 
 def _rows(name: str) -> Any:
-    parsed = rows.Selection.parse(ROWS[name])
+    parsed = selection.Selection.parse(ROWS[name])
     return parsed.choose(np.arange(20) % 3, ("a", "b", "c"))
 
 
@@ -305,8 +290,8 @@ def everything() -> dict[str, Measured]:
     """All that has a version, by name."""
     found: dict[str, Measured] = {}
     for kind, versions, tolerance, what in (
-        ("policy", views.VERSIONS, EXACT, _policy),
-        ("rows", rows.VERSIONS, EXACT, _rows),
+        ("policy", policies.VERSIONS, EXACT, _policy),
+        ("rows", selection.VERSIONS, EXACT, _rows),
         ("model", models.VERSIONS, CLOSE, _net),
         ("rule", targets.RULES, CLOSE, _rule),
         ("loss", losses.VERSIONS, CLOSE, _loss),
@@ -316,7 +301,7 @@ def everything() -> dict[str, Measured]:
         for name, version in versions.items():
             found[f"{kind} {name}"] = (version, tolerance, lambda what=what, name=name: what(name))
     return found | {
-        "decoder pillow": (transfer.VERSIONS["pillow"], EXACT, _decoder),
+        "decoder pillow": (pixels.VERSIONS["pillow"], EXACT, _decoder),
         "ingest": (ingest.VERSION, EXACT, _order),
         "inference": (predict.VERSION, EXACT, _inference),
         "objective": (objective.VERSION, CLOSE, _objective),

@@ -16,9 +16,10 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline import models, tables, transfer
+from pipeline import models, tables
 from pipeline.capture import Captured, capture
 from pipeline.checkpoint import Checkpoint
+from pipeline.data.splits import Split, bind_splits, open_splits
 from pipeline.modelfile import Data, Net, Shown, Training
 
 RECIPE = Training("sgd(lr=0.1)", "constant()", 1, 64, None, 4.0, "last", None, "float32")
@@ -58,24 +59,24 @@ def write_parquet(path: Path, encoded: list[bytes | None], labels: list[int | No
     return path
 
 
-def write_split(path: Path, pixels: np.ndarray, labels: np.ndarray, classes: int) -> transfer.Split:
+def write_split(path: Path, pixels: np.ndarray, labels: np.ndarray, classes: int) -> Split:
     """A split of these grey pixels (N, 1, H, W) uint8, in this order, as ingest would write it, with those beside it."""
     ids = [f"row-{row}" for row in range(len(pixels))]
     names = [str(label) for label in range(classes)]
     encoded = [png(picture[0]) for picture in pixels]
     path.parent.mkdir(parents=True, exist_ok=True)
-    transfer.write(path, ids, encoded, labels, role=path.stem, classes=names, mode="L", size=pixels.shape[2:])
-    transfer.bind(path.parent, sorted(other.stem for other in path.parent.glob("*.parquet")))
-    return transfer.open_splits(path.parent, [path.stem])[path.stem]
+    Split.write(path, ids, encoded, labels, role=path.stem, classes=names, mode="L", size=pixels.shape[2:])
+    bind_splits(path.parent, sorted(other.stem for other in path.parent.glob("*.parquet")))
+    return open_splits(path.parent, [path.stem])[path.stem]
 
 
-def write_teacher(folder: Path, net: torch.nn.Module, split: transfer.Split | Checkpoint, *, model: str, seed: int = 0) -> None:
+def write_teacher(folder: Path, net: torch.nn.Module, split: Split | Checkpoint, *, model: str, seed: int = 0) -> None:
     """A teacher with these weights, as `teach` writes it, with a history of one epoch; of a split, or as a teacher was."""
     if isinstance(split, Checkpoint):
         data = split.data
     else:
         there = (split.path.parent / "valid.parquet").exists()
-        data = Data.of(split, transfer.open_splits(split.path.parent, ["valid"])["valid"] if there else split)
+        data = Data.of(split, open_splits(split.path.parent, ["valid"])["valid"] if there else split)
     row = {"seed": seed, "epoch": 1, "lr": 0.1, "train_loss": 1.0, "valid_accuracy": 0.5, "valid_nll": 1.0}
     folder.mkdir(parents=True, exist_ok=True)
     Checkpoint.write(
@@ -97,11 +98,11 @@ def write_stage_one(folder: Path, *, teachers: Sequence[str] = "a", rows: int = 
     """Splits of random 4×4 pixels in spans of 8 rows below `folder`/transfer, and small nets below `folder`/teachers."""
     generator = np.random.default_rng(0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(transfer, "span_rows", lambda classes: 8)
+        patch.setattr("pipeline.data.splits.span_rows", lambda classes: 8)
         for name, count in {"train": rows, "valid": 5, "test": 3}.items():
             pixels = generator.integers(0, 256, (count, 1, 4, 4), dtype=np.uint8)
             write_split(folder / f"transfer/{name}.parquet", pixels, np.arange(count) % classes, classes)
-    split = transfer.open_splits(folder / "transfer", ["train"])["train"]
+    split = open_splits(folder / "transfer", ["train"])["train"]
     for seed, name in enumerate(teachers):
         net = models.build(models.parse("mlp(hidden=[5])"), (1, 4, 4), classes, seed=seed)
         write_teacher(folder / "teachers" / name, net, split, model="mlp(hidden=[5])", seed=seed)

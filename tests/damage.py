@@ -10,8 +10,10 @@ it should. Prints one line for every try in which it does not; then counts of wh
 """
 
 import contextlib
+import importlib
 import json
 import os
+import pkgutil
 import random
 import re
 import shlex
@@ -27,12 +29,15 @@ import torch._dynamo
 import vl_convert  # noqa: F401
 from click.testing import CliRunner
 
+import pipeline
 from conftest import tree
-from pipeline import provenance
+from pipeline import manifest, modelfile, provenance, tables
 from pipeline.base import facts, files
-
-from pipeline import manifest, modelfile, tables, transfer  # isort: skip
+from pipeline.data import splits
 from stages.cli import main as softcache
+
+for room in pkgutil.walk_packages(pipeline.__path__, "pipeline."):
+    importlib.import_module(room.name)
 
 COMMANDS = {  # command → what it writes
     "teach a": "teachers/a",
@@ -226,9 +231,9 @@ def judge(folder: Path, command: str, expected: object, path: str, how: str) -> 
 def main(root: Path, first: int, count: int) -> None:
     for kind in (manifest.Manifest, manifest._Identity, manifest.Record, modelfile.Facts, provenance.Provenance):
         facts._adapter(kind)
-    for kind in (tables._Facts, transfer._Facts, transfer._Binding):
+    for kind in (tables._Facts, splits._Facts, splits._Binding):
         facts._adapter(kind)
-    transfer.span_rows = lambda classes: 16
+    splits.span_rows = lambda classes: 16
     start, place = root / "start", root / f"tries-{first}"
     expected, readers = {}, {}
     for command in COMMANDS:

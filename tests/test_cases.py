@@ -254,12 +254,12 @@ def test_growing_views_and_appended_rows_compute_only_what_is_new(tmp_path):
     import pyarrow.parquet as pq
 
     from conftest import write_split
-    from pipeline.transfer import Split
+    from pipeline.data.splits import Split
 
     former = Split.open(tmp_path / "transfer/train.parquet")
     pixels = np.concatenate([former.all_images(), former.all_images()[:6]])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipeline.transfer.span_rows", lambda classes: 8)
+        patch.setattr("pipeline.data.splits.span_rows", lambda classes: 8)
         write_split(tmp_path / "transfer/train.parquet", pixels, np.arange(23) % 3, 3)
     assert pq.read_table(tmp_path / "transfer/train.parquet").num_rows == 23
     appended = run_capture(tmp_path, views=4)

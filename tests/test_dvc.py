@@ -256,8 +256,8 @@ def test_rewording_moving_and_adding_run_nothing_and_refuse_no_cache(repository)
         file.write(MOVED)
     repository.edit("pipeline/models.py", '"cnn": cnn}', '"cnn": cnn, "other": cnn}')
     repository.edit("pipeline/models.py", '"cnn": 1}', '"cnn": 1, "other": 1}')
-    repository.edit("pipeline/views.py", '"flip": flip,', '"flip": flip, "mirror": flip,')
-    repository.edit("pipeline/views.py", '"flip": 1,', '"flip": 1, "mirror": 1,')
+    repository.edit("pipeline/data/views.py", '"flip": flip,', '"flip": flip, "mirror": flip,')
+    repository.edit("pipeline/data/views.py", '"flip": 1,', '"flip": 1, "mirror": 1,')
     assert repository.repro() == []
     students = repository.folder / "data/students/tiny-T1"
     before = tree(students)

@@ -20,17 +20,19 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from conftest import images, run_capture, write_parquet, write_stage_one, write_tables
-from pipeline import ingest, layout, losses, manifest, modelfile, models, resume, rows, tables, times, transfer
+from pipeline import layout, losses, manifest, modelfile, models, resume, tables, times
 from pipeline.base import facts, runtime, table
 from pipeline.base.errors import SoftcacheError
 from pipeline.cache import Cache
 from pipeline.cost import cost
+from pipeline.data import ingest, pixels, selection
+from pipeline.data.splits import Split, _Facts, open_splits
+from pipeline.data.views import Policy
 from pipeline.objective import Weighing
 from pipeline.provenance import Provenance
 from pipeline.published import Published
 from pipeline.recipe import Recipe
 from pipeline.targets import normalised
-from pipeline.views import Policy
 from stages import capture, distill, evaluate, sweep, teach
 from stages import ingest as ingest_stage
 from stages.cli import main
@@ -137,7 +139,7 @@ def reader(project: Path, name: str) -> tuple[Path, Callable[[], object]]:
     split = project / "transfer/train.parquet"
 
     def read_split() -> None:
-        found = transfer.Split.open(split)
+        found = Split.open(split)
         found.labels()
         for span in range(len(found.span_digests)):
             found.ids(span)
@@ -156,7 +158,7 @@ def reader(project: Path, name: str) -> tuple[Path, Callable[[], object]]:
         "split": (split, read_split),
         "binding": (
             project / "transfer/splits.json",
-            lambda: transfer.open_splits(project / "transfer", ("transfer", "valid")),
+            lambda: open_splits(project / "transfer", ("transfer", "valid")),
         ),
         "manifest": (project / "caches/a/manifest.json", read_cache),
         "metadata": (project / "caches/a/logits.zarr/valid/zarr.json", read_cache),
@@ -244,7 +246,7 @@ def test_any_bytes_as_an_image(often):
     held = io.BytesIO()
     Image.new("RGB", (5, 4), "red").save(held, "JPEG")
     for whole in (encoded[0], held.getvalue()):
-        fuzz(often, changed(whole), lambda data: transfer.decode(data, transfer.peek(data, "it")[0], "it"))
+        fuzz(often, changed(whole), lambda data: pixels.decode(data, pixels.peek(data, "it")[0], "it"))
 
 
 def test_any_bytes_as_a_source(tmp_path, often):
@@ -326,7 +328,7 @@ def _job(command: str, given: dict, params: str) -> None:
         policy = Policy.parse(given["policy"], given.get("view_seed", given.get("seed", 0)))
         policy.apply(torch.zeros(2, 1, 3, 3, dtype=torch.uint8), np.arange(2), np.arange(2))
     if given.get("rows"):
-        rows.Selection.parse(given["rows"]).choose(np.array([0, 1, 2, -1]), ["x", "y", "z"])
+        selection.Selection.parse(given["rows"]).choose(np.array([0, 1, 2, -1]), ["x", "y", "z"])
     if given.get("loss"):
         loss = losses.SoftLoss.parse(given["loss"], squared=given["t_squared"], standardised=given["standardise"])
         loss.require_use(3)
@@ -346,7 +348,7 @@ def test_any_spec(often, place):
         "policy": lambda text: Policy.parse(text, 0).apply(
             torch.zeros(2, 1, 3, 3, dtype=torch.uint8), np.arange(2), np.arange(2)
         ),
-        "rows": lambda text: rows.Selection.parse(text).choose(np.array([0, 1, 2, -1]), ["x", "y", "z"]),
+        "rows": lambda text: selection.Selection.parse(text).choose(np.array([0, 1, 2, -1]), ["x", "y", "z"]),
         "loss": lambda text: losses.SoftLoss.parse(text).require_use(3),
     }[place]
     names = [
@@ -404,7 +406,7 @@ def test_any_published_figures(often):
     fuzz(often, section, lambda found: Published.parse(found))
 
 
-@pytest.mark.parametrize("kind", [manifest._Identity, manifest.Record, modelfile.Facts, Provenance, transfer._Facts])
+@pytest.mark.parametrize("kind", [manifest._Identity, manifest.Record, modelfile.Facts, Provenance, _Facts])
 def test_any_json_as_typed_facts(often, kind):
     fuzz(
         often, st.dictionaries(st.text(max_size=8), JSON, max_size=4), lambda found: facts.typed(kind, found, "it", "Mend it.")

@@ -38,7 +38,7 @@ def test_the_library_knows_nothing_of_click_or_dvc():
     [
         ("pipeline.cache", "torch"),
         ("pipeline.manifest", "torch"),
-        ("pipeline.transfer", "torch"),
+        ("pipeline.data.splits", "torch"),
         ("pipeline.stats.metrics", "torch"),
         ("pipeline.stats.comparison", "torch"),
         ("pipeline.report", "torch"),

@@ -7,8 +7,9 @@ from pathlib import Path
 import behaviour
 import pytest
 
-from pipeline import losses, models, recipe, rows, views
+from pipeline import losses, models, recipe
 from pipeline.base import runtime
+from pipeline.data import policies, selection
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORDED = json.loads(behaviour.RECORD.read_text())
@@ -34,8 +35,8 @@ def test_what_it_does_is_what_its_version_did(name):
 @pytest.mark.parametrize(
     ("table", "versions"),
     [
-        (views.POLICIES, views.VERSIONS),
-        (rows.ROWS, rows.VERSIONS),
+        (policies.POLICIES, policies.VERSIONS),
+        (selection.ROWS, selection.VERSIONS),
         (models.MODELS, models.VERSIONS),
         (losses.LOSSES, losses.VERSIONS),
         (recipe.OPTIMIZERS, recipe.OPTIMIZER_VERSIONS),

@@ -8,15 +8,16 @@ import pytest
 import torch
 
 from conftest import change_teacher, images, run_capture, write_parquet, write_stage_one, write_teacher
-from pipeline import models, predict, transfer, views
+from pipeline import models, predict
 from pipeline.base import runtime
 from pipeline.base.errors import InputError, IntegrityError
 from pipeline.cache import Cache
 from pipeline.capture import Captured, capture
 from pipeline.checkpoint import Checkpoint
-from pipeline.ingest import ingest
-from pipeline.transfer import open_splits
-from pipeline.views import Policy
+from pipeline.data import policies, views
+from pipeline.data.ingest import ingest
+from pipeline.data.splits import open_splits
+from pipeline.data.views import Policy
 
 CPU = torch.device("cpu")
 
@@ -42,7 +43,7 @@ def data(tmp_path, monkeypatch) -> Path:
     (tmp_path / "exact_net.py").write_text(EXACT)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("SOFTCACHE_PLUGINS", "exact_net")
-    monkeypatch.setattr(transfer, "span_rows", lambda classes: 8)
+    monkeypatch.setattr("pipeline.data.splits.span_rows", lambda classes: 8)
     source = write_parquet(tmp_path / "source.parquet", *images(48))
     ingest(train=str(source), valid=0.25, test=0.25, transfer_set=(), damaged="fail", seed=0, out=tmp_path / "transfer")
     net = models.build(models.parse("exact_net:Exact()"), (1, 6, 6), 3)
@@ -117,7 +118,7 @@ def test_weights_and_behaviour_are_identity(data, monkeypatch):
     second = run(data).manifest.fingerprint
     monkeypatch.setattr(predict, "VERSION", 2)
     third = run(data).manifest.fingerprint
-    monkeypatch.setitem(views.VERSIONS, "shift", 2)
+    monkeypatch.setitem(policies.VERSIONS, "shift", 2)
     assert len({first, second, third, run(data).manifest.fingerprint}) == 4
 
 
@@ -130,7 +131,7 @@ def test_more_views_are_no_other_identity(data):
 
 def test_a_student_refuses_views_that_another_version_made(data, monkeypatch):
     run(data)
-    monkeypatch.setitem(views.VERSIONS, "shift", 2)
+    monkeypatch.setitem(policies.VERSIONS, "shift", 2)
     policy = views.Policy.parse("shift(1)", 5)
     expected = r"cache cache, views.behaviours: expected \['version 2'\] as in the setting, found \['version 1'\]"
     with pytest.raises(InputError, match=expected):
@@ -147,7 +148,7 @@ def test_another_version_of_a_net_refuses_its_teachers(tmp_path, monkeypatch):
 
 
 def test_another_version_of_the_decoder_refuses_the_data(data, monkeypatch):
-    monkeypatch.setattr(transfer, "DECODER", "pillow version 2")
+    monkeypatch.setattr("pipeline.data.splits.DECODER", "pillow version 2")
     with pytest.raises(InputError, match=r"decoder: expected pillow version 2 as it is now, found pillow version 1. Run"):
         run(data)
 

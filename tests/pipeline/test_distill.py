@@ -10,8 +10,8 @@ from conftest import images, write_parquet
 from pipeline.base import runtime
 from pipeline.base.errors import InputError
 from pipeline.capture import capture
+from pipeline.data.ingest import ingest
 from pipeline.distill import distill
-from pipeline.ingest import ingest
 from pipeline.lesson import Soft, Views
 from pipeline.losses import SoftLoss
 from pipeline.objective import HARD, Weighing
@@ -98,9 +98,9 @@ def test_soft_targets_alone_bring_the_student_to_the_teacher(data, tmp_path):
     """alpha 1 and 300 epochs on view 0: the student's logits on its own rows approach the teacher's distribution."""
     from pipeline.cache import Cache
     from pipeline.checkpoint import Checkpoint
+    from pipeline.data.splits import open_splits
     from pipeline.predict import predict
     from pipeline.stats import metrics
-    from pipeline.transfer import open_splits
 
     out = tmp_path / "s"
     views, long = Views("shift(1)", 1, 7), recipe(epochs=300)

@@ -9,14 +9,15 @@ import pytest
 import torch
 
 from conftest import run_capture, write_stage_one
-from pipeline import transfer
 from pipeline.base import randomness, runtime
 from pipeline.base.errors import InputError, IntegrityError
 from pipeline.base.randomness import Use
 from pipeline.cache import Cache
+from pipeline.data.pixels import decode as decode_image
+from pipeline.data.splits import Split, open_splits
+from pipeline.data.views import Policy
 from pipeline.examples import Batch, Examples
 from pipeline.targets import Targets, combine
-from pipeline.views import Policy
 
 CPU = torch.device("cpu")
 ROWS, SPAN, ROW_BYTES = 100, 8, 16 + 3 * 4
@@ -39,7 +40,7 @@ def targets(data: Path, names: str = "a", rule: str = "probabilities") -> Target
 
 
 def examples(data: Path, memory: int, views: int | None = 3, names: str = "a", chosen: np.ndarray | None = None) -> Examples:
-    split = transfer.open_splits(data / "transfer", ["train"])["train"]
+    split = open_splits(data / "transfer", ["train"])["train"]
     return Examples(split, POLICY, views, targets(data, names) if names else None, memory, CPU, chosen)
 
 
@@ -272,7 +273,7 @@ def test_chosen_rows_decide_what_fits(data):
 def test_spans_without_a_chosen_row_are_not_read(data, memory, monkeypatch):
     made = examples(data, memory, chosen=SOME)
     seen, decoded = {"images": set(), "targets": set()}, []
-    images, read, decode = transfer.Split.images, Targets.read, transfer.decode
+    images, read, decode = Split.images, Targets.read, decode_image
 
     def images_of(self, span, *rest):
         assert span in SPANS
@@ -286,9 +287,9 @@ def test_spans_without_a_chosen_row_are_not_read(data, memory, monkeypatch):
         seen["targets"].add(span)
         read(self, split, view, span, out)
 
-    monkeypatch.setattr(transfer.Split, "images", images_of)
+    monkeypatch.setattr(Split, "images", images_of)
     monkeypatch.setattr(Targets, "read", targets_of)
-    monkeypatch.setattr(transfer, "decode", lambda *given: decoded.append(given) or decode(*given))
+    monkeypatch.setattr("pipeline.data.splits.decode", lambda *given: decoded.append(given) or decode(*given))
     assert sorted(rows_of(list(made.epoch(0, 0, 16)))) == SOME.tolist()
     assert seen == {"images": set(SPANS), "targets": set(SPANS)}
     assert len(decoded) == len(SOME), "no other image is decoded"

@@ -14,11 +14,11 @@ from pipeline import losses, models
 from pipeline.base import randomness, runtime
 from pipeline.base.errors import InputError
 from pipeline.base.randomness import Use
+from pipeline.data.views import Policy
 from pipeline.examples import Examples
 from pipeline.fit import Validation, _Training, fit
 from pipeline.recipe import Recipe, constant, cosine, one_cycle
 from pipeline.resume import State
-from pipeline.views import Policy
 
 SHAPE, CLASSES, COUNT = (1, 4, 4), 3, 50
 PIXELS = torch.from_numpy(np.random.default_rng(0).integers(0, 255, (COUNT, *SHAPE), dtype=np.uint8))

@@ -8,11 +8,13 @@ import pytest
 import torch
 
 from conftest import run_capture, write_split, write_teacher
-from pipeline import models, transfer
+from pipeline import models
 from pipeline.base import runtime
 from pipeline.base.errors import InputError
 from pipeline.cache import Cache
 from pipeline.checkpoint import Checkpoint
+from pipeline.data.splits import open_splits
+from pipeline.data.views import Policy
 from pipeline.distill import distill
 from pipeline.examples import Examples
 from pipeline.fit import Validation, fit
@@ -24,8 +26,6 @@ from pipeline.predict import predict
 from pipeline.recipe import Recipe
 from pipeline.resume import State
 from pipeline.targets import Targets
-from pipeline.transfer import open_splits
-from pipeline.views import Policy
 
 CPU = torch.device("cpu")
 ROWS, SHAPE, CLASSES = 30, (1, 4, 4), 3
@@ -59,7 +59,7 @@ def data(tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder)
         patch.setenv("SOFTCACHE_PLUGINS", "exact_net")
-        patch.setattr(transfer, "span_rows", lambda classes: 8)
+        patch.setattr("pipeline.data.splits.span_rows", lambda classes: 8)
         for name, count in {"train": ROWS, "valid": 6, "test": 3}.items():
             pixels = generator.integers(0, 256, (count, *SHAPE), dtype=np.uint8)
             write_split(folder / f"transfer/{name}.parquet", pixels, np.arange(count) % CLASSES, CLASSES)

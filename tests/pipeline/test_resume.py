@@ -15,9 +15,10 @@ import training_kills
 from training_kills import MODEL, RECIPE, VIEWS, jobs
 
 from conftest import run_capture, tree, write_stage_one
-from pipeline import fit, models, resume, transfer
+from pipeline import fit, models, resume
 from pipeline.base import runtime
 from pipeline.base.errors import BusyError, InputError
+from pipeline.data.splits import Split, open_splits
 from pipeline.distill import distill
 from pipeline.lesson import Ground, Lesson, Soft, Views
 from pipeline.losses import SoftLoss
@@ -402,9 +403,9 @@ def test_what_cannot_be_corrected_is_told_before_training(data, monkeypatch, wha
     monkeypatch.setattr(fit._Training, "epoch", None)
     model = "mlp(hidden=[5])"
     if what == "a class without validation rows":
-        labels = transfer.open_splits(data / "transfer", ["valid"])["valid"].labels()
+        labels = open_splits(data / "transfer", ["valid"])["valid"].labels()
         assert len(set(labels)) == 3
-        monkeypatch.setattr(transfer.Split, "labels", lambda self: labels * 0)
+        monkeypatch.setattr(Split, "labels", lambda self: labels * 0)
     else:
         monkeypatch.setitem(models.MODELS, "mlp", lambda shape, classes, hidden: Unbiased(shape, classes))
     with pytest.raises(InputError, match="bias correction"):

@@ -16,6 +16,7 @@ from torch import nn
 from conftest import write_split
 from pipeline import models
 from pipeline.base import runtime
+from pipeline.data.views import Policy
 from pipeline.examples import Examples
 from pipeline.fit import Validation, fit
 from pipeline.losses import SoftLoss
@@ -24,7 +25,6 @@ from pipeline.predict import predict
 from pipeline.recipe import Recipe
 from pipeline.resume import State
 from pipeline.stack import Stack, side_by_side, stackable
-from pipeline.views import Policy
 
 CPU = torch.device("cpu")
 ROWS, SHAPE, CLASSES = 200, (1, 6, 6), 5

@@ -12,10 +12,11 @@ import pipeline.lesson
 import pipeline.results
 import pipeline.sweep
 from conftest import images, run_capture, tree, write_parquet, write_stage_one
-from pipeline import fit, lesson, transfer
+from pipeline import fit, lesson
 from pipeline.base import runtime
 from pipeline.base.errors import BusyError, InputError
 from pipeline.checkpoint import Checkpoint
+from pipeline.data.splits import open_splits
 from pipeline.distill import distill
 from pipeline.evaluate import Evaluated
 from pipeline.examples import Examples
@@ -148,10 +149,10 @@ def test_nets_that_cannot_be_stacked_are_trained_one_by_one(data, tmp_path, monk
 def test_the_baseline_of_a_transfer_set_of_its_own_learns_from_the_training_split(tmp_path, monkeypatch):
     """Unlabelled transfer rows at alpha 1: what a label is needed for comes from train.parquet."""
     from pipeline.capture import capture
-    from pipeline.ingest import ingest
+    from pipeline.data.ingest import ingest
     from pipeline.teach import teach
 
-    monkeypatch.setattr(transfer, "span_rows", lambda classes: 8)
+    monkeypatch.setattr("pipeline.data.splits.span_rows", lambda classes: 8)
     source = write_parquet(tmp_path / "source.parquet", *images(48))
     other = write_parquet(tmp_path / "other.parquet", images(20, seed=1)[0], None)
     ingest(
@@ -229,7 +230,7 @@ def test_a_corrected_student_is_measured_before_the_correction_too(data, tmp_pat
             assert missed[run, split] == 2 * found[split]["errors"]  # a sum over two seeds, and their mean
     assert {row["run"] for row in rows} == {"a", "s-T1-alpha0.5", "s-T1-alpha0.5-uncorrected"}
     never_seen = [row for row in rows if (row["run"], row["class"]) == ("s-T1-alpha0.5-uncorrected", rows[0]["class"])]
-    labels = transfer.open_splits(data / "transfer", ("test",))["test"].labels()
+    labels = open_splits(data / "transfer", ("test",))["test"].labels()
     assert all(row["rows"] == (labels == 0).sum() for row in never_seen if row["split"] == "test")
 
 

@@ -12,8 +12,8 @@ import pytest
 
 import projects
 from conftest import change_teacher, run_capture, tree, write_split, write_stage_one
-from pipeline import transfer
 from pipeline.base import files
+from pipeline.data.splits import open_splits
 from projects import says
 
 HOLDER = """
@@ -97,8 +97,8 @@ def test_students_of_other_labels_are_not_measured_beside_these(project, monkeyp
     says(0, "distill", "s", "--hard")
     says(0, "distill", "s", "-T", "2")
     says(0, "evaluate")
-    opened = transfer.open_splits(project / "data/transfer", ["train", "valid", "test"])
-    monkeypatch.setattr(transfer, "span_rows", lambda classes: 8)
+    opened = open_splits(project / "data/transfer", ["train", "valid", "test"])
+    monkeypatch.setattr("pipeline.data.splits.span_rows", lambda classes: 8)
     for name, split in opened.items():
         labels = (split.labels() + (name == "train")) % 3
         write_split(project / f"data/transfer/{name}.parquet", split.all_images(), labels, 3)

@@ -517,8 +517,8 @@ def test_a_teacher_that_was_trained_anew_is_told_wherever_its_cache_is_read(proj
 
 def test_a_net_whose_logits_are_not_finite_on_test_rows_alone(project):
     """All rows but those of the test split are dark: logits that overflow there do not end the evaluation of the others."""
-    from pipeline import transfer
     from pipeline.checkpoint import Checkpoint
+    from pipeline.data.splits import open_splits
 
     says(0, "distill", "s", "-T", "2")
     says(0, "distill", "s", "--hard")
@@ -530,7 +530,7 @@ def test_a_net_whose_logits_are_not_finite_on_test_rows_alone(project):
     Checkpoint.write(
         found.folder, kind="student", name="s-T2", nets={found.nets[0]: net}, history=found.history(), recipe=found.recipe,
         views=found.views, rows=found.rows, soft=found.soft, data=found.data, model=_Spec(found.model),
-        split=transfer.open_splits(project / "data/transfer", ["train"])["train"],
+        split=open_splits(project / "data/transfer", ["train"])["train"],
     )  # fmt: skip
     said = says(0, "evaluate")
     assert "s-T2, seed 0: its logits are not finite on rows to be measured, and it is left out" in said

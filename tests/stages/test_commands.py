@@ -141,7 +141,7 @@ def test_accuracy_is_what_the_saved_student_gets(finished):
     """Recomputed from the weights with numpy alone."""
     from safetensors.numpy import load_file
 
-    from pipeline.transfer import Split
+    from pipeline.data.splits import Split
 
     split = Split.open(finished / "data/transfer/test.parquet")
     inputs, labels = split.all_images().reshape(split.rows, -1) / 255.0, split.labels()
@@ -160,7 +160,7 @@ def test_accuracy_is_what_the_saved_student_gets(finished):
 
 def test_the_ensemble_is_the_weighted_mean_of_probabilities(finished):
     """Weights 2 and 1, worked out with numpy from the members' logits."""
-    from pipeline.transfer import Split
+    from pipeline.data.splits import Split
 
     for split in ("valid", "test"):
         labels = Split.open(finished / f"data/transfer/{split}.parquet").labels()
@@ -223,8 +223,8 @@ def test_students_swept_or_live_are_those_that_were_distilled(finished, name, re
 def test_results_of_a_sweep_are_a_row_per_student(finished):
     import pyarrow.parquet as pq
 
+    from pipeline.data.splits import Split
     from pipeline.predict import predict
-    from pipeline.transfer import Split
 
     rows = pq.read_table(finished / "data/sweeps/both/plots/results.parquet").to_pylist()
     settings = [(row["temperature"], row["alpha"], row["seed"]) for row in rows]
@@ -435,8 +435,8 @@ def test_cached_logits_are_the_teachers_on_the_replayed_views(finished):
     """Invariant 4 (d), with the model called by hand on every row of every view."""
     import torch
 
-    from pipeline.transfer import open_splits
-    from pipeline.views import Policy
+    from pipeline.data.splits import open_splits
+    from pipeline.data.views import Policy
 
     cache = Cache.open(finished / "data/caches/b")
     split = open_splits(finished / "data/transfer", ["transfer"])["transfer"]

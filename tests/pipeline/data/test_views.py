@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline import views
 from pipeline.base import randomness
 from pipeline.base.errors import InputError
 from pipeline.base.randomness import Use
-from pipeline.views import Policy
+from pipeline.data import policies
+from pipeline.data.views import Policy
 
 PICTURE = torch.arange(1, 10, dtype=torch.uint8).reshape(1, 1, 3, 3)
 
@@ -155,9 +155,9 @@ def test_a_half_turn_mirrors_twice():
             return np.array([high - 1 if slot == 0 else (high - 1) // 2])
 
     image = batch(1, size=6)
-    assert torch.equal(views.affine(image, Ends(), rotate=180), image.flip(-1).flip(-2))
+    assert torch.equal(policies.affine(image, Ends(), rotate=180), image.flip(-1).flip(-2))
     far = torch.full((1, 6, 6), 100 << 16, dtype=torch.int32)
-    assert not views._sampled(image, far, -far).any()
+    assert not policies._sampled(image, far, -far).any()
 
 
 @pytest.mark.parametrize("text", ["none", "shift(2)", "shift(1) | flip()", "affine(rotate=9) | elastic(1)"])

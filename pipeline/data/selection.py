@@ -12,7 +12,7 @@ import numpy as np
 from pipeline.base import randomness, spec
 from pipeline.base.errors import InputError, first_line
 from pipeline.base.randomness import Use
-from pipeline.transfer import UNLABELLED, class_numbers
+from pipeline.data.splits import UNLABELLED, class_numbers
 
 _FIX = "Correct the setting `rows`."
 _ROW, _CLASS = range(2)  # the second part of an address: random bits of a row, and of a class

@@ -3,52 +3,24 @@
 Rows are shuffled once, here, and keep that order for good. Nothing is written before every image has been decoded.
 """
 
-import io
-import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-from PIL import Image
 
-from pipeline import transfer
 from pipeline.base import files, randomness, runtime
-from pipeline.base.errors import InputError, first_line
-from pipeline.base.facts import NOT_JSON
+from pipeline.base.errors import InputError
 from pipeline.base.randomness import Use
-from pipeline.rows import stratified
-from pipeline.transfer import UNLABELLED, Split
+from pipeline.data.pixels import peek
+from pipeline.data.selection import stratified
+from pipeline.data.sources import DIGITS, Rows, load, load_all
+from pipeline.data.splits import UNLABELLED, Split, bind_splits, open_splits
 
 VERSION = 1  # of which rows go where, in which order
-DIGITS = "digits"
 DAMAGED = ("fail", "exclude")
 _SPLITS = ("train", "valid", "test", "transfer")
-_DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError, MemoryError, OverflowError)  # of pyarrow, for damaged files
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Rows in memory: encoded images and labels (N,) int64, -1 where unknown; class names in label order.
-
-    places: where each row came from, for messages.
-    """
-
-    source: str
-    ids: list[str]
-    places: list[str]
-    images: list[bytes]
-    labels: np.ndarray
-    classes: tuple[str, ...] | None
-
-    def take(self, index: np.ndarray) -> "Rows":
-        """The rows at `index`, in its order."""
-        picked = ([column[row] for row in index] for column in (self.ids, self.places, self.images))
-        return Rows(self.source, *picked, self.labels[index], self.classes)
 
 
 def ingest(
@@ -85,7 +57,7 @@ def ingest(
                 splits["train"], splits[name] = carve(splits["train"], origin, name, seed)
         splits = {name: _shuffled(rows, name, seed) for name, rows in splits.items()}
         if transfer_set:
-            splits["transfer"] = _appended([_shuffled(rows, "transfer", seed) for rows in _load_all(transfer_set)])
+            splits["transfer"] = _appended([_shuffled(rows, "transfer", seed) for rows in load_all(transfer_set)])
         classes = _class_names(splits)
         _check_labels(splits, classes)
         _check_ids(splits)
@@ -95,15 +67,12 @@ def ingest(
                 sound[name] = _folded(sound[name], sound["valid"])
                 excluded[name] = list(dict.fromkeys(excluded[name] + excluded["valid"]))
         for name, rows in sound.items():
-            transfer.write(
+            Split.write(
                 folder / f"{name}.parquet", rows.ids, rows.images, rows.labels, role=name,
                 classes=classes, mode=mode, size=size, excluded=excluded[name], folded=fold and name == "valid",
             )  # fmt: skip
-        transfer.bind(folder, list(sound))
-    return transfer.open_splits(out, [name for name in _SPLITS if name in splits])
-
-
-# ---------------------------------------------------------------- sources
+        bind_splits(folder, list(sound))
+    return open_splits(out, [name for name in _SPLITS if name in splits])
 
 
 def _require_apart(splits: Sequence[str | float | int], transfer_set: Sequence[str]) -> None:
@@ -119,119 +88,6 @@ def _require_apart(splits: Sequence[str | float | int], transfer_set: Sequence[s
         if twice := [source for number, source in enumerate(sources) if places[number] in places[:number]]:
             fix = "Give another source, or a share to carve out."
             raise InputError(what, expected="different sources", found=f"{twice[0]} twice", fix=fix)
-
-
-def load(source: str, role: str, first: int = 0) -> Rows:
-    """Read a source. Rows without an `id` column are called after their role and number, from `first` on: train-000007."""
-    rows = _digits() if source == DIGITS else _parquet(Path(source), role, first)
-    if not rows.ids:
-        raise InputError(f"{role} source {source}", expected="rows", found="none", fix="Give a source that has rows.")
-    return rows
-
-
-def _load_all(sources: Sequence[str]) -> list[Rows]:
-    parts: list[Rows] = []
-    for source in sources:
-        parts.append(load(source, "transfer", sum(len(part.ids) for part in parts)))
-    return parts
-
-
-def _digits() -> Rows:
-    """The 1,797 handwritten digits of scikit-learn (UCI, Alpaydin & Kaynak 1998): 8×8 pixels of 0 to 16, times 15."""
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        fix = 'Install it: pip install "softcache[digits]".'
-        raise InputError("source digits", expected="scikit-learn", found="not installed", fix=fix) from error
-
-    bunch = load_digits()
-    images = []
-    for pixels in (bunch.images * 15).astype(np.uint8):
-        held = io.BytesIO()
-        Image.fromarray(pixels).save(held, format="PNG")
-        images.append(held.getvalue())
-    ids = [f"digits-{row:06d}" for row in range(len(images))]
-    return Rows(DIGITS, ids, ids, images, bunch.target.astype(np.int64), tuple(str(name) for name in bunch.target_names))
-
-
-def _parquet(path: Path, role: str, first: int) -> Rows:
-    """Parquet in the Hugging Face layout: image (struct of bytes and path), label (integer), optionally id."""
-    fix = "Give a Parquet file with the columns image (struct of bytes and path) and label (int64)."
-    if not path.is_file():
-        found = "a folder" if path.is_dir() else "no such file"
-        raise InputError(f"{role} source {path}", expected="a Parquet file", found=found, fix=fix)
-    ids: list[str] = []
-    images: list[bytes | None] = []
-    paths: list[str | None] = []
-    labels: list[int | None] = []
-    try:
-        with pq.ParquetFile(path) as file:
-            columns = _columns(file.schema_arrow, path, role, fix)
-            for batch in file.iter_batches(columns=columns):
-                image = batch.column("image")
-                images += image.field("bytes").to_pylist()
-                paths += image.field("path").to_pylist() if image.type.get_field_index("path") >= 0 else [None] * len(batch)
-                labels += batch.column("label").to_pylist() if "label" in columns else [None] * len(batch)
-                ids += batch.column("id").to_pylist() if "id" in columns else []
-            classes = _names(file.schema_arrow.metadata, path)
-    except _DAMAGE as error:
-        found = f"another kind of file, or a damaged one ({first_line(error)})"
-        raise InputError(f"{role} source {path}", expected="a Parquet file", found=found, fix=fix) from error
-    if None in ids:
-        found = f"none in row {ids.index(None)}"
-        raise InputError(f"{path}, column id", expected="an id in every row", found=found, fix="Fill or drop it.")
-    ids = [str(name) for name in ids] or [f"{role}-{first + row:06d}" for row in range(len(images))]
-    places = [
-        f"{path}, row {row} (id {name}{f', path {inner}' if inner else ''})"
-        for row, (name, inner) in enumerate(zip(ids, paths, strict=True))
-    ]
-    for place, data in zip(places, images, strict=True):
-        if data is None:
-            raise InputError(place, expected="image bytes", found="none", fix="Embed the images in the file.")
-    largest = np.iinfo(np.int64).max  # what does not fit is refused as out of range
-    known = np.array([UNLABELLED if label is None else min(label, largest) for label in labels], np.int64)
-    return Rows(str(path), ids, places, images, known, classes)
-
-
-def _columns(schema: pa.Schema, path: Path, role: str, fix: str) -> list[str]:
-    """Check the columns by name and type; only a transfer set may lack `label`."""
-    found = ", ".join(schema.names) or "no columns"
-    if twice := sorted({name for name in ("id", "image", "label") if schema.names.count(name) > 1}):
-        expected = f"one column `{twice[0]}`"
-        raise InputError(f"{role} source {path}", expected=expected, found=f"{schema.names.count(twice[0])} of it", fix=fix)
-    required = ("image",) if role == "transfer" else ("image", "label")
-    for name in required:
-        if name not in schema.names:
-            raise InputError(f"{role} source {path}", expected=f"a column `{name}`", found=found, fix=fix)
-    image = schema.field("image").type
-    if not (pa.types.is_struct(image) and image.get_field_index("bytes") >= 0 and _is_bytes(image.field("bytes").type)):
-        raise InputError(f"{path}, column image", expected="a struct of bytes and path", found=str(image), fix=fix)
-    if "label" in schema.names and not pa.types.is_integer(schema.field("label").type):
-        kind = schema.field("label").type
-        raise InputError(f"{path}, column label", expected="whole numbers", found=str(kind), fix=fix)
-    return [name for name in ("id", "image", "label") if name in schema.names]
-
-
-def _is_bytes(kind: pa.DataType) -> bool:
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
-
-
-def _names(metadata: dict[bytes, bytes] | None, path: Path) -> tuple[str, ...] | None:
-    """Class names out of the schema metadata, where Hugging Face datasets keep them."""
-    try:
-        names = json.loads(metadata[b"huggingface"])["info"]["features"]["label"]["names"]
-    except (KeyError, TypeError, *NOT_JSON):
-        return None
-    listed = isinstance(names, list) and all(isinstance(name, str) and _is_unicode(name) for name in names)
-    if not listed or len(set(names)) != len(names):
-        fix = "Correct the schema metadata, or remove it to number the classes."
-        raise InputError(f"{path}, class names", expected="a list of different strings", found=repr(names)[:80], fix=fix)
-    return tuple(names)
-
-
-def _is_unicode(text: str) -> bool:
-    """Whether there are no halves of characters in it, which JSON may hold and UTF-8 may not."""
-    return not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 # ---------------------------------------------------------------- splits
@@ -350,7 +206,7 @@ def _decoded(splits: dict[str, Rows], damaged: str) -> tuple[dict[str, Rows], di
         bad: list[int] = []
         for row, data in enumerate(runtime.progress(rows.images, f"decoding {name}", unit="images")):
             try:
-                mode, *size = transfer.peek(data, rows.places[row])
+                mode, *size = peek(data, rows.places[row])
             except InputError as error:
                 if damaged == "fail":
                     raise

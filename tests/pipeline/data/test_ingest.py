@@ -10,11 +10,10 @@ import pytest
 from PIL import Image
 
 from conftest import images, png, write_parquet
-from pipeline import ingest as room
-from pipeline import transfer
 from pipeline.base.errors import InputError, IntegrityError
-from pipeline.ingest import Rows, carve, ingest
-from pipeline.transfer import Split, open_splits
+from pipeline.data import ingest as room
+from pipeline.data.ingest import Rows, carve, ingest
+from pipeline.data.splits import Split, bind_splits, open_splits
 
 
 def run(out, train, **changes):
@@ -173,7 +172,7 @@ def test_folded_validation_rows_follow_the_training_rows(tmp_path, source, file)
 
 def test_folded_rows_extend_the_spans_and_move_none(tmp_path, source, monkeypatch):
     """27 rows and 9 in spans of 8: three spans stay, the fourth grows, a fifth comes."""
-    monkeypatch.setattr(room.transfer, "span_rows", lambda classes: 8)
+    monkeypatch.setattr("pipeline.data.splits.span_rows", lambda classes: 8)
     plain, folded = (splits["train"] for splits in both(tmp_path, source))
     assert folded.span_digests[:3] == plain.span_digests[:3]
     assert (len(plain.span_digests), len(folded.span_digests)) == (4, 5)
@@ -463,8 +462,8 @@ def test_a_source_that_vanishes_while_writing_leaves_nothing(tmp_path, source, m
             raise OSError("disk")
         original(*args, **kwargs)
 
-    original = room.transfer.write
-    monkeypatch.setattr(room.transfer, "write", fails)
+    original = Split.write
+    monkeypatch.setattr(Split, "write", fails)
     with pytest.raises(OSError, match="disk"):
         run(tmp_path / "out", source)
     assert not list(tmp_path.glob("*out*"))
@@ -533,7 +532,7 @@ def test_swapped_splits_know_their_role(tmp_path, source):
         (tmp_path / "aside").rename(tmp_path / f"out/{other}.parquet")
         with pytest.raises(IntegrityError, match=f"{name}.parquet: expected the {name} split"):
             open_splits(tmp_path / "out", (name,))
-        transfer.bind(tmp_path / "out", ("train", "valid", "test"))
+        bind_splits(tmp_path / "out", ("train", "valid", "test"))
         with pytest.raises(IntegrityError, match=f"{name}.parquet: expected the {name} split, found the {other} split"):
             open_splits(tmp_path / "out", (name,))
         run(tmp_path / "out", source, test=12, valid=12)

@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from conftest import images, png
-from pipeline import transfer
 from pipeline.base.errors import InputError, IntegrityError
-from pipeline.transfer import Split
+from pipeline.data.pixels import decode
+from pipeline.data.splits import UNLABELLED, Split, inputs_digest, rows_digest, span_rows
 
 IDS = ["a", "b", "c"]
 BYTES = [b"one", b"two", b"three"]
@@ -20,7 +20,7 @@ BYTES = [b"one", b"two", b"three"]
 def write(path, count=10, classes=("x", "y", "z"), **changes):
     encoded, labels = images(count)
     facts = {"ids": [f"row-{i}" for i in range(count)], "images": encoded, "labels": np.array(labels)} | changes
-    transfer.write(path, **{"role": "train", **facts}, classes=classes, mode="L", size=(6, 6))
+    Split.write(path, **{"role": "train", **facts}, classes=classes, mode="L", size=(6, 6))
     return Split.open(path)
 
 
@@ -31,7 +31,7 @@ def test_rows_digest_is_the_documented_one():
     digest = hashlib.sha256()
     for name, data in zip(IDS, BYTES, strict=True):
         digest.update(struct.pack("<QQ", len(name), len(data)) + name.encode() + data)
-    assert transfer.rows_digest(IDS, BYTES) == digest.hexdigest()
+    assert rows_digest(IDS, BYTES) == digest.hexdigest()
 
 
 @pytest.mark.parametrize(
@@ -46,13 +46,13 @@ def test_rows_digest_is_the_documented_one():
     ids=["id", "byte", "order", "border", "fewer"],
 )
 def test_rows_digest_changes_with(ids, data):
-    assert transfer.rows_digest(ids, data) != transfer.rows_digest(IDS, BYTES)
+    assert rows_digest(ids, data) != rows_digest(IDS, BYTES)
 
 
 def test_inputs_digest_changes_with_decoder_and_mode_but_not_with_labels(tmp_path):
-    base = transfer.inputs_digest("pillow", "L", (1, 6, 6), ["s"], [])
-    assert base != transfer.inputs_digest("other", "L", (1, 6, 6), ["s"], [])
-    assert base != transfer.inputs_digest("pillow", "RGB", (3, 6, 6), ["s"], [])
+    base = inputs_digest("pillow", "L", (1, 6, 6), ["s"], [])
+    assert base != inputs_digest("other", "L", (1, 6, 6), ["s"], [])
+    assert base != inputs_digest("pillow", "RGB", (3, 6, 6), ["s"], [])
     first = write(tmp_path / "a.parquet")
     second = write(tmp_path / "b.parquet", labels=np.zeros(10, np.int64))
     assert first.inputs_digest == second.inputs_digest
@@ -70,10 +70,10 @@ def test_inputs_digest_of_a_file_changes_with_one_bit_of_one_image(tmp_path):
 
 def test_round_trip(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 255, (5, 6, 6), dtype=np.uint8)
-    labels = np.array([0, 2, transfer.UNLABELLED, 1, 0])
+    labels = np.array([0, 2, UNLABELLED, 1, 0])
     path = tmp_path / "s.parquet"
     facts = {"role": "test", "classes": ["x", "y", "z"], "mode": "L", "size": (6, 6)}
-    transfer.write(path, list("abcde"), [png(p) for p in pixels], labels, **facts)
+    Split.write(path, list("abcde"), [png(p) for p in pixels], labels, **facts)
     split = Split.open(path)
     found = (split.role, split.rows, split.shape, split.classes, split.span)
     assert found == ("test", 5, (1, 6, 6), ("x", "y", "z"), 8192)
@@ -84,22 +84,22 @@ def test_round_trip(tmp_path):
 
 def test_colour_keeps_its_channels(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 255, (4, 5, 3), dtype=np.uint8)
-    assert (transfer.decode(png(pixels), "RGB", "here") == pixels.transpose(2, 0, 1)).all()
+    assert (decode(png(pixels), "RGB", "here") == pixels.transpose(2, 0, 1)).all()
 
 
 def test_spans_fit_64_megabytes_between_their_bounds():
-    assert transfer.span_rows(10) == 8192
-    assert transfer.span_rows(1000) == 8192
-    assert transfer.span_rows(10_000) == 1024
-    assert transfer.span_rows(1_000_000) == 256
-    assert transfer.span_rows(100_000_000) == 256
+    assert span_rows(10) == 8192
+    assert span_rows(1000) == 8192
+    assert span_rows(10_000) == 1024
+    assert span_rows(1_000_000) == 256
+    assert span_rows(100_000_000) == 256
 
 
 def test_row_groups_stay_small_and_inside_spans(tmp_path, monkeypatch):
     """With spans of 4 rows and room for three images in a row group: 3 + 1, 3 + 1, 2."""
     encoded, _ = images(1)
-    monkeypatch.setattr(transfer, "span_rows", lambda classes: 4)
-    monkeypatch.setattr(transfer, "ROW_GROUP_BYTES", 3 * len(encoded[0]))
+    monkeypatch.setattr("pipeline.data.splits.span_rows", lambda classes: 4)
+    monkeypatch.setattr("pipeline.data.splits.ROW_GROUP_BYTES", 3 * len(encoded[0]))
     split = write(tmp_path / "s.parquet", images=encoded * 10)
     metadata = pq.ParquetFile(split.path).metadata
     assert [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)] == [3, 1, 3, 1, 2]
@@ -108,10 +108,10 @@ def test_row_groups_stay_small_and_inside_spans(tmp_path, monkeypatch):
 
 
 def test_some_images_of_a_span(tmp_path, monkeypatch):
-    monkeypatch.setattr(transfer, "span_rows", lambda classes: 4)
+    monkeypatch.setattr("pipeline.data.splits.span_rows", lambda classes: 4)
     split = write(tmp_path / "s.parquet")
     every = split.all_images()
-    monkeypatch.setattr(transfer, "decode", lambda *given, decode=transfer.decode: seen.append(given[2]) or decode(*given))
+    monkeypatch.setattr("pipeline.data.splits.decode", lambda *given: seen.append(given[2]) or decode(*given))
     seen = []
     assert (split.images(1, np.array([1, 3])) == every[[5, 7]]).all()
     assert (split.images(2, np.array([1])) == every[[9]]).all()

@@ -7,11 +7,9 @@ other: the sha256 of every file's footer, by the split's name.
 """
 
 import hashlib
-import io
 import json
 import os
 import struct
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,16 +17,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
 
 from pipeline.base import commands, facts, files, runtime
 from pipeline.base.errors import InputError, IntegrityError, first_line
-from pipeline.base.spec import versioned
+from pipeline.data.pixels import CHANNELS, DECODER, decode
 
 FORMAT = 5
 BINDING = "splits.json"
-VERSIONS = {"pillow": 1}  # of decoders: what turns bytes into pixels is part of what a teacher saw
-DECODER = f"pillow {versioned(VERSIONS['pillow'])}"
 ROW_GROUP_BYTES = 64 << 20
 SPAN_BYTES = 64 << 20
 SPAN_ROWS = (256, 8192)
@@ -36,9 +31,6 @@ UNLABELLED = -1
 _MAGIC = b"PAR1"  # what a Parquet file ends in, after the size of its footer
 _DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError, MemoryError, OverflowError)  # of pyarrow, for damaged files
 
-_CHANNELS = {"L": 1, "RGB": 3}
-# Pixel modes that convert to 8 bits per channel without losing depth (16-bit and float images are refused).
-_GREY, _COLOUR = {"1", "L"}, {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"}
 _IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 _SCHEMA = pa.schema([("id", pa.string()), ("image", _IMAGE), ("label", pa.int64())])
 
@@ -47,48 +39,6 @@ def span_rows(classes: int) -> int:
     """Rows of a span: the largest power of two whose float32 logits fit 64 MB, between 256 and 8,192."""
     fitting = 1 << ((SPAN_BYTES // (classes * 4)).bit_length() - 1) if classes * 4 <= SPAN_BYTES else 1
     return min(max(fitting, SPAN_ROWS[0]), SPAN_ROWS[1])
-
-
-# ---------------------------------------------------------------- pixels
-
-
-def peek(data: bytes, where: str) -> tuple[str, int, int]:
-    """Decode once to prove that it can be done. Returns (mode to decode to, height, width).
-
-    Raises InputError, naming `where`, for what is not a sound PNG or JPEG of 8 bits per channel.
-    """
-    image = _open(data, where)
-    return ("L" if image.mode in _GREY else "RGB"), image.height, image.width
-
-
-def decode(data: bytes, mode: str, where: str) -> np.ndarray:
-    """Encoded image to pixels: (channels, height, width) uint8, mode L or RGB."""
-    pixels = np.asarray(_open(data, where).convert(mode))  # (H, W) or (H, W, C)
-    return pixels[None] if mode == "L" else np.ascontiguousarray(pixels.transpose(2, 0, 1))
-
-
-def _open(data: bytes, where: str) -> Image.Image:
-    expected = "a PNG or JPEG image"
-    fix = "Repair the image or leave the row out."
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data), formats=("PNG", "JPEG"))
-            image.load()
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        limit = f"an image of at most {Image.MAX_IMAGE_PIXELS:,} pixels"
-        raise InputError(where, expected=limit, found=_reason(error), fix=fix) from error
-    except (OSError, SyntaxError, ValueError, struct.error) as error:  # what Pillow's parsers raise for bad bytes
-        found = f"{len(data):,} bytes that do not decode ({_reason(error)})"
-        raise InputError(where, expected=expected, found=found, fix=fix) from error
-    if image.mode not in _COLOUR:
-        raise InputError(where, expected="8 bits per channel", found=f"pixel mode {image.mode}", fix="Convert the image.")
-    return image
-
-
-def _reason(error: Exception) -> str:
-    text = first_line(error)
-    return "not an image file" if "cannot identify" in text else text
 
 
 # ---------------------------------------------------------------- digests
@@ -120,62 +70,6 @@ def labels_digest(labels: np.ndarray) -> str:
 
 
 # ---------------------------------------------------------------- a split on disk
-
-
-def write(
-    path: Path,
-    ids: Sequence[str],
-    images: Sequence[bytes],
-    labels: np.ndarray,
-    *,
-    role: str,
-    classes: Sequence[str],
-    mode: str,
-    size: tuple[int, int],
-    excluded: Sequence[str] = (),
-    folded: bool = False,
-) -> None:
-    """Write one split. labels: (N,) int64, -1 where unknown; size: (height, width). Rows are kept in the order given.
-
-    role: train, valid, test or transfer.
-    excluded: ids of rows that were left out because their images are damaged. folded: whether these are validation rows
-    that are training rows too.
-
-    A row group holds at most 64 MB of image bytes (one row where a single image is larger) and never straddles a span.
-    """
-    span = span_rows(len(classes))
-    shape = [_CHANNELS[mode], *size]
-    spans = [rows_digest(ids[start:stop], images[start:stop]) for start, stop in _ranges(len(ids), span)]
-    held = {
-        "role": role,
-        "rows": len(ids),
-        "classes": list(classes),
-        "decoder": DECODER,
-        "mode": mode,
-        "shape": shape,
-        "span": span,
-        "span_digests": spans,
-        "inputs_digest": inputs_digest(DECODER, mode, shape, spans, excluded),
-        "excluded": list(excluded),
-        "labels_digest": labels_digest(labels),
-        "folded": folded,
-    }
-    features = {"image": {"_type": "Image"}, "label": {"names": list(classes), "_type": "ClassLabel"}}
-    text = files.canonical_json({"version": FORMAT, **held})
-    metadata = {
-        "softcache": text,
-        "softcache_sha256": files.sha256(text),
-        "huggingface": json.dumps({"info": {"features": features}}),
-    }
-    with pq.ParquetWriter(path, _SCHEMA.with_metadata(metadata), compression="none") as writer:
-        for start, stop in _row_groups(images, span):
-            column = pa.array([{"bytes": data, "path": None} for data in images[start:stop]], _IMAGE)
-            known = labels[start:stop]
-            batch = pa.record_batch(
-                [pa.array(ids[start:stop], pa.string()), column, pa.array(known, pa.int64(), mask=known == UNLABELLED)],
-                schema=_SCHEMA,
-            )
-            writer.write_batch(batch, row_group_size=stop - start)
 
 
 def _ranges(rows: int, span: int) -> Iterator[tuple[int, int]]:
@@ -250,6 +144,62 @@ class Split(_Facts):
             found = f"{read.rows:,} rows, spans of {read.span:,} and {len(read.span_digests):,} digests"
             raise IntegrityError(str(path), expected="a digest for every span of rows", found=found, fix=fix)
         return cls(**vars(read), path=path)
+
+    @staticmethod
+    def write(
+        path: Path,
+        ids: Sequence[str],
+        images: Sequence[bytes],
+        labels: np.ndarray,
+        *,
+        role: str,
+        classes: Sequence[str],
+        mode: str,
+        size: tuple[int, int],
+        excluded: Sequence[str] = (),
+        folded: bool = False,
+    ) -> None:
+        """Write one split. labels: (N,) int64, -1 where unknown; size: (height, width). Rows are kept in the order given.
+
+        role: train, valid, test or transfer.
+        excluded: ids of rows that were left out because their images are damaged. folded: whether these are validation rows
+        that are training rows too.
+
+        A row group holds at most 64 MB of image bytes (one row where a single image is larger) and never straddles a span.
+        """
+        span = span_rows(len(classes))
+        shape = [CHANNELS[mode], *size]
+        spans = [rows_digest(ids[start:stop], images[start:stop]) for start, stop in _ranges(len(ids), span)]
+        held = {
+            "role": role,
+            "rows": len(ids),
+            "classes": list(classes),
+            "decoder": DECODER,
+            "mode": mode,
+            "shape": shape,
+            "span": span,
+            "span_digests": spans,
+            "inputs_digest": inputs_digest(DECODER, mode, shape, spans, excluded),
+            "excluded": list(excluded),
+            "labels_digest": labels_digest(labels),
+            "folded": folded,
+        }
+        features = {"image": {"_type": "Image"}, "label": {"names": list(classes), "_type": "ClassLabel"}}
+        text = files.canonical_json({"version": FORMAT, **held})
+        metadata = {
+            "softcache": text,
+            "softcache_sha256": files.sha256(text),
+            "huggingface": json.dumps({"info": {"features": features}}),
+        }
+        with pq.ParquetWriter(path, _SCHEMA.with_metadata(metadata), compression="none") as writer:
+            for start, stop in _row_groups(images, span):
+                column = pa.array([{"bytes": data, "path": None} for data in images[start:stop]], _IMAGE)
+                known = labels[start:stop]
+                batch = pa.record_batch(
+                    [pa.array(ids[start:stop], pa.string()), column, pa.array(known, pa.int64(), mask=known == UNLABELLED)],
+                    schema=_SCHEMA,
+                )
+                writer.write_batch(batch, row_group_size=stop - start)
 
     def require_unfolded(self, what: str) -> None:
         """Raise InputError where these rows were trained on, and `what`, a setting, would choose by how well they are known."""
@@ -371,7 +321,7 @@ class _Binding:
     footers: Mapping[str, str]
 
 
-def bind(folder: Path, names: Sequence[str]) -> None:
+def bind_splits(folder: Path, names: Sequence[str]) -> None:
     """Write splits.json, which says that these splits in `folder` belong together."""
     binding = _Binding(FORMAT, {name: _footer_sha256(folder / f"{name}.parquet") for name in names})
     files.write(folder / BINDING, facts.sealed(asdict(binding)))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.base.errors import InputError
-from pipeline.rows import Selection, stratified
+from pipeline.data.selection import Selection, stratified
 
 NAMES = ("cat", "dog", "owl")
 LABELS = np.array([0, 1, 2, 0, 1, 2, 0])

@@ -1,0 +1,77 @@
+"""Views: augmented versions of rows that replay. (image, seed, row, view) always gives the same pixels.
+
+A policy is one spec or several in a row, `shift(2) | flip()`. View 0 is the untouched row under every policy.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline.base import randomness, spec
+from pipeline.base.errors import InputError
+from pipeline.base.randomness import Use
+from pipeline.data.policies import POLICIES, RANGES, VERSIONS, none
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A parsed view policy with its seed: the pure function from rows and views to pixels."""
+
+    text: str
+    seed: int
+    steps: tuple[spec.Spec, ...]
+
+    @classmethod
+    def parse(cls, text: str, seed: int) -> "Policy":
+        """Raises InputError for an unknown step or bad settings."""
+        steps = tuple(spec.parse(step, POLICIES, VERSIONS, given=2) for step in text.split("|"))
+        for step in steps:
+            for name, value in step.arguments.items():
+                if name not in RANGES:
+                    continue  # of a plug-in
+                whole, least, most = RANGES[name]
+                number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+                if not number or not least <= value <= most:
+                    expected = f"a {'whole ' if whole else ''}number from {least:g}" + f" to {most:g}" * (most < math.inf)
+                    raise InputError(
+                        f"view policy {text!r}, {name}", expected=expected, found=repr(value), fix="Correct the setting."
+                    )
+        return cls(" | ".join(step.text for step in steps), seed, steps)
+
+    def facts(self) -> dict[str, Any]:
+        """What the pixels of a view are a function of, besides image, row and view."""
+        return {"policy": self.text, "seed": self.seed, "behaviours": list(self.behaviours)}
+
+    @property
+    def behaviours(self) -> tuple[str, ...]:
+        """Of every step; see spec.Spec."""
+        return tuple(step.behaviour for step in self.steps)
+
+    @property
+    def augments(self) -> bool:
+        """Whether views other than 0 differ from the row itself."""
+        return any(step.target is not none for step in self.steps)
+
+    def apply(self, images: torch.Tensor, rows: np.ndarray, views: np.ndarray) -> torch.Tensor:
+        """images: (B, C, H, W) uint8, the untouched rows; rows, views: (B,) int64. Returns (B, C, H, W) uint8."""
+        untouched = torch.from_numpy(np.asarray(views) == 0).to(images.device)[:, None, None, None]
+        seen = images
+        for number, step in enumerate(self.steps):
+
+            def draw(high: int, slot: int, number: int = number) -> np.ndarray:
+                return randomness.integers(high, self.seed, Use.POLICY, rows, views, number, slot)
+
+            seen = self._whole(step, step(seen, draw), images)
+        return torch.where(untouched, images, seen) if self.augments else images
+
+    def _whole(self, step: spec.Spec, seen: Any, images: torch.Tensor) -> torch.Tensor:
+        """Raise InputError unless a step, which may be a plug-in, gave pixels like those that it got."""
+        shape, kind = getattr(seen, "shape", None), getattr(seen, "dtype", type(seen).__name__)
+        if shape != images.shape or kind != torch.uint8:
+            expected = f"uint8 pixels of shape {tuple(images.shape)}"
+            found = f"{kind}" if shape is None else f"{kind} of shape {tuple(shape)}"
+            raise InputError(f"view policy {step.text}", expected=expected, found=found, fix="Correct the plug-in.")
+        return seen
