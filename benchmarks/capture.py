@@ -53,7 +53,7 @@ def against_forward(title: str, folder: Path, dtype: str, bar: float, times: int
 def peak_bytes(folder: Path) -> int:
     """Peak resident memory of a process that captures and does nothing else."""
     code = (
-        "import resource, sys; from pathlib import Path; from pipeline import runtime; runtime.prepare('cpu')\n"
+        "import resource, sys; from pathlib import Path; from pipeline.base import runtime; runtime.prepare('cpu')\n"
         "from benchmarks.capture import run; run(Path(sys.argv[1]), 'float16')\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)"
     )

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pipeline import models
 from pipeline.base import runtime
-from pipeline.checkpoint import Checkpoint
 from pipeline.data.splits import Split, bind_splits, open_splits
-from pipeline.modelfile import Data, Net, Shown, Training
+from pipeline.models.build import build, parse_model
+from pipeline.models.checkpoint import Checkpoint
+from pipeline.models.modelfile import Data, Net, Shown, Training
 
 CPU = torch.device("cpu")
 RECIPE = Training("sgd(lr=0.1)", "constant()", 1, 64, None, 4.0, "last", None, "float32")
@@ -89,9 +89,9 @@ def write_splits(folder: Path, rows: int, *, classes: int, size: int) -> None:
 
 def write_teacher(folder: Path, model: str, splits: Path) -> None:
     """A teacher with its initial weights: what it says does not matter here, how long it takes does."""
-    spec, (split, valid) = models.parse(model), open_splits(splits, ["train", "valid"]).values()
+    spec, (split, valid) = parse_model(model), open_splits(splits, ["train", "valid"]).values()
     folder.mkdir(parents=True, exist_ok=True)
-    net = models.build(spec, split.shape, len(split.classes))
+    net = build(spec, split.shape, len(split.classes))
     history = [{"seed": 0, "epoch": 1, "lr": 0.1, "train_loss": 1.0, "valid_accuracy": 0.1, "valid_nll": 3.0}]
     Checkpoint.write(
         folder, kind="teacher", name=folder.name, model=spec, split=split, nets={Net(0, None, 1): net},

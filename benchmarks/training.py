@@ -19,19 +19,19 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.measure import CPU, folder_for_data, in_turns, machine, median, ratio, show, write_splits, write_teacher
-from pipeline import models
 from pipeline.base import runtime
 from pipeline.cache import Cache
 from pipeline.capture import capture
-from pipeline.checkpoint import Checkpoint
 from pipeline.data import ingest
 from pipeline.data.splits import open_splits
 from pipeline.fit import Validation, _Training
 from pipeline.lesson import Ground, Lesson, Soft, Views
 from pipeline.losses import SoftLoss
+from pipeline.models.build import build, flops, parse_model
+from pipeline.models.checkpoint import Checkpoint
+from pipeline.models.stack import Stack
 from pipeline.objective import HARD, Weighing
 from pipeline.recipe import Recipe
-from pipeline.stack import Stack
 from pipeline.sweep import Plan, sweep
 
 ROWS = 55_000  # what MNIST has to train on when 5,000 rows validate
@@ -93,7 +93,7 @@ def training_of(
     It has hardly any validation rows: they are not what is timed.
     """
     weighings = list(weighings)
-    nets = [models.build(models.parse(model), lesson.source.shape, len(lesson.source.classes), seed=seed) for _ in weighings]
+    nets = [build(parse_model(model), lesson.source.shape, len(lesson.source.classes), seed=seed) for _ in weighings]
     net = Stack(nets) if len(nets) > 1 else nets[0]
     recipe = recipe_of(10**6, precision)
     whole = lesson.ground.validation
@@ -116,7 +116,7 @@ def tenths(training: _Training) -> Way:
 def suited(training: _Training) -> contextlib.AbstractContextManager:
     """The threads on which `fit` would train it."""
     net, count = (training.model.pattern, len(training.model)) if isinstance(training.model, Stack) else (training.model, 1)
-    return runtime.suited_threads(models.flops(net, training.examples.split.shape) * BATCH * count)
+    return runtime.suited_threads(flops(net, training.examples.split.shape) * BATCH * count)
 
 
 def steps(training: _Training, count: int) -> None:
@@ -187,7 +187,7 @@ def distill(folder: Path, temperature: float, alpha: float) -> None:
 
 def sweep_apart(folder: Path, together: int) -> None:
     code = (
-        "import sys; from pathlib import Path; from pipeline import runtime; runtime.prepare('cpu')\n"
+        "import sys; from pathlib import Path; from pipeline.base import runtime; runtime.prepare('cpu')\n"
         "from benchmarks.training import run_sweep; run_sweep(Path(sys.argv[1]), int(sys.argv[2]))"
     )
     process(code, folder, together)
@@ -326,7 +326,7 @@ def against_plain_loops(folder: Path, cached: Lesson, times: int, rows: int = 40
             torch.set_deterministic_debug_mode("error")
 
     for model in (SMALL, LARGE):
-        net = models.build(models.parse(model), cached.source.shape, 10)
+        net = build(parse_model(model), cached.source.shape, 10)
         optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
         loops = {
             f"{kind}, {n} workers": functools.partial(plain, net, optimizer, loader)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from pipeline.base.errors import InputError
-from pipeline.predict import predict
+from pipeline.models.predict import predict
 from pipeline.stats import metrics
 
 VERSION = 1  # of what is chosen

@@ -16,17 +16,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline import models
 from pipeline.base import runtime, spec
 from pipeline.base.background import Behind, ahead
 from pipeline.base.errors import InputError, IntegrityError
-from pipeline.checkpoint import Checkpoint
 from pipeline.data.splits import Split, open_splits
 from pipeline.data.views import Policy
 from pipeline.identity import identity
 from pipeline.layout import SPLITS, Layout, Unholdable
 from pipeline.manifest import Extent, Manifest
-from pipeline.predict import Landing, tiles
+from pipeline.models.build import flops
+from pipeline.models.checkpoint import Checkpoint
+from pipeline.models.predict import Landing, tiles
 from pipeline.provenance import Provenance
 from pipeline.work import Work
 
@@ -86,7 +86,7 @@ def capture(
         try:
             if missing:
                 net = net if net is not None else taught.load(taught.nets[0], device)
-                with runtime.suited_threads(models.flops(net, opened["transfer"].shape) * tile):
+                with runtime.suited_threads(flops(net, opened["transfer"].shape) * tile):
                     _fill(progress, taught.name, net, opened, missing, kept, seen, tile, device)
             plugins = spec.witnesses(model, *seen.steps)
             manifest = progress.seal([taught.witness, opened["transfer"].witness, *plugins])

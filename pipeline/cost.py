@@ -20,7 +20,7 @@ from pipeline.base import commands
 from pipeline.base.commands import short
 from pipeline.base.errors import InputError, IntegrityError
 from pipeline.manifest import Manifest
-from pipeline.modelfile import Kind, ModelFile
+from pipeline.models.modelfile import Kind, ModelFile
 from pipeline.provenance import Provenance
 
 STUDENTS: tuple[Kind, ...] = ("student", "baseline", "live")

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import torch
 
-from pipeline import models
 from pipeline.base import files
 from pipeline.lesson import Ground, Lesson, Soft, Student, Views, require_seeds
+from pipeline.models.build import parse_model
 from pipeline.objective import Weighing
 from pipeline.recipe import Recipe
 from pipeline.resume import Kept
@@ -40,7 +40,7 @@ def distill(
     require_seeds(seeds)
     ground = Ground.open(splits, ("transfer" if soft else "train", "valid"), work, device)
     lesson = Lesson.prepare(ground, views=views, rows=rows, soft=soft, weighings=[weighing], correct=correct, recipe=recipe)
-    spec = models.parse(model)
+    spec = parse_model(model)
     students = {}
     members = [lesson.identity(spec, recipe, weighing, seed) for seed in seeds]
     with Kept.hold(work, out, members) as kept, files.replaced_folder(out, read=lesson.read(spec, recipe)) as folder:

@@ -11,18 +11,20 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline import models, results, tables, targets
+from pipeline import results, tables
 from pipeline.base import files, runtime, spec
 from pipeline.base.differences import differences
 from pipeline.base.errors import InputError, IntegrityError
 from pipeline.cache import Cache
-from pipeline.checkpoint import Checkpoint
 from pipeline.choice import best
 from pipeline.data.splits import Split, open_splits
 from pipeline.identity import require_teacher
 from pipeline.layout import SPLITS as STORED
-from pipeline.modelfile import Data
-from pipeline.predict import TILE, predict
+from pipeline.models import ensemble
+from pipeline.models.build import build, flops, parameter_count
+from pipeline.models.checkpoint import Checkpoint
+from pipeline.models.modelfile import Data
+from pipeline.models.predict import TILE, predict
 from pipeline.run import BEFORE, SPLITS, Measure, Run
 from pipeline.tables import Rows
 from pipeline.work import require_sealed
@@ -145,7 +147,7 @@ def _student_runs(
     before: dict[int | None, dict[str, np.ndarray]] = {}
     for net in checkpoint.trained:
         module = checkpoint.load(net, device)
-        with runtime.suited_threads(models.flops(module, checkpoint.shape) * TILE):
+        with runtime.suited_threads(flops(module, checkpoint.shape) * TILE):
             logits = {split: predict(module, pixels[split]) for split in SPLITS}
         if not all(np.isfinite(each).all() for each in logits.values()):
             _log.warning(
@@ -210,11 +212,11 @@ def require_comparable(teachers: Sequence[str], ensemble: Sequence[str], student
 
 
 def _ensemble(members: list[np.ndarray], rule: str, weights: Sequence[float] | None) -> np.ndarray:
-    return targets.combine([torch.from_numpy(member) for member in members], 1.0, rule, weights).numpy()
+    return ensemble.combine([torch.from_numpy(member) for member in members], 1.0, rule, weights).numpy()
 
 
 def _parameters(checkpoint: Checkpoint) -> int:
-    return models.parameter_count(models.build(checkpoint.spec, checkpoint.shape, len(checkpoint.classes)))
+    return parameter_count(build(checkpoint.spec, checkpoint.shape, len(checkpoint.classes)))
 
 
 def _write(

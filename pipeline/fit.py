@@ -14,18 +14,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline import models
 from pipeline.base import plugins, randomness, runtime
 from pipeline.base.errors import InputError, SoftcacheError, lacks_memory
 from pipeline.base.randomness import Use
 from pipeline.data.splits import Split
 from pipeline.examples import Batch, Examples
+from pipeline.models.build import flops
+from pipeline.models.predict import VERSION as INFERENCE
+from pipeline.models.predict import predict
+from pipeline.models.stack import Stack, side_by_side
 from pipeline.objective import VERSION as OBJECTIVE
-from pipeline.predict import VERSION as INFERENCE
-from pipeline.predict import predict
 from pipeline.recipe import PRECISIONS, Recipe
 from pipeline.resume import WEIGHTS, State
-from pipeline.stack import Stack, side_by_side
 from pipeline.stats import metrics
 
 Objective = Callable[[torch.Tensor, Batch], torch.Tensor]  # logits (B, classes) → losses (B,); (B, nets, classes) → (B, nets)
@@ -105,7 +105,7 @@ def fit(
     bits. Raises InputError for an optimizer whose state cannot be kept, and for a net that cannot learn from the last batch.
     """
     net, count = (model.pattern, len(model)) if isinstance(model, Stack) else (model, 1)
-    work = models.flops(net, examples.split.shape) * recipe.batch_size * count
+    work = flops(net, examples.split.shape) * recipe.batch_size * count
     with runtime.suited_threads(work), runtime.own_randomness():
         training = _Training(model, examples, objective, recipe, validation, seed)
         training.resume(state)

@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-from pipeline import predict
 from pipeline.base import commands
 from pipeline.cache import Cache
 from pipeline.data.splits import Split
 from pipeline.data.views import Policy
 from pipeline.layout import Layout
-from pipeline.modelfile import FILE_NAME, ModelFile
+from pipeline.models import predict
+from pipeline.models.modelfile import FILE_NAME, ModelFile
 
 
 def identity(teacher: ModelFile, split: Split, policy: Policy, tile: int, layout: Layout) -> dict[str, Any]:

@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline import bias, models
+from pipeline import bias
 from pipeline.base import files, spec
 from pipeline.base.errors import InputError
 from pipeline.base.spec import Spec
 from pipeline.cache import Cache
-from pipeline.checkpoint import Checkpoint
 from pipeline.data.selection import Selection
 from pipeline.data.splits import UNLABELLED, Split, class_numbers, open_splits
 from pipeline.data.views import Policy
@@ -24,13 +23,16 @@ from pipeline.fit import Fitted, Row, Validation, circumstances, fit
 from pipeline.identity import require_teacher
 from pipeline.live import Live
 from pipeline.losses import SoftLoss
-from pipeline.modelfile import Chosen, Data, Kind, Learned, Net, Shown
+from pipeline.models.build import build, parameter_count
+from pipeline.models.checkpoint import Checkpoint
+from pipeline.models.ensemble import RULES
+from pipeline.models.modelfile import Chosen, Data, Kind, Learned, Net, Shown
+from pipeline.models.predict import predict
+from pipeline.models.stack import Stack, stackable
 from pipeline.objective import HARD, Objective, Weighing
-from pipeline.predict import predict
 from pipeline.recipe import Recipe
 from pipeline.resume import Identity, Kept
-from pipeline.stack import Stack, stackable
-from pipeline.targets import RULES, Targets
+from pipeline.targets import Targets
 from pipeline.work import require_sealed
 
 STACKED_WEIGHTS = 200_000  # of a net, on a CPU: 32 nets of 25,000 train 4 times as fast stacked, 2 of 1,300,000 half as fast
@@ -51,7 +53,7 @@ class Soft:
     """Where soft targets come from.
 
     teachers: by name, the folder of each one's cache, or with `live` of the teacher itself, which then runs in the loop.
-    weights: one per teacher, equal where None. rule: see targets.combine.
+    weights: one per teacher, equal where None. rule: see ensemble.combine.
     """
 
     teachers: Mapping[str, Path]
@@ -270,7 +272,7 @@ class Lesson:
         """Whether these nets can be trained as a stack, and are faster so; says why where they could not."""
         if len(nets) < 2:
             return True
-        if self.examples.device.type == "cpu" and models.parameter_count(nets[0]) > STACKED_WEIGHTS:
+        if self.examples.device.type == "cpu" and parameter_count(nets[0]) > STACKED_WEIGHTS:
             return False
         for holds, reason in (
             (recipe.elementwise, "of their optimizer, of which nothing is known"),
@@ -283,7 +285,7 @@ class Lesson:
         return True
 
     def _build(self, model: Spec, seed: int) -> torch.nn.Module:
-        net = models.build(model, self.source.shape, len(self.source.classes), seed=seed)
+        net = build(model, self.source.shape, len(self.source.classes), seed=seed)
         if self.correct:
             bias.require_bias(net, len(self.source.classes))
         return net.to(self.examples.device)

@@ -8,14 +8,14 @@ import torch
 
 from pipeline.base import files
 from pipeline.base.errors import InputError
-from pipeline.checkpoint import Checkpoint
 from pipeline.data.splits import Split
-from pipeline.targets import combine, normalised
+from pipeline.models.checkpoint import Checkpoint
+from pipeline.models.ensemble import combine, normalised
 
 
 @dataclass(frozen=True)
 class Live:
-    """Teachers that are asked about every batch. temperature, rule, weights: see `targets.combine`.
+    """Teachers that are asked about every batch. temperature, rule, weights: see `ensemble.combine`.
 
     digests: of each one's weights, by name. witnesses: tell later whether the teachers are still these.
     """

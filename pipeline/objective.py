@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
-from pipeline import losses, temperature
+from pipeline import losses
 from pipeline.base.errors import InputError
 from pipeline.examples import Batch
 from pipeline.losses import SoftLoss
+from pipeline.models.temperature import require_temperature
 
 VERSION = 1  # of what is made of the losses of a batch: T², standardisation, weights, the cross-entropy
 
@@ -33,7 +34,7 @@ class Weighing:
         for name, value, most in (("alpha", self.alpha, high), ("label_weight", self.labels, float("inf"))):
             if not 0 <= value <= most or value == float("inf"):
                 raise InputError(name, expected=expected, found=str(value), fix="Correct the setting.")
-        temperature.require(self.temperature)
+        require_temperature(self.temperature)
         if self.alpha + self.labels == 0:
             fix = "Give one of them a weight."
             raise InputError("alpha and label_weight", expected="not both 0", found="0 and 0", fix=fix)

@@ -9,7 +9,7 @@ import torch
 
 from pipeline.base import spec
 from pipeline.base.errors import InputError, SoftcacheError, first_line
-from pipeline.modelfile import Training
+from pipeline.models.modelfile import Training
 
 KEEP = ("last", "best")
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}

@@ -14,7 +14,7 @@ from typing import Any
 from pipeline.base import commands, files
 from pipeline.base.commands import short
 from pipeline.base.errors import InputError, printable
-from pipeline.modelfile import FILE_NAME, ModelFile
+from pipeline.models.modelfile import FILE_NAME, ModelFile
 from pipeline.published import Measured, Published
 from pipeline.tables import Tables
 from pipeline.wording import finding, spread

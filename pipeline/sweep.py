@@ -12,12 +12,12 @@ from typing import Any
 
 import torch
 
-from pipeline import models
 from pipeline.base import commands, files, runtime
 from pipeline.base.commands import short
 from pipeline.base.errors import InputError
 from pipeline.evaluate import Evaluated, Trained, evaluate, require_comparable
 from pipeline.lesson import Ground, Lesson, Soft, Student, Views, require_seeds
+from pipeline.models.build import parse_model
 from pipeline.objective import HARD, Weighing
 from pipeline.recipe import Recipe
 from pipeline.resume import Identity, Kept
@@ -92,7 +92,7 @@ def sweep(
     require_comparable(list(teachers), list(soft.teachers), trained(out), ground.splits["valid"])
     groups = list(_groups(ground, plans, weighings, baseline, together))
     members = [member for group in groups for member in group.members]
-    read = [each for group in groups for each in group.lesson.read(models.parse(group.plan.model), group.plan.recipe)]
+    read = [each for group in groups for each in group.lesson.read(parse_model(group.plan.model), group.plan.recipe)]
     with (
         Kept.hold(work, out, members, keep=True, anew=anew) as kept,
         files.replaced_folder(out, read=read, keep_others=True) as folder,
@@ -140,7 +140,7 @@ class _Group:
     @property
     def members(self) -> list[Identity]:
         """All that the weights of each student are a function of, seed by seed."""
-        model = models.parse(self.plan.model)
+        model = parse_model(self.plan.model)
         return [
             self.lesson.identity(model, self.plan.recipe, each, seed) for seed in self.plan.seeds for each in self.weighings
         ]
@@ -148,7 +148,7 @@ class _Group:
     def train(self, seed: int, kept: Kept) -> dict[Weighing, Student]:
         """The students of one seed."""
         names = [f"{self.name}-{key(each)}" for each in self.weighings]
-        model = models.parse(self.plan.model)
+        model = parse_model(self.plan.model)
         students = self.lesson.train(model, self.plan.recipe, self.weighings, seed=seed, names=names, kept=kept)
         return dict(zip(self.weighings, students, strict=True))
 
@@ -166,7 +166,7 @@ def _train(groups: Sequence[_Group], kept: Kept, folder: Path, study: str) -> No
             for each in group.weighings:
                 run, plan = f"{group.name}-{key(each)}", group.plan
                 files.make_folder(folder / run)
-                model = models.parse(plan.model)
+                model = parse_model(plan.model)
                 group.lesson.write(folder / run, model, plan.recipe, each, students[each], name=f"{study}/{run}")
         group.lesson.examples.release()
     steps.close()

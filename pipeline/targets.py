@@ -1,16 +1,13 @@
 """Targets: the cached logits of one teacher or several, combined at a temperature into target logits."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
-from pipeline import temperature as temperatures
 from pipeline.base.errors import InputError
 from pipeline.cache import Cache
-
-RULES = {"probabilities": 1, "logits": 1}  # rule → the version of what it does
+from pipeline.models.ensemble import check, combine, normalised
 
 
 @dataclass(frozen=True)
@@ -18,7 +15,7 @@ class Targets:
     """An ensemble at a temperature: any list of caches as the target logits of one teacher; make it with `Targets.of`.
 
     caches: by teacher name. temperature: one, or several for targets side by side. weights: one per cache, summing to 1.
-    rule: see `combine`.
+    rule: see `ensemble.combine`.
     """
 
     caches: Mapping[str, Cache]
@@ -41,7 +38,7 @@ class Targets:
         if not caches:
             raise InputError("teachers", expected="at least one", found="none", fix="Name them in the setting `teachers`.")
         for each in temperature if isinstance(temperature, tuple) else (temperature,):
-            _check(each, rule)
+            check(each, rule)
         (first, reference), *others = caches.items()
         for name, cache in others:
             for what, expected, found in (
@@ -95,50 +92,6 @@ class Targets:
     @property
     def _first(self) -> Cache:
         return next(iter(self.caches.values()))
-
-
-def combine(
-    members: Sequence[torch.Tensor], temperature: float, rule: str, weights: Sequence[float] | None = None
-) -> torch.Tensor:
-    """Logits t of an ensemble: softmax(t / T) is its soft target.
-
-    members: one (..., C) tensor of raw logits per teacher. weights: one per teacher, by default equal; scaled to sum 1.
-    rule `probabilities`: t = T · log Σ wₘ softmax(zₘ / T), centred per row, the arithmetic mean at T;
-    rule `logits`: t = Σ wₘ zₘ, whose softmax is the geometric mean of the members', at any T.
-    Both are named in Hinton, Vinyals, Dean 2015, section 2. One member is returned as it is, under either rule. Several
-    are combined in float64 and rounded once to float32, so that a row's targets do not depend on which rows are beside it.
-    Raises InputError for an unknown rule, for weights that do not fit, and for a temperature that is not above 0.
-    """
-    _check(temperature, rule)
-    scaled = normalised(weights, len(members))
-    if len(members) == 1:
-        return members[0]
-    if rule == "logits":
-        return sum(weight * logits.double() for weight, logits in zip(scaled, members, strict=True)).float()
-    mixture = torch.full_like(members[0], -torch.inf, dtype=torch.float64)
-    for weight, logits in zip(scaled, members, strict=True):
-        if weight:
-            mixture = torch.logaddexp(mixture, torch.log_softmax(logits.double() / temperature, dim=-1) + math.log(weight))
-    return (temperature * (mixture - mixture.mean(dim=-1, keepdim=True))).float()
-
-
-def normalised(weights: Sequence[float] | None, count: int) -> list[float]:
-    """Weights that sum to 1, one for each of `count` teachers."""
-    given = list(weights) if weights else [1.0] * count
-    if len(given) != count or not all(0 <= weight < math.inf for weight in given) or not 0 < sum(given) < math.inf:
-        raise InputError(
-            "ensemble weights",
-            expected=f"{count} finite numbers of at least 0, one per teacher, not all 0",
-            found=str(given),
-            fix="Correct the setting `weights`.",
-        )
-    return [weight / sum(given) for weight in given]
-
-
-def _check(temperature: float, rule: str) -> None:
-    if rule not in RULES:
-        raise InputError("ensemble rule", expected=" or ".join(RULES), found=repr(rule), fix="Correct the setting `rule`.")
-    temperatures.require(temperature)
 
 
 def _rows(cache: Cache) -> tuple[int, str]:

@@ -4,16 +4,16 @@ from pathlib import Path
 
 import torch
 
-from pipeline import models
 from pipeline.base import files
 from pipeline.base.errors import InputError
 from pipeline.base.spec import witnesses
-from pipeline.checkpoint import Checkpoint
 from pipeline.data.splits import open_splits
 from pipeline.data.views import Policy
 from pipeline.examples import Examples
 from pipeline.fit import Row, Validation, circumstances, fit
-from pipeline.modelfile import Data, Net, Shown
+from pipeline.models.build import build, parse_model
+from pipeline.models.checkpoint import Checkpoint
+from pipeline.models.modelfile import Data, Net, Shown
 from pipeline.objective import HARD, Objective
 from pipeline.recipe import Recipe
 from pipeline.resume import Kept
@@ -40,8 +40,8 @@ def teach(
     train, valid = open_splits(splits, ("train", "valid")).values()
     if recipe.selects:
         valid.require_unfolded("keep: best")
-    spec = models.parse(model)
-    net = models.build(spec, train.shape, len(train.classes), seed=seed).to(device)
+    spec = parse_model(model)
+    net = build(spec, train.shape, len(train.classes), seed=seed).to(device)
     seen = Policy.parse(policy, seed)
     examples = Examples(train, seen, None, None, recipe.memory_bytes, device)
     objective = Objective.of([HARD], torch.from_numpy(train.labels()).to(device))

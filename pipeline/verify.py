@@ -8,19 +8,20 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline import losses, models
+from pipeline import losses
 from pipeline.base import commands, randomness, runtime
 from pipeline.base.differences import differences
 from pipeline.base.errors import InputError, IntegrityError
 from pipeline.base.randomness import Use
 from pipeline.cache import Cache, Finding
-from pipeline.checkpoint import Checkpoint
 from pipeline.data.splits import Split, open_splits
 from pipeline.data.views import Policy
 from pipeline.identity import identity
 from pipeline.layout import SPLITS
 from pipeline.manifest import Record
-from pipeline.predict import predict
+from pipeline.models.build import flops
+from pipeline.models.checkpoint import Checkpoint
+from pipeline.models.predict import predict
 from pipeline.work import require_sealed
 
 TOLERANCE = 1e-5  # of the logit range: float32 products depend in their last bits on the batch they are in
@@ -117,7 +118,7 @@ def probe(path: Path, count: int, *, teacher: Path, splits: Path, device: torch.
     net = taught.load(taught.nets[0], device)
     rows, views = _sample(count, split.rows, cache.manifest.extents["transfer"].views)
     pixels, cached, following = _read(cache, split, policy, rows, views)
-    with runtime.suited_threads(models.flops(net, split.shape) * facts["tile"]):
+    with runtime.suited_threads(flops(net, split.shape) * facts["tile"]):
         fresh = predict(net, pixels, tile=facts["tile"])
         control = predict(net, pixels.flip(0), tile=facts["tile"])[::-1]
     records = [record for record in cache.manifest.records if record.split == "transfer"]

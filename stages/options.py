@@ -16,7 +16,7 @@ from ruamel.yaml.error import YAMLError
 
 from pipeline.base.commands import short
 from pipeline.base.errors import InputError, first_line
-from pipeline.temperature import LEAST, MOST
+from pipeline.models.temperature import LEAST, MOST
 
 _repr = reprlib.Repr()
 _repr.maxlevel, _repr.maxlist, _repr.maxdict, _repr.maxstring, _repr.maxother = 4, 20, 20, 200, 200

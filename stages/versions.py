@@ -63,9 +63,10 @@ class _PlugIns:
 
 def _stages(params: Params | None, plug_ins: _PlugIns) -> Iterator[tuple[str, Lines]]:
     """Every stage, as its file is called, and what decides its results."""
-    from pipeline import bias, evaluate, fit, manifest, modelfile, objective, predict, report, tables
+    from pipeline import bias, evaluate, fit, manifest, objective, report, tables
     from pipeline.data import ingest, pixels
     from pipeline.data.splits import FORMAT
+    from pipeline.models import modelfile, predict
     from pipeline.stats import metrics
     from stages import capture, distill, sweep, teach
 
@@ -130,12 +131,13 @@ def _named(settings: Mapping[str, Any], keys: tuple[str, ...], plug_ins: _PlugIn
 
 def _tables() -> Mapping[str, Mapping[str, int]]:
     """Setting → the versions of what it may name."""
-    from pipeline import losses, models, recipe, targets
+    from pipeline import losses, recipe
     from pipeline.data import policies, selection
+    from pipeline.models import ensemble, zoo
 
     return {
-        "model": models.VERSIONS, "optimizer": recipe.OPTIMIZER_VERSIONS, "schedule": recipe.SCHEDULE_VERSIONS,
-        "policy": policies.VERSIONS, "rows": selection.VERSIONS, "loss": losses.VERSIONS, "rule": targets.RULES,
+        "model": zoo.VERSIONS, "optimizer": recipe.OPTIMIZER_VERSIONS, "schedule": recipe.SCHEDULE_VERSIONS,
+        "policy": policies.VERSIONS, "rows": selection.VERSIONS, "loss": losses.VERSIONS, "rule": ensemble.RULES,
     }  # fmt: skip
 
 

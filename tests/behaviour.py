@@ -16,13 +16,15 @@ import numpy as np
 import torch
 
 from conftest import write_split
-from pipeline import bias, evaluate, fit, losses, models, objective, predict, recipe, report, stack, targets
+from pipeline import bias, evaluate, fit, losses, objective, recipe, report
 from pipeline.base import randomness, runtime
 from pipeline.choice import best
 from pipeline.data import ingest, pixels, policies, selection
 from pipeline.data.views import Policy
 from pipeline.examples import Examples
 from pipeline.losses import SoftLoss
+from pipeline.models import ensemble, predict, stack, zoo
+from pipeline.models.build import build, parse_model
 from pipeline.objective import Objective, Weighing
 from pipeline.recipe import Recipe
 from pipeline.resume import State
@@ -105,7 +107,7 @@ MODELS = {
 
 def _net(name: str) -> Any:
     """Initial weights, logits, and logits in training, of which dropout is a part."""
-    net = models.build(models.parse(MODELS[name]), (2, 6, 6), 3, seed=1)
+    net = build(parse_model(MODELS[name]), (2, 6, 6), 3, seed=1)
     pixels = _pixels(4, 2)
     torch.manual_seed(2)
     with torch.no_grad():
@@ -115,7 +117,7 @@ def _net(name: str) -> Any:
 
 def _inference() -> Any:
     """Of whole numbers, whose sums are exact, in tiles that do not divide the rows."""
-    net = torch.nn.Sequential(models.Pixels(), torch.nn.Flatten(), torch.nn.Linear(36, 3))
+    net = torch.nn.Sequential(zoo.Pixels(), torch.nn.Flatten(), torch.nn.Linear(36, 3))
     with torch.no_grad():
         net[2].weight.copy_((torch.arange(108).view(3, 36) % 7 - 3) * 255)
         net[2].bias.copy_(torch.arange(3))
@@ -124,7 +126,7 @@ def _inference() -> Any:
 
 def _rule(name: str) -> Any:
     members = [_logits(seed).float() for seed in (1, 2)]
-    return [targets.combine(members, temperature, name, [1, 3]) for temperature in (1.0, 4.0)]
+    return [ensemble.combine(members, temperature, name, [1, 3]) for temperature in (1.0, 4.0)]
 
 
 # ---------------------------------------------------------------- training
@@ -202,8 +204,8 @@ def _training() -> Any:
             how = Recipe.parse(
                 **{"optimizer": "sgd(lr=0.3, momentum=0.9)", "schedule": "constant", "epochs": 4, "batch_size": 16} | settings
             )
-            spec = models.parse("mlp(hidden=[6], dropout=0.2)")
-            built = [models.build(spec, (1, 6, 6), 3, seed=number) for number in range(nets)]
+            spec = parse_model("mlp(hidden=[6], dropout=0.2)")
+            built = [build(spec, (1, 6, 6), 3, seed=number) for number in range(nets)]
             net = built[0] if nets == 1 else stack.Stack(built)
             examples = Examples(split, Policy.parse("shift(1)", 2), fresh, None, how.memory_bytes, torch.device("cpu"))
             fitted = fit.fit(
@@ -292,8 +294,8 @@ def everything() -> dict[str, Measured]:
     for kind, versions, tolerance, what in (
         ("policy", policies.VERSIONS, EXACT, _policy),
         ("rows", selection.VERSIONS, EXACT, _rows),
-        ("model", models.VERSIONS, CLOSE, _net),
-        ("rule", targets.RULES, CLOSE, _rule),
+        ("model", zoo.VERSIONS, CLOSE, _net),
+        ("rule", ensemble.RULES, CLOSE, _rule),
         ("loss", losses.VERSIONS, CLOSE, _loss),
         ("optimizer", recipe.OPTIMIZER_VERSIONS, CLOSE, _optimizer),
         ("schedule", recipe.SCHEDULE_VERSIONS, CLOSE, _schedule),

@@ -3,9 +3,12 @@
 import io
 import json
 import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+# A script in this folder would take tests/pipeline, which is no package, for the library.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores: read by torch when it is imported, and by runtime.py
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -16,12 +19,14 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline import models, tables
+from pipeline import tables
 from pipeline.capture import Captured, capture
-from pipeline.checkpoint import Checkpoint
 from pipeline.data.splits import Split, bind_splits, open_splits
-from pipeline.modelfile import Data, Net, Shown, Training
+from pipeline.models.build import build, parse_model
+from pipeline.models.checkpoint import Checkpoint
+from pipeline.models.modelfile import Data, Net, Shown, Training
 
+ROOT = Path(__file__).resolve().parents[1]
 RECIPE = Training("sgd(lr=0.1)", "constant()", 1, 64, None, 4.0, "last", None, "float32")
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -80,7 +85,7 @@ def write_teacher(folder: Path, net: torch.nn.Module, split: Split | Checkpoint,
     row = {"seed": seed, "epoch": 1, "lr": 0.1, "train_loss": 1.0, "valid_accuracy": 0.5, "valid_nll": 1.0}
     folder.mkdir(parents=True, exist_ok=True)
     Checkpoint.write(
-        folder, kind="teacher", name=folder.name, model=models.parse(model), split=split, nets={Net(seed, None, 1): net},
+        folder, kind="teacher", name=folder.name, model=parse_model(model), split=split, nets={Net(seed, None, 1): net},
         history=[row], recipe=RECIPE, data=data, views=Shown("none()", seed, ("version 1",), None),
     )  # fmt: skip
 
@@ -104,7 +109,7 @@ def write_stage_one(folder: Path, *, teachers: Sequence[str] = "a", rows: int = 
             write_split(folder / f"transfer/{name}.parquet", pixels, np.arange(count) % classes, classes)
     split = open_splits(folder / "transfer", ["train"])["train"]
     for seed, name in enumerate(teachers):
-        net = models.build(models.parse("mlp(hidden=[5])"), (1, 4, 4), classes, seed=seed)
+        net = build(parse_model("mlp(hidden=[5])"), (1, 4, 4), classes, seed=seed)
         write_teacher(folder / "teachers" / name, net, split, model="mlp(hidden=[5])", seed=seed)
     return folder
 

@@ -29,14 +29,14 @@ import torch._dynamo
 import vl_convert  # noqa: F401
 from click.testing import CliRunner
 
-import pipeline
-from conftest import tree
-from pipeline import manifest, modelfile, provenance, tables
+from conftest import ROOT, tree
+from pipeline import manifest, provenance, tables
 from pipeline.base import facts, files
 from pipeline.data import splits
+from pipeline.models import modelfile
 from stages.cli import main as softcache
 
-for room in pkgutil.walk_packages(pipeline.__path__, "pipeline."):
+for room in pkgutil.walk_packages([str(ROOT / "pipeline")], "pipeline."):
     importlib.import_module(room.name)
 
 COMMANDS = {  # command → what it writes

@@ -21,7 +21,7 @@ from kills import fresh
 from conftest import run_capture, tree
 from pipeline.base.errors import BusyError, IntegrityError
 from pipeline.cache import Cache
-from pipeline.modelfile import ModelFile
+from pipeline.models.modelfile import ModelFile
 from pipeline.verify import probe
 
 EVENTS = ("open", "os.rename", "os.link", "os.remove", "os.rmdir", "os.listdir", "os.scandir")

@@ -68,7 +68,7 @@ def test_two_at_once_and_an_orphan(project):
     says(0, *CAPTURE)
     (folder,) = (path for path in (project / ".softcache").iterdir())
     holder = subprocess.Popen(
-        [sys.executable, "-c", "import sys, time; from pathlib import Path; from pipeline import files\n"
+        [sys.executable, "-c", "import sys, time; from pathlib import Path; from pipeline.base import files\n"
          "with files.locked(Path(sys.argv[1]) / 'lock', 'x'): print('held', flush=True); time.sleep(60)", str(folder)],
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip

@@ -251,11 +251,11 @@ def _sizes(value: object) -> bool:
 def test_rewording_moving_and_adding_run_nothing_and_refuse_no_cache(repository):
     for name, (old, new) in REWORDED.items():
         repository.edit(f"pipeline/{name}", old, new)
-    repository.edit("pipeline/models.py", MOVED, "")
-    with (repository.folder / "pipeline/models.py").open("a") as file:
+    repository.edit("pipeline/models/build.py", MOVED, "")
+    with (repository.folder / "pipeline/models/build.py").open("a") as file:
         file.write(MOVED)
-    repository.edit("pipeline/models.py", '"cnn": cnn}', '"cnn": cnn, "other": cnn}')
-    repository.edit("pipeline/models.py", '"cnn": 1}', '"cnn": 1, "other": 1}')
+    repository.edit("pipeline/models/build.py", '"cnn": cnn}', '"cnn": cnn, "other": cnn}')
+    repository.edit("pipeline/models/build.py", '"cnn": 1}', '"cnn": 1, "other": 1}')
     repository.edit("pipeline/data/views.py", '"flip": flip,', '"flip": flip, "mirror": flip,')
     repository.edit("pipeline/data/views.py", '"flip": 1,', '"flip": 1, "mirror": 1,')
     assert repository.repro() == []
@@ -341,11 +341,11 @@ def unused(shape, classes):
 HELPER = """
 import math
 from torch import nn
-from pipeline import models
+from pipeline.models import zoo
 
 def layers(shape, width, classes):
     first = nn.Linear(math.prod(shape), width)
-    return nn.Sequential(models.Pixels(), nn.Flatten(), first, nn.ReLU(), nn.Linear(width, classes))
+    return nn.Sequential(zoo.Pixels(), nn.Flatten(), first, nn.ReLU(), nn.Linear(width, classes))
 """
 
 

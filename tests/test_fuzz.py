@@ -20,7 +20,7 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from conftest import images, run_capture, write_parquet, write_stage_one, write_tables
-from pipeline import layout, losses, manifest, modelfile, models, resume, tables, times
+from pipeline import layout, losses, manifest, resume, tables, times
 from pipeline.base import facts, runtime, table
 from pipeline.base.errors import SoftcacheError
 from pipeline.cache import Cache
@@ -28,11 +28,13 @@ from pipeline.cost import cost
 from pipeline.data import ingest, pixels, selection
 from pipeline.data.splits import Split, _Facts, open_splits
 from pipeline.data.views import Policy
+from pipeline.models import modelfile
+from pipeline.models.build import build, parse_model
+from pipeline.models.ensemble import normalised
 from pipeline.objective import Weighing
 from pipeline.provenance import Provenance
 from pipeline.published import Published
 from pipeline.recipe import Recipe
-from pipeline.targets import normalised
 from stages import capture, distill, evaluate, sweep, teach
 from stages import ingest as ingest_stage
 from stages.cli import main
@@ -323,7 +325,7 @@ def _job(command: str, given: dict, params: str) -> None:
     if "optimizer" in given:
         Recipe.parse(**{key: given[key] for key in distill.RECIPE})
     if given.get("model"):
-        models.build(models.parse(given["model"]), (1, 3, 3), 3)
+        build(parse_model(given["model"]), (1, 3, 3), 3)
     if given.get("policy"):
         policy = Policy.parse(given["policy"], given.get("view_seed", given.get("seed", 0)))
         policy.apply(torch.zeros(2, 1, 3, 3, dtype=torch.uint8), np.arange(2), np.arange(2))
@@ -342,7 +344,7 @@ def _job(command: str, given: dict, params: str) -> None:
 @pytest.mark.parametrize("place", ["model", "optimizer", "schedule", "policy", "rows", "loss"])
 def test_any_spec(often, place):
     parse = {
-        "model": lambda text: models.build(models.parse(text), (1, 3, 3), 3),
+        "model": lambda text: build(parse_model(text), (1, 3, 3), 3),
         "optimizer": lambda text: Recipe.parse(optimizer=text, schedule="constant", epochs=1, batch_size=1),
         "schedule": lambda text: Recipe.parse(optimizer="sgd(lr=0.1)", schedule=text, epochs=1, batch_size=1),
         "policy": lambda text: Policy.parse(text, 0).apply(

@@ -7,9 +7,10 @@ from pathlib import Path
 import behaviour
 import pytest
 
-from pipeline import losses, models, recipe
+from pipeline import losses, recipe
 from pipeline.base import runtime
 from pipeline.data import policies, selection
+from pipeline.models import zoo
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORDED = json.loads(behaviour.RECORD.read_text())
@@ -37,7 +38,7 @@ def test_what_it_does_is_what_its_version_did(name):
     [
         (policies.POLICIES, policies.VERSIONS),
         (selection.ROWS, selection.VERSIONS),
-        (models.MODELS, models.VERSIONS),
+        (zoo.MODELS, zoo.VERSIONS),
         (losses.LOSSES, losses.VERSIONS),
         (recipe.OPTIMIZERS, recipe.OPTIMIZER_VERSIONS),
         (recipe.SCHEDULES, recipe.SCHEDULE_VERSIONS),

@@ -7,9 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline import bias, models
+from pipeline import bias
 from pipeline.base.errors import InputError
-from pipeline.predict import predict
+from pipeline.models import zoo
+from pipeline.models.build import build, parse_model
+from pipeline.models.predict import predict
 from pipeline.stats import metrics
 
 GRID = np.arange(-60, 61) / 10
@@ -200,7 +202,7 @@ SHIFT = np.array([0.0, 3.5, -7.6])
 
 
 def net(text="mlp(hidden=[6])") -> nn.Module:
-    return models.build(models.parse(text), (1, 5, 4), 3)
+    return build(parse_model(text), (1, 5, 4), 3)
 
 
 @pytest.mark.parametrize("text", ["mlp(hidden=[6], dropout=0.5)", "mlp(hidden=[])", "cnn(channels=[4, 5])"])
@@ -235,7 +237,7 @@ class Doubled(nn.Linear):
     ids=["no bias", "a bias too early", "a bias of another size", "a bias that counts twice"],
 )
 def test_a_net_without_a_bias_of_its_logits_is_left_as_it_was(last):
-    model = nn.Sequential(models.Pixels(), nn.Flatten(), *last)
+    model = nn.Sequential(zoo.Pixels(), nn.Flatten(), *last)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     logits = predict(model, PIXELS)
     with pytest.raises(InputError, match="a net whose last parameter is the bias of its logits"):
@@ -259,7 +261,7 @@ def test_chosen_on_one_split_and_folded_it_helps_on_another():
     pixels = generator.integers(0, 60, (1000, 1, 1, 3))
     pixels[np.arange(1000), 0, 0, labels] += 60
     pixels = torch.from_numpy(pixels.astype(np.uint8))
-    model = models.build(models.parse("mlp(hidden=[])"), (1, 1, 3), 3)
+    model = build(parse_model("mlp(hidden=[])"), (1, 1, 3), 3)
     with torch.no_grad():
         model[-1].weight.copy_(torch.eye(3) * 30)
         model[-1].bias.copy_(torch.tensor([0.0, -3.5, 0.0]))

@@ -8,16 +8,17 @@ import pytest
 import torch
 
 from conftest import change_teacher, images, run_capture, write_parquet, write_stage_one, write_teacher
-from pipeline import models, predict
 from pipeline.base import runtime
 from pipeline.base.errors import InputError, IntegrityError
 from pipeline.cache import Cache
 from pipeline.capture import Captured, capture
-from pipeline.checkpoint import Checkpoint
 from pipeline.data import policies, views
 from pipeline.data.ingest import ingest
 from pipeline.data.splits import open_splits
 from pipeline.data.views import Policy
+from pipeline.models import predict, zoo
+from pipeline.models.build import build, parse_model
+from pipeline.models.checkpoint import Checkpoint
 
 CPU = torch.device("cpu")
 
@@ -46,7 +47,7 @@ def data(tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr("pipeline.data.splits.span_rows", lambda classes: 8)
     source = write_parquet(tmp_path / "source.parquet", *images(48))
     ingest(train=str(source), valid=0.25, test=0.25, transfer_set=(), damaged="fail", seed=0, out=tmp_path / "transfer")
-    net = models.build(models.parse("exact_net:Exact()"), (1, 6, 6), 3)
+    net = build(parse_model("exact_net:Exact()"), (1, 6, 6), 3)
     write_teacher(tmp_path / "a", net, open_splits(tmp_path / "transfer", ["train"])["train"], model="exact_net:Exact()")
     yield tmp_path
     sys.modules.pop("exact_net", None)
@@ -141,7 +142,7 @@ def test_a_student_refuses_views_that_another_version_made(data, monkeypatch):
 def test_another_version_of_a_net_refuses_its_teachers(tmp_path, monkeypatch):
     folder = write_stage_one(tmp_path)
     run_capture(folder)
-    monkeypatch.setitem(models.VERSIONS, "mlp", 2)
+    monkeypatch.setitem(zoo.VERSIONS, "mlp", 2)
     expected = r"model mlp\(.*\): expected version 1, with which it was trained, found version 2"
     with pytest.raises(IntegrityError, match=expected):
         run_capture(folder)

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import modelfile
 from pipeline.base import table
 from pipeline.base.errors import InputError, IntegrityError
 from pipeline.base.facts import sealed
 from pipeline.base.files import sha256
 from pipeline.cost import cost
 from pipeline.manifest import Manifest
-from pipeline.modelfile import HISTORY_COLUMNS
+from pipeline.models import modelfile
+from pipeline.models.modelfile import HISTORY_COLUMNS
 from pipeline.provenance import Provenance
 from pipeline.times import checked
 

@@ -97,9 +97,9 @@ def test_a_member_of_weight_0_is_as_if_it_were_not_there(data, tmp_path):
 def test_soft_targets_alone_bring_the_student_to_the_teacher(data, tmp_path):
     """alpha 1 and 300 epochs on view 0: the student's logits on its own rows approach the teacher's distribution."""
     from pipeline.cache import Cache
-    from pipeline.checkpoint import Checkpoint
     from pipeline.data.splits import open_splits
-    from pipeline.predict import predict
+    from pipeline.models.checkpoint import Checkpoint
+    from pipeline.models.predict import predict
     from pipeline.stats import metrics
 
     out = tmp_path / "s"

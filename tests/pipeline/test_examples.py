@@ -17,7 +17,8 @@ from pipeline.data.pixels import decode as decode_image
 from pipeline.data.splits import Split, open_splits
 from pipeline.data.views import Policy
 from pipeline.examples import Batch, Examples
-from pipeline.targets import Targets, combine
+from pipeline.models.ensemble import combine
+from pipeline.targets import Targets
 
 CPU = torch.device("cpu")
 ROWS, SPAN, ROW_BYTES = 100, 8, 16 + 3 * 4

@@ -8,11 +8,9 @@ import pytest
 import torch
 
 from conftest import run_capture, write_split, write_teacher
-from pipeline import models
 from pipeline.base import runtime
 from pipeline.base.errors import InputError
 from pipeline.cache import Cache
-from pipeline.checkpoint import Checkpoint
 from pipeline.data.splits import open_splits
 from pipeline.data.views import Policy
 from pipeline.distill import distill
@@ -21,8 +19,10 @@ from pipeline.fit import Validation, fit
 from pipeline.lesson import Soft, Views
 from pipeline.live import Live
 from pipeline.losses import SoftLoss
+from pipeline.models.build import build, parse_model
+from pipeline.models.checkpoint import Checkpoint
+from pipeline.models.predict import predict
 from pipeline.objective import Objective, Weighing
-from pipeline.predict import predict
 from pipeline.recipe import Recipe
 from pipeline.resume import State
 from pipeline.targets import Targets
@@ -65,7 +65,7 @@ def data(tmp_path_factory) -> Path:
             write_split(folder / f"transfer/{name}.parquet", pixels, np.arange(count) % CLASSES, CLASSES)
         teachers = {"a": "exact_net:Exact()", "b": "exact_net:Exact(step=104729)", "c": "mlp(hidden=[40, 40])"}
         for name, text in teachers.items():
-            net = models.build(models.parse(text), SHAPE, CLASSES)
+            net = build(parse_model(text), SHAPE, CLASSES)
             write_teacher(folder / "teachers" / name, net, open_splits(folder / "transfer", ["train"])["train"], model=text)
             run_capture(folder, name)
         yield folder
@@ -120,7 +120,7 @@ def test_b_given_equal_targets_training_is_bitwise_equal(data):
 
     weights = []
     for source, teacher in ((Targets.of({"c": cache}, 2.0, "logits"), None), (None, look_up)):
-        net = models.build(models.parse("mlp(hidden=[4], dropout=0.2)"), SHAPE, CLASSES, seed=1)
+        net = build(parse_model("mlp(hidden=[4], dropout=0.2)"), SHAPE, CLASSES, seed=1)
         labels = torch.from_numpy(train.labels())
         objective = Objective.of([Weighing(2.0, 0.7)], labels, SoftLoss.parse("kl"), teacher=teacher)
         examples = Examples(train, POLICY, 3, source, 10**9, CPU)
@@ -179,7 +179,7 @@ def test_a_live_student_says_which_teachers_it_had(data, tmp_path):
 def test_a_teacher_of_other_data_is_refused(data, tmp_path):
     folder = tmp_path / "other"
     split = write_split(tmp_path / "transfer/train.parquet", np.zeros((6, 1, 5, 5), np.uint8), np.arange(6) % 3, 3)
-    write_teacher(folder, models.build(models.parse("mlp(hidden=[4])"), (1, 5, 5), 3), split, model="mlp(hidden=[4])")
+    write_teacher(folder, build(parse_model("mlp(hidden=[4])"), (1, 5, 5), 3), split, model="mlp(hidden=[4])")
     split = open_splits(data / "transfer", ["transfer"])["transfer"]
     with pytest.raises(InputError, match=r"teacher other, pixel shape: expected \(1, 4, 4\)"):
         Live.open({"other": folder}, split, 4.0, "logits", None, CPU)

@@ -15,13 +15,15 @@ import training_kills
 from training_kills import MODEL, RECIPE, VIEWS, jobs
 
 from conftest import run_capture, tree, write_stage_one
-from pipeline import fit, models, resume
+from pipeline import fit, resume
 from pipeline.base import runtime
 from pipeline.base.errors import BusyError, InputError
 from pipeline.data.splits import Split, open_splits
 from pipeline.distill import distill
 from pipeline.lesson import Ground, Lesson, Soft, Views
 from pipeline.losses import SoftLoss
+from pipeline.models import zoo
+from pipeline.models.build import parse_model
 from pipeline.objective import HARD, Weighing
 from pipeline.recipe import Recipe
 from pipeline.teach import teach
@@ -119,7 +121,7 @@ def test_states_whose_settings_are_unknown_are_not_used(data, monkeypatch):
     ground = Ground.open(data / "transfer", ("transfer", "valid"), data / "work", CPU)
     how = {"views": VIEWS, "rows": "all", "weighings": [Weighing(2.0, 0.5)], "correct": (1,)}
     lesson = Lesson.prepare(ground, soft=soft, recipe=RECIPE, **how)
-    member = lesson.identity(models.parse(MODEL), RECIPE, Weighing(2.0, 0.5), 0)
+    member = lesson.identity(parse_model(MODEL), RECIPE, Weighing(2.0, 0.5), 0)
     path.rename(resume.State(path.parent, [member]).path)  # a teacher's state under the name of a student's
     jobs(data)["distill"]()
     assert tree(data / "out") == expected
@@ -253,7 +255,9 @@ def test_killed_at_fifty_random_moments(root):
 PLUGINS = """
 import math, torch
 from torch import nn
-from pipeline import losses, models
+from pipeline.models.build import parse_model
+from pipeline.models import zoo
+from pipeline import losses
 
 FACTOR = 1.0
 
@@ -407,7 +411,7 @@ def test_what_cannot_be_corrected_is_told_before_training(data, monkeypatch, wha
         assert len(set(labels)) == 3
         monkeypatch.setattr(Split, "labels", lambda self: labels * 0)
     else:
-        monkeypatch.setitem(models.MODELS, "mlp", lambda shape, classes, hidden: Unbiased(shape, classes))
+        monkeypatch.setitem(zoo.MODELS, "mlp", lambda shape, classes, hidden: Unbiased(shape, classes))
     with pytest.raises(InputError, match="bias correction"):
         distill(
             model=model, recipe=RECIPE, views=VIEWS, rows="all", soft=None, weighing=HARD, correct=(1,), seeds=(0,),

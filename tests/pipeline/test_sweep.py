@@ -15,13 +15,13 @@ from conftest import images, run_capture, tree, write_parquet, write_stage_one
 from pipeline import fit, lesson
 from pipeline.base import runtime
 from pipeline.base.errors import BusyError, InputError
-from pipeline.checkpoint import Checkpoint
 from pipeline.data.splits import open_splits
 from pipeline.distill import distill
 from pipeline.evaluate import Evaluated
 from pipeline.examples import Examples
 from pipeline.lesson import Lesson, Soft, Views
 from pipeline.losses import SoftLoss
+from pipeline.models.checkpoint import Checkpoint
 from pipeline.objective import HARD, Weighing
 from pipeline.recipe import Recipe
 from pipeline.sweep import Plan, key, sweep
@@ -136,9 +136,9 @@ def test_each_student_says_what_it_is(data, tmp_path):
 
 def test_nets_that_cannot_be_stacked_are_trained_one_by_one(data, tmp_path, monkeypatch):
     (tmp_path / "normed_net.py").write_text(
-        "from torch import nn\nfrom pipeline import models\n"
+        "from torch import nn\nfrom pipeline.models.zoo import Pixels\n"
         "def build(shape, classes):\n"
-        "    return nn.Sequential(models.Pixels(), nn.Flatten(), nn.Linear(16, 8), nn.BatchNorm1d(8), nn.Linear(8, classes))\n"
+        "    return nn.Sequential(Pixels(), nn.Flatten(), nn.Linear(16, 8), nn.BatchNorm1d(8), nn.Linear(8, classes))\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("SOFTCACHE_PLUGINS", "normed_net")

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from pipeline import targets
 from pipeline.base.errors import InputError
+from pipeline.models import ensemble
 
 
 def members(count=3, rows=4, classes=5):
@@ -18,7 +18,7 @@ def soft(logits, temperature):
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0, 20.0])
 @pytest.mark.parametrize("weights", [None, [1, 2, 5], [0, 1, 1]])
 def test_probabilities_is_the_arithmetic_mean_at_t(temperature, weights):
-    found = targets.combine(members(), temperature, "probabilities", weights)
+    found = ensemble.combine(members(), temperature, "probabilities", weights)
     shares = torch.tensor(weights or [1, 1, 1], dtype=torch.float64)
     expected = sum(share * soft(z, temperature) for share, z in zip(shares / shares.sum(), members(), strict=True))
     torch.testing.assert_close(soft(found, temperature), expected, rtol=1e-5, atol=1e-7)
@@ -26,27 +26,27 @@ def test_probabilities_is_the_arithmetic_mean_at_t(temperature, weights):
 
 
 def test_probabilities_depends_on_the_temperature_it_is_taken_at():
-    one, four = (targets.combine(members(), t, "probabilities") for t in (1.0, 4.0))
+    one, four = (ensemble.combine(members(), t, "probabilities") for t in (1.0, 4.0))
     assert (soft(one, 4.0) - soft(four, 4.0)).abs().max() > 0.01
 
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
 def test_logits_is_the_geometric_mean(temperature):
-    found = targets.combine(members(), temperature, "logits")
+    found = ensemble.combine(members(), temperature, "logits")
     geometric = torch.stack([soft(z, temperature) for z in members()]).log().mean(0).exp()
     torch.testing.assert_close(soft(found, temperature), geometric / geometric.sum(-1, keepdim=True), rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("rule", targets.RULES)
+@pytest.mark.parametrize("rule", ensemble.RULES)
 def test_one_teacher_is_left_as_it_is(rule):
     alone = members(1)
-    assert targets.combine(alone, 4.0, rule) is alone[0]
+    assert ensemble.combine(alone, 4.0, rule) is alone[0]
 
 
-@pytest.mark.parametrize("rule", targets.RULES)
+@pytest.mark.parametrize("rule", ensemble.RULES)
 def test_a_teacher_twice_is_that_teacher(rule):
     (alone,) = members(1)
-    torch.testing.assert_close(soft(targets.combine([alone, alone], 4.0, rule), 4.0), soft(alone, 4.0), rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(soft(ensemble.combine([alone, alone], 4.0, rule), 4.0), soft(alone, 4.0), rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize(
@@ -61,4 +61,4 @@ def test_a_teacher_twice_is_that_teacher(rule):
 )
 def test_bad_settings_are_refused(temperature, rule, weights):
     with pytest.raises(InputError):
-        targets.combine(members(), temperature, rule, weights)
+        ensemble.combine(members(), temperature, rule, weights)

@@ -11,13 +11,14 @@ import pytest
 import torch
 
 from conftest import change_teacher, run_capture, tree, write_stage_one
-from pipeline import predict, work
+from pipeline import work
 from pipeline.base import runtime
 from pipeline.base.errors import InputError, IntegrityError
 from pipeline.cache import Cache
 from pipeline.distill import distill
 from pipeline.lesson import Soft, Views
 from pipeline.losses import SoftLoss
+from pipeline.models import predict
 from pipeline.objective import Weighing
 from pipeline.recipe import Recipe
 from pipeline.verify import Probe, Verified, _sample, probe, verify

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from conftest import images, tree, write_parquet
 from pipeline.base.commands import short
 from pipeline.cache import Cache
-from pipeline.checkpoint import Checkpoint
+from pipeline.models.checkpoint import Checkpoint
 from pipeline.tables import Tables
 from stages.cli import COMMANDS, main
 
@@ -224,7 +224,7 @@ def test_results_of_a_sweep_are_a_row_per_student(finished):
     import pyarrow.parquet as pq
 
     from pipeline.data.splits import Split
-    from pipeline.predict import predict
+    from pipeline.models.predict import predict
 
     rows = pq.read_table(finished / "data/sweeps/both/plots/results.parquet").to_pylist()
     settings = [(row["temperature"], row["alpha"], row["seed"]) for row in rows]

@@ -5,7 +5,7 @@ from pipeline.base.errors import InputError
 LEAST, MOST = 1e-6, 1e6  # beyond these T² and logits / T leave what float64 resolves
 
 
-def require(value: float) -> None:
+def require_temperature(value: float) -> None:
     """Raise InputError for a T that is not a number from LEAST to MOST."""
     if not LEAST <= value <= MOST:
         expected = f"a number from {LEAST:g} to {MOST:g}"

@@ -14,17 +14,18 @@ import torch
 from torch import nn
 
 from conftest import write_split
-from pipeline import models
 from pipeline.base import runtime
 from pipeline.data.views import Policy
 from pipeline.examples import Examples
 from pipeline.fit import Validation, fit
 from pipeline.losses import SoftLoss
+from pipeline.models import zoo
+from pipeline.models.build import build, parse_model
+from pipeline.models.predict import predict
+from pipeline.models.stack import Stack, side_by_side, stackable
 from pipeline.objective import HARD, Objective, Weighing
-from pipeline.predict import predict
 from pipeline.recipe import Recipe
 from pipeline.resume import State
-from pipeline.stack import Stack, side_by_side, stackable
 
 CPU = torch.device("cpu")
 ROWS, SHAPE, CLASSES = 200, (1, 6, 6), 5
@@ -44,7 +45,7 @@ def split(tmp_path_factory):
 
 
 def nets(model: str, count: int = 1) -> list[nn.Module]:
-    return [models.build(models.parse(model), SHAPE, CLASSES, seed=3) for _ in range(count)]
+    return [build(parse_model(model), SHAPE, CLASSES, seed=3) for _ in range(count)]
 
 
 def objective(weighings: list[Weighing], loss: str = "kl") -> Objective:
@@ -81,7 +82,7 @@ def farthest(stack: Stack, singles: list[nn.Module]) -> float:
 
 
 class Doubles(nn.Module):
-    """What models.Pixels gives, in float64."""
+    """What zoo.Pixels gives, in float64."""
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         return pixels.double() / 255
@@ -116,7 +117,7 @@ def rounding(net: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_logits_are_those_of_each_net(model):
-    several = [models.build(models.parse(model), SHAPE, CLASSES, seed=seed) for seed in range(4)]
+    several = [build(parse_model(model), SHAPE, CLASSES, seed=seed) for seed in range(4)]
     together = predict(Stack(several), torch.from_numpy(PIXELS))
     assert together.shape == (ROWS, 4, CLASSES)
     for place, net in enumerate(several):
@@ -196,7 +197,7 @@ def test_what_cannot_be_stacked_is_told(split):
             return values - self.mean
 
     def net(*layers):
-        return nn.Sequential(models.Pixels(), nn.Flatten(), *layers, nn.Linear(36, CLASSES))
+        return nn.Sequential(zoo.Pixels(), nn.Flatten(), *layers, nn.Linear(36, CLASSES))
 
     assert all(stackable(nets(model, 2), SHAPE) for model in MODELS)
     assert stackable([net(Known()), net(Known())], SHAPE)
@@ -215,7 +216,7 @@ def test_buffers_that_stay_are_in_every_net(tmp_path):
             return values - self.mean
 
     torch.manual_seed(0)
-    several = [nn.Sequential(models.Pixels(), nn.Flatten(), Known(), nn.Linear(36, CLASSES)) for _ in range(3)]
+    several = [nn.Sequential(zoo.Pixels(), nn.Flatten(), Known(), nn.Linear(36, CLASSES)) for _ in range(3)]
     stack = Stack(several)
     for place, net in enumerate(stack.nets()):
         assert net.state_dict().keys() == several[0].state_dict().keys()

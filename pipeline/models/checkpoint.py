@@ -11,12 +11,12 @@ import safetensors
 import safetensors.torch
 import torch
 
-from pipeline import models
 from pipeline.base import facts, files, table
 from pipeline.base.errors import IntegrityError, first_line
 from pipeline.base.spec import Spec
 from pipeline.data.splits import Split
-from pipeline.modelfile import (
+from pipeline.models.build import build, parse_model
+from pipeline.models.modelfile import (
     FILE_NAME,
     FORMAT,
     HISTORY,
@@ -76,7 +76,7 @@ class Checkpoint(ModelFile):
     @property
     def spec(self) -> Spec:
         """The model, parsed; raises IntegrityError where it does something else by now than when it was trained."""
-        spec = models.parse(self.model)
+        spec = parse_model(self.model)
         if spec.behaviour != self.behaviour:
             what, expected = f"{self.folder}, model {self.model}", f"{self.behaviour}, with which it was trained"
             fix = self.fix if spec.source is None else f"{self.fix} Or restore the plug-in."
@@ -90,7 +90,7 @@ class Checkpoint(ModelFile):
         """
         path = self.file(net)
         data = self.read(path, net.sha256)
-        model = models.build(self.spec, self.shape, len(self.classes))
+        model = build(self.spec, self.shape, len(self.classes))
         try:
             model.load_state_dict(safetensors.torch.load(data))
         except (RuntimeError, safetensors.SafetensorError) as error:

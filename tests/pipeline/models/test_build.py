@@ -10,22 +10,23 @@ import pytest
 import torch
 
 from conftest import tree, write_teacher
-from pipeline import models
 from pipeline.base.errors import InputError, IntegrityError
 from pipeline.base.facts import sealed
-from pipeline.checkpoint import Checkpoint
-from pipeline.predict import predict
+from pipeline.models import zoo
+from pipeline.models.build import build, parameter_count, parse_model
+from pipeline.models.checkpoint import Checkpoint
+from pipeline.models.predict import predict
 
 CPU = torch.device("cpu")
 PIXELS = torch.from_numpy(np.random.default_rng(0).integers(0, 255, (37, 1, 5, 4), dtype=np.uint8))
 
 
-def build(text: str, seed=0, shape=(1, 5, 4)) -> torch.nn.Module:
-    return models.build(models.parse(text), shape, 3, seed=seed).eval()
+def made(text: str, seed=0, shape=(1, 5, 4)) -> torch.nn.Module:
+    return build(parse_model(text), shape, 3, seed=seed).eval()
 
 
 def test_mlp_is_the_written_formula():
-    net = build("mlp(hidden=[6])")
+    net = made("mlp(hidden=[6])")
     first, first_bias, second, second_bias = (parameter.detach().numpy() for parameter in net.parameters())
     inputs = PIXELS.flatten(1).numpy() / np.float32(255)
     expected = np.maximum(inputs @ first.T + first_bias, 0) @ second.T + second_bias
@@ -41,19 +42,19 @@ def test_mlp_is_the_written_formula():
     ],
 )
 def test_sizes(text, expected):
-    net = build(text)
-    assert models.parameter_count(net) == expected
+    net = made(text)
+    assert parameter_count(net) == expected
     assert net(PIXELS).shape == (37, 3)
 
 
 def test_colour_and_grey():
-    assert build("cnn(channels=[4])", shape=(3, 8, 8))(torch.zeros(2, 3, 8, 8, dtype=torch.uint8)).shape == (2, 3)
+    assert made("cnn(channels=[4])", shape=(3, 8, 8))(torch.zeros(2, 3, 8, 8, dtype=torch.uint8)).shape == (2, 3)
 
 
 @pytest.mark.parametrize(("p", "odd"), [(0.5, 7), (0.2, 4), (0.9, 1)])
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
 def test_dropout_drops_its_share_and_keeps_the_mean(p, odd, kind):
-    layer, values = models.Dropout(p), torch.ones(997, 200 + odd, dtype=kind)
+    layer, values = zoo.Dropout(p), torch.ones(997, 200 + odd, dtype=kind)
     torch.manual_seed(3)
     seen = layer(values)
     dropped = (seen == 0).double().mean().item()
@@ -69,7 +70,7 @@ def test_dropout_drops_its_share_and_keeps_the_mean(p, odd, kind):
 
 
 def test_dropout_gives_gradients_to_what_it_kept():
-    layer, values = models.Dropout(0.5), torch.randn(50, 40, requires_grad=True)
+    layer, values = zoo.Dropout(0.5), torch.randn(50, 40, requires_grad=True)
     seen = layer(values)
     seen.sum().backward()
     assert torch.equal(values.grad, (seen != 0) * 2.0)
@@ -78,10 +79,10 @@ def test_dropout_gives_gradients_to_what_it_kept():
 def test_initial_weights_depend_on_the_seed_alone():
     torch.manual_seed(5)
     before = torch.random.get_rng_state()
-    first = build("mlp(hidden=[6])", seed=1)
+    first = made("mlp(hidden=[6])", seed=1)
     assert torch.equal(torch.random.get_rng_state(), before)
     torch.manual_seed(6)
-    second, third = build("mlp(hidden=[6])", seed=1), build("mlp(hidden=[6])", seed=2)
+    second, third = made("mlp(hidden=[6])", seed=1), made("mlp(hidden=[6])", seed=2)
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
     assert not torch.equal(next(first.parameters()), next(third.parameters()))
 
@@ -100,7 +101,7 @@ def test_initial_weights_depend_on_the_seed_alone():
 )
 def test_bad_settings_are_refused(text):
     with pytest.raises(InputError, match="Correct the model's spec"):
-        build(text)
+        made(text)
 
 
 PLUG_IN = """
@@ -155,7 +156,7 @@ def plug_in(tmp_path, monkeypatch):
 )
 def test_plug_ins_that_cannot_be_used_are_refused_at_once(plug_in, name, message):
     with pytest.raises(InputError, match=message):
-        build(f"nets_of_mine:{name}()")
+        made(f"nets_of_mine:{name}()")
 
 
 def test_a_plug_in_is_built_saved_and_bound_to_its_code(plug_in, tmp_path):
@@ -181,20 +182,20 @@ def test_a_plug_in_is_built_saved_and_bound_to_its_code(plug_in, tmp_path):
 
 @pytest.mark.parametrize("tile", [1, 5, 36, 37, 64])
 def test_tiles_cover_every_row_once(tile):
-    net = build("mlp(hidden=[6])")
+    net = made("mlp(hidden=[6])")
     np.testing.assert_allclose(predict(net, PIXELS, tile=tile), net(PIXELS).detach().numpy(), rtol=1e-5, atol=1e-6)
 
 
 def test_every_forward_pass_has_the_tiles_size():
     sizes = []
-    net = build("mlp(hidden=[6])")
+    net = made("mlp(hidden=[6])")
     net.register_forward_hook(lambda module, inputs, output: sizes.append(len(output)))
     predict(net, PIXELS, tile=16)
     assert sizes == [16, 16, 16]
 
 
 def test_prediction_is_in_evaluation_mode_and_restores_the_mode():
-    net = build("mlp(hidden=[6], dropout=0.9)").train()
+    net = made("mlp(hidden=[6], dropout=0.9)").train()
     assert (predict(net, PIXELS) == predict(net, PIXELS)).all()
     assert net.training
 
@@ -214,7 +215,7 @@ class Source:
 
 
 def saved(folder, text="mlp(hidden=[6])"):
-    net = build(text, seed=7)
+    net = made(text, seed=7)
     write_teacher(folder, net, Source(), model=text, seed=7)
     return net
 

@@ -1,0 +1,83 @@
+"""Building models: from a spec to a net that takes uint8 pixels (B, C, H, W) and gives logits (B, classes)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from pipeline.base import plugins, randomness, runtime, spec
+from pipeline.base.errors import SoftcacheError, lacks_memory
+from pipeline.base.randomness import Use
+from pipeline.base.spec import Spec
+from pipeline.models.zoo import MODELS, VERSIONS, require
+
+
+def parse_model(text: str) -> Spec:
+    """Parse a model spec; a plug-in's callable takes (shape, classes) before its settings."""
+    return spec.parse(text, MODELS, VERSIONS, given=2)
+
+
+def build(model: Spec, shape: Sequence[int], classes: int, *, seed: int = 0) -> nn.Module:
+    """Build a model with the initial weights of `seed`, leaving torch's own random state as it was.
+
+    shape: (channels, height, width) of the pixels. Raises InputError for settings that make no model, and for a model
+    that cannot be trained, saved, or that does not give one logit per class.
+    """
+    what = f"model {model.text}"
+    with runtime.own_randomness():
+        torch.manual_seed(randomness.torch_seed(seed, Use.INIT))
+        try:
+            built = model(tuple(shape), classes)
+            require(isinstance(built, nn.Module), what, "a torch.nn.Module", type(built).__name__)
+            with torch.no_grad():
+                logits = built.eval()(torch.zeros(2, *shape, dtype=torch.uint8))
+            state = built.state_dict()
+        except SoftcacheError:
+            raise
+        except Exception as error:
+            if lacks_memory(error):
+                raise
+            require(False, what, f"a net for uint8 pixels {tuple(shape)}", plugins.reason(error))
+    found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+    require(found == (2, classes), what, f"logits of shape (2, {classes}) for two images", found)
+    require(logits.is_floating_point(), what, "logits of a float dtype", logits.dtype)
+    trained = sum(parameter.numel() for parameter in built.parameters() if parameter.requires_grad)
+    require(trained > 0, what, "parameters to train", "none")
+    odd = [name for name, tensor in state.items() if not isinstance(tensor, torch.Tensor)]
+    require(not odd, what, "a state of tensors", ", ".join(odd))
+    places = [tensor.data_ptr() for tensor in state.values() if tensor.numel()]
+    require(len(set(places)) == len(places), what, "weights of its own in every layer", "tied ones")
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in state.values() if tensor.is_floating_point()):
+        require(False, what, "finite initial weights", "others")
+    return built.train()
+
+
+def parameter_count(model: nn.Module) -> int:
+    """Number of trained values."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def flops(model: nn.Module, shape: Sequence[int]) -> float:
+    """About how many operations a forward pass of one row takes: two for every weight, at every place of a module's output.
+
+    shape: of the pixels. torch's own counter is exact, and takes a second to import.
+    """
+    total = 0.0
+
+    def count(module: nn.Module, given: Any, output: Any) -> None:
+        nonlocal total
+        for weight in module.parameters(recurse=False):
+            if weight.dim() > 1 and isinstance(output, torch.Tensor):
+                total += 2 * weight.numel() * output[0].numel() / weight.shape[0]
+
+    training = model.training
+    hooks = [module.register_forward_hook(count) for module in model.modules()]
+    try:
+        with torch.no_grad():
+            model.eval()(torch.zeros(2, *shape, dtype=torch.uint8, device=next(model.parameters()).device))
+    finally:
+        model.train(training)
+        for hook in hooks:
+            hook.remove()
+    return total
