@@ -9,9 +9,9 @@ from unittest import mock
 
 from benchmarks.measure import CPU, folder_for_data, in_turns, machine, median, ratio, show, write_splits, write_teacher
 from pipeline.base import runtime
-from pipeline.capture import capture
+from pipeline.cache.capture import capture
+from pipeline.cache.writer import Work
 from pipeline.data import ingest
-from pipeline.work import Work
 
 
 def run(folder: Path, dtype: str) -> None:

@@ -13,10 +13,10 @@ import zarr
 from benchmarks.capture import run
 from benchmarks.measure import CPU, folder_for_data, in_turns, machine, median, ratio, show, write_splits, write_teacher
 from pipeline.base import runtime
-from pipeline.cache import Cache
+from pipeline.cache.reader import Cache
+from pipeline.cache.verify import verify
 from pipeline.examples import Examples
 from pipeline.targets import Targets
-from pipeline.verify import verify
 
 BATCH = 256
 

@@ -20,8 +20,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.measure import CPU, folder_for_data, in_turns, machine, median, ratio, show, write_splits, write_teacher
 from pipeline.base import runtime
-from pipeline.cache import Cache
-from pipeline.capture import capture
+from pipeline.cache.capture import capture
+from pipeline.cache.reader import Cache
 from pipeline.data import ingest
 from pipeline.data.splits import open_splits
 from pipeline.fit import Validation, _Training

@@ -15,11 +15,12 @@ from pipeline import results, tables
 from pipeline.base import files, runtime, spec
 from pipeline.base.differences import differences
 from pipeline.base.errors import InputError, IntegrityError
-from pipeline.cache import Cache
+from pipeline.cache.identity import require_teacher
+from pipeline.cache.layout import SPLITS as STORED
+from pipeline.cache.reader import Cache
+from pipeline.cache.writer import require_sealed
 from pipeline.choice import best
 from pipeline.data.splits import Split, open_splits
-from pipeline.identity import require_teacher
-from pipeline.layout import SPLITS as STORED
 from pipeline.models import ensemble
 from pipeline.models.build import build, flops, parameter_count
 from pipeline.models.checkpoint import Checkpoint
@@ -27,7 +28,6 @@ from pipeline.models.modelfile import Data
 from pipeline.models.predict import TILE, predict
 from pipeline.run import BEFORE, SPLITS, Measure, Run
 from pipeline.tables import Rows
-from pipeline.work import require_sealed
 
 VERSION = 1  # of what is made of measurements: the choice of the best, its intervals, what the tables say
 _log = logging.getLogger(__name__)

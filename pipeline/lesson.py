@@ -14,13 +14,14 @@ from pipeline import bias
 from pipeline.base import files, spec
 from pipeline.base.errors import InputError
 from pipeline.base.spec import Spec
-from pipeline.cache import Cache
+from pipeline.cache.identity import require_teacher
+from pipeline.cache.reader import Cache
+from pipeline.cache.writer import require_sealed
 from pipeline.data.selection import Selection
 from pipeline.data.splits import UNLABELLED, Split, class_numbers, open_splits
 from pipeline.data.views import Policy
 from pipeline.examples import Examples
 from pipeline.fit import Fitted, Row, Validation, circumstances, fit
-from pipeline.identity import require_teacher
 from pipeline.live import Live
 from pipeline.losses import SoftLoss
 from pipeline.models.build import build, parameter_count
@@ -33,7 +34,6 @@ from pipeline.objective import HARD, Objective, Weighing
 from pipeline.recipe import Recipe
 from pipeline.resume import Identity, Kept
 from pipeline.targets import Targets
-from pipeline.work import require_sealed
 
 STACKED_WEIGHTS = 200_000  # of a net, on a CPU: 32 nets of 25,000 train 4 times as fast stacked, 2 of 1,300,000 half as fast
 _log = logging.getLogger(__name__)

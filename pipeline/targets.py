@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from pipeline.base.errors import InputError
-from pipeline.cache import Cache
+from pipeline.cache.reader import Cache
 from pipeline.models.ensemble import check, combine, normalised
 
 

@@ -56,7 +56,7 @@ def command(
     Stopped at any moment, it goes on from the spans that were finished.
     """
     from pipeline.base import runtime
-    from pipeline.capture import capture
+    from pipeline.cache.capture import capture
 
     out = data / "caches" / name
     done = capture(

@@ -17,7 +17,7 @@ from stages.terminal import echo
 @work_option
 def command(cache: str, as_json: bool, data: Path, work: Path) -> None:
     """Say what CACHE is, named by its teacher or by a path: teacher, data, views, size, accuracy, who made it."""
-    from pipeline.inspect import inspect
+    from pipeline.cache.inspect import inspect
 
     path = cache_folder(data, cache)
     provenance = data / "provenance" / f"{path.name}.json"

@@ -10,8 +10,8 @@ from stages.options import Whole, cache_folder, counted, data_option, example, m
 from stages.terminal import echo
 
 if TYPE_CHECKING:
-    from pipeline.cache import Finding
-    from pipeline.verify import Probe
+    from pipeline.cache.reader import Finding
+    from pipeline.cache.verify import Probe
 
 
 @click.command(epilog=example("softcache verify a b --deep 100"))
@@ -28,10 +28,10 @@ def command(caches: tuple[str, ...], deep: int, data: Path, work: Path, device: 
 
     A damaged cache exits with 3.
     """
-    from pipeline import verify as job
     from pipeline.base import commands, files, runtime
     from pipeline.base.errors import IntegrityError
-    from pipeline.work import require_sealed
+    from pipeline.cache import verify as job
+    from pipeline.cache.writer import require_sealed
 
     if deep < 0:
         raise click.BadParameter(f"{deep}: expected a number of pairs.", param_hint="--deep")

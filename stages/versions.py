@@ -63,7 +63,8 @@ class _PlugIns:
 
 def _stages(params: Params | None, plug_ins: _PlugIns) -> Iterator[tuple[str, Lines]]:
     """Every stage, as its file is called, and what decides its results."""
-    from pipeline import bias, evaluate, fit, manifest, objective, report, tables
+    from pipeline import bias, evaluate, fit, objective, report, tables
+    from pipeline.cache import manifest
     from pipeline.data import ingest, pixels
     from pipeline.data.splits import FORMAT
     from pipeline.models import modelfile, predict

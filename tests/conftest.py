@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 
 from pipeline import tables
-from pipeline.capture import Captured, capture
+from pipeline.cache.capture import Captured, capture
 from pipeline.data.splits import Split, bind_splits, open_splits
 from pipeline.models.build import build, parse_model
 from pipeline.models.checkpoint import Checkpoint

@@ -30,8 +30,9 @@ import vl_convert  # noqa: F401
 from click.testing import CliRunner
 
 from conftest import ROOT, tree
-from pipeline import manifest, provenance, tables
+from pipeline import tables
 from pipeline.base import facts, files
+from pipeline.cache import manifest, provenance
 from pipeline.data import splits
 from pipeline.models import modelfile
 from stages.cli import main as softcache

@@ -20,9 +20,9 @@ from kills import fresh
 
 from conftest import run_capture, tree
 from pipeline.base.errors import BusyError, IntegrityError
-from pipeline.cache import Cache
+from pipeline.cache.reader import Cache
+from pipeline.cache.verify import probe
 from pipeline.models.modelfile import ModelFile
-from pipeline.verify import probe
 
 EVENTS = ("open", "os.rename", "os.link", "os.remove", "os.rmdir", "os.listdir", "os.scandir")
 REFUSED = 17  # exit code of a capture that says that what it reads has changed

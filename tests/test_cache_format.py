@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.cache import Cache
-from pipeline.verify import verify
+from pipeline.cache.reader import Cache
+from pipeline.cache.verify import verify
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = {  # every format that there was → the digest of its golden cache

@@ -198,7 +198,7 @@ def test_a_file_in_the_place_of_the_work_folder(project):
 
 
 def test_an_unsealed_cache_says_how_far_it_has_come(project, monkeypatch):
-    monkeypatch.setattr("pipeline.work.Work.seal", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("pipeline.cache.writer.Work.seal", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
     CliRunner().invoke(main, CAPTURE)
     for command in (DISTILL, ("inspect", "a"), ("verify", "a")):
         message = says(3, *command)
@@ -217,15 +217,15 @@ def test_half_a_cache_that_dvc_committed(project):
 
 def test_a_capture_while_a_student_reads_is_never_mixed_in(project, monkeypatch):
     """Between two spans that the student reads, another cache takes the place of the one it opened."""
-    from pipeline import cache
+    from pipeline.cache.reader import Cache
 
     says(0, *CAPTURE)
-    span, read = cache.Cache.span, []
+    span, read = Cache.span, []
 
     def reading(self, record, out=None):
         read.append(record)
         if len(read) == 5:
-            monkeypatch.setattr(cache.Cache, "span", span)
+            monkeypatch.setattr(Cache, "span", span)
             change_teacher(project / "data/teachers/a", lambda net: next(net.parameters()).mul_(2))  # other logits
             other = (*CAPTURE[:-1], "8")
             assert subprocess.run([Path(sys.executable).with_name("softcache"), *other]).returncode == 0
@@ -233,14 +233,14 @@ def test_a_capture_while_a_student_reads_is_never_mixed_in(project, monkeypatch)
             assert '"tile": 8' in before
         return span(self, record, out)
 
-    monkeypatch.setattr(cache.Cache, "span", reading)
+    monkeypatch.setattr(Cache, "span", reading)
     assert "expected sha256" in says(3, *DISTILL)
 
 
 @pytest.mark.parametrize("rows", [1, 8, 9])
 def test_few_rows(tmp_path, rows):
     run_capture(write_stage_one(tmp_path, rows=rows))
-    from pipeline.verify import verify
+    from pipeline.cache.verify import verify
 
     assert verify(tmp_path / "caches/a", work=tmp_path / "work").findings == []
 

@@ -61,7 +61,7 @@ def folder(tmp_path_factory) -> Path:
             ok("distill", "u", *options)
         ok("evaluate")
         ok("report")
-        interrupt(patch, "pipeline.work.Work.publish", 2, "capture", "b", "--dtype", "float16")
+        interrupt(patch, "pipeline.cache.writer.Work.publish", 2, "capture", "b", "--dtype", "float16")
         patch.setattr("pipeline.fit.SAVING", float("inf"))
         interrupt(patch, "pipeline.resume.State.save", 2, "distill", "u", "-T", "1")
     assert list(root.glob("start/.softcache/trainings/u-T1*/*.state"))

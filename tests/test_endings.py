@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from conftest import run_capture, write_stage_one
-from pipeline.work import Work
+from pipeline.cache.writer import Work
 
 
 @pytest.fixture(scope="module", params=["first", "resumed"])

@@ -20,10 +20,12 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from conftest import images, run_capture, write_parquet, write_stage_one, write_tables
-from pipeline import layout, losses, manifest, resume, tables, times
+from pipeline import losses, resume, tables, times
 from pipeline.base import facts, runtime, table
 from pipeline.base.errors import SoftcacheError
-from pipeline.cache import Cache
+from pipeline.cache import layout, manifest
+from pipeline.cache.provenance import Provenance
+from pipeline.cache.reader import Cache
 from pipeline.cost import cost
 from pipeline.data import ingest, pixels, selection
 from pipeline.data.splits import Split, _Facts, open_splits
@@ -32,7 +34,6 @@ from pipeline.models import modelfile
 from pipeline.models.build import build, parse_model
 from pipeline.models.ensemble import normalised
 from pipeline.objective import Weighing
-from pipeline.provenance import Provenance
 from pipeline.published import Published
 from pipeline.recipe import Recipe
 from stages import capture, distill, evaluate, sweep, teach

@@ -36,8 +36,8 @@ def test_the_library_knows_nothing_of_click_or_dvc():
 @pytest.mark.parametrize(
     ("module", "absent"),
     [
-        ("pipeline.cache", "torch"),
-        ("pipeline.manifest", "torch"),
+        ("pipeline.cache.reader", "torch"),
+        ("pipeline.cache.manifest", "torch"),
         ("pipeline.data.splits", "torch"),
         ("pipeline.stats.metrics", "torch"),
         ("pipeline.stats.comparison", "torch"),

@@ -10,11 +10,11 @@ from pipeline.base import table
 from pipeline.base.errors import InputError, IntegrityError
 from pipeline.base.facts import sealed
 from pipeline.base.files import sha256
+from pipeline.cache.manifest import Manifest
+from pipeline.cache.provenance import Provenance
 from pipeline.cost import cost
-from pipeline.manifest import Manifest
 from pipeline.models import modelfile
 from pipeline.models.modelfile import HISTORY_COLUMNS
-from pipeline.provenance import Provenance
 from pipeline.times import checked
 
 WIDE, NARROW = "mlp(hidden=[800, 800])", "mlp(hidden=[30])"

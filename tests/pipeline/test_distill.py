@@ -9,7 +9,7 @@ import torch
 from conftest import images, write_parquet
 from pipeline.base import runtime
 from pipeline.base.errors import InputError
-from pipeline.capture import capture
+from pipeline.cache.capture import capture
 from pipeline.data.ingest import ingest
 from pipeline.distill import distill
 from pipeline.lesson import Soft, Views
@@ -96,7 +96,7 @@ def test_a_member_of_weight_0_is_as_if_it_were_not_there(data, tmp_path):
 
 def test_soft_targets_alone_bring_the_student_to_the_teacher(data, tmp_path):
     """alpha 1 and 300 epochs on view 0: the student's logits on its own rows approach the teacher's distribution."""
-    from pipeline.cache import Cache
+    from pipeline.cache.reader import Cache
     from pipeline.data.splits import open_splits
     from pipeline.models.checkpoint import Checkpoint
     from pipeline.models.predict import predict

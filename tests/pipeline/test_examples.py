@@ -12,7 +12,7 @@ from conftest import run_capture, write_stage_one
 from pipeline.base import randomness, runtime
 from pipeline.base.errors import InputError, IntegrityError
 from pipeline.base.randomness import Use
-from pipeline.cache import Cache
+from pipeline.cache.reader import Cache
 from pipeline.data.pixels import decode as decode_image
 from pipeline.data.splits import Split, open_splits
 from pipeline.data.views import Policy

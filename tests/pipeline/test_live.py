@@ -10,7 +10,7 @@ import torch
 from conftest import run_capture, write_split, write_teacher
 from pipeline.base import runtime
 from pipeline.base.errors import InputError
-from pipeline.cache import Cache
+from pipeline.cache.reader import Cache
 from pipeline.data.splits import open_splits
 from pipeline.data.views import Policy
 from pipeline.distill import distill

@@ -148,7 +148,7 @@ def test_nets_that_cannot_be_stacked_are_trained_one_by_one(data, tmp_path, monk
 
 def test_the_baseline_of_a_transfer_set_of_its_own_learns_from_the_training_split(tmp_path, monkeypatch):
     """Unlabelled transfer rows at alpha 1: what a label is needed for comes from train.parquet."""
-    from pipeline.capture import capture
+    from pipeline.cache.capture import capture
     from pipeline.data.ingest import ingest
     from pipeline.teach import teach
 

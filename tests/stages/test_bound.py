@@ -256,7 +256,7 @@ def test_two_that_write_one_output_do_not_meet(project, place, command):
 
 def test_what_a_capture_reads_may_not_change_while_it_runs(project, monkeypatch):
     """A teacher that is trained anew meanwhile: nothing is written, and the next capture is of the new one."""
-    from pipeline.work import Work
+    from pipeline.cache.writer import Work
 
     seal = Work.seal
 

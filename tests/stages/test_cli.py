@@ -549,7 +549,7 @@ class _Spec:
 
 def test_a_deep_look_that_finds_other_logits_is_mended_by_doing_it_anew(project, monkeypatch):
     """The bytes are as they were sealed, so a plain capture would link them again."""
-    from pipeline.work import Work
+    from pipeline.cache.writer import Work
 
     publish = Work.publish
     with monkeypatch.context() as patch:

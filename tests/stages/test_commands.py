@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from conftest import images, tree, write_parquet
 from pipeline.base.commands import short
-from pipeline.cache import Cache
+from pipeline.cache.reader import Cache
 from pipeline.models.checkpoint import Checkpoint
 from pipeline.tables import Tables
 from stages.cli import COMMANDS, main

@@ -11,17 +11,17 @@ import pytest
 import torch
 
 from conftest import change_teacher, run_capture, tree, write_stage_one
-from pipeline import work
 from pipeline.base import runtime
 from pipeline.base.errors import InputError, IntegrityError
-from pipeline.cache import Cache
+from pipeline.cache.reader import Cache
+from pipeline.cache.verify import Probe, Verified, _sample, probe, verify
+from pipeline.cache.writer import Work
 from pipeline.distill import distill
 from pipeline.lesson import Soft, Views
 from pipeline.losses import SoftLoss
 from pipeline.models import predict
 from pipeline.objective import Weighing
 from pipeline.recipe import Recipe
-from pipeline.verify import Probe, Verified, _sample, probe, verify
 
 CPU = torch.device("cpu")
 
@@ -246,12 +246,12 @@ def test_a_deep_look_at_a_sound_cache(folder, dtype):
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_logits_of_the_wrong_rows_are_found_although_every_hash_fits(folder, dtype, monkeypatch):
     shutil.rmtree(folder / "work")
-    publish = work.Work.publish
+    publish = Work.publish
 
     def rolled(self, split, view, number, rows, logits):
         return publish(self, split, view, number, rows, np.roll(logits, 1, axis=0))
 
-    monkeypatch.setattr(work.Work, "publish", rolled)
+    monkeypatch.setattr(Work, "publish", rolled)
     run_capture(folder, dtype=dtype)
     assert look(folder).findings == []
     found = deep(folder)
@@ -262,9 +262,9 @@ def test_logits_of_the_wrong_rows_are_found_although_every_hash_fits(folder, dty
 
 def test_logits_that_are_a_little_off_are_found(folder, monkeypatch):
     shutil.rmtree(folder / "work")
-    publish = work.Work.publish
+    publish = Work.publish
     monkeypatch.setattr(
-        work.Work, "publish", lambda self, *place, logits=None: publish(self, *place[:4], place[4] * np.float32(1.001))
+        Work, "publish", lambda self, *place, logits=None: publish(self, *place[:4], place[4] * np.float32(1.001))
     )
     run_capture(folder)
     found = deep(folder)

@@ -8,21 +8,21 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline import losses
 from pipeline.base import commands, randomness, runtime
 from pipeline.base.differences import differences
 from pipeline.base.errors import InputError, IntegrityError
 from pipeline.base.randomness import Use
-from pipeline.cache import Cache, Finding
+from pipeline.cache.identity import identity
+from pipeline.cache.layout import SPLITS
+from pipeline.cache.manifest import Record
+from pipeline.cache.reader import Cache, Finding
+from pipeline.cache.writer import require_sealed
 from pipeline.data.splits import Split, open_splits
 from pipeline.data.views import Policy
-from pipeline.identity import identity
-from pipeline.layout import SPLITS
-from pipeline.manifest import Record
 from pipeline.models.build import flops
 from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.predict import predict
-from pipeline.work import require_sealed
+from pipeline.stats import metrics
 
 TOLERANCE = 1e-5  # of the logit range: float32 products depend in their last bits on the batch they are in
 CLEARLY = 10  # times: how much more than noise a difference must be, and how much worse a shifted row
@@ -169,4 +169,4 @@ def _read(
 
 
 def _loss(cached: np.ndarray, fresh: np.ndarray) -> float:
-    return float(losses.kl(torch.from_numpy(cached), torch.from_numpy(fresh), None, 1.0).mean())
+    return metrics.kl_to_teacher(cached, fresh)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pipeline.base import commands, facts, files
 from pipeline.base.errors import InputError, IntegrityError
-from pipeline.layout import SPLITS
+from pipeline.cache.layout import SPLITS
 
 FORMAT = 2
 READ = (1, 2)  # formats that can be read; 1 had hashes of source text where 2 has versions of behaviour

@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.base import commands
-from pipeline.cache import Cache
+from pipeline.cache.layout import Layout
+from pipeline.cache.reader import Cache
 from pipeline.data.splits import Split
 from pipeline.data.views import Policy
-from pipeline.layout import Layout
 from pipeline.models import predict
 from pipeline.models.modelfile import FILE_NAME, ModelFile
 

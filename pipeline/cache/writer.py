@@ -21,8 +21,8 @@ import numpy as np
 from pipeline.base import commands, facts, files, runtime
 from pipeline.base.differences import differences
 from pipeline.base.errors import BusyError, IntegrityError
-from pipeline.layout import ARRAYS, Layout, shard
-from pipeline.manifest import FILE_NAME, Extent, Manifest, Record, fingerprint, parts
+from pipeline.cache.layout import ARRAYS, Layout, shard
+from pipeline.cache.manifest import FILE_NAME, Extent, Manifest, Record, fingerprint, parts
 
 _PLAN, _SEALED, _IDENTITY = "plan.json", "sealed.json", "identity.json"
 _log = logging.getLogger(__name__)

@@ -19,16 +19,16 @@ import torch
 from pipeline.base import runtime, spec
 from pipeline.base.background import Behind, ahead
 from pipeline.base.errors import InputError, IntegrityError
+from pipeline.cache.identity import identity
+from pipeline.cache.layout import SPLITS, Layout, Unholdable
+from pipeline.cache.manifest import Extent, Manifest
+from pipeline.cache.provenance import Provenance
+from pipeline.cache.writer import Work
 from pipeline.data.splits import Split, open_splits
 from pipeline.data.views import Policy
-from pipeline.identity import identity
-from pipeline.layout import SPLITS, Layout, Unholdable
-from pipeline.manifest import Extent, Manifest
 from pipeline.models.build import flops
 from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.predict import Landing, tiles
-from pipeline.provenance import Provenance
-from pipeline.work import Work
 
 BEHIND = 2  # spans that may wait to be written
 

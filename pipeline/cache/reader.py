@@ -12,9 +12,9 @@ import numpy as np
 from pipeline.base import commands, files
 from pipeline.base.differences import differences
 from pipeline.base.errors import InputError, IntegrityError
+from pipeline.cache.layout import ARRAYS, Damaged, Layout, shard
+from pipeline.cache.manifest import FILE_NAME, Manifest, Record
 from pipeline.data.splits import Split
-from pipeline.layout import ARRAYS, Damaged, Layout, shard
-from pipeline.manifest import FILE_NAME, Manifest, Record
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.base.errors import InputError
-from pipeline.cache import Cache
+from pipeline.cache.layout import ARRAYS, SPLITS
+from pipeline.cache.provenance import Provenance
+from pipeline.cache.reader import Cache
+from pipeline.cache.writer import require_sealed
 from pipeline.data.splits import UNLABELLED, open_splits
-from pipeline.layout import ARRAYS, SPLITS
-from pipeline.provenance import Provenance
 from pipeline.stats import metrics
-from pipeline.work import require_sealed
 
 
 def inspect(path: Path, *, splits: Path, provenance: Path, work: Path) -> dict[str, Any]:

@@ -10,8 +10,8 @@ import torch
 from conftest import change_teacher, images, run_capture, write_parquet, write_stage_one, write_teacher
 from pipeline.base import runtime
 from pipeline.base.errors import InputError, IntegrityError
-from pipeline.cache import Cache
-from pipeline.capture import Captured, capture
+from pipeline.cache.capture import Captured, capture
+from pipeline.cache.reader import Cache
 from pipeline.data import policies, views
 from pipeline.data.ingest import ingest
 from pipeline.data.splits import open_splits

@@ -13,10 +13,10 @@ from conftest import tree
 from pipeline.base import files
 from pipeline.base.differences import differences
 from pipeline.base.errors import BusyError, InputError, IntegrityError
-from pipeline.cache import Cache
-from pipeline.layout import Layout, Unholdable
-from pipeline.manifest import Extent, Manifest, Record, fingerprint, parts
-from pipeline.work import Work
+from pipeline.cache.layout import Layout, Unholdable
+from pipeline.cache.manifest import Extent, Manifest, Record, fingerprint, parts
+from pipeline.cache.reader import Cache
+from pipeline.cache.writer import Work
 
 CLASSES, SPAN = 3, 4
 EXTENTS = {"transfer": Extent(10, 2, "t"), "valid": Extent(4, 1, "v"), "test": Extent(3, 1, "e")}
