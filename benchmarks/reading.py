@@ -15,8 +15,8 @@ from benchmarks.measure import CPU, folder_for_data, in_turns, machine, median, 
 from pipeline.base import runtime
 from pipeline.cache.reader import Cache
 from pipeline.cache.verify import verify
-from pipeline.examples import Examples
-from pipeline.targets import Targets
+from pipeline.training.examples import Examples
+from pipeline.training.targets import Targets
 
 BATCH = 256
 

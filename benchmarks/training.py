@@ -24,15 +24,15 @@ from pipeline.cache.capture import capture
 from pipeline.cache.reader import Cache
 from pipeline.data import ingest
 from pipeline.data.splits import open_splits
-from pipeline.fit import Validation, _Training
-from pipeline.lesson import Ground, Lesson, Soft, Views
-from pipeline.losses import SoftLoss
 from pipeline.models.build import build, flops, parse_model
 from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.stack import Stack
-from pipeline.objective import HARD, Weighing
-from pipeline.recipe import Recipe
 from pipeline.sweep import Plan, sweep
+from pipeline.training.fit import Validation, _Training
+from pipeline.training.lesson import Ground, Lesson, Soft, Views
+from pipeline.training.losses import SoftLoss
+from pipeline.training.objective import HARD, Weighing
+from pipeline.training.recipe import Recipe
 
 ROWS = 55_000  # what MNIST has to train on when 5,000 rows validate
 BATCH = 128

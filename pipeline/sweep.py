@@ -16,11 +16,11 @@ from pipeline.base import commands, files, runtime
 from pipeline.base.commands import short
 from pipeline.base.errors import InputError
 from pipeline.evaluate import Evaluated, Trained, evaluate, require_comparable
-from pipeline.lesson import Ground, Lesson, Soft, Student, Views, require_seeds
 from pipeline.models.build import parse_model
-from pipeline.objective import HARD, Weighing
-from pipeline.recipe import Recipe
-from pipeline.resume import Identity, Kept
+from pipeline.training.lesson import Ground, Lesson, Soft, Student, Views, require_seeds
+from pipeline.training.objective import HARD, Weighing
+from pipeline.training.recipe import Recipe
+from pipeline.training.resume import Identity, Kept
 
 BASELINE = "hard"
 _log = logging.getLogger(__name__)

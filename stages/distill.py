@@ -31,7 +31,7 @@ from stages.options import (
 from stages.terminal import echo
 
 if TYPE_CHECKING:
-    from pipeline.lesson import Soft
+    from pipeline.training.lesson import Soft
 
 _STUDENTS = (*RECIPE, "seeds", "rows", "correct")
 _SOFT = ("teachers", "weights", "rule", "loss", "t_squared", "standardise", "alpha", "label_weight")
@@ -110,10 +110,10 @@ def command(
     Stopped at any moment, it goes on from the last epoch that it kept, and ends with the same bits.
     """
     from pipeline.base import runtime
-    from pipeline.distill import distill
-    from pipeline.lesson import Views
-    from pipeline.objective import HARD, Weighing
-    from pipeline.recipe import Recipe
+    from pipeline.training.distill import distill
+    from pipeline.training.lesson import Views
+    from pipeline.training.objective import HARD, Weighing
+    from pipeline.training.recipe import Recipe
 
     if hard == (temperature is not None):
         raise click.UsageError("Give either --temperature or --hard, and not both.")
@@ -150,8 +150,8 @@ def command(
 
 def soft_of(data: Path, live: bool, settings: dict) -> "Soft":
     """Where soft targets come from, by the options above."""
-    from pipeline.lesson import Soft
-    from pipeline.losses import SoftLoss
+    from pipeline.training.lesson import Soft
+    from pipeline.training.losses import SoftLoss
 
     folder = data / ("teachers" if live else "caches")
     loss = SoftLoss.parse(settings["loss"], squared=settings["t_squared"], standardised=settings["standardise"])

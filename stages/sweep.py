@@ -84,8 +84,8 @@ def command(
     Stopped at any moment, it goes on from the last epoch that it kept, and ends with the same bits.
     """
     from pipeline.base import runtime
-    from pipeline.objective import Weighing
     from pipeline.sweep import sweep
+    from pipeline.training.objective import Weighing
     from pipeline.wording import finding
 
     if alphas and baseline and not temperatures:
@@ -127,9 +127,9 @@ def settings_of(student: str, sweep: str, params: str | None) -> dict[str, Any]:
 
 
 def _plan(settings: dict[str, Any], data: Path):
-    from pipeline.lesson import Views
-    from pipeline.recipe import Recipe
     from pipeline.sweep import Plan
+    from pipeline.training.lesson import Views
+    from pipeline.training.recipe import Recipe
 
     return Plan(
         model=settings["model"],

@@ -42,8 +42,8 @@ def command(
     Stopped at any moment, it goes on from the last epoch that it kept, and ends with the same bits.
     """
     from pipeline.base import runtime
-    from pipeline.recipe import Recipe
-    from pipeline.teach import teach
+    from pipeline.training.recipe import Recipe
+    from pipeline.training.teach import teach
 
     out = data / "teachers" / name
     last = teach(

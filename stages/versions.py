@@ -63,12 +63,13 @@ class _PlugIns:
 
 def _stages(params: Params | None, plug_ins: _PlugIns) -> Iterator[tuple[str, Lines]]:
     """Every stage, as its file is called, and what decides its results."""
-    from pipeline import bias, evaluate, fit, objective, report, tables
+    from pipeline import evaluate, report, tables
     from pipeline.cache import manifest
     from pipeline.data import ingest, pixels
     from pipeline.data.splits import FORMAT
     from pipeline.models import modelfile, predict
     from pipeline.stats import metrics
+    from pipeline.training import bias, fit, objective
     from stages import capture, distill, sweep, teach
 
     inference = {"inference": f"version {predict.VERSION}"}
@@ -132,9 +133,9 @@ def _named(settings: Mapping[str, Any], keys: tuple[str, ...], plug_ins: _PlugIn
 
 def _tables() -> Mapping[str, Mapping[str, int]]:
     """Setting → the versions of what it may name."""
-    from pipeline import losses, recipe
     from pipeline.data import policies, selection
     from pipeline.models import ensemble, zoo
+    from pipeline.training import losses, recipe
 
     return {
         "model": zoo.VERSIONS, "optimizer": recipe.OPTIMIZER_VERSIONS, "schedule": recipe.SCHEDULE_VERSIONS,

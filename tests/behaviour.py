@@ -16,20 +16,21 @@ import numpy as np
 import torch
 
 from conftest import write_split
-from pipeline import bias, evaluate, fit, losses, objective, recipe, report
+from pipeline import evaluate, report
 from pipeline.base import randomness, runtime
 from pipeline.choice import best
 from pipeline.data import ingest, pixels, policies, selection
 from pipeline.data.views import Policy
-from pipeline.examples import Examples
-from pipeline.losses import SoftLoss
 from pipeline.models import ensemble, predict, stack, zoo
 from pipeline.models.build import build, parse_model
-from pipeline.objective import Objective, Weighing
-from pipeline.recipe import Recipe
-from pipeline.resume import State
 from pipeline.run import Measure
 from pipeline.stats import metrics
+from pipeline.training import bias, fit, losses, objective, recipe
+from pipeline.training.examples import Examples
+from pipeline.training.losses import SoftLoss
+from pipeline.training.objective import Objective, Weighing
+from pipeline.training.recipe import Recipe
+from pipeline.training.resume import State
 
 GOLDEN = Path(__file__).parent / "golden"
 RECORD = GOLDEN / "versions.json"

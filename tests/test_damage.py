@@ -62,8 +62,8 @@ def folder(tmp_path_factory) -> Path:
         ok("evaluate")
         ok("report")
         interrupt(patch, "pipeline.cache.writer.Work.publish", 2, "capture", "b", "--dtype", "float16")
-        patch.setattr("pipeline.fit.SAVING", float("inf"))
-        interrupt(patch, "pipeline.resume.State.save", 2, "distill", "u", "-T", "1")
+        patch.setattr("pipeline.training.fit.SAVING", float("inf"))
+        interrupt(patch, "pipeline.training.resume.State.save", 2, "distill", "u", "-T", "1")
     assert list(root.glob("start/.softcache/trainings/u-T1*/*.state"))
     return root
 

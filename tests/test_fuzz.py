@@ -20,7 +20,7 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from conftest import images, run_capture, write_parquet, write_stage_one, write_tables
-from pipeline import losses, resume, tables, times
+from pipeline import tables, times
 from pipeline.base import facts, runtime, table
 from pipeline.base.errors import SoftcacheError
 from pipeline.cache import layout, manifest
@@ -33,9 +33,10 @@ from pipeline.data.views import Policy
 from pipeline.models import modelfile
 from pipeline.models.build import build, parse_model
 from pipeline.models.ensemble import normalised
-from pipeline.objective import Weighing
 from pipeline.published import Published
-from pipeline.recipe import Recipe
+from pipeline.training import losses, resume
+from pipeline.training.objective import Weighing
+from pipeline.training.recipe import Recipe
 from stages import capture, distill, evaluate, sweep, teach
 from stages import ingest as ingest_stage
 from stages.cli import main

@@ -7,10 +7,10 @@ from pathlib import Path
 import behaviour
 import pytest
 
-from pipeline import losses, recipe
 from pipeline.base import runtime
 from pipeline.data import policies, selection
 from pipeline.models import zoo
+from pipeline.training import losses, recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORDED = json.loads(behaviour.RECORD.read_text())

@@ -21,13 +21,13 @@ import torch
 from kills import forked
 
 from conftest import tree
-from pipeline.distill import distill
-from pipeline.lesson import Soft, Views
-from pipeline.losses import SoftLoss
-from pipeline.objective import Weighing
-from pipeline.recipe import Recipe
 from pipeline.sweep import Plan, sweep
-from pipeline.teach import teach
+from pipeline.training.distill import distill
+from pipeline.training.lesson import Soft, Views
+from pipeline.training.losses import SoftLoss
+from pipeline.training.objective import Weighing
+from pipeline.training.recipe import Recipe
+from pipeline.training.teach import teach
 
 CPU = torch.device("cpu")
 RECIPE = Recipe.parse(

@@ -8,24 +8,21 @@ import numpy as np
 import pytest
 import torch
 
-import pipeline.lesson
-import pipeline.results
-import pipeline.sweep
 from conftest import images, run_capture, tree, write_parquet, write_stage_one
-from pipeline import fit, lesson
 from pipeline.base import runtime
 from pipeline.base.errors import BusyError, InputError
 from pipeline.data.splits import open_splits
-from pipeline.distill import distill
 from pipeline.evaluate import Evaluated
-from pipeline.examples import Examples
-from pipeline.lesson import Lesson, Soft, Views
-from pipeline.losses import SoftLoss
 from pipeline.models.checkpoint import Checkpoint
-from pipeline.objective import HARD, Weighing
-from pipeline.recipe import Recipe
 from pipeline.sweep import Plan, key, sweep
 from pipeline.tables import Tables
+from pipeline.training import fit, lesson
+from pipeline.training.distill import distill
+from pipeline.training.examples import Examples
+from pipeline.training.lesson import Lesson, Soft, Views
+from pipeline.training.losses import SoftLoss
+from pipeline.training.objective import HARD, Weighing
+from pipeline.training.recipe import Recipe
 
 CPU = torch.device("cpu")
 VIEWS = Views("shift(1)", 3, 5)
@@ -150,7 +147,7 @@ def test_the_baseline_of_a_transfer_set_of_its_own_learns_from_the_training_spli
     """Unlabelled transfer rows at alpha 1: what a label is needed for comes from train.parquet."""
     from pipeline.cache.capture import capture
     from pipeline.data.ingest import ingest
-    from pipeline.teach import teach
+    from pipeline.training.teach import teach
 
     monkeypatch.setattr("pipeline.data.splits.span_rows", lambda classes: 8)
     source = write_parquet(tmp_path / "source.parquet", *images(48))
@@ -325,8 +322,8 @@ def test_a_net_with_a_mean_and_a_deviation_is_stacked_kept_and_gone_on_with(data
     monkeypatch.setenv("SOFTCACHE_PLUGINS", f"buffered_{keep}")
     recipe = Recipe.parse(optimizer="adamw(lr=0.01)", schedule="constant", epochs=4, batch_size=7, keep=keep)
     given = {"models": [f"buffered_{keep}:build()"], "recipe": recipe}
-    trained, real = [], pipeline.lesson.fit
-    monkeypatch.setattr(pipeline.lesson, "fit", lambda *some, **named: trained.append(named["name"]) or real(*some, **named))
+    trained, real = [], pipeline.training.lesson.fit
+    monkeypatch.setattr("pipeline.training.lesson.fit", lambda *some, **named: trained.append(named["name"]) or real(*some, **named))
     before = swept(data, tmp_path / "sweep", 64, **given)
     assert len(trained) == 2  # a stack for each seed
     assert swept(data, tmp_path / "sweep", 64, **given) == before
@@ -351,13 +348,13 @@ def test_a_net_with_a_mean_and_a_deviation_is_stacked_kept_and_gone_on_with(data
 def test_what_is_replaced_while_a_sweep_runs_is_told_and_nothing_is_written(data, tmp_path, monkeypatch):
     folder = tmp_path / "project"
     shutil.copytree(data, folder)
-    real = pipeline.sweep._train
+    real = sweep_room._train
 
     def meanwhile(*given):
         real(*given)
         run_capture(folder, "a", views=4)
 
-    monkeypatch.setattr(pipeline.sweep, "_train", meanwhile)
+    monkeypatch.setattr("pipeline.studies.sweep._train", meanwhile)
     with pytest.raises(BusyError, match="caches/a.*: expected what it was when this started"):
         swept(folder, folder / "sweep", 64)
     assert not (folder / "sweep").exists()
@@ -370,7 +367,7 @@ def test_a_sweep_that_is_stopped_while_it_measures_trains_nothing_again(data, tm
     swept(data, tmp_path / "elsewhere/sweep", 64)
     before = tree(tmp_path / "elsewhere/sweep")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(pipeline.sweep, "evaluate", stop)
+        patch.setattr("pipeline.studies.sweep.evaluate", stop)
         swept(data, tmp_path / "sweep", 64)
     assert not (tmp_path / "sweep").exists()
     monkeypatch.setattr(fit._Training, "epoch", None)
@@ -405,8 +402,8 @@ def twenty(data: Path, out: Path, **changes) -> Evaluated:
 
 def test_of_twenty_three_diverge_and_a_changed_setting_trains_one(data, tmp_path, monkeypatch, caplog):
     trained = []
-    real = pipeline.lesson.fit
-    monkeypatch.setattr(pipeline.lesson, "fit", lambda *given, **named: trained.append(named["name"]) or real(*given, **named))
+    real = pipeline.training.lesson.fit
+    monkeypatch.setattr("pipeline.training.lesson.fit", lambda *given, **named: trained.append(named["name"]) or real(*given, **named))
     wild = {"s3": 1e30, "s11": 1e25, "s19": 1e30}
     found = twenty(data, tmp_path / "sweep", **wild)
     assert len(trained) == 20
@@ -475,8 +472,8 @@ def test_a_new_temperature_trains_itself_and_going_back_trains_nothing(data, tmp
     plan = Plan(model="mlp(hidden=[6])", soft=soft(data, "a"), seeds=(0,), **SAME)
     given = {"splits": data / "transfer", "work": data / "work", "device": CPU, "teachers": {"a": data / "teachers/a"}}
     trained = []
-    real = pipeline.lesson.fit
-    monkeypatch.setattr(pipeline.lesson, "fit", lambda *given, **named: trained.append(named["name"]) or real(*given, **named))
+    real = pipeline.training.lesson.fit
+    monkeypatch.setattr("pipeline.training.lesson.fit", lambda *given, **named: trained.append(named["name"]) or real(*given, **named))
 
     def run(*temperatures: float) -> None:
         weighings = [Weighing(each, 0.5) for each in temperatures]
@@ -502,7 +499,7 @@ def test_the_three_parts_of_a_sweep_are_swapped_as_one(data, tmp_path, monkeypat
     (tmp_path / "sweep/report/index.html").write_text("mine")
     before = tree(tmp_path / "sweep")
     with monkeypatch.context() as patch, pytest.raises(RuntimeError):
-        patch.setattr(pipeline.results, "by_epoch", lambda found: (_ for _ in ()).throw(RuntimeError))  # with the tables
+        patch.setattr("pipeline.results.summary.by_epoch", lambda found: (_ for _ in ()).throw(RuntimeError))  # with the tables
         swept(data, tmp_path / "sweep", 64, seeds=(0, 4))
     assert tree(tmp_path / "sweep") == before
     swept(data, tmp_path / "sweep", 64, seeds=(0, 4))

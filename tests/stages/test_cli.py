@@ -144,7 +144,7 @@ def test_progress_in_a_log_is_a_line_now_and_then(project):
     ],
 )
 def test_too_little_memory_is_a_message(project, monkeypatch, error):
-    from pipeline.fit import _Training
+    from pipeline.training.fit import _Training
 
     monkeypatch.setattr(_Training, "_step", lambda self, batch: (_ for _ in ()).throw(error))
     message = says(2, "distill", "s", "-T", "2")
@@ -153,7 +153,7 @@ def test_too_little_memory_is_a_message(project, monkeypatch, error):
 
 
 def test_what_is_our_own_fault_is_not_hidden(project, monkeypatch):
-    from pipeline.fit import _Training
+    from pipeline.training.fit import _Training
 
     monkeypatch.setattr(_Training, "_step", lambda self, batch: (_ for _ in ()).throw(RuntimeError("a bug")))
     result = CliRunner().invoke(main, ["distill", "s", "-T", "2"])

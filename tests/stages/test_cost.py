@@ -157,7 +157,7 @@ def test_what_failed_and_times_elsewhere(project):
 
 
 def test_times_of_an_interrupted_command(project, monkeypatch):
-    from pipeline import teach
+    from pipeline.training import teach
 
     def interrupted(**settings):
         raise KeyboardInterrupt

@@ -16,12 +16,12 @@ from pipeline.base.errors import InputError, IntegrityError
 from pipeline.cache.reader import Cache
 from pipeline.cache.verify import Probe, Verified, _sample, probe, verify
 from pipeline.cache.writer import Work
-from pipeline.distill import distill
-from pipeline.lesson import Soft, Views
-from pipeline.losses import SoftLoss
 from pipeline.models import predict
-from pipeline.objective import Weighing
-from pipeline.recipe import Recipe
+from pipeline.training.distill import distill
+from pipeline.training.lesson import Soft, Views
+from pipeline.training.losses import SoftLoss
+from pipeline.training.objective import Weighing
+from pipeline.training.recipe import Recipe
 
 CPU = torch.device("cpu")
 

@@ -16,16 +16,16 @@ from torch import nn
 from conftest import write_split
 from pipeline.base import runtime
 from pipeline.data.views import Policy
-from pipeline.examples import Examples
-from pipeline.fit import Validation, fit
-from pipeline.losses import SoftLoss
 from pipeline.models import zoo
 from pipeline.models.build import build, parse_model
 from pipeline.models.predict import predict
 from pipeline.models.stack import Stack, side_by_side, stackable
-from pipeline.objective import HARD, Objective, Weighing
-from pipeline.recipe import Recipe
-from pipeline.resume import State
+from pipeline.training.examples import Examples
+from pipeline.training.fit import Validation, fit
+from pipeline.training.losses import SoftLoss
+from pipeline.training.objective import HARD, Objective, Weighing
+from pipeline.training.recipe import Recipe
+from pipeline.training.resume import State
 
 CPU = torch.device("cpu")
 ROWS, SHAPE, CLASSES = 200, (1, 6, 6), 5

@@ -6,11 +6,11 @@ from pathlib import Path
 import torch
 
 from pipeline.base import files
-from pipeline.lesson import Ground, Lesson, Soft, Student, Views, require_seeds
 from pipeline.models.build import parse_model
-from pipeline.objective import Weighing
-from pipeline.recipe import Recipe
-from pipeline.resume import Kept
+from pipeline.training.lesson import Ground, Lesson, Soft, Student, Views, require_seeds
+from pipeline.training.objective import Weighing
+from pipeline.training.recipe import Recipe
+from pipeline.training.resume import Kept
 
 
 def distill(

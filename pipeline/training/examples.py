@@ -22,7 +22,7 @@ from pipeline.base.errors import InputError
 from pipeline.base.randomness import Use
 from pipeline.data.splits import Split
 from pipeline.data.views import Policy
-from pipeline.targets import Targets
+from pipeline.training.targets import Targets
 
 BLOCK_BYTES = 1 << 20  # gathered at a time and cut into batches: many small gathers cost more than the bytes do
 _HOST = torch.device("cpu")

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline import bias
 from pipeline.base import files, spec
 from pipeline.base.errors import InputError
 from pipeline.base.spec import Spec
@@ -20,20 +19,21 @@ from pipeline.cache.writer import require_sealed
 from pipeline.data.selection import Selection
 from pipeline.data.splits import UNLABELLED, Split, class_numbers, open_splits
 from pipeline.data.views import Policy
-from pipeline.examples import Examples
-from pipeline.fit import Fitted, Row, Validation, circumstances, fit
-from pipeline.live import Live
-from pipeline.losses import SoftLoss
 from pipeline.models.build import build, parameter_count
 from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.ensemble import RULES
 from pipeline.models.modelfile import Chosen, Data, Kind, Learned, Net, Shown
 from pipeline.models.predict import predict
 from pipeline.models.stack import Stack, stackable
-from pipeline.objective import HARD, Objective, Weighing
-from pipeline.recipe import Recipe
-from pipeline.resume import Identity, Kept
-from pipeline.targets import Targets
+from pipeline.training import bias
+from pipeline.training.examples import Examples
+from pipeline.training.fit import Fitted, Row, Validation, circumstances, fit
+from pipeline.training.live import Live
+from pipeline.training.losses import SoftLoss
+from pipeline.training.objective import HARD, Objective, Weighing
+from pipeline.training.recipe import Recipe
+from pipeline.training.resume import Identity, Kept
+from pipeline.training.targets import Targets
 
 STACKED_WEIGHTS = 200_000  # of a net, on a CPU: 32 nets of 25,000 train 4 times as fast stacked, 2 of 1,300,000 half as fast
 _log = logging.getLogger(__name__)

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from pipeline import losses
 from pipeline.base.errors import InputError
-from pipeline.losses import LOSSES, SoftLoss
+from pipeline.training import losses
+from pipeline.training.losses import LOSSES, SoftLoss
 
 NAMES = sorted(LOSSES)
 LABELS = torch.tensor([0, 4, 2, 2, 1, 3])

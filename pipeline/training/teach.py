@@ -9,14 +9,14 @@ from pipeline.base.errors import InputError
 from pipeline.base.spec import witnesses
 from pipeline.data.splits import open_splits
 from pipeline.data.views import Policy
-from pipeline.examples import Examples
-from pipeline.fit import Row, Validation, circumstances, fit
 from pipeline.models.build import build, parse_model
 from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.modelfile import Data, Net, Shown
-from pipeline.objective import HARD, Objective
-from pipeline.recipe import Recipe
-from pipeline.resume import Kept
+from pipeline.training.examples import Examples
+from pipeline.training.fit import Row, Validation, circumstances, fit
+from pipeline.training.objective import HARD, Objective
+from pipeline.training.recipe import Recipe
+from pipeline.training.resume import Kept
 
 
 def teach(

@@ -13,19 +13,19 @@ from pipeline.base.errors import InputError
 from pipeline.cache.reader import Cache
 from pipeline.data.splits import open_splits
 from pipeline.data.views import Policy
-from pipeline.distill import distill
-from pipeline.examples import Examples
-from pipeline.fit import Validation, fit
-from pipeline.lesson import Soft, Views
-from pipeline.live import Live
-from pipeline.losses import SoftLoss
 from pipeline.models.build import build, parse_model
 from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.predict import predict
-from pipeline.objective import Objective, Weighing
-from pipeline.recipe import Recipe
-from pipeline.resume import State
-from pipeline.targets import Targets
+from pipeline.training.distill import distill
+from pipeline.training.examples import Examples
+from pipeline.training.fit import Validation, fit
+from pipeline.training.lesson import Soft, Views
+from pipeline.training.live import Live
+from pipeline.training.losses import SoftLoss
+from pipeline.training.objective import Objective, Weighing
+from pipeline.training.recipe import Recipe
+from pipeline.training.resume import State
+from pipeline.training.targets import Targets
 
 CPU = torch.device("cpu")
 ROWS, SHAPE, CLASSES = 30, (1, 4, 4), 3

@@ -18,15 +18,15 @@ from pipeline.base import plugins, randomness, runtime
 from pipeline.base.errors import InputError, SoftcacheError, lacks_memory
 from pipeline.base.randomness import Use
 from pipeline.data.splits import Split
-from pipeline.examples import Batch, Examples
 from pipeline.models.build import flops
 from pipeline.models.predict import VERSION as INFERENCE
 from pipeline.models.predict import predict
 from pipeline.models.stack import Stack, side_by_side
-from pipeline.objective import VERSION as OBJECTIVE
-from pipeline.recipe import PRECISIONS, Recipe
-from pipeline.resume import WEIGHTS, State
 from pipeline.stats import metrics
+from pipeline.training.examples import Batch, Examples
+from pipeline.training.objective import VERSION as OBJECTIVE
+from pipeline.training.recipe import PRECISIONS, Recipe
+from pipeline.training.resume import WEIGHTS, State
 
 Objective = Callable[[torch.Tensor, Batch], torch.Tensor]  # logits (B, classes) → losses (B,); (B, nets, classes) → (B, nets)
 Row = dict[str, float]

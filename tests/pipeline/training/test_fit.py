@@ -10,16 +10,16 @@ import pytest
 import torch
 
 from conftest import write_split
-from pipeline import losses
 from pipeline.base import randomness, runtime
 from pipeline.base.errors import InputError
 from pipeline.base.randomness import Use
 from pipeline.data.views import Policy
-from pipeline.examples import Examples
-from pipeline.fit import Validation, _Training, fit
 from pipeline.models.build import build, parse_model
-from pipeline.recipe import Recipe, constant, cosine, one_cycle
-from pipeline.resume import State
+from pipeline.training import losses
+from pipeline.training.examples import Examples
+from pipeline.training.fit import Validation, _Training, fit
+from pipeline.training.recipe import Recipe, constant, cosine, one_cycle
+from pipeline.training.resume import State
 
 SHAPE, CLASSES, COUNT = (1, 4, 4), 3, 50
 PIXELS = torch.from_numpy(np.random.default_rng(0).integers(0, 255, (COUNT, *SHAPE), dtype=np.uint8))

@@ -15,18 +15,18 @@ import training_kills
 from training_kills import MODEL, RECIPE, VIEWS, jobs
 
 from conftest import run_capture, tree, write_stage_one
-from pipeline import fit, resume
 from pipeline.base import runtime
 from pipeline.base.errors import BusyError, InputError
 from pipeline.data.splits import Split, open_splits
-from pipeline.distill import distill
-from pipeline.lesson import Ground, Lesson, Soft, Views
-from pipeline.losses import SoftLoss
 from pipeline.models import zoo
 from pipeline.models.build import parse_model
-from pipeline.objective import HARD, Weighing
-from pipeline.recipe import Recipe
-from pipeline.teach import teach
+from pipeline.training import fit, resume
+from pipeline.training.distill import distill
+from pipeline.training.lesson import Ground, Lesson, Soft, Views
+from pipeline.training.losses import SoftLoss
+from pipeline.training.objective import HARD, Weighing
+from pipeline.training.recipe import Recipe
+from pipeline.training.teach import teach
 
 CPU = torch.device("cpu")
 
@@ -198,7 +198,7 @@ def test_what_was_trained_together_otherwise_is_given_up_and_said(data, monkeypa
         interrupt_after(patch, 2)
         job()
     (path,) = data.glob("work/trainings/*/*.state")
-    monkeypatch.setattr("pipeline.lesson.STACKED_WEIGHTS", 1)  # so that none is stacked
+    monkeypatch.setattr("pipeline.training.lesson.STACKED_WEIGHTS", 1)  # so that none is stacked
     job()
     assert f"{path}: given up, because other students than these were trained together before" in caplog.text
     assert not path.exists()
@@ -257,7 +257,7 @@ import math, torch
 from torch import nn
 from pipeline.models.build import parse_model
 from pipeline.models import zoo
-from pipeline import losses
+from pipeline.training import losses
 
 FACTOR = 1.0
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline import bias
 from pipeline.base.errors import InputError
 from pipeline.models import zoo
 from pipeline.models.build import build, parse_model
 from pipeline.models.predict import predict
 from pipeline.stats import metrics
+from pipeline.training import bias
 
 GRID = np.arange(-60, 61) / 10
 

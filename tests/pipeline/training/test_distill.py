@@ -11,12 +11,12 @@ from pipeline.base import runtime
 from pipeline.base.errors import InputError
 from pipeline.cache.capture import capture
 from pipeline.data.ingest import ingest
-from pipeline.distill import distill
-from pipeline.lesson import Soft, Views
-from pipeline.losses import SoftLoss
-from pipeline.objective import HARD, Weighing
-from pipeline.recipe import Recipe
-from pipeline.teach import teach
+from pipeline.training.distill import distill
+from pipeline.training.lesson import Soft, Views
+from pipeline.training.losses import SoftLoss
+from pipeline.training.objective import HARD, Weighing
+from pipeline.training.recipe import Recipe
+from pipeline.training.teach import teach
 
 CPU = torch.device("cpu")
 VIEWS = Views("shift(1)", 3, 7)

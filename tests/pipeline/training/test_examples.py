@@ -16,9 +16,9 @@ from pipeline.cache.reader import Cache
 from pipeline.data.pixels import decode as decode_image
 from pipeline.data.splits import Split, open_splits
 from pipeline.data.views import Policy
-from pipeline.examples import Batch, Examples
 from pipeline.models.ensemble import combine
-from pipeline.targets import Targets
+from pipeline.training.examples import Batch, Examples
+from pipeline.training.targets import Targets
 
 CPU = torch.device("cpu")
 ROWS, SPAN, ROW_BYTES = 100, 8, 16 + 3 * 4

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
-from pipeline import losses
 from pipeline.base.errors import InputError
-from pipeline.examples import Batch
-from pipeline.losses import SoftLoss
 from pipeline.models.temperature import require_temperature
+from pipeline.training import losses
+from pipeline.training.examples import Batch
+from pipeline.training.losses import SoftLoss
 
 VERSION = 1  # of what is made of the losses of a batch: T², standardisation, weights, the cross-entropy
 
