@@ -27,7 +27,8 @@ from pipeline.data.splits import open_splits
 from pipeline.models.build import build, flops, parse_model
 from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.stack import Stack
-from pipeline.sweep import Plan, sweep
+from pipeline.studies.groups import Plan
+from pipeline.studies.sweep import sweep
 from pipeline.training.fit import Validation, _Training
 from pipeline.training.lesson import Ground, Lesson, Soft, Views
 from pipeline.training.losses import SoftLoss

@@ -8,9 +8,9 @@ import sys
 
 import click
 
-from pipeline import times
 from pipeline.base import runtime
 from pipeline.base.errors import SoftcacheError, first_line, lacks_memory, printable
+from pipeline.results import times
 from stages import terminal
 from stages.options import example
 

@@ -25,7 +25,7 @@ def command(as_json: bool, data: Path) -> None:
     the table only: what an epoch of each took cannot be told. To know what a cache saves, train a student with --live too.
     The seconds in which a command starts count as training: where epochs are short, compare as many of them.
     """
-    from pipeline.cost import cost
+    from pipeline.results.cost import cost
 
     facts = cost(data)
     if as_json:

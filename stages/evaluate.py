@@ -68,7 +68,7 @@ def command(
 ) -> None:
     """Measure every teacher, the ensemble, and every baseline and student; write data/metrics/ and data/plots/."""
     from pipeline.base import commands, runtime
-    from pipeline.evaluate import Trained, evaluate
+    from pipeline.results.evaluate import Trained, evaluate
 
     folder = data / "students"
     trained = []

@@ -22,8 +22,8 @@ def command(folders: tuple[Path, ...], out: Path | None, published: bool, params
 
     Where params.yaml has a section `published`, figures that were published stand beside those measured.
     """
-    from pipeline.published import Published
-    from pipeline.report import report
+    from pipeline.results.published import Published
+    from pipeline.results.report import report
 
     settings = Params.read(Path(params) if params else None)
     given = published and settings is not None and settings.values.get("published") is not None

@@ -84,9 +84,9 @@ def command(
     Stopped at any moment, it goes on from the last epoch that it kept, and ends with the same bits.
     """
     from pipeline.base import runtime
-    from pipeline.sweep import sweep
+    from pipeline.results.wording import finding
+    from pipeline.studies.sweep import sweep
     from pipeline.training.objective import Weighing
-    from pipeline.wording import finding
 
     if alphas and baseline and not temperatures:
         raise click.UsageError("alphas without temperatures: only a baseline would be trained; give both, or neither.")
@@ -127,7 +127,7 @@ def settings_of(student: str, sweep: str, params: str | None) -> dict[str, Any]:
 
 
 def _plan(settings: dict[str, Any], data: Path):
-    from pipeline.sweep import Plan
+    from pipeline.studies.groups import Plan
     from pipeline.training.lesson import Views
     from pipeline.training.recipe import Recipe
 

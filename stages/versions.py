@@ -63,11 +63,11 @@ class _PlugIns:
 
 def _stages(params: Params | None, plug_ins: _PlugIns) -> Iterator[tuple[str, Lines]]:
     """Every stage, as its file is called, and what decides its results."""
-    from pipeline import evaluate, report, tables
     from pipeline.cache import manifest
     from pipeline.data import ingest, pixels
     from pipeline.data.splits import FORMAT
     from pipeline.models import modelfile, predict
+    from pipeline.results import evaluate, report, tables
     from pipeline.stats import metrics
     from pipeline.training import bias, fit, objective
     from stages import capture, distill, sweep, teach

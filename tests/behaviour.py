@@ -16,14 +16,14 @@ import numpy as np
 import torch
 
 from conftest import write_split
-from pipeline import evaluate, report
 from pipeline.base import randomness, runtime
-from pipeline.choice import best
 from pipeline.data import ingest, pixels, policies, selection
 from pipeline.data.views import Policy
 from pipeline.models import ensemble, predict, stack, zoo
 from pipeline.models.build import build, parse_model
-from pipeline.run import Measure
+from pipeline.results import evaluate, report, summary
+from pipeline.results.choice import best
+from pipeline.results.run import Measure
 from pipeline.stats import metrics
 from pipeline.training import bias, fit, losses, objective, recipe
 from pipeline.training.examples import Examples
@@ -252,18 +252,17 @@ def _metrics() -> Any:
 
 
 def _evaluate() -> Any:
-    from pipeline import results
 
     runs, labels = _measured()
     return {
-        "best": best(runs), "results": results.by_seed(runs), "classes": results.by_class(runs, labels, "xyz")[:6],
+        "best": best(runs), "results": summary.by_seed(runs), "classes": summary.by_class(runs, labels, "xyz")[:6],
         "facts": [run.facts() for run in runs],
     }  # fmt: skip
 
 
 def _report() -> Any:
     """The table in Markdown, and the page without its picture, which another library draws."""
-    from pipeline import results, tables
+    from pipeline.results import summary, tables
 
     runs, labels = _measured()
     with tempfile.TemporaryDirectory() as folder:
@@ -272,8 +271,8 @@ def _report() -> Any:
         tables.write(
             plots,
             {
-                "runs": results.by_split(runs), "classes": results.by_class(runs, labels, "xyz"), "best": best(runs),
-                "results": results.by_seed(runs),
+                "runs": summary.by_split(runs), "classes": summary.by_class(runs, labels, "xyz"), "best": best(runs),
+                "results": summary.by_seed(runs),
             },
             {name: [] for name in tables.PLOTTED}, {},
         )  # fmt: skip

@@ -19,12 +19,12 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline import tables
 from pipeline.cache.capture import Captured, capture
 from pipeline.data.splits import Split, bind_splits, open_splits
 from pipeline.models.build import build, parse_model
 from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.modelfile import Data, Net, Shown, Training
+from pipeline.results import tables
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPE = Training("sgd(lr=0.1)", "constant()", 1, 64, None, 4.0, "last", None, "float32")

@@ -30,11 +30,11 @@ import vl_convert  # noqa: F401
 from click.testing import CliRunner
 
 from conftest import ROOT, tree
-from pipeline import tables
 from pipeline.base import facts, files
 from pipeline.cache import manifest, provenance
 from pipeline.data import splits
 from pipeline.models import modelfile
+from pipeline.results import tables
 from stages.cli import main as softcache
 
 for room in pkgutil.walk_packages([str(ROOT / "pipeline")], "pipeline."):

@@ -234,11 +234,11 @@ def test_a_new_temperature_runs_its_own_cells_and_what_sums_up(repository):
 
 
 REWORDED = {  # file → an edit that changes nothing that is computed
-    "views.py": ('fix="Move by less."', 'fix="Move it by less, please."'),
-    "models.py": ('fix="Correct the model\'s spec."', 'fix="Mend the spec of the model."'),
-    "transfer.py": ('"a PNG or JPEG image"', '"an image, PNG or JPEG"'),
-    "losses.py": ('fix="Correct the setting."', 'fix="Mend the setting."'),
-    "fit.py": ("learned nothing: its validation accuracy", "it learned nothing, for its validation accuracy"),
+    "data/policies.py": ('fix="Move by less."', 'fix="Move it by less, please."'),
+    "models/zoo.py": ('fix="Correct the model\'s spec."', 'fix="Mend the spec of the model."'),
+    "data/pixels.py": ('"a PNG or JPEG image"', '"an image, PNG or JPEG"'),
+    "training/losses.py": ('fix="Correct the setting."', 'fix="Mend the setting."'),
+    "training/fit.py": ("learned nothing: its validation accuracy", "it learned nothing, for its validation accuracy"),
 }
 MOVED = """
 
@@ -251,13 +251,13 @@ def _sizes(value: object) -> bool:
 def test_rewording_moving_and_adding_run_nothing_and_refuse_no_cache(repository):
     for name, (old, new) in REWORDED.items():
         repository.edit(f"pipeline/{name}", old, new)
-    repository.edit("pipeline/models/build.py", MOVED, "")
-    with (repository.folder / "pipeline/models/build.py").open("a") as file:
+    repository.edit("pipeline/models/zoo.py", MOVED, "")
+    with (repository.folder / "pipeline/models/zoo.py").open("a") as file:
         file.write(MOVED)
-    repository.edit("pipeline/models/build.py", '"cnn": cnn}', '"cnn": cnn, "other": cnn}')
-    repository.edit("pipeline/models/build.py", '"cnn": 1}', '"cnn": 1, "other": 1}')
-    repository.edit("pipeline/data/views.py", '"flip": flip,', '"flip": flip, "mirror": flip,')
-    repository.edit("pipeline/data/views.py", '"flip": 1,', '"flip": 1, "mirror": 1,')
+    repository.edit("pipeline/models/zoo.py", '"cnn": cnn}', '"cnn": cnn, "other": cnn}')
+    repository.edit("pipeline/models/zoo.py", '"cnn": 1}', '"cnn": 1, "other": 1}')
+    repository.edit("pipeline/data/policies.py", '"flip": flip,', '"flip": flip, "mirror": flip,')
+    repository.edit("pipeline/data/policies.py", '"flip": 1,', '"flip": 1, "mirror": 1,')
     assert repository.repro() == []
     students = repository.folder / "data/students/tiny-T1"
     before = tree(students)
@@ -269,11 +269,11 @@ def test_rewording_moving_and_adding_run_nothing_and_refuse_no_cache(repository)
 @pytest.mark.parametrize(
     ("path", "old", "new", "reruns"),
     [
-        ("losses", '"kl": 1', '"kl": 2', {"distill@tiny-1", "distill@tiny-2.5"}),
-        ("losses", '"dkd": 1', '"dkd": 2', set()),
-        ("metrics", "VERSION = 1", "VERSION = 2", {"evaluate"}),
-        ("predict", "VERSION = 1", "VERSION = 2", {*EVERY[2:-1], "distill@tiny-2.5"}),
-        ("models", '"mlp": 1', '"mlp": 2', {*EVERY[2:-2], "distill@tiny-2.5"} - {"capture@a", "capture@b"}),
+        ("training/losses", '"kl": 1', '"kl": 2', {"distill@tiny-1", "distill@tiny-2.5"}),
+        ("training/losses", '"dkd": 1', '"dkd": 2', set()),
+        ("stats/metrics", "VERSION = 1", "VERSION = 2", {"evaluate"}),
+        ("models/predict", "VERSION = 1", "VERSION = 2", {*EVERY[2:-1], "distill@tiny-2.5"}),
+        ("models/zoo", '"mlp": 1', '"mlp": 2', {*EVERY[2:-2], "distill@tiny-2.5"} - {"capture@a", "capture@b"}),
     ],
 )
 def test_another_version_reruns_what_uses_it(repository, path, old, new, reruns):

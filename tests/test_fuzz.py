@@ -20,20 +20,20 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from conftest import images, run_capture, write_parquet, write_stage_one, write_tables
-from pipeline import tables, times
 from pipeline.base import facts, runtime, table
 from pipeline.base.errors import SoftcacheError
 from pipeline.cache import layout, manifest
 from pipeline.cache.provenance import Provenance
 from pipeline.cache.reader import Cache
-from pipeline.cost import cost
 from pipeline.data import ingest, pixels, selection
 from pipeline.data.splits import Split, _Facts, open_splits
 from pipeline.data.views import Policy
 from pipeline.models import modelfile
 from pipeline.models.build import build, parse_model
 from pipeline.models.ensemble import normalised
-from pipeline.published import Published
+from pipeline.results import tables, times
+from pipeline.results.cost import cost
+from pipeline.results.published import Published
 from pipeline.training import losses, resume
 from pipeline.training.objective import Weighing
 from pipeline.training.recipe import Recipe

@@ -20,10 +20,11 @@ def test_tables_are_those_of_the_results(readme, marker, table):
     assert shown.count("\n| ") > 10
 
 
-def test_the_tree_names_every_room():
+def test_the_tree_names_every_file():
     tree = (ROOT / "README.md").read_text().split("## The rooms")[1].split("\n## ")[0]
-    for path in (ROOT / "pipeline").glob("*.py"):
-        assert path.name == "__init__.py" or re.search(rf"\b{path.name}", tree), path.name
+    rooms = dict(re.findall(r"^      (\w+)/ +(.*)$", tree, re.MULTILINE))
+    for path in (ROOT / "pipeline").glob("*/*.py"):
+        assert path.stem == "__init__" or path.stem in re.findall(r"\w+", rooms[path.parent.name]), path
 
 
 def test_links_lead_somewhere():

@@ -21,7 +21,8 @@ import torch
 from kills import forked
 
 from conftest import tree
-from pipeline.sweep import Plan, sweep
+from pipeline.studies.groups import Plan
+from pipeline.studies.sweep import sweep
 from pipeline.training.distill import distill
 from pipeline.training.lesson import Soft, Views
 from pipeline.training.losses import SoftLoss

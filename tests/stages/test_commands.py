@@ -16,7 +16,7 @@ from conftest import images, tree, write_parquet
 from pipeline.base.commands import short
 from pipeline.cache.reader import Cache
 from pipeline.models.checkpoint import Checkpoint
-from pipeline.tables import Tables
+from pipeline.results.tables import Tables
 from stages.cli import COMMANDS, main
 
 PARAMS = """

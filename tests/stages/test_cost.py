@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from conftest import images, write_parquet
-from pipeline.times import checked
+from pipeline.results.times import checked
 from stages.cli import main
 
 PARAMS = """

@@ -15,9 +15,9 @@ from pipeline.base import commands, files
 from pipeline.base.commands import short
 from pipeline.base.errors import InputError, printable
 from pipeline.models.modelfile import FILE_NAME, ModelFile
-from pipeline.published import Measured, Published
-from pipeline.tables import Tables
-from pipeline.wording import finding, spread
+from pipeline.results.published import Measured, Published
+from pipeline.results.tables import Tables
+from pipeline.results.wording import finding, spread
 
 KINDS = {
     "teacher": "Teachers",

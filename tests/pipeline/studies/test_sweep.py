@@ -12,11 +12,14 @@ from conftest import images, run_capture, tree, write_parquet, write_stage_one
 from pipeline.base import runtime
 from pipeline.base.errors import BusyError, InputError
 from pipeline.data.splits import open_splits
-from pipeline.evaluate import Evaluated
 from pipeline.models.checkpoint import Checkpoint
-from pipeline.sweep import Plan, key, sweep
-from pipeline.tables import Tables
+from pipeline.results.evaluate import Evaluated
+from pipeline.results.tables import Tables
+from pipeline.studies import sweep as sweep_room
+from pipeline.studies.groups import Plan, key
+from pipeline.studies.sweep import sweep
 from pipeline.training import fit, lesson
+from pipeline.training import lesson as lesson_room
 from pipeline.training.distill import distill
 from pipeline.training.examples import Examples
 from pipeline.training.lesson import Lesson, Soft, Views
@@ -322,8 +325,10 @@ def test_a_net_with_a_mean_and_a_deviation_is_stacked_kept_and_gone_on_with(data
     monkeypatch.setenv("SOFTCACHE_PLUGINS", f"buffered_{keep}")
     recipe = Recipe.parse(optimizer="adamw(lr=0.01)", schedule="constant", epochs=4, batch_size=7, keep=keep)
     given = {"models": [f"buffered_{keep}:build()"], "recipe": recipe}
-    trained, real = [], pipeline.training.lesson.fit
-    monkeypatch.setattr("pipeline.training.lesson.fit", lambda *some, **named: trained.append(named["name"]) or real(*some, **named))
+    trained, real = [], lesson_room.fit
+    monkeypatch.setattr(
+        "pipeline.training.lesson.fit", lambda *some, **named: trained.append(named["name"]) or real(*some, **named)
+    )
     before = swept(data, tmp_path / "sweep", 64, **given)
     assert len(trained) == 2  # a stack for each seed
     assert swept(data, tmp_path / "sweep", 64, **given) == before
@@ -402,8 +407,10 @@ def twenty(data: Path, out: Path, **changes) -> Evaluated:
 
 def test_of_twenty_three_diverge_and_a_changed_setting_trains_one(data, tmp_path, monkeypatch, caplog):
     trained = []
-    real = pipeline.training.lesson.fit
-    monkeypatch.setattr("pipeline.training.lesson.fit", lambda *given, **named: trained.append(named["name"]) or real(*given, **named))
+    real = lesson_room.fit
+    monkeypatch.setattr(
+        "pipeline.training.lesson.fit", lambda *given, **named: trained.append(named["name"]) or real(*given, **named)
+    )
     wild = {"s3": 1e30, "s11": 1e25, "s19": 1e30}
     found = twenty(data, tmp_path / "sweep", **wild)
     assert len(trained) == 20
@@ -472,8 +479,10 @@ def test_a_new_temperature_trains_itself_and_going_back_trains_nothing(data, tmp
     plan = Plan(model="mlp(hidden=[6])", soft=soft(data, "a"), seeds=(0,), **SAME)
     given = {"splits": data / "transfer", "work": data / "work", "device": CPU, "teachers": {"a": data / "teachers/a"}}
     trained = []
-    real = pipeline.training.lesson.fit
-    monkeypatch.setattr("pipeline.training.lesson.fit", lambda *given, **named: trained.append(named["name"]) or real(*given, **named))
+    real = lesson_room.fit
+    monkeypatch.setattr(
+        "pipeline.training.lesson.fit", lambda *given, **named: trained.append(named["name"]) or real(*given, **named)
+    )
 
     def run(*temperatures: float) -> None:
         weighings = [Weighing(each, 0.5) for each in temperatures]
@@ -499,7 +508,9 @@ def test_the_three_parts_of_a_sweep_are_swapped_as_one(data, tmp_path, monkeypat
     (tmp_path / "sweep/report/index.html").write_text("mine")
     before = tree(tmp_path / "sweep")
     with monkeypatch.context() as patch, pytest.raises(RuntimeError):
-        patch.setattr("pipeline.results.summary.by_epoch", lambda found: (_ for _ in ()).throw(RuntimeError))  # with the tables
+        patch.setattr(
+            "pipeline.results.summary.by_epoch", lambda found: (_ for _ in ()).throw(RuntimeError)
+        )  # with the tables
         swept(data, tmp_path / "sweep", 64, seeds=(0, 4))
     assert tree(tmp_path / "sweep") == before
     swept(data, tmp_path / "sweep", 64, seeds=(0, 4))

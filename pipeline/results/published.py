@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.base.errors import InputError
-from pipeline.tables import Tables
+from pipeline.results.tables import Tables
 
 SPLIT = "test"
 METRICS = ("errors", "error_rate", "accuracy")  # a count; the other two in %

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from pipeline.base.errors import InputError
-from pipeline.choice import best
-from pipeline.evaluate import Trained, require_comparable
-from pipeline.run import Run
+from pipeline.results.choice import best
+from pipeline.results.evaluate import Trained, require_comparable
+from pipeline.results.run import Run
 
 
 def run(kind: str, student: str, temperature: float | None, seeds: tuple, errors: list, valid_nll: list, **more) -> Run:

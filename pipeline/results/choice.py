@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.base.errors import InputError
-from pipeline.run import Run, spread
+from pipeline.results.run import Run, spread
 from pipeline.stats import comparison
 from pipeline.stats.comparison import Interval
 

@@ -15,13 +15,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline import times
 from pipeline.base import commands
 from pipeline.base.commands import short
 from pipeline.base.errors import InputError, IntegrityError
 from pipeline.cache.manifest import Manifest
 from pipeline.cache.provenance import Provenance
 from pipeline.models.modelfile import Kind, ModelFile
+from pipeline.results import times
 
 STUDENTS: tuple[Kind, ...] = ("student", "baseline", "live")
 STAGES = {"teach": 1, "capture": 1, "distill": 2, "sweep": 2, "evaluate": 2}

@@ -12,10 +12,10 @@ from pipeline.base.facts import sealed
 from pipeline.base.files import sha256
 from pipeline.cache.manifest import Manifest
 from pipeline.cache.provenance import Provenance
-from pipeline.cost import cost
 from pipeline.models import modelfile
 from pipeline.models.modelfile import HISTORY_COLUMNS
-from pipeline.times import checked
+from pipeline.results.cost import cost
+from pipeline.results.times import checked
 
 WIDE, NARROW = "mlp(hidden=[800, 800])", "mlp(hidden=[30])"
 LESS = {"batch_size": 64, "precision": "bfloat16", "memory": 0.5}
@@ -24,7 +24,7 @@ RECIPE = {
     "keep": "last", "patience": None, "precision": "float32",
 }  # fmt: skip
 DATA = dict.fromkeys(("inputs", "labels", "valid_inputs", "valid_labels"), "digest")
-GOLDEN = Path(__file__).parents[1] / "golden/cache-2"
+GOLDEN = Path(__file__).parents[2] / "golden/cache-2"
 HEADER = "command,name,run,started,seconds,ended,device,threads,check"
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline import results, tables
 from pipeline.base import files, runtime, spec
 from pipeline.base.differences import differences
 from pipeline.base.errors import InputError, IntegrityError
@@ -19,15 +18,16 @@ from pipeline.cache.identity import require_teacher
 from pipeline.cache.layout import SPLITS as STORED
 from pipeline.cache.reader import Cache
 from pipeline.cache.writer import require_sealed
-from pipeline.choice import best
 from pipeline.data.splits import Split, open_splits
 from pipeline.models import ensemble
 from pipeline.models.build import build, flops, parameter_count
 from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.modelfile import Data
 from pipeline.models.predict import TILE, predict
-from pipeline.run import BEFORE, SPLITS, Measure, Run
-from pipeline.tables import Rows
+from pipeline.results import summary, tables
+from pipeline.results.choice import best
+from pipeline.results.run import BEFORE, SPLITS, Measure, Run
+from pipeline.results.tables import Rows
 
 VERSION = 1  # of what is made of measurements: the choice of the best, its intervals, what the tables say
 _log = logging.getLogger(__name__)
@@ -237,11 +237,11 @@ def _write(
         tables.write(
             folder,
             {
-                "runs": results.by_split(runs),
-                "classes": results.by_class(runs, labels, classes),
+                "runs": summary.by_split(runs),
+                "classes": summary.by_class(runs, labels, classes),
                 "best": found,
-                "results": results.by_seed(runs),
+                "results": summary.by_seed(runs),
             },
-            {"history": results.by_epoch(histories), "temperature": results.by_temperature(runs)},
+            {"history": summary.by_epoch(histories), "temperature": summary.by_temperature(runs)},
             {name: each.nets[0].sha256 for name, each in taught.items()},
         )

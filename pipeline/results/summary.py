@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.base.commands import short
-from pipeline.run import SPLITS, Run
-from pipeline.tables import Rows
+from pipeline.results.run import SPLITS, Run
+from pipeline.results.tables import Rows
 
 
 def _nets(run: Run) -> list[tuple[dict[str, object], Mapping[str, Mapping[str, float]]]]:

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from conftest import tree, write_stage_one, write_tables
-from pipeline import tables
 from pipeline.base.errors import InputError, IntegrityError
-from pipeline.published import Published
-from pipeline.report import report
-from pipeline.tables import Tables
+from pipeline.results import tables
+from pipeline.results.published import Published
+from pipeline.results.report import report
+from pipeline.results.tables import Tables
 
 METRICS = {"accuracy": 0.9, "errors": 10, "nll": 0.25, "ece": 0.05, "brier": 0.1, "agreement": 1.0, "kl_to_teacher": 0.0}
 

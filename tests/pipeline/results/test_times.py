@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline import times
+from pipeline.results import times
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 WHAT = {"command": "teach", "name": "a", "run": "a", "device": "cpu", "threads": 3}
 
 
@@ -110,7 +110,7 @@ def test_several_processes_at_once(tmp_path):
     path = tmp_path / "times.csv"
     code = """
 import pathlib, sys
-from pipeline import times
+from pipeline.results import times
 for each in range(50):
     times.append(pathlib.Path(sys.argv[1]), (sys.argv[2], each, "x" * 200))
 """
@@ -128,7 +128,7 @@ def test_signals(tmp_path, number):
     """The process ends of the signal as it would have; all but SIGKILL leave a line."""
     code = f"""
         import pathlib, signal, time
-        from pipeline import times
+        from pipeline.results import times
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
         with times.noted(pathlib.Path({str(tmp_path)!r}), **{WHAT!r}):

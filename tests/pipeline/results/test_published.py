@@ -4,8 +4,8 @@ import pytest
 
 from conftest import write_tables
 from pipeline.base.errors import InputError, IntegrityError
-from pipeline.published import Published
-from pipeline.tables import Tables
+from pipeline.results.published import Published
+from pipeline.results.tables import Tables
 
 ROW = {"what": "teachers", "runs": ["a", "b"]}
 

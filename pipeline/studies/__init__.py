@@ -1,0 +1,4 @@
+"""Studies: many students at once, trained together and measured.
+
+Read sweep.py first.
+"""
