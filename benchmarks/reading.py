@@ -23,7 +23,8 @@ BATCH = 256
 
 def examples(path: Path, memory_bytes: int) -> Examples:
     """Target logits alone, of one teacher, opened anew: the first epoch compares every sha256."""
-    return Examples(None, None, 1, Targets.of({"teacher": Cache.open(path)}, 1.0, "logits"), memory_bytes, CPU)
+    targets = Targets.of({"teacher": Cache.open(path)}, temperatures=[1.0], rule="logits")
+    return Examples.of_targets(targets, 1, memory_bytes, CPU)
 
 
 def drain(batches: Iterator) -> int:

@@ -117,7 +117,7 @@ def tenths(training: _Training) -> Way:
 def suited(training: _Training) -> contextlib.AbstractContextManager:
     """The threads on which `fit` would train it."""
     net, count = (training.model.pattern, len(training.model)) if isinstance(training.model, Stack) else (training.model, 1)
-    return runtime.suited_threads(flops(net, training.examples.split.shape) * BATCH * count)
+    return runtime.suited_threads(flops(net, training.examples.inputs.shape) * BATCH * count)
 
 
 def steps(training: _Training, count: int) -> None:

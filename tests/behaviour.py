@@ -26,11 +26,12 @@ from pipeline.results.choice import best
 from pipeline.results.run import Measure
 from pipeline.stats import metrics
 from pipeline.training import bias, fit, losses, objective, recipe
-from pipeline.training.examples import Examples
+from pipeline.training.examples import Batch, Examples
 from pipeline.training.losses import SoftLoss
 from pipeline.training.objective import Objective, Weighing
 from pipeline.training.recipe import Recipe
 from pipeline.training.resume import State
+from pipeline.training.signal import NoTeacher
 
 GOLDEN = Path(__file__).parent / "golden"
 RECORD = GOLDEN / "versions.json"
@@ -152,17 +153,11 @@ def _objective() -> Any:
         "several": [objective.HARD, Weighing(2.0, 0.7), Weighing(5.0, 1.0)],
     }.items():  # fmt: skip
         made = Objective.of(
-            weighings, torch.from_numpy(LABELS), SoftLoss.parse("kl", standardised=name == "weighed"),
-            teacher=lambda pixels: _logits(4),
-        )  # fmt: skip
+            weighings, torch.from_numpy(LABELS), SoftLoss.parse("kl", standardised=name == "weighed"), NoTeacher()
+        )
         logits = _logits(3) if len(weighings) == 1 else _logits(3, 10, len(weighings), 3)
-        found[name] = made(logits, _Batch(torch.arange(10), None))
+        found[name] = made(logits, Batch(torch.arange(10), torch.zeros(10), torch.zeros(10), _logits(4)[:, None]))
     return found
-
-
-class _Batch:
-    def __init__(self, rows: torch.Tensor, pixels: torch.Tensor | None):
-        self.rows, self.pixels, self.targets = rows, pixels, None
 
 
 OPTIMIZERS = {
@@ -208,7 +203,7 @@ def _training() -> Any:
             spec = parse_model("mlp(hidden=[6], dropout=0.2)")
             built = [build(spec, (1, 6, 6), 3, seed=number) for number in range(nets)]
             net = built[0] if nets == 1 else stack.Stack(built)
-            examples = Examples(split, Policy.parse("shift(1)", 2), fresh, None, how.memory_bytes, torch.device("cpu"))
+            examples = Examples(split, Policy.parse("shift(1)", 2), fresh, NoTeacher(), how.memory_bytes, torch.device("cpu"))
             fitted = fit.fit(
                 net, examples, Objective.of([objective.HARD] * nets, labels), how, validation,
                 seed=3, name="golden", state=State(Path(folder), [{"training": name}]),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -94,10 +95,9 @@ def capture(
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise _without_room(progress, work) from error
             raise
-    Provenance(
-        taught.name, manifest.digest, **runtime.provenance(device), spans_computed=len(missing), spans_kept=kept,
-        seconds=round(time.monotonic() - started, 3),
-    ).write(provenance)  # fmt: skip
+    made: dict[str, Any] = {"teacher": taught.name, "manifest": manifest.digest, **runtime.provenance(device)}
+    made |= {"spans_computed": len(missing), "spans_kept": kept, "seconds": round(time.monotonic() - started, 3)}
+    Provenance(**made).write(provenance)
     return Captured(manifest, len(missing), kept)
 
 
@@ -142,7 +142,7 @@ def _decoded(
         yield split, span, views, torch.from_numpy(found)
 
 
-def _publish(work: Work, name: str, source: Split, split: str, view: int, span: int, landing: Landing, bar) -> None:
+def _publish(work: Work, name: str, source: Split, split: str, view: int, span: int, landing: Landing, bar: Any) -> None:
     try:
         work.publish(split, view, span, source.span_digests[span], landing.numpy())
     except Unholdable as error:

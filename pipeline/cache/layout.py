@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import google_crc32c
 import numpy as np
 import zarr
-from zarr.buffer.cpu import Buffer
 from zarr.codecs import Crc32cCodec
+from zarr.core.buffer import Buffer
 from zarr.storage import MemoryStore
 
 from pipeline.base.errors import InputError
@@ -106,7 +107,7 @@ class Layout:
     def _stored(self) -> np.dtype:
         return np.dtype(self.dtype).newbyteorder("<")
 
-    def _array(self, held: dict[str, Buffer], shape: tuple[int, ...]) -> zarr.Array:
+    def _array(self, held: dict[str, Buffer], shape: tuple[int, ...]) -> zarr.Array[Any]:
         return zarr.create_array(
             MemoryStore(held),
             shape=shape,

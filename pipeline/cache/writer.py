@@ -39,7 +39,7 @@ class _Published:
 class Work:
     """A capture in progress, in a folder of its own outside of every DVC out; open it with `Work.hold`."""
 
-    def __init__(self, folder: Path, out: Path, identity: Mapping, layout: Layout, extents: Mapping[str, Extent]):
+    def __init__(self, folder: Path, out: Path, identity: Mapping[str, Any], layout: Layout, extents: Mapping[str, Extent]):
         self.folder = folder
         self.out = out
         self.identity = identity
@@ -49,7 +49,9 @@ class Work:
 
     @classmethod
     @contextlib.contextmanager
-    def hold(cls, root: Path, out: Path, identity: Mapping, layout: Layout, extents: Mapping[str, Extent]) -> Iterator["Work"]:
+    def hold(
+        cls, root: Path, out: Path, identity: Mapping[str, Any], layout: Layout, extents: Mapping[str, Extent]
+    ) -> Iterator["Work"]:
         """Hold the work folder of this identity below `root`; raises BusyError if another process does.
 
         out: the folder that the cache will be sealed into. Work of any other identity lies in another folder.
@@ -81,7 +83,7 @@ class Work:
         planned = list(parts(self.extents, self.layout.span))
         recorded = [part for part in planned if self._record_path(*part).exists()]
         with ThreadPoolExecutor(runtime.cores()) as pool:
-            checked = pool.map(lambda part: self._whole(*part, digests[part[0]][part[2]]), recorded)
+            checked = pool.map(lambda part: self._whole(part, digests[part[0]][part[2]]), recorded)
             bar = runtime.progress(checked, f"checking earlier work on {self.out.name}", total=len(recorded), unit="spans")
             found = {record.name: record for record in bar if record}
         self.records |= found
@@ -176,13 +178,13 @@ class Work:
                 files.remove(path)
         return len(aside) + len(orphans)
 
-    def _whole(self, split: str, view: int, span: int, rows: str) -> Record | None:
+    def _whole(self, part: tuple[str, int, int], rows: str) -> Record | None:
         """The record of a span that is durable, whole and of these rows; any other is removed, with its bytes."""
-        record_path, path = self._record_path(split, view, span), self._span_path(split, view, span)
+        record_path, path = self._record_path(*part), self._span_path(*part)
         with contextlib.suppress(IntegrityError):
             published, _ = facts.read(_Published, record_path, "It is computed again.")
             record = published.record
-            here = (record.split, record.view, record.span, record.rows) == (split, view, span, rows)
+            here = (record.split, record.view, record.span, record.rows) == (*part, rows)
             if (
                 here
                 and published.cache == fingerprint(self.identity)

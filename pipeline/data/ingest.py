@@ -121,7 +121,7 @@ def _appended(parts: Sequence[Rows]) -> Rows:
     first, *others = [part for part in parts if part.classes] or parts
     for part in others:
         if part.classes not in (None, first.classes):
-            expected, found = (", ".join(rows.classes) for rows in (first, part))
+            expected, found = (", ".join(rows.classes or ()) for rows in (first, part))
             fix = "Use one label map for all."
             raise InputError(f"transfer source {part.source}", expected=f"the classes {expected}", found=found, fix=fix)
     ids, places, images = ([item for part in parts for item in getattr(part, name)] for name in ("ids", "places", "images"))
@@ -201,7 +201,10 @@ def _decoded(splits: dict[str, Rows], damaged: str) -> tuple[dict[str, Rows], di
     The mode is RGB if any image is in colour. Raises InputError for an image of another size and, unless `damaged` is
     exclude, for one that does not decode.
     """
-    sound, excluded, modes, first = {}, {}, set(), None
+    sound: dict[str, Rows] = {}
+    excluded: dict[str, list[str]] = {}
+    modes: set[str] = set()
+    sizes: list[int] = []
     for name, rows in splits.items():
         bad: list[int] = []
         for row, data in enumerate(runtime.progress(rows.images, f"decoding {name}", unit="images")):
@@ -213,9 +216,9 @@ def _decoded(splits: dict[str, Rows], damaged: str) -> tuple[dict[str, Rows], di
                 _log.warning("left out: %s", error)
                 bad.append(row)
                 continue
-            first = first or size
-            if size != first:
-                wanted, found = (f"{height}×{width} pixels" for height, width in (first, size))
+            sizes = sizes or size
+            if size != sizes:
+                wanted, found = (f"{height}×{width} pixels" for height, width in (sizes, size))
                 expected, fix = f"{wanted} as in the first image", "Resize the images."
                 raise InputError(rows.places[row], expected=expected, found=found, fix=fix)
             modes.add(mode)
@@ -223,4 +226,4 @@ def _decoded(splits: dict[str, Rows], damaged: str) -> tuple[dict[str, Rows], di
         sound[name] = rows.take(np.setdiff1d(np.arange(len(rows.ids)), bad))
         if not sound[name].ids:
             raise InputError(f"{name} split", expected="images that decode", found="none", fix="Repair the images.")
-    return sound, excluded, "RGB" if "RGB" in modes else "L", (first[0], first[1])
+    return sound, excluded, "RGB" if "RGB" in modes else "L", (sizes[0], sizes[1])

@@ -117,7 +117,13 @@ def _sampled(images: torch.Tensor, down: torch.Tensor, right: torch.Tensor) -> t
     return ((above * (256 - low) + below * low + (1 << 15)) >> 16).to(torch.uint8).view(images.shape)
 
 
-POLICIES = {"none": none, "shift": shift, "flip": flip, "affine": affine, "elastic": elastic}
+POLICIES: dict[str, Callable[..., torch.Tensor]] = {
+    "none": none,
+    "shift": shift,
+    "flip": flip,
+    "affine": affine,
+    "elastic": elastic,
+}
 VERSIONS = {"none": 1, "shift": 1, "flip": 1, "affine": 1, "elastic": 1}
 
 RANGES = {  # setting → whether it is a whole number, least, most

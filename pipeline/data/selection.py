@@ -4,7 +4,7 @@ A selection is a spec: `all`, `fraction(0.03)`, `only([7, 8])`, `without([3])`, 
 `package.module:attribute(…)`, from (labels, class names) and its settings to row numbers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,17 +90,17 @@ def fraction(labels: np.ndarray, names: Sequence[str], share: float, balanced: b
     return np.flatnonzero(stratified(labels, order, offsets) < share)
 
 
-def only(labels: np.ndarray, names: Sequence[str], classes: list) -> np.ndarray:
+def only(labels: np.ndarray, names: Sequence[str], classes: list[int | str]) -> np.ndarray:
     """The rows of some classes, each given by its label or its name."""
     return np.flatnonzero(np.isin(_labelled(labels), class_numbers(classes, names, "rows by class")))
 
 
-def without(labels: np.ndarray, names: Sequence[str], classes: list) -> np.ndarray:
+def without(labels: np.ndarray, names: Sequence[str], classes: list[int | str]) -> np.ndarray:
     """The rows of all other classes."""
     return np.flatnonzero(~np.isin(_labelled(labels), class_numbers(classes, names, "rows by class")))
 
 
-ROWS = {"all": every, "fraction": fraction, "only": only, "without": without}
+ROWS: dict[str, Callable[..., np.ndarray]] = {"all": every, "fraction": fraction, "only": only, "without": without}
 VERSIONS = {"all": 1, "fraction": 1, "only": 1, "without": 1}
 
 

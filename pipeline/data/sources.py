@@ -35,8 +35,8 @@ class Rows:
 
     def take(self, index: np.ndarray) -> "Rows":
         """The rows at `index`, in its order."""
-        picked = ([column[row] for row in index] for column in (self.ids, self.places, self.images))
-        return Rows(self.source, *picked, self.labels[index], self.classes)
+        ids, places = ([column[row] for row in index] for column in (self.ids, self.places))
+        return Rows(self.source, ids, places, [self.images[row] for row in index], self.labels[index], self.classes)
 
 
 def load(source: str, role: str, first: int = 0) -> Rows:
@@ -79,7 +79,7 @@ def _parquet(path: Path, role: str, first: int) -> Rows:
     if not path.is_file():
         found = "a folder" if path.is_dir() else "no such file"
         raise InputError(f"{role} source {path}", expected="a Parquet file", found=found, fix=fix)
-    ids: list[str] = []
+    given: list[object] = []
     images: list[bytes | None] = []
     paths: list[str | None] = []
     labels: list[int | None] = []
@@ -91,25 +91,26 @@ def _parquet(path: Path, role: str, first: int) -> Rows:
                 images += image.field("bytes").to_pylist()
                 paths += image.field("path").to_pylist() if image.type.get_field_index("path") >= 0 else [None] * len(batch)
                 labels += batch.column("label").to_pylist() if "label" in columns else [None] * len(batch)
-                ids += batch.column("id").to_pylist() if "id" in columns else []
+                given += batch.column("id").to_pylist() if "id" in columns else []
             classes = _names(file.schema_arrow.metadata, path)
     except _DAMAGE as error:
         found = f"another kind of file, or a damaged one ({first_line(error)})"
         raise InputError(f"{role} source {path}", expected="a Parquet file", found=found, fix=fix) from error
-    if None in ids:
-        found = f"none in row {ids.index(None)}"
+    if None in given:
+        found = f"none in row {given.index(None)}"
         raise InputError(f"{path}, column id", expected="an id in every row", found=found, fix="Fill or drop it.")
-    ids = [str(name) for name in ids] or [f"{role}-{first + row:06d}" for row in range(len(images))]
+    ids = [str(name) for name in given] or [f"{role}-{first + row:06d}" for row in range(len(images))]
     places = [
         f"{path}, row {row} (id {name}{f', path {inner}' if inner else ''})"
         for row, (name, inner) in enumerate(zip(ids, paths, strict=True))
     ]
-    for place, data in zip(places, images, strict=True):
-        if data is None:
-            raise InputError(place, expected="image bytes", found="none", fix="Embed the images in the file.")
+    encoded = [data for data in images if data is not None]
+    if len(encoded) < len(images):
+        place = places[images.index(None)]
+        raise InputError(place, expected="image bytes", found="none", fix="Embed the images in the file.")
     largest = np.iinfo(np.int64).max  # what does not fit is refused as out of range
     known = np.array([UNLABELLED if label is None else min(label, largest) for label in labels], np.int64)
-    return Rows(str(path), ids, places, images, known, classes)
+    return Rows(str(path), ids, places, encoded, known, classes)
 
 
 def _columns(schema: pa.Schema, path: Path, role: str, fix: str) -> list[str]:
@@ -132,13 +133,13 @@ def _columns(schema: pa.Schema, path: Path, role: str, fix: str) -> list[str]:
 
 
 def _is_bytes(kind: pa.DataType) -> bool:
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
 def _names(metadata: dict[bytes, bytes] | None, path: Path) -> tuple[str, ...] | None:
     """Class names out of the schema metadata, where Hugging Face datasets keep them."""
     try:
-        names = json.loads(metadata[b"huggingface"])["info"]["features"]["label"]["names"]
+        names = json.loads((metadata or {})[b"huggingface"])["info"]["features"]["label"]["names"]
     except (KeyError, TypeError, *NOT_JSON):
         return None
     listed = isinstance(names, list) and all(isinstance(name, str) and _is_unicode(name) for name in names)

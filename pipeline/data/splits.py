@@ -11,7 +11,7 @@ import json
 import os
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -107,10 +107,13 @@ class _Facts:
 
 @dataclass(frozen=True)
 class Split(_Facts):
-    """One split, opened: its facts are read, its rows are not. witness: of the file that binds it to its companions, if any."""
+    """One split, opened: its facts are read, its rows are not.
+
+    witness: of the file that binds it to its companions; of one that was opened by itself, of its own footer.
+    """
 
     path: Path
-    witness: files.Witness | None = None
+    witness: files.Witness = field(compare=False)
 
     @classmethod
     def open(cls, path: Path) -> "Split":
@@ -143,7 +146,8 @@ class Split(_Facts):
         if min(read.rows, read.span, *read.shape) < 1 or len(read.span_digests) != -(-read.rows // read.span):
             found = f"{read.rows:,} rows, spans of {read.span:,} and {len(read.span_digests):,} digests"
             raise IntegrityError(str(path), expected="a digest for every span of rows", found=found, fix=fix)
-        return cls(**vars(read), path=path)
+        footer = files.Witness(str(path), _footer_sha256(path) or "", lambda: _footer_sha256(path))
+        return cls(**vars(read), path=path, witness=footer)
 
     @staticmethod
     def write(
@@ -220,7 +224,7 @@ class Split(_Facts):
         try:
             with pq.ParquetFile(self.path) as file:  # read_table imports ten times as much
                 column = file.read(columns=["label"]).column("label")
-            labels = column.fill_null(UNLABELLED).to_numpy().astype(np.int64)
+            labels: np.ndarray = column.fill_null(UNLABELLED).to_numpy().astype(np.int64)
         except _DAMAGE as error:
             raise self._damaged(error) from error
         self._check("labels", self.labels_digest, labels_digest(labels))
@@ -323,7 +327,7 @@ class _Binding:
 
 def bind_splits(folder: Path, names: Sequence[str]) -> None:
     """Write splits.json, which says that these splits in `folder` belong together."""
-    binding = _Binding(FORMAT, {name: _footer_sha256(folder / f"{name}.parquet") for name in names})
+    binding = _Binding(FORMAT, {name: _footer_sha256(folder / f"{name}.parquet") or "" for name in names})
     files.write(folder / BINDING, facts.sealed(asdict(binding)))
 
 

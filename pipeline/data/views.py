@@ -67,11 +67,10 @@ class Policy:
             seen = self._whole(step, step(seen, draw), images)
         return torch.where(untouched, images, seen) if self.augments else images
 
-    def _whole(self, step: spec.Spec, seen: Any, images: torch.Tensor) -> torch.Tensor:
+    def _whole(self, step: spec.Spec, seen: object, images: torch.Tensor) -> torch.Tensor:
         """Raise InputError unless a step, which may be a plug-in, gave pixels like those that it got."""
-        shape, kind = getattr(seen, "shape", None), getattr(seen, "dtype", type(seen).__name__)
-        if shape != images.shape or kind != torch.uint8:
-            expected = f"uint8 pixels of shape {tuple(images.shape)}"
-            found = f"{kind}" if shape is None else f"{kind} of shape {tuple(shape)}"
-            raise InputError(f"view policy {step.text}", expected=expected, found=found, fix="Correct the plug-in.")
-        return seen
+        if isinstance(seen, torch.Tensor) and seen.shape == images.shape and seen.dtype == torch.uint8:
+            return seen
+        found = f"{seen.dtype} of shape {tuple(seen.shape)}" if isinstance(seen, torch.Tensor) else type(seen).__name__
+        expected = f"uint8 pixels of shape {tuple(images.shape)}"
+        raise InputError(f"view policy {step.text}", expected=expected, found=found, fix="Correct the plug-in.")

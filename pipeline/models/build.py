@@ -28,7 +28,7 @@ def build(model: Spec, shape: Sequence[int], classes: int, *, seed: int = 0) -> 
     with runtime.own_randomness():
         torch.manual_seed(randomness.torch_seed(seed, Use.INIT))
         try:
-            built = model(tuple(shape), classes)
+            built: nn.Module = model(tuple(shape), classes)
             require(isinstance(built, nn.Module), what, "a torch.nn.Module", type(built).__name__)
             with torch.no_grad():
                 logits = built.eval()(torch.zeros(2, *shape, dtype=torch.uint8))

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -9,6 +10,43 @@ from pipeline.base.errors import InputError
 from pipeline.models.temperature import require_temperature
 
 RULES = {"probabilities": 1, "logits": 1}  # rule → the version of what it does
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """How teachers are combined, for students at one temperature or at several; make it with `Ensemble.of`.
+
+    rule: see `combine`. weights: one per teacher, summing to 1. temperatures: those at which target logits are made, one layer
+    for each.
+    """
+
+    rule: str
+    weights: tuple[float, ...]
+    temperatures: tuple[float, ...]
+
+    @classmethod
+    def of(
+        cls, teachers: Sequence[str], *, rule: str, temperatures: Sequence[float], weights: Sequence[float] | None = None
+    ) -> "Ensemble":
+        """temperatures: of all students, one or more; where target logits do not depend on them there is one layer for all.
+
+        Raises InputError for settings that do not fit, and where there is no teacher.
+        """
+        if not teachers:
+            raise InputError("teachers", expected="at least one", found="none", fix="Name them in the setting `teachers`.")
+        for each in temperatures:
+            _check(each, rule)
+        varies = len(teachers) > 1 and rule == "probabilities"
+        kept = sorted(set(temperatures)) if varies else temperatures[:1]
+        return cls(rule, tuple(normalised(weights, len(teachers))), tuple(kept))
+
+    def layer(self, temperature: float) -> int:
+        """Which layer holds the target logits at a temperature."""
+        return self.temperatures.index(temperature) if len(self.temperatures) > 1 else 0
+
+    def combine(self, members: Sequence[torch.Tensor], layer: int) -> torch.Tensor:
+        """The target logits of one layer, of the logits of every teacher: (..., C) each."""
+        return combine(members, self.temperatures[layer], self.rule, self.weights)
 
 
 def combine(
@@ -23,12 +61,15 @@ def combine(
     are combined in float64 and rounded once to float32, so that a row's targets do not depend on which rows are beside it.
     Raises InputError for an unknown rule, for weights that do not fit, and for a temperature that is not above 0.
     """
-    check(temperature, rule)
+    _check(temperature, rule)
     scaled = normalised(weights, len(members))
     if len(members) == 1:
         return members[0]
     if rule == "logits":
-        return sum(weight * logits.double() for weight, logits in zip(scaled, members, strict=True)).float()
+        mean = torch.zeros_like(members[0], dtype=torch.float64)
+        for weight, logits in zip(scaled, members, strict=True):
+            mean += weight * logits.double()
+        return mean.float()
     mixture = torch.full_like(members[0], -torch.inf, dtype=torch.float64)
     for weight, logits in zip(scaled, members, strict=True):
         if weight:
@@ -49,8 +90,7 @@ def normalised(weights: Sequence[float] | None, count: int) -> list[float]:
     return [weight / sum(given) for weight in given]
 
 
-def check(temperature: float, rule: str) -> None:
-    """Raise InputError for a rule or a temperature that is none."""
+def _check(temperature: float, rule: str) -> None:
     if rule not in RULES:
         raise InputError("ensemble rule", expected=" or ".join(RULES), found=repr(rule), fix="Correct the setting `rule`.")
     require_temperature(temperature)

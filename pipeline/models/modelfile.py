@@ -98,7 +98,7 @@ class Learned:
     @property
     def teachers(self) -> Mapping[str, str]:
         """The digest of each, in the order given."""
-        return self.caches if self.live is None else self.live
+        return self.live or self.caches or {}
 
 
 @dataclass(frozen=True)
@@ -174,6 +174,13 @@ class ModelFile(Facts):
     def teacher(cls, folder: Path) -> Self:
         """Open the teacher whose folder this is; its only net is `nets[0]`."""
         return cls.open(folder, kinds=["teacher"], name=folder.name, fix=f"Run {commands.teach(folder)}.")
+
+    @property
+    def weights_sha256(self) -> str:
+        """Of the only net of a teacher; raises IntegrityError where it has no weights."""
+        if (found := self.nets[0].sha256) is None:
+            raise IntegrityError(str(self.folder / FILE_NAME), expected="a teacher with weights", found="none", fix=self.fix)
+        return found
 
     @property
     def trained(self) -> list[Net]:

@@ -41,7 +41,8 @@ def _tile(model: torch.nn.Module, pixels: torch.Tensor, tile: int) -> torch.Tens
     rows = len(pixels)
     if rows < tile:
         pixels = torch.cat([pixels, pixels.new_zeros((tile - rows, *pixels.shape[1:]))])
-    return model(pixels.to(next(model.parameters()).device))[:rows].to(torch.float32)
+    logits: torch.Tensor = model(pixels.to(next(model.parameters()).device))
+    return logits[:rows].to(torch.float32)
 
 
 class Landing:
@@ -60,7 +61,7 @@ class Landing:
         cuda = logits.is_cuda
         if self._logits is None:
             self._logits = torch.empty((self._rows, *logits.shape[1:]), pin_memory=cuda)
-            self._stream = torch.cuda.Stream(logits.device) if cuda else None
+            self._stream = torch.cuda.Stream(logits.device) if cuda else None  # type: ignore[no-untyped-call]
         target = self._logits[start : start + len(logits)]
         if self._stream is None:
             target.copy_(logits)
@@ -74,4 +75,6 @@ class Landing:
         """(rows, classes) float32; waits until all of it has arrived."""
         if self._stream is not None:
             self._stream.synchronize()
+        if self._logits is None:
+            raise ValueError("expected the logits of some tile, found none")
         return self._logits.numpy()

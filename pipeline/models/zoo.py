@@ -1,7 +1,7 @@
 """Small built-in nets. A model takes uint8 pixels (B, C, H, W), normalises them itself and gives logits (B, classes)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
@@ -75,18 +75,17 @@ def cnn(shape: Sequence[int], classes: int, channels: Sequence[int], dropout: fl
     return nn.Sequential(*layers, nn.Linear(width * height * breadth, classes))
 
 
-MODELS = {"mlp": mlp, "cnn": cnn}
+MODELS: dict[str, Callable[..., nn.Module]] = {"mlp": mlp, "cnn": cnn}
 VERSIONS = {"mlp": 1, "cnn": 1}
 
 
 def _sizes(value: object) -> bool:
-    whole = isinstance(value, list) and all(isinstance(size, int) and not isinstance(size, bool) for size in value)
-    return whole and all(size > 0 for size in value)
+    return isinstance(value, list) and all(isinstance(size, int) and not isinstance(size, bool) and size > 0 for size in value)
 
 
 def _require_probability(what: str, value: object) -> None:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    holds = number and 0 <= value < 1 and Dropout(value).dropped < 65536
+    number = value if isinstance(value, int | float) and not isinstance(value, bool) else -1.0
+    holds = 0 <= number < 1 and Dropout(number).dropped < 65536
     require(holds, what, "a number in [0, 1), to 16 bits", value)
 
 

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -20,8 +20,8 @@ from pipeline.base import randomness, runtime
 from pipeline.base.background import ahead
 from pipeline.base.errors import InputError
 from pipeline.base.randomness import Use
-from pipeline.data.splits import Split
 from pipeline.data.views import Policy
+from pipeline.training.signal import Signal
 from pipeline.training.targets import Targets
 
 BLOCK_BYTES = 1 << 20  # gathered at a time and cut into batches: many small gathers cost more than the bytes do
@@ -29,100 +29,135 @@ _HOST = torch.device("cpu")
 READERS = 2  # threads that read spans: one waits for the disk or hashes while the other decodes
 
 
+class Inputs(Protocol):
+    """What nets see of rows: a split, or nothing, see `NoPixels`."""
+
+    @property
+    def rows(self) -> int:
+        """How many there are."""
+
+    @property
+    def span(self) -> int:
+        """Rows of a span; the last one may have fewer."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the pixels of a row."""
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """Their names, in label order."""
+
+    def images(self, span: int, places: np.ndarray | None = None) -> np.ndarray:
+        """Pixels of a span, or of the rows at some places in it: (rows, *shape) uint8."""
+
+
+@dataclass(frozen=True)
+class NoPixels:
+    """The rows of a transfer set, for those who keep what their nets see elsewhere, in the same order. See Inputs."""
+
+    rows: int
+    span: int
+    classes: Sequence[str]
+    shape: tuple[int, ...] = (0,)
+
+    def images(self, span: int, places: np.ndarray | None = None) -> np.ndarray:
+        """Nothing of every row."""
+        count = min(self.span, self.rows - span * self.span) if places is None else len(places)
+        return np.empty((count, *self.shape), np.uint8)
+
+
 class Batch(NamedTuple):
     """Rows of one step, on the device.
 
-    rows, views: (B,) int64. pixels: (B, C, H, W) uint8, as the view shows them. targets: (B, *Targets.shape) logits.
-    What the examples were made without is None.
+    rows, views: (B,) int64. pixels: (B, C, H, W) uint8, as the view shows them. targets: (B, layers, classes) target logits,
+    a layer for each temperature that they depend on; without a teacher they are empty, and so are pixels without a split.
     """
 
     rows: torch.Tensor
     views: torch.Tensor
-    pixels: torch.Tensor | None
-    targets: torch.Tensor | None
+    pixels: torch.Tensor
+    targets: torch.Tensor
 
     def cut(self, start: int, stop: int) -> "Batch":
         """Some of its rows, sharing memory."""
-        return Batch(*(None if column is None else column[start:stop] for column in self))
+        return Batch(*(column[start:stop] for column in self))
 
     def split(self, size: int) -> Iterator["Batch"]:
         """Its rows in batches of `size`, which divides them, sharing memory."""
-        count = len(self.rows) // size
-        if not count:
+        if not len(self.rows):
             return iter(())  # torch would give one empty batch
-        return map(Batch, *([None] * count if column is None else column.split(size) for column in self))
+        return map(Batch, *(torch.split(column, size) for column in self))
 
     def joined(self, other: "Batch") -> "Batch":
         """These rows, then those of `other`."""
-        pairs = zip(self, other, strict=True)
-        return Batch(*(None if column is None else torch.cat([column, more]) for column, more in pairs))
+        return Batch(*(torch.cat([column, more]) for column, more in zip(self, other, strict=True)))
 
 
 @dataclass(frozen=True)
 class Window:
     """Rows in memory, on the device.
 
-    rows: (n,) int64, which they are. pixels: (n, C, H, W) uint8, untouched. targets: (views, n, *shape); where only the
-    drawn view of each row was kept, views is 1. Either may be None.
+    rows: (n,) int64, which they are. pixels: (n, C, H, W) uint8, untouched. stored: (views, n, *shape) of the signal; where
+    only the drawn view of each row was kept, views is 1.
     """
 
     rows: np.ndarray
-    pixels: torch.Tensor | None
-    targets: torch.Tensor | None
+    pixels: torch.Tensor
+    stored: torch.Tensor
 
     def blocks(
-        self, order: np.ndarray, views: np.ndarray, cuts: Sequence[int], policy: Policy | None, device: torch.device
+        self, order: np.ndarray, views: np.ndarray, cuts: Sequence[int], policy: Policy, device: torch.device
     ) -> Iterator[Batch]:
-        """The rows at places `order`, in the view of each, from cut to cut. order, views: (n,) int64.
+        """The rows at places `order`, in the view of each, from cut to cut; their targets are what is stored.
 
+        order, views: (n,) int64.
         What says which rows they are goes to the devices once for all blocks, so that a GPU need not wait at each.
         """
         rows, drawn = self.rows[order], views[order]
-        home = (self.targets if self.pixels is None else self.pixels).device
+        home = self.pixels.device
         places = torch.from_numpy(order).to(home)
-        layers = places + torch.from_numpy(drawn).to(home) * len(self.rows) if self._views > 1 else places
+        layers = places + torch.from_numpy(drawn).to(home) * len(self.rows) if len(self.stored) > 1 else places
         shown = [torch.from_numpy(column).to(device) for column in (rows, drawn)]
         for start, stop in pairwise(cuts):
-            here, pixels, targets = slice(start, stop), None, None
-            if self.pixels is not None:
-                untouched = self.pixels.index_select(0, places[here]).to(device)
-                pixels = policy.apply(untouched, rows[here], drawn[here])
-            if self.targets is not None:
-                targets = self.targets.flatten(0, 1).index_select(0, layers[here]).to(device)
-            yield Batch(*(column[here] for column in shown), pixels, targets)
-
-    @property
-    def _views(self) -> int:
-        return 1 if self.targets is None else len(self.targets)
+            here = slice(start, stop)
+            untouched = self.pixels.index_select(0, places[here]).to(device)
+            stored = self.stored.flatten(0, 1).index_select(0, layers[here]).to(device)
+            yield Batch(shown[0][here], shown[1][here], policy.apply(untouched, rows[here], drawn[here]), stored)
 
 
 @dataclass(frozen=True)
 class Examples:
     """What a student trains on, or a teacher.
 
-    split: where pixels come from, seen under `policy`; both None for target logits alone, for those who keep their inputs
-    elsewhere and in the same order. views: each epoch draws, for each row, one of this many views; None gives every row a
-    view that no epoch had before. targets: None to train on labels alone, or on what a teacher says in the loop.
-    memory_bytes: what rows may take; one float32 logit per class and view is counted whether or not targets are read, so that
-    the order of rows, which depends on it, does not depend on where targets come from. chosen: (n,)
-    ascending rows to train on, None for all; spans without one of them are not read, and the rest come as they otherwise do.
-    Raises InputError where not even four spans fit in memory_bytes, and for rows that are not rows of the split.
+    inputs: where pixels come from, seen under `policy`. views: each epoch draws, for each row, one of this many views; None
+    gives every row a view that no epoch had before. signal: what teachers say of them. memory_bytes: what rows may take; one
+    float32 logit per class and view is counted whether or not logits are stored, so that the order of rows, which depends on
+    it, does not depend on where they come from. chosen: (n,) ascending rows to train on, None for all; spans without one of
+    them are not read, and the rest come as they otherwise do.
+    Raises InputError where not even four spans fit in memory_bytes, and for rows that are not there.
     """
 
-    split: Split | None
-    policy: Policy | None
+    inputs: Inputs
+    policy: Policy
     views: int | None
-    targets: Targets | None
+    signal: Signal
     memory_bytes: int
     device: torch.device
     chosen: np.ndarray | None = None
     _spare: list[list[Window]] = field(default_factory=list, repr=False, compare=False)
 
+    @classmethod
+    def of_targets(cls, targets: Targets, views: int, memory_bytes: int, device: torch.device) -> "Examples":
+        """Target logits alone, for a training loop of your own."""
+        classes = next(iter(targets.caches.values())).manifest.identity["classes"]
+        return cls(NoPixels(targets.rows, targets.span, classes), Policy.parse("none", 0), views, targets, memory_bytes, device)
+
     def __post_init__(self) -> None:
-        if self.chosen is not None and not self._is_choice():
+        if self.chosen is not None and not self._is_choice(self.chosen):
             raise InputError(
                 "chosen rows",
-                expected=f"one or more of rows 0 to {self._all_rows - 1}, ascending, int64",
+                expected=f"one or more of rows 0 to {self.inputs.rows - 1}, ascending, int64",
                 found=f"{self.chosen.dtype} {self.chosen.shape}: {np.array2string(self.chosen, threshold=6, edgeitems=2)}",
                 fix="Choose them with rows.Selection.",
             )
@@ -130,7 +165,7 @@ class Examples:
             need = 4 * self._span_bytes / 1e9
             raise InputError(
                 "memory",
-                expected=f"at least {need:.3g} GB: four spans of {self.span:,} rows",
+                expected=f"at least {need:.3g} GB: four spans of {self.inputs.span:,} rows",
                 found=f"{self.memory_bytes / 1e9:g} GB",
                 fix="Raise the setting `memory`.",
             )
@@ -138,17 +173,12 @@ class Examples:
     @property
     def rows(self) -> int:
         """Rows of an epoch."""
-        return self._all_rows if self.chosen is None else len(self.chosen)
-
-    @property
-    def span(self) -> int:
-        """Rows of a span; the last one may have fewer."""
-        return self.targets.span_rows if self.split is None else self.split.span
+        return self.inputs.rows if self.chosen is None else len(self.chosen)
 
     @property
     def whole(self) -> bool:
         """Whether the rows, in all views, fit the budget and are kept from the first epoch on."""
-        return self.rows * (self._pixel_bytes + (self.views or 1) * self._counted_bytes) <= self.memory_bytes
+        return self.rows * (self._pixel_bytes + (self.views or 1) * self._logits_bytes) <= self.memory_bytes
 
     @property
     def temperatures(self) -> int:
@@ -156,7 +186,7 @@ class Examples:
         if not self.whole:
             return 1
         left = self.memory_bytes // self.rows - self._pixel_bytes
-        return max(1, left // ((self.views or 1) * max(self._counted_bytes, 1)))
+        return max(1, left // ((self.views or 1) * max(self._logits_bytes, 1)))
 
     def release(self) -> None:
         """Give the memory of the rows back; the next epoch reads them again."""
@@ -182,13 +212,17 @@ class Examples:
             count, rest = len(piece.rows), None
             if over := count % batch_size:
                 piece, rest = piece.cut(0, count - over), piece.cut(count - over, count)
-            yield from piece.split(batch_size)
+            yield from map(self._answered, piece.split(batch_size))
         if rest is not None:
-            yield rest
+            yield self._answered(rest)
+
+    def _answered(self, batch: Batch) -> Batch:
+        """A batch with the target logits in place of what is stored for them."""
+        return batch._replace(targets=self.signal.targets(batch.targets, batch.pixels))
 
     def _blocks(self, seed: int, epoch: int, batch_size: int) -> Iterator[Batch]:
         """The rows of the epoch, shuffled, in blocks that end where a batch does, or a window."""
-        size = batch_size * max(1, BLOCK_BYTES // (batch_size * (self._pixel_bytes + self._target_bytes)))
+        size = batch_size * max(1, BLOCK_BYTES // (batch_size * max(1, self._pixel_bytes + self._stored_bytes)))
         given = 0
         for window in self._windows(seed, epoch):
             order = randomness.order(window.rows, seed, Use.ORDER, epoch)
@@ -231,12 +265,9 @@ class Examples:
         yield spans[start:]
 
     def _room(self, rows: int, views: int, device: torch.device) -> Window:
-        pixels = targets = None
-        if self.split is not None:
-            pixels = torch.empty((rows, *self.split.shape), dtype=torch.uint8, device=device)
-        if self.targets is not None:
-            targets = torch.empty((views, rows, *self.targets.shape), dtype=self.targets.dtype, device=device)
-        return Window(np.empty(rows, np.int64), pixels, targets)
+        pixels = torch.empty((rows, *self.inputs.shape), dtype=torch.uint8, device=device)
+        stored = torch.empty((views, rows, *self.signal.shape), dtype=self.signal.dtype, device=device)
+        return Window(np.empty(rows, np.int64), pixels, stored)
 
     def _load(self, room: Window, spans: np.ndarray, draw: tuple[int, int] | None) -> Window:
         """Fill a room with spans, and return as much of it as they take.
@@ -254,45 +285,29 @@ class Examples:
             filled = pool.map(fill, range(len(spans)))
             for _ in filled if draw else runtime.progress(filled, "reading", total=len(spans), unit="spans"):
                 pass
-        pixels = None if room.pixels is None else room.pixels[: stops[-1]]
-        targets = None if room.targets is None else room.targets[:, : stops[-1]]
-        return Window(np.concatenate(rows), pixels, targets)
+        return Window(np.concatenate(rows), room.pixels[: stops[-1]], room.stored[:, : stops[-1]])
 
     def _fill(self, room: Window, place: slice, span: int, draw: tuple[int, int] | None) -> None:
         rows = self._rows(span)
-        count = self._count(span)
-        inside = None if len(rows) == count else rows - span * self.span  # places of the chosen rows within the span
-        if room.pixels is not None:
-            room.pixels[place] = torch.from_numpy(self.split.images(span, inside))
-        if room.targets is None:
+        inside = None if len(rows) == self._count(span) else rows - span * self.inputs.span  # of the chosen ones, in the span
+        room.pixels[place] = torch.from_numpy(self.inputs.images(span, inside))
+        wanted = room.stored[:, place]
+        if not wanted.numel():
             return
-        if inside is not None:
-            self._pick(room.targets[:, place], span, rows, draw)
-            return
-        if draw is None:
-            for view, layer in enumerate(room.targets):
-                self.targets.read("transfer", view, span, layer[place])
-            return
-        wanted = room.targets[0, place]
-        drawn = torch.from_numpy(self._drawn(*draw, rows))
-        views = drawn.unique().tolist()
-        self.targets.read("transfer", views[0], span, wanted)
-        for view in views[1:]:
-            other = torch.empty_like(wanted)
-            self.targets.read("transfer", view, span, other)
-            wanted.copy_(torch.where((drawn == view).view(-1, *[1] * len(self.targets.shape)), other, wanted))
-
-    def _pick(self, wanted: torch.Tensor, span: int, rows: np.ndarray, draw: tuple[int, int] | None) -> None:
-        """Put the targets of some rows of a span into `wanted`, (views, rows, classes); draw as in `_load`."""
-        inside = torch.from_numpy(rows - span * self.span)
         drawn = None if draw is None else torch.from_numpy(self._drawn(*draw, rows))
-        held = torch.empty((self._count(span), *wanted.shape[2:]), dtype=wanted.dtype)
-        for view in range(len(wanted)) if drawn is None else drawn.unique().tolist():
-            self.targets.read("transfer", view, span, held)
+        every = range(len(wanted)) if drawn is None else np.unique(drawn).tolist()
+        if inside is None and (drawn is None or len(every) == 1):  # straight to where it belongs
+            for layer, view in zip(wanted, every, strict=True):
+                self.signal.read(view, span, layer)
+            return
+        held = torch.empty((self._count(span), *self.signal.shape), dtype=self.signal.dtype)
+        chosen = slice(None) if inside is None else torch.from_numpy(inside)
+        for view in every:
+            self.signal.read(view, span, held)
             if drawn is None:
-                wanted[view] = held[inside]
+                wanted[view] = held[chosen]
             else:
-                wanted[0, drawn == view] = held[inside[drawn == view]]
+                wanted[0, drawn == view] = held[chosen][drawn == view]
 
     def _drawn(self, seed: int, epoch: int, rows: np.ndarray) -> np.ndarray:
         """The view of each row in this epoch: (n,) int64, a pure function of (seed, epoch, row)."""
@@ -304,51 +319,45 @@ class Examples:
 
     def _rows(self, span: int) -> np.ndarray:
         """The rows of a span that are trained on."""
-        start = span * self.span
+        start = span * self.inputs.span
         if self.chosen is None:
             return np.arange(start, start + self._count(span))
-        first, stop = np.searchsorted(self.chosen, (start, start + self.span))
+        first, stop = np.searchsorted(self.chosen, (start, start + self.inputs.span))
         return self.chosen[first:stop]
 
     def _count(self, span: int) -> int:
         """How many rows a span has, chosen or not."""
-        return min(self.span, self._all_rows - span * self.span)
+        return min(self.inputs.span, self.inputs.rows - span * self.inputs.span)
 
     @cached_property
     def _spans(self) -> np.ndarray:
         """The spans that have rows to train on."""
-        return np.arange(-(-self._all_rows // self.span)) if self.chosen is None else np.unique(self.chosen // self.span)
+        if self.chosen is None:
+            return np.arange(-(-self.inputs.rows // self.inputs.span))
+        return np.unique(self.chosen // self.inputs.span)
 
-    @property
-    def _all_rows(self) -> int:
-        """Rows of the transfer set."""
-        return self.targets.rows if self.split is None else self.split.rows
-
-    def _is_choice(self) -> bool:
-        rows = self.chosen
+    def _is_choice(self, rows: np.ndarray) -> bool:
         if rows.ndim != 1 or rows.dtype != np.int64 or not rows.size:
             return False
-        return rows[0] >= 0 and rows[-1] < self._all_rows and bool((np.diff(rows) > 0).all())
+        return bool(rows[0] >= 0 and rows[-1] < self.inputs.rows and (np.diff(rows) > 0).all())
 
     @property
     def _window_rows(self) -> int:
-        return self.window_spans * self.span
+        return self.window_spans * self.inputs.span
 
     @property
     def _pixel_bytes(self) -> int:
-        return 0 if self.split is None else math.prod(self.split.shape)
+        return math.prod(self.inputs.shape)
 
     @property
-    def _target_bytes(self) -> int:
-        return 0 if self.targets is None else math.prod(self.targets.shape) * self.targets.dtype.itemsize
+    def _stored_bytes(self) -> int:
+        return math.prod(self.signal.shape) * self.signal.dtype.itemsize
 
     @property
-    def _counted_bytes(self) -> int:
+    def _logits_bytes(self) -> int:
         """What the budget counts for the logits of a row in one view."""
-        if self.split is None:
-            return self._target_bytes
-        return 0 if self.views is None else len(self.split.classes) * torch.float32.itemsize
+        return 0 if self.views is None else len(self.inputs.classes) * torch.float32.itemsize
 
     @property
     def _span_bytes(self) -> int:
-        return self.span * (self._pixel_bytes + self._counted_bytes)
+        return self.inputs.span * (self._pixel_bytes + self._logits_bytes)

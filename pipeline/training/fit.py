@@ -105,7 +105,7 @@ def fit(
     bits. Raises InputError for an optimizer whose state cannot be kept, and for a net that cannot learn from the last batch.
     """
     net, count = (model.pattern, len(model)) if isinstance(model, Stack) else (model, 1)
-    work = flops(net, examples.split.shape) * recipe.batch_size * count
+    work = flops(net, examples.inputs.shape) * recipe.batch_size * count
     with runtime.suited_threads(work), runtime.own_randomness():
         training = _Training(model, examples, objective, recipe, validation, seed)
         training.resume(state)
@@ -180,7 +180,8 @@ class _Training:
         """Logits, in the precision that the recipe asks for."""
         kind = PRECISIONS[self.recipe.precision]
         with torch.autocast(self.examples.device.type, kind, enabled=kind != torch.float32):
-            return net(pixels)
+            logits: torch.Tensor = net(pixels)
+        return logits
 
     def _step(self, batch: Batch) -> torch.Tensor:
         """One update; returns the summed loss of each net, detached: (nets,)."""
@@ -188,7 +189,7 @@ class _Training:
         losses = self.objective(logits, batch)
         self.optimizer.zero_grad(set_to_none=True)
         mean = losses.mean(0)
-        (mean.sum() if mean.dim() else mean).backward()  # summed over nets, none of which depends on another
+        torch.autograd.backward(mean.sum() if mean.dim() else mean)  # summed over nets, none of which depends on another
         self.optimizer.step()
         self._limit_norms()
         return losses.detach().sum(0)
@@ -295,15 +296,15 @@ class _Training:
 
     def _step_on_a_copy(self, rows: int) -> None:
         whole = self.model.pattern if isinstance(self.model, Stack) else self.model
-        net, split, device = copy.deepcopy(whole).train(), self.examples.split, self.examples.device
+        net, inputs, device = copy.deepcopy(whole).train(), self.examples.inputs, self.examples.device
         torch.manual_seed(0)
-        pixels = torch.randint(0, 256, (rows, *split.shape), dtype=torch.uint8, device=device)
+        pixels = torch.randint(0, 256, (rows, *inputs.shape), dtype=torch.uint8, device=device)
         logits = self._forward(net, pixels)
         found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-        if found != (rows, len(split.classes)):
-            raise TypeError(f"in training it gives {found} for {rows} rows, where ({rows}, {len(split.classes)}) is wanted")
+        if found != (rows, len(inputs.classes)):
+            raise TypeError(f"in training it gives {found} for {rows} rows, where ({rows}, {len(inputs.classes)}) is wanted")
         optimizer = self.recipe.optimizer(net.parameters())
-        logits.double().sum().backward()
+        torch.autograd.backward(logits.double().sum())
         optimizer.step()
         self._require_kept(net.eval(), whole, pixels)
 

@@ -33,6 +33,7 @@ from pipeline.training.losses import SoftLoss
 from pipeline.training.objective import HARD, Objective, Weighing
 from pipeline.training.recipe import Recipe
 from pipeline.training.resume import Identity, Kept
+from pipeline.training.signal import NoTeacher, Signal
 from pipeline.training.targets import Targets
 
 STACKED_WEIGHTS = 200_000  # of a net, on a CPU: 32 nets of 25,000 train 4 times as fast stacked, 2 of 1,300,000 half as fast
@@ -116,8 +117,7 @@ class Lesson:
     examples: Examples
     labels: torch.Tensor
     soft: Soft | None
-    targets: Targets | None
-    live: Live | None
+    signal: Signal
     correct: Sequence[int]
     rows: Chosen
     views: Shown
@@ -143,9 +143,7 @@ class Lesson:
         """
         if views.count < 1:
             raise InputError("views", expected="1 or more", found=str(views.count), fix="Correct the setting.")
-        temperatures = sorted({each.temperature for each in weighings if each.alpha > 0})
-        if soft and soft.live and len(temperatures) > 1:
-            raise InputError("live teachers", expected="one temperature", found=str(temperatures), fix="Train from caches.")
+        temperatures = [each.temperature for each in weighings if each.alpha > 0] or [1.0]
         source, valid = ground.splits["transfer" if soft else "train"], ground.splits["valid"]
         for what, wanted in (("keep: best", recipe.selects), ("correct", bool(correct))):
             if wanted:
@@ -153,17 +151,14 @@ class Lesson:
         if soft:
             soft.loss.require_use(len(source.classes))
         policy = Policy.parse(views.policy, views.seed)
-        targets = _targets(soft, ground, policy, views.count, temperatures) if soft and not soft.live else None
-        live = None
-        if soft and soft.live:
-            live = Live.open(soft.teachers, source, weighings[0].temperature, soft.rule, soft.weights, ground.device)
+        signal = _signal(soft, ground, policy, views.count, temperatures) if soft else NoTeacher()
         selection = Selection.parse(rows)
         labels = source.labels()
         chosen = selection.choose(labels, source.classes)
         _require_labels(source, labels[chosen], soft, weighings)
         whole = len(chosen) == source.rows
         examples = Examples(
-            source, policy, views.count, targets, recipe.memory_bytes, ground.device, chosen=None if whole else chosen
+            source, policy, views.count, signal, recipe.memory_bytes, ground.device, chosen=None if whole else chosen
         )
         numbers = class_numbers(correct, source.classes, "correct")
         bias.require_rows(valid.labels(), len(source.classes), numbers)
@@ -171,7 +166,7 @@ class Lesson:
         shown = Shown(policy.text, policy.seed, policy.behaviours, views.count)
         held = torch.from_numpy(labels).to(ground.device)
         specs = (selection.spec, *policy.steps, *((soft.loss.spec,) if soft else ()))
-        return cls(ground, source, examples, held, soft, targets, live, numbers, told, shown, specs)
+        return cls(ground, source, examples, held, soft, signal, numbers, told, shown, specs)
 
     def identity(self, model: Spec, recipe: Recipe, weighing: Weighing, seed: int) -> Identity:
         """All that the weights of a student are a function of."""
@@ -193,7 +188,7 @@ class Lesson:
         """What model.json says of the soft targets; the digests bind a student to the caches it learned from."""
         if self.soft is None or weighing == HARD:
             return None
-        loss, source = self.soft.loss, self.targets or self.live
+        loss, signal = self.soft.loss, self.signal
         return Learned(
             **weighing.facts(),
             loss=loss.text,
@@ -202,16 +197,14 @@ class Lesson:
             standardised=loss.standardised,
             rule=self.soft.rule,
             rule_version=RULES[self.soft.rule],
-            weights=tuple(source.weights),
-            caches=None if self.live else {name: cache.manifest.digest for name, cache in self.targets.caches.items()},
-            live=self.live.digests if self.live else None,
+            weights=signal.weights,
+            caches=signal.digests if signal.kind == "student" else None,
+            live=signal.digests if signal.kind == "live" else None,
         )
 
     def read(self, model: Spec, recipe: Recipe) -> list[files.Witness]:
         """All that students of such a model and recipe are made of, to be the same when the job ends."""
-        caches = [] if self.targets is None else [cache.witness for cache in self.targets.caches.values()]
-        teachers = [] if self.live is None else self.live.witnesses
-        return [self.source.witness, *caches, *teachers, *spec.witnesses(model, *recipe.specs, *self.specs)]
+        return [self.source.witness, *self.signal.witnesses, *spec.witnesses(model, *recipe.specs, *self.specs)]
 
     def train(
         self, model: Spec, recipe: Recipe, weighings: Sequence[Weighing], *, seed: int, names: Sequence[str], kept: Kept
@@ -226,14 +219,14 @@ class Lesson:
         members = [self.identity(model, recipe, each, seed) for each in weighings]
         nets = [self._build(model, seed) for _ in weighings]
         alone = len(weighings) == 1
-        fitted = [_restored(net, kept, member, alone) for net, member in zip(nets, members, strict=True)]
-        missing = [place for place, found in enumerate(fitted) if found is None]
+        restored = [_restored(net, kept, member, alone) for net, member in zip(nets, members, strict=True)]
+        fitted = {place: found for place, found in enumerate(restored) if found is not None}
+        missing = [place for place in range(len(nets)) if place not in fitted]
         together = self._together([nets[place] for place in missing], recipe, names)
         for places in [missing] if together and missing else [[place] for place in missing]:
-            several = nets[places[0]]
-            if len(places) > 1:
-                several = Stack([nets[place] for place in places]).to(self.examples.device)
-            others = f" and {len(places) - 1} more" if len(places) > 1 else ""
+            stacked = len(places) > 1
+            several = Stack([nets[place] for place in places]).to(self.examples.device) if stacked else nets[places[0]]
+            others = f" and {len(places) - 1} more" if stacked else ""
             found = fit(
                 several, self.examples, self._objective([weighings[place] for place in places]), recipe,
                 self.ground.validation, seed=seed, name=f"{names[places[0]]}{others}, seed {seed}",
@@ -243,7 +236,7 @@ class Lesson:
             for place, net, one in zip(places, trained, found, strict=True):
                 nets[place], fitted[place] = net, one
         labels = [f"{name}, seed {seed}" for name in names]
-        return [self._finished(*each, recipe) for each in zip(labels, nets, fitted, strict=True)]
+        return [self._finished(label, nets[place], fitted[place], recipe) for place, label in enumerate(labels)]
 
     def write(
         self,
@@ -256,9 +249,9 @@ class Lesson:
         name: str,
     ) -> None:
         """Write model.json, the history and the weights of these students, by seed, into `folder`."""
-        kind: Kind = "baseline" if weighing == HARD else "live" if self.live else "student"
+        kind: Kind = "baseline" if weighing == HARD else self.signal.kind
         nets = {
-            Net(seed, None, each.kept and each.kept["epoch"], each.offsets, each.diverged, each.chance): each.net
+            Net(seed, None, int(each.kept["epoch"]) if each.kept else None, each.offsets, each.diverged, each.chance): each.net
             for seed, each in students.items()
         }
         Checkpoint.write(
@@ -291,10 +284,7 @@ class Lesson:
         return net.to(self.examples.device)
 
     def _objective(self, weighings: Sequence[Weighing]) -> Objective:
-        several = self.targets is not None and isinstance(self.targets.temperature, tuple)
-        places = {each: place for place, each in enumerate(self.targets.temperature)} if several else None
-        loss = self.soft.loss if self.soft else None
-        return Objective.of(weighings, self.labels, loss, places, self.live)
+        return Objective.of(weighings, self.labels, self.soft.loss if self.soft else None, self.signal)
 
     def _finished(self, name: str, net: torch.nn.Module, fitted: Fitted, recipe: Recipe) -> Student:
         """A student as it leaves its training, the bias of some classes corrected."""
@@ -325,14 +315,17 @@ def _restored(net: torch.nn.Module, kept: Kept, member: Identity, alone: bool) -
     return Fitted(facts["histories"][place], facts["diverged"][place])
 
 
-def _targets(soft: Soft, ground: Ground, policy: Policy, views: int, temperatures: Sequence[float]) -> Targets:
-    """Open the caches, and refuse those that are not of exactly these splits and views, or not of their teachers any more."""
+def _signal(soft: Soft, ground: Ground, policy: Policy, views: int, temperatures: Sequence[float]) -> Signal:
+    """Open teachers, or caches; refuse what is not of exactly these splits and views, or not of its teacher any more."""
+    if soft.live:
+        return Live.open(
+            soft.teachers, ground.splits["transfer"], ground.device, temperatures=temperatures, rule=soft.rule,
+            weights=soft.weights,
+        )  # fmt: skip
     for path in soft.teachers.values():
         require_sealed(path, ground.work)
     caches = {name: Cache.open(path) for name, path in soft.teachers.items()}
-    varies = len(caches) > 1 and soft.rule == "probabilities" and len(temperatures) > 1
-    at = tuple(temperatures) if varies else (*temperatures, 1.0)[0]  # logits that do not depend on T are kept once
-    targets = Targets.of(caches, at, soft.rule, soft.weights)
+    targets = Targets.of(caches, temperatures=temperatures, rule=soft.rule, weights=soft.weights)
     for name, cache in caches.items():
         cache.require_of(name)
         cache.require_data({name: ground.splits[name] for name in ("transfer", "valid")})

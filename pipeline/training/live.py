@@ -7,51 +7,66 @@ from pathlib import Path
 import torch
 
 from pipeline.base import files
-from pipeline.base.errors import InputError
 from pipeline.data.splits import Split
 from pipeline.models.checkpoint import Checkpoint
-from pipeline.models.ensemble import combine, normalised
+from pipeline.models.ensemble import Ensemble
+from pipeline.models.modelfile import Kind
 
 
 @dataclass(frozen=True)
 class Live:
-    """Teachers that are asked about every batch. temperature, rule, weights: see `ensemble.combine`.
+    """Teachers that are asked about every batch; make it with `Live.open`. See signal.Signal.
 
-    digests: of each one's weights, by name. witnesses: tell later whether the teachers are still these.
+    nets, digests, witnesses: of each of them, digests by name. ensemble: how they are combined.
     """
 
     nets: Sequence[torch.nn.Module]
-    temperature: float
-    rule: str
-    weights: Sequence[float]
+    ensemble: Ensemble
     digests: Mapping[str, str]
     witnesses: Sequence[files.Witness]
+    kind: Kind = "live"
+    shape: tuple[int, ...] = (0,)
+    dtype: torch.dtype = torch.float32
 
     @classmethod
     def open(
         cls,
         teachers: Mapping[str, Path],
         split: Split,
-        temperature: float,
-        rule: str,
-        weights: Sequence[float] | None,
         device: torch.device,
+        *,
+        temperatures: Sequence[float],
+        rule: str,
+        weights: Sequence[float] | None = None,
     ) -> "Live":
         """Load the teachers in these folders, by name. split: the rows that they are to be asked about.
 
         Raises InputError where a teacher is not one of these data, IntegrityError for damaged weights.
         """
-        if not teachers:
-            raise InputError("teachers", expected="at least one", found="none", fix="Name them in the setting `teachers`.")
-        taught = [Checkpoint.teacher(folder) for folder in teachers.values()]
-        for each in taught:
+        ensemble = Ensemble.of(list(teachers), rule=rule, temperatures=temperatures, weights=weights)
+        taught = {name: Checkpoint.teacher(folder) for name, folder in teachers.items()}
+        for each in taught.values():
             each.require_fit(split)
-        nets = [each.load(each.nets[0], device) for each in taught]
-        digests = {name: each.nets[0].sha256 for name, each in zip(teachers, taught, strict=True)}
-        witnesses = [each.witness for each in taught]
-        return cls(nets, temperature, rule, normalised(weights, len(nets)), digests, witnesses)
+        return cls(
+            nets=[each.load(each.nets[0], device) for each in taught.values()],
+            ensemble=ensemble,
+            digests={name: each.weights_sha256 for name, each in taught.items()},
+            witnesses=[each.witness for each in taught.values()],
+        )
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        return self.ensemble.weights
+
+    def read(self, view: int, span: int, out: torch.Tensor) -> None:
+        """Nothing is stored."""
 
     @torch.no_grad()
-    def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Target logits of a batch: pixels (B, C, H, W) uint8 as a view shows them → (B, classes) float32."""
-        return combine([net(pixels).float() for net in self.nets], self.temperature, self.rule, self.weights)
+    def targets(self, stored: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
+        """What the teachers say of these pixels, float32."""
+        members = [net(pixels).float() for net in self.nets]
+        layers = range(len(self.ensemble.temperatures))
+        return torch.stack([self.ensemble.combine(members, layer) for layer in layers], dim=1)
+
+    def layer(self, temperature: float) -> int:
+        return self.ensemble.layer(temperature)

@@ -15,6 +15,7 @@ No loss contains T²; `SoftLoss` multiplies by it.
 import inspect
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -106,7 +107,7 @@ def dist(
     return beta * between + gamma * within
 
 
-LOSSES = {"kl": kl, "ce": ce, "mse": mse, "dkd": dkd, "dist": dist}
+LOSSES: dict[str, Callable[..., torch.Tensor]] = {"kl": kl, "ce": ce, "mse": mse, "dkd": dkd, "dist": dist}
 VERSIONS = {"kl": 1, "ce": 1, "mse": 1, "dkd": 1, "dist": 1}
 
 
@@ -179,7 +180,7 @@ class SoftLoss:
             targets = targets.double().expand_as(logits)
         if self.standardised:
             logits, targets = _standardised(logits), _standardised(targets)
-        values = self.spec(logits, targets, labels, temperature)
+        values: torch.Tensor = self.spec(logits, targets, labels, temperature)
         self._require_per_row(values, logits)
         if self.squared and self.spec.target is not mse:
             weight = weight * _per_student(temperature) ** 2
@@ -279,7 +280,7 @@ def _log_softmax(logits: torch.Tensor) -> torch.Tensor:
 def _apart(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """(…, C) as logits of "the label or not", (…, 2), and of the classes that are not the label, (…, C − 1)."""
     label = _aligned(labels, logits.dim())  # (B, 1…, 1)
-    shape = torch.broadcast_shapes(logits.shape[:-1], label.shape[:-1])
+    shape = torch.broadcast_shapes(logits.shape[:-1], label.shape[:-1])  # type: ignore[no-untyped-call]
     logits = logits.expand(*shape, -1)
     place = torch.arange(logits.shape[-1] - 1, device=logits.device)
     own = logits.gather(-1, label.expand(*shape, -1))
@@ -291,7 +292,8 @@ def _correlation(one: torch.Tensor, other: torch.Tensor, dim: int) -> torch.Tens
     """Pearson's r along an axis; 0 where either is constant, and there torch gives the norm the gradient 0."""
     one, other = one - one.mean(dim=dim, keepdim=True), other - other.mean(dim=dim, keepdim=True)
     norms = torch.linalg.vector_norm(one, dim=dim) * torch.linalg.vector_norm(other, dim=dim)
-    return (one * other).sum(dim=dim) / (norms + _CORRELATION_EPS)
+    correlation: torch.Tensor = (one * other).sum(dim=dim) / (norms + _CORRELATION_EPS)
+    return correlation
 
 
 def _standardised(logits: torch.Tensor) -> torch.Tensor:

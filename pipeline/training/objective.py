@@ -1,6 +1,6 @@
 """The objective of a student: α · soft loss + w · cross-entropy with the labels, w being 1 − α unless it is given."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +11,7 @@ from pipeline.models.temperature import require_temperature
 from pipeline.training import losses
 from pipeline.training.examples import Batch
 from pipeline.training.losses import SoftLoss
+from pipeline.training.signal import Signal
 
 VERSION = 1  # of what is made of the losses of a batch: T², standardisation, weights, the cross-entropy
 
@@ -54,78 +55,94 @@ HARD = Weighing(1.0, 0.0)  # the baseline: labels alone
 
 @dataclass(frozen=True)
 class Objective:
-    """The losses of one student, or of several that share batches; made by `Objective.of`.
+    """The losses of one student, or of several that share batches: the sum of its terms. Made by `Objective.of`."""
 
-    labels: (N,) int64 of every row of the split. temperature: a number, or (nets, 1) float64; alpha, label_weight: a number,
-    or (nets,) float64. softened: which nets have a soft term, a slice or numbers; None for all. These fields, and those of
-    temperature and alpha, are of those nets alone: a soft term of weight 0 is not computed, for 0 times what is not finite is
-    not 0. layers: which of the batch's several target logits each of them takes; None where there is one.
-    teacher: gives target logits for the pixels of a batch that has none.
-    """
-
-    labels: torch.Tensor
-    soft: SoftLoss | None
-    temperature: float | torch.Tensor
-    alpha: float | torch.Tensor
-    label_weight: float | torch.Tensor
-    uses_soft: bool
-    uses_labels: bool
-    softened: slice | torch.Tensor | None = None
-    layers: int | torch.Tensor | None = None
-    teacher: Callable[[torch.Tensor], torch.Tensor] | None = None
+    terms: tuple[Callable[[torch.Tensor, Batch], torch.Tensor], ...]
 
     @classmethod
     def of(
-        cls,
-        weighings: Sequence[Weighing],
-        labels: torch.Tensor,
-        soft: SoftLoss | None = None,
-        places: Mapping[float, int] | None = None,
-        teacher: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        cls, weighings: Sequence[Weighing], labels: torch.Tensor, soft: SoftLoss | None = None, signal: Signal | None = None
     ) -> "Objective":
         """One weighing per net; a single one is for a net that is not stacked.
 
-        soft: None where every alpha is 0. places: temperature → its place among several target logits.
+        labels: (N,) int64 of every row of the split. soft, signal: None where every alpha is 0.
         """
-        places = None if soft is None else places
-        labelled = any(each.labels > 0 for each in weighings)
-        soft_ones = [number for number, each in enumerate(weighings) if each.alpha > 0]
-        layers = None if places is None else [places[weighings[number].temperature] for number in soft_ones]
-        if len(weighings) == 1:
-            [only] = weighings
-            values = (only.temperature, only.alpha, only.labels)
-            return cls(labels, soft, *values, bool(soft_ones), labelled, None, layers[0] if layers else None, teacher)
-        columns = [(each.temperature, each.alpha, each.labels) for each in weighings]
-        temperature, alpha, weight = torch.tensor(columns, dtype=torch.float64, device=labels.device).unbind(1)
-        chosen = torch.tensor(soft_ones, dtype=torch.int64, device=labels.device)
-        softened = None
-        if soft_ones and len(soft_ones) < len(weighings):
-            first, last = soft_ones[0], soft_ones[-1]
-            softened = slice(first, last + 1) if last - first + 1 == len(soft_ones) else chosen  # a slice copies nothing
-        each = torch.tensor(layers, device=labels.device) if layers else None
-        values = (temperature[chosen, None], alpha[chosen], weight)
-        return cls(labels, soft, *values, bool(soft_ones), labelled, softened, each, teacher)
+        terms: list[Callable[[torch.Tensor, Batch], torch.Tensor]] = []
+        if soft is not None and signal is not None and any(each.alpha > 0 for each in weighings):
+            terms.append(_SoftTerm.of(weighings, labels, soft, signal))
+        if any(each.labels > 0 for each in weighings):
+            terms.append(_LabelTerm(labels, _number([each.labels for each in weighings], len(weighings) == 1, labels)))
+        return cls(tuple(terms))
 
     def __call__(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
         """logits (B, classes) → (B,) float64 losses; (B, nets, classes) → (B, nets)."""
-        logits, labels, terms = logits.double(), self.labels[batch.rows], []  # widened once for both terms
-        if self.uses_soft:
-            own = logits if self.softened is None else logits[:, self.softened]
-            soft = self.soft(own, self._targets(own, batch), labels, self.temperature, weight=self.alpha)
-            terms.append(soft if self.softened is None else self._beside(soft, logits.shape[1]))
-        if self.uses_labels:
-            terms.append(self.label_weight * losses.cross_entropy(logits, labels))
-        return terms[0] if len(terms) == 1 else terms[0] + terms[1]
+        logits = logits.double()  # widened once for all terms
+        first, *others = self.terms
+        total = first(logits, batch)
+        for term in others:
+            total = total + term(logits, batch)
+        return total
 
-    def _beside(self, soft: torch.Tensor, nets: int) -> torch.Tensor:
-        """(B, nets that have a soft term) as (B, nets), 0 for the others."""
-        if isinstance(self.softened, slice):
-            return functional.pad(soft, (self.softened.start, nets - self.softened.stop))
-        return soft.new_zeros(len(soft), nets).index_copy(1, self.softened, soft)
 
-    def _targets(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """(B, classes), or (B, nets or 1, classes) for a stack."""
-        targets = self.teacher(batch.pixels) if self.teacher else batch.targets
-        if self.layers is not None:
-            return targets[:, self.layers]
-        return targets if logits.dim() == 2 else targets[:, None]
+@dataclass(frozen=True)
+class _LabelTerm:
+    """weight · cross-entropy with the labels. weight: a number, or (nets,) float64."""
+
+    labels: torch.Tensor
+    weight: float | torch.Tensor
+
+    def __call__(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+        return self.weight * losses.cross_entropy(logits, self.labels[batch.rows])
+
+
+@dataclass(frozen=True)
+class _SoftTerm:
+    """alpha · soft loss, of those nets that have one: a soft term of weight 0 is not computed, for 0 · infinity is not 0.
+
+    temperature: a number, or (nets, 1) float64; alpha: a number, or (nets,) float64. layers: which of the target logits each
+    of them takes, a slice where all take the same. nets: which of the stack they are; None for all. All of these fields are
+    of those nets alone.
+    """
+
+    loss: SoftLoss
+    labels: torch.Tensor
+    temperature: float | torch.Tensor
+    alpha: float | torch.Tensor
+    layers: int | slice | torch.Tensor
+    nets: slice | torch.Tensor | None
+
+    @classmethod
+    def of(cls, weighings: Sequence[Weighing], labels: torch.Tensor, soft: SoftLoss, signal: Signal) -> "_SoftTerm":
+        places = [place for place, each in enumerate(weighings) if each.alpha > 0]
+        members, alone = [weighings[place] for place in places], len(weighings) == 1
+        temperature = _number([each.temperature for each in members], alone, labels)
+        alpha = _number([each.alpha for each in members], alone, labels)
+        found = [signal.layer(each.temperature) for each in members]
+        layers: int | slice | torch.Tensor = torch.tensor(found, device=labels.device)
+        if alone:
+            layers = found[0]
+        elif len(set(found)) == 1:
+            layers = slice(found[0], found[0] + 1)  # which copies nothing
+        nets: slice | torch.Tensor | None = None
+        if len(places) < len(weighings):
+            first, last = places[0], places[-1]
+            chosen = torch.tensor(places, dtype=torch.int64, device=labels.device)
+            nets = slice(first, last + 1) if last - first + 1 == len(places) else chosen
+        if isinstance(temperature, torch.Tensor):
+            temperature = temperature[:, None]
+        return cls(soft, labels, temperature, alpha, layers, nets)
+
+    def __call__(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+        own = logits if self.nets is None else logits[:, self.nets]
+        targets, labels = batch.targets[:, self.layers], self.labels[batch.rows]
+        soft = self.loss(own, targets, labels, self.temperature, weight=self.alpha)
+        if isinstance(self.nets, slice):
+            return functional.pad(soft, (self.nets.start, logits.shape[1] - self.nets.stop))
+        if self.nets is None:
+            return soft
+        return soft.new_zeros(len(soft), logits.shape[1]).index_copy(1, self.nets, soft)
+
+
+def _number(values: list[float], alone: bool, like: torch.Tensor) -> float | torch.Tensor:
+    """A value per net: float64 on the device of `like`; the only one as it is."""
+    return values[0] if alone else torch.tensor(values, dtype=torch.float64, device=like.device)

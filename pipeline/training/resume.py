@@ -21,6 +21,7 @@ from pipeline.base import files
 from pipeline.base.differences import differences
 from pipeline.base.facts import NOT_JSON
 
+Held = tuple[dict[str, torch.Tensor], dict[str, Any]]  # tensors by name, and facts
 Identity = Mapping[str, Any]  # all that the weights of one net are a function of
 
 WEIGHTS = "model."  # what the names of weights begin with
@@ -51,7 +52,7 @@ class State:
         data = safetensors.torch.save(held, metadata={"facts": said})
         files.write(self.path, files.sha256(data).encode() + b"\n" + data)
 
-    def load(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
+    def load(self) -> Held | None:
         """What `save` wrote, on the CPU; None where there is nothing, or nothing whole, which is said and removed."""
         if not self.path.exists():
             return None
@@ -80,7 +81,7 @@ class Kept:
         self._finished: dict[str, list[_Place]] = {}  # by the digest of a member
         self._unfinished: dict[Path, set[str]] = {}  # digests of members that are wanted still
         self._used: set[Path] = set()
-        self._open: tuple[Path, tuple[dict, dict] | None] | None = None  # the file that was read last
+        self._open: tuple[Path, Held | None] | None = None  # the file that was read last
 
     @classmethod
     @contextlib.contextmanager
@@ -181,7 +182,7 @@ def _facts(path: Path) -> dict[str, Any] | None:
 
 def _said(data: bytes) -> dict[str, Any]:
     """The facts in a safetensors file, or in its beginning: the size of its header, 8 bytes, and the header."""
-    facts = json.loads(json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]["facts"])
+    facts: dict[str, Any] = json.loads(json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]["facts"])
     members, finished = facts["members"], facts["finished"]
     if not isinstance(finished, bool) or not members or not all(isinstance(member, dict) for member in members):
         raise TypeError("facts of other types")
@@ -190,7 +191,7 @@ def _said(data: bytes) -> dict[str, Any]:
     return facts
 
 
-def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
+def _read(path: Path) -> Held | None:
     """Tensors and facts of a state; None where it is not whole."""
     try:
         digest, _, data = path.read_bytes().partition(b"\n")

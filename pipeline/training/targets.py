@@ -1,44 +1,37 @@
-"""Targets: the cached logits of one teacher or several, combined at a temperature into target logits."""
+"""Targets: the cached logits of one teacher or several, as the signal that students learn from."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
+from pipeline.base import files
 from pipeline.base.errors import InputError
 from pipeline.cache.reader import Cache
-from pipeline.models.ensemble import check, combine, normalised
+from pipeline.models.ensemble import Ensemble
+from pipeline.models.modelfile import Kind
 
 
 @dataclass(frozen=True)
 class Targets:
-    """An ensemble at a temperature: any list of caches as the target logits of one teacher; make it with `Targets.of`.
+    """Any list of caches as the target logits of one teacher; make it with `Targets.of`. See signal.Signal.
 
-    caches: by teacher name. temperature: one, or several for targets side by side. weights: one per cache, summing to 1.
-    rule: see `ensemble.combine`.
+    caches: by teacher name. ensemble: how they are combined.
     """
 
     caches: Mapping[str, Cache]
-    temperature: float | tuple[float, ...]
-    rule: str
-    weights: Sequence[float]
+    ensemble: Ensemble
+    kind: Kind = "student"
 
     @classmethod
     def of(
-        cls,
-        caches: Mapping[str, Cache],
-        temperature: float | tuple[float, ...],
-        rule: str,
-        weights: Sequence[float] | None = None,
+        cls, caches: Mapping[str, Cache], *, temperatures: Sequence[float], rule: str, weights: Sequence[float] | None = None
     ) -> "Targets":
-        """weights: by default equal; scaled to sum 1.
+        """temperatures: of all students that will learn from them. weights: by default equal; scaled to sum 1.
 
         Raises InputError for settings that do not fit, and for caches whose classes or rows differ: both are named.
         """
-        if not caches:
-            raise InputError("teachers", expected="at least one", found="none", fix="Name them in the setting `teachers`.")
-        for each in temperature if isinstance(temperature, tuple) else (temperature,):
-            check(each, rule)
+        ensemble = Ensemble.of(list(caches), rule=rule, temperatures=temperatures, weights=weights)
         (first, reference), *others = caches.items()
         for name, cache in others:
             for what, expected, found in (
@@ -49,13 +42,29 @@ class Targets:
                 if expected != found:
                     wanted, fix = f"{expected} as in cache {first}", "Capture both over the same data."
                     raise InputError(f"ensemble, {what} of cache {name}", expected=wanted, found=str(found), fix=fix)
-        return cls(caches, temperature, rule, normalised(weights, len(caches)))
+        return cls(caches, ensemble)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of a row's target logits: (classes,), or (temperatures, classes) where there are several."""
-        several = (len(self.temperature),) if isinstance(self.temperature, tuple) else ()
-        return (*several, self._first.layout.classes)
+        """(layers, classes)."""
+        return len(self.ensemble.temperatures), self._first.layout.classes
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """That of the cache where it is one, else float32."""
+        return torch.float16 if len(self.caches) == 1 and self._first.layout.dtype == "float16" else torch.float32
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        return self.ensemble.weights
+
+    @property
+    def digests(self) -> Mapping[str, str]:
+        return {name: cache.manifest.digest for name, cache in self.caches.items()}
+
+    @property
+    def witnesses(self) -> Sequence[files.Witness]:
+        return [cache.witness for cache in self.caches.values()]
 
     @property
     def rows(self) -> int:
@@ -63,31 +72,26 @@ class Targets:
         return self._first.manifest.extents["transfer"].rows
 
     @property
-    def span_rows(self) -> int:
+    def span(self) -> int:
         """Rows of a span."""
         return self._first.layout.span
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of target logits: that of the cache where it is one, else float32."""
-        return torch.float16 if len(self.caches) == 1 and self._first.layout.dtype == "float16" else torch.float32
-
-    def read(self, split: str, view: int, span: int, out: torch.Tensor) -> None:
-        """Put the target logits of one span into `out`: (rows, *shape) of this dtype, on any device.
-
-        Raises IntegrityError for a damaged cache.
-        """
-        several = isinstance(self.temperature, tuple)
-        if len(self.caches) == 1 and not several and out.device.type == "cpu":
-            self._first.span(self._first.record(split, view, span), out.numpy())
+    def read(self, view: int, span: int, out: torch.Tensor) -> None:
+        """Raises IntegrityError for a damaged cache."""
+        if len(self.caches) == 1 and out.device.type == "cpu":
+            self._first.span(self._first.record("transfer", view, span), out[:, 0].numpy())
             return
-        stored = (torch.from_numpy(cache.span(cache.record(split, view, span))) for cache in self.caches.values())
+        stored = (torch.from_numpy(cache.span(cache.record("transfer", view, span))) for cache in self.caches.values())
         members = [logits.to(self.dtype) for logits in stored]
-        if not several:
-            out.copy_(combine(members, self.temperature, self.rule, self.weights))
-            return
-        for place, temperature in enumerate(self.temperature):
-            out[:, place].copy_(combine(members, temperature, self.rule, self.weights))
+        for layer in range(len(self.ensemble.temperatures)):
+            out[:, layer].copy_(self.ensemble.combine(members, layer))
+
+    def targets(self, stored: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
+        """What was read."""
+        return stored
+
+    def layer(self, temperature: float) -> int:
+        return self.ensemble.layer(temperature)
 
     @property
     def _first(self) -> Cache:

@@ -17,6 +17,7 @@ from pipeline.training.fit import Row, Validation, circumstances, fit
 from pipeline.training.objective import HARD, Objective
 from pipeline.training.recipe import Recipe
 from pipeline.training.resume import Kept
+from pipeline.training.signal import NoTeacher
 
 
 def teach(
@@ -43,7 +44,7 @@ def teach(
     spec = parse_model(model)
     net = build(spec, train.shape, len(train.classes), seed=seed).to(device)
     seen = Policy.parse(policy, seed)
-    examples = Examples(train, seen, None, None, recipe.memory_bytes, device)
+    examples = Examples(train, seen, None, NoTeacher(), recipe.memory_bytes, device)
     objective = Objective.of([HARD], torch.from_numpy(train.labels()).to(device))
     validation = Validation.of(valid, device)
     identity = {
@@ -66,7 +67,7 @@ def teach(
                 fix="Lower the learning rate.",
             )
         row = fitted.kept(recipe)
-        taught = Net(seed, None, row["epoch"], chance=validation.at_chance(row, f"teacher {out.name}"))
+        taught = Net(seed, None, int(row["epoch"]), chance=validation.at_chance(row, f"teacher {out.name}"))
         Checkpoint.write(
             folder, kind="teacher", name=out.name, model=spec, split=train, data=Data.of(train, valid), nets={taught: net},
             history=[{"seed": seed, **each} for each in fitted.history], recipe=recipe.told,

@@ -7,6 +7,7 @@ is compared by the bound on rounding that its sums have.
 
 import copy
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from pipeline.training.losses import SoftLoss
 from pipeline.training.objective import HARD, Objective, Weighing
 from pipeline.training.recipe import Recipe
 from pipeline.training.resume import State
+from pipeline.training.signal import NoTeacher
 
 CPU = torch.device("cpu")
 ROWS, SHAPE, CLASSES = 200, (1, 6, 6), 5
@@ -48,13 +50,20 @@ def nets(model: str, count: int = 1) -> list[nn.Module]:
     return [build(parse_model(model), SHAPE, CLASSES, seed=3) for _ in range(count)]
 
 
+class Table(NoTeacher):
+    """Target logits by what a net is shown."""
+
+    shown: ClassVar = {PIXELS[row].tobytes(): row for row in range(ROWS)}
+
+    def targets(self, stored: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
+        return TARGETS[[self.shown[one.numpy().tobytes()] for one in pixels]][:, None]
+
+
+SIGNAL = Table()
+
+
 def objective(weighings: list[Weighing], loss: str = "kl") -> Objective:
-    shown = {PIXELS[row].tobytes(): row for row in range(ROWS)}
-
-    def teacher(pixels: torch.Tensor) -> torch.Tensor:
-        return TARGETS[[shown[one.numpy().tobytes()] for one in pixels]]
-
-    return Objective.of(weighings, torch.from_numpy(LABELS), SoftLoss.parse(loss), teacher=teacher)
+    return Objective.of(weighings, torch.from_numpy(LABELS), SoftLoss.parse(loss), SIGNAL)
 
 
 def recipe(**changes) -> Recipe:
@@ -63,7 +72,7 @@ def recipe(**changes) -> Recipe:
 
 
 def train(split, folder: Path, model: nn.Module, weighings: list[Weighing], *, loss="kl", **changes):
-    examples = Examples(split, Policy.parse("none", 0), 1, None, 10**9, CPU)
+    examples = Examples(split, Policy.parse("none", 0), 1, SIGNAL, 10**9, CPU)
     validation = Validation(torch.from_numpy(PIXELS[:50]), LABELS[:50])
     state = State(folder, [{}])
     fitted = fit(model, examples, objective(weighings, loss), recipe(**changes), validation, seed=3, name="s", state=state)
@@ -132,7 +141,7 @@ def test_logits_are_those_of_each_net(model):
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("loss", ["kl", "mse", "dkd", "dist"])
 def test_gradients_of_one_step_are_those_of_each_net(split, model, loss):
-    examples = Examples(split, Policy.parse("none", 0), 1, None, 10**9, CPU)
+    examples = Examples(split, Policy.parse("none", 0), 1, SIGNAL, 10**9, CPU)
     batch = next(examples.epoch(0, 0, 40))
     stack = Stack([doubled(net) for net in nets(model, len(WEIGHINGS))]).train()
     torch.manual_seed(5)

@@ -380,12 +380,6 @@ def test_a_sweep_that_is_stopped_while_it_measures_trains_nothing_again(data, tm
     assert tree(tmp_path / "sweep") == before
 
 
-def test_teachers_in_the_loop_have_one_temperature(data, tmp_path):
-    live = Soft({"a": data / "teachers/a"}, "probabilities", SoftLoss.parse("kl"), live=True)
-    with pytest.raises(InputError, match="live teachers: expected one temperature"):
-        swept(data, tmp_path / "sweep", 1, soft=live)
-
-
 # ---------------------------------------------------------------- one bad student harms no other
 
 RATES = {f"s{number}": 0.05 + 0.01 * number for number in range(20)}
@@ -508,9 +502,7 @@ def test_the_three_parts_of_a_sweep_are_swapped_as_one(data, tmp_path, monkeypat
     (tmp_path / "sweep/report/index.html").write_text("mine")
     before = tree(tmp_path / "sweep")
     with monkeypatch.context() as patch, pytest.raises(RuntimeError):
-        patch.setattr(
-            "pipeline.results.summary.by_epoch", lambda found: (_ for _ in ()).throw(RuntimeError)
-        )  # with the tables
+        patch.setattr("pipeline.results.summary.by_epoch", lambda found: (_ for _ in ()).throw(RuntimeError))  # with the tables
         swept(data, tmp_path / "sweep", 64, seeds=(0, 4))
     assert tree(tmp_path / "sweep") == before
     swept(data, tmp_path / "sweep", 64, seeds=(0, 4))

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from pipeline.data.splits import Split, open_splits
 from pipeline.data.views import Policy
 from pipeline.models.ensemble import combine
 from pipeline.training.examples import Batch, Examples
+from pipeline.training.signal import NoTeacher
 from pipeline.training.targets import Targets
 
 CPU = torch.device("cpu")
@@ -37,12 +39,13 @@ def data(tmp_path_factory) -> Path:
 
 
 def targets(data: Path, names: str = "a", rule: str = "probabilities") -> Targets:
-    return Targets.of({name: Cache.open(data / "caches" / name) for name in names}, 2.0, rule, [2, 1][: len(names)])
+    caches = {name: Cache.open(data / "caches" / name) for name in names}
+    return Targets.of(caches, temperatures=[2.0], rule=rule, weights=[2, 1][: len(names)])
 
 
 def examples(data: Path, memory: int, views: int | None = 3, names: str = "a", chosen: np.ndarray | None = None) -> Examples:
     split = open_splits(data / "transfer", ["train"])["train"]
-    return Examples(split, POLICY, views, targets(data, names) if names else None, memory, CPU, chosen)
+    return Examples(split, POLICY, views, targets(data, names) if names else NoTeacher(), memory, CPU, chosen)
 
 
 def rows_of(batches: list[Batch]) -> np.ndarray:
@@ -64,7 +67,7 @@ def test_the_budget_decides(data):
 @pytest.mark.parametrize("batch_size", [7, 16, 33, 100, 1000])
 def test_every_row_comes_once_with_its_own_pixels_and_targets(data, memory, names, batch_size):
     made = examples(data, memory, names=names)
-    pixels = torch.from_numpy(made.split.all_images())
+    pixels = torch.from_numpy(made.inputs.all_images())
     members = [torch.from_numpy(Cache.open(data / "caches" / name).read("transfer")) for name in names]
     expected = combine(members, 2.0, "probabilities", [2, 1][: len(names)])
     for epoch in range(3):
@@ -75,7 +78,7 @@ def test_every_row_comes_once_with_its_own_pixels_and_targets(data, memory, name
             rows, views = batch.rows.numpy(), batch.views.numpy()
             assert (views == randomness.integers(3, 1, Use.DRAW, epoch, rows)).all()
             assert torch.equal(batch.pixels, POLICY.apply(pixels[rows], rows, views))
-            assert torch.equal(batch.targets, expected[views, rows])
+            assert torch.equal(batch.targets[:, 0], expected[views, rows])
 
 
 def test_in_memory_the_shuffle_is_exact(data):
@@ -138,18 +141,18 @@ def test_two_epochs_at_once_and_one_left_early_do_not_disturb_each_other(data):
 def test_without_a_number_of_views_every_epoch_shows_a_new_one(data):
     made = examples(data, WHOLE, views=None, names="")
     assert [set(next(made.epoch(0, epoch, 9)).views.tolist()) for epoch in range(3)] == [{1}, {2}, {3}]
-    assert next(made.epoch(0, 0, 9)).targets is None
+    assert next(made.epoch(0, 0, 9)).targets.shape == (9, 0)
 
 
 @pytest.mark.parametrize("memory", [WHOLE, 4 * SPAN * 12])
 def test_logits_alone_for_those_who_keep_their_inputs(data, memory):
-    made = Examples(None, None, 3, targets(data), memory, CPU)
+    made = Examples.of_targets(targets(data), 3, memory, CPU)
     expected = torch.from_numpy(Cache.open(data / "caches/a").read("transfer"))
     batches = list(made.epoch(0, 0, 9))
     assert sorted(rows_of(batches)) == list(range(ROWS))
     for batch in batches:
-        assert batch.pixels is None
-        assert torch.equal(batch.targets, expected[batch.views, batch.rows])
+        assert not batch.pixels.numel()
+        assert torch.equal(batch.targets[:, 0], expected[batch.views, batch.rows])
 
 
 def test_float16_stays_float16_until_it_is_used(data, tmp_path):
@@ -192,11 +195,11 @@ def test_members_of_an_ensemble_must_be_of_one_kind(data, tmp_path):
     caches = {"a": Cache.open(data / "caches/a"), "x": Cache.open(other / "caches/a")}
     message = r"ensemble, classes of cache x: expected \['0', '1', '2'\] as in cache a, found \['0', '1', '2', '3'\]"
     with pytest.raises(InputError, match=message):
-        Targets.of(caches, 1.0, "logits")
+        Targets.of(caches, temperatures=[1.0], rule="logits")
     run_capture(write_stage_one(tmp_path / "fewer", rows=ROWS - 1))
     caches["x"] = Cache.open(tmp_path / "fewer/caches/a")
     with pytest.raises(InputError, match=r"ensemble, rows of cache x"):
-        Targets.of(caches, 1.0, "logits")
+        Targets.of(caches, temperatures=[1.0], rule="logits")
 
 
 # ---------------------------------------------------------------- some of the rows
@@ -267,7 +270,7 @@ def test_chosen_rows_decide_what_fits(data):
     assert not examples(data, len(SOME) * bytes_of_a_row - 1, chosen=SOME).whole
     made = examples(data, WHOLE, chosen=SOME)
     assert made._kept.pixels.shape == (len(SOME), 1, 4, 4)
-    assert made._kept.targets.shape == (3, len(SOME), 3)
+    assert made._kept.stored.shape == (3, len(SOME), 1, 3)
 
 
 @pytest.mark.parametrize("memory", [WHOLE, STREAMED])
@@ -281,12 +284,12 @@ def test_spans_without_a_chosen_row_are_not_read(data, memory, monkeypatch):
         seen["images"].add(span)
         return images(self, span, *rest)
 
-    def targets_of(self, split, view, span, out):
+    def targets_of(self, view, span, out):
         assert span in SPANS
         drawn = randomness.integers(3, 0, Use.DRAW, 0, SOME[span == SOME // SPAN])
         assert memory == WHOLE or view in drawn, "streamed, a view that no chosen row draws is not read"
         seen["targets"].add(span)
-        read(self, split, view, span, out)
+        read(self, view, span, out)
 
     monkeypatch.setattr(Split, "images", images_of)
     monkeypatch.setattr(Targets, "read", targets_of)
@@ -322,14 +325,14 @@ def test_damage_beside_chosen_rows_is_found(data, tmp_path, memory):
 
 @pytest.mark.parametrize("memory", [WHOLE, 4 * SPAN * 12])
 def test_chosen_logits_alone(data, memory):
-    made = Examples(None, None, 3, targets(data), memory, CPU, SOME)
+    made = replace(Examples.of_targets(targets(data), 3, memory, CPU), chosen=SOME)
     expected = torch.from_numpy(Cache.open(data / "caches/a").read("transfer"))
     batches = list(made.epoch(0, 0, 9))
     assert made.whole == (memory == WHOLE)
     assert sorted(rows_of(batches)) == SOME.tolist()
     for batch in batches:
-        assert batch.pixels is None
-        assert torch.equal(batch.targets, expected[batch.views, batch.rows])
+        assert not batch.pixels.numel()
+        assert torch.equal(batch.targets[:, 0], expected[batch.views, batch.rows])
 
 
 def test_chosen_rows_to_learn_from_labels_alone(data):

@@ -20,6 +20,7 @@ from pipeline.training.examples import Examples
 from pipeline.training.fit import Validation, _Training, fit
 from pipeline.training.recipe import Recipe, constant, cosine, one_cycle
 from pipeline.training.resume import State
+from pipeline.training.signal import NoTeacher
 
 SHAPE, CLASSES, COUNT = (1, 4, 4), 3, 50
 PIXELS = torch.from_numpy(np.random.default_rng(0).integers(0, 255, (COUNT, *SHAPE), dtype=np.uint8))
@@ -31,7 +32,7 @@ SPLIT = write_split(Path(FOLDER.name) / "train.parquet", PIXELS.numpy(), LABELS.
 
 
 def examples(policy: str, views: int | None) -> Examples:
-    return Examples(SPLIT, Policy.parse(policy, 4), views, None, 10**9, torch.device("cpu"))
+    return Examples(SPLIT, Policy.parse(policy, 4), views, NoTeacher(), 10**9, torch.device("cpu"))
 
 
 @pytest.fixture(autouse=True)

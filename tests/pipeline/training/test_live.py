@@ -25,6 +25,7 @@ from pipeline.training.losses import SoftLoss
 from pipeline.training.objective import Objective, Weighing
 from pipeline.training.recipe import Recipe
 from pipeline.training.resume import State
+from pipeline.training.signal import NoTeacher
 from pipeline.training.targets import Targets
 
 CPU = torch.device("cpu")
@@ -99,13 +100,13 @@ def trained(
 def test_a_what_is_read_is_bitwise_what_predict_returned(data, name):
     checkpoint = Checkpoint.teacher(data / "teachers" / name)
     teacher = checkpoint.load(checkpoint.nets[0], CPU)
-    targets = Targets.of({name: Cache.open(data / "caches" / name)}, 3.0, "logits")
-    examples = Examples(None, None, 3, targets, 10**9, CPU)
+    targets = Targets.of({name: Cache.open(data / "caches" / name)}, temperatures=[3.0], rule="logits")
+    examples = Examples.of_targets(targets, 3, 10**9, CPU)
     spans = [slice(start, min(start + 8, ROWS)) for start in range(0, ROWS, 8)]
     said = [np.concatenate([predict(teacher, pixels_of(data, view)[span], tile=4) for span in spans]) for view in range(3)]
     for epoch in range(3):
         for batch in examples.epoch(0, epoch, 11):
-            assert (batch.targets.numpy() == np.stack(said)[batch.views, batch.rows]).all()
+            assert (batch.targets[:, 0].numpy() == np.stack(said)[batch.views, batch.rows]).all()
 
 
 def test_b_given_equal_targets_training_is_bitwise_equal(data):
@@ -118,12 +119,16 @@ def test_b_given_equal_targets_training_is_bitwise_equal(data):
     def look_up(pixels: torch.Tensor) -> torch.Tensor:
         return torch.stack([table[shown[one.numpy().tobytes()]] for one in pixels])
 
+    class Table(NoTeacher):
+        def targets(self, stored: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
+            return look_up(pixels)[:, None]
+
     weights = []
-    for source, teacher in ((Targets.of({"c": cache}, 2.0, "logits"), None), (None, look_up)):
+    for signal in (Targets.of({"c": cache}, temperatures=[2.0], rule="logits"), Table()):
         net = build(parse_model("mlp(hidden=[4], dropout=0.2)"), SHAPE, CLASSES, seed=1)
         labels = torch.from_numpy(train.labels())
-        objective = Objective.of([Weighing(2.0, 0.7)], labels, SoftLoss.parse("kl"), teacher=teacher)
-        examples = Examples(train, POLICY, 3, source, 10**9, CPU)
+        objective = Objective.of([Weighing(2.0, 0.7)], labels, SoftLoss.parse("kl"), signal)
+        examples = Examples(train, POLICY, 3, signal, 10**9, CPU)
         state = State(data, [{"run": len(weights)}])
         fit(net, examples, objective, recipe(7), Validation.of(valid, CPU), seed=1, name="b", state=state)
         weights.append(torch.cat([parameter.detach().flatten() for parameter in net.parameters()]))
@@ -161,10 +166,12 @@ def test_c_fails_for_another_teacher_temperature_or_view(data, tmp_path):
 @pytest.mark.parametrize("names", ["c", "ac"])
 def test_d_live_logits_agree_within_1e5_of_the_range(data, size, rule, names):
     split = open_splits(data / "transfer", ["transfer"])["transfer"]
-    live = Live.open({name: data / "teachers" / name for name in names}, split, 4.0, rule, None, CPU)
-    targets = Targets.of({name: Cache.open(data / "caches" / name) for name in names}, 4.0, rule)
+    how = {"temperatures": [4.0, 9.0], "rule": rule}
+    live = Live.open({name: data / "teachers" / name for name in names}, split, CPU, **how)
+    targets = Targets.of({name: Cache.open(data / "caches" / name) for name in names}, **how)
     for batch in Examples(split, POLICY, 3, targets, 10**9, CPU).epoch(0, 0, size):
-        said = live(batch.pixels)
+        said = live.targets(torch.empty(len(batch.rows), 0), batch.pixels)
+        assert said.shape == batch.targets.shape
         assert (said - batch.targets).abs().max() <= 1e-5 * (said.max() - said.min()).clamp(min=1)
         assert not said.requires_grad
 
@@ -182,4 +189,4 @@ def test_a_teacher_of_other_data_is_refused(data, tmp_path):
     write_teacher(folder, build(parse_model("mlp(hidden=[4])"), (1, 5, 5), 3), split, model="mlp(hidden=[4])")
     split = open_splits(data / "transfer", ["transfer"])["transfer"]
     with pytest.raises(InputError, match=r"teacher other, pixel shape: expected \(1, 4, 4\)"):
-        Live.open({"other": folder}, split, 4.0, "logits", None, CPU)
+        Live.open({"other": folder}, split, CPU, temperatures=[4.0], rule="logits")
