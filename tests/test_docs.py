@@ -28,6 +28,17 @@ def run(folder: Path, *words: str, **variables: str) -> str:
     return done.stdout
 
 
+def test_links_lead_somewhere():
+    """To a file that there is and, behind #, to one of its headings."""
+    for page in ("CONTRIBUTING.md", "CHANGELOG.md", "docs/api.md", "docs/commands.md"):
+        for target, heading in re.findall(r"\]\(([^)#]+)(?:#([^)]*))?\)", (ROOT / page).read_text(encoding="utf-8")):
+            if not target.startswith("https://"):
+                titles = re.findall(
+                    r"^#+ (.*)", (ROOT / page).parent.joinpath(target).read_text(encoding="utf-8"), re.MULTILINE
+                )
+                assert not heading or heading in {title.lower().replace(" ", "-") for title in titles}, f"{page}: {target}"
+
+
 # ---------------------------------------------------------------- commands
 
 
