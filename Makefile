@@ -6,7 +6,7 @@ READY := .venv/.ready
 # The commands in dvc.yaml find what is installed in .venv.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: repro test machines soak bench lint mnist readme
+.PHONY: repro test machines soak bench lint mnist readme commands
 
 repro: $(READY) ## teachers, caches, students and report on the embedded digits
 	.venv/bin/dvc repro
@@ -59,6 +59,9 @@ readme: repro ## tables and pictures of README.md, from the last run, and of exa
 	$(call fill,README.md,mnist,examples/mnist/results/published.md)
 	$(call fill,examples/mnist/README.md,results,examples/mnist/results/published.md)
 	$(call fill,examples/mnist/README.md,quick,examples/mnist/quick/results/published.md)
+
+commands: $(READY) ## docs/commands.md, from what the commands say of themselves
+	.venv/bin/python docs/commands.py
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"make: expected Python 3.11 or later, found {v[0]}.{v[1]}; run make PYTHON=python3.12")'
