@@ -117,7 +117,9 @@ def _sampled(images: torch.Tensor, down: torch.Tensor, right: torch.Tensor) -> t
     return ((above * (256 - low) + below * low + (1 << 15)) >> 16).to(torch.uint8).view(images.shape)
 
 
-POLICIES: dict[str, Callable[..., torch.Tensor]] = {
+_Table = dict[str, Callable[..., torch.Tensor]]
+
+POLICIES: _Table = {
     "none": none,
     "shift": shift,
     "flip": flip,

@@ -100,7 +100,9 @@ def without(labels: np.ndarray, names: Sequence[str], classes: list[int | str]) 
     return np.flatnonzero(~np.isin(_labelled(labels), class_numbers(classes, names, "rows by class")))
 
 
-ROWS: dict[str, Callable[..., np.ndarray]] = {"all": every, "fraction": fraction, "only": only, "without": without}
+_Table = dict[str, Callable[..., np.ndarray]]
+
+ROWS: _Table = {"all": every, "fraction": fraction, "only": only, "without": without}
 VERSIONS = {"all": 1, "fraction": 1, "only": 1, "without": 1}
 
 

@@ -75,7 +75,9 @@ def cnn(shape: Sequence[int], classes: int, channels: Sequence[int], dropout: fl
     return nn.Sequential(*layers, nn.Linear(width * height * breadth, classes))
 
 
-MODELS: dict[str, Callable[..., nn.Module]] = {"mlp": mlp, "cnn": cnn}
+_Table = dict[str, Callable[..., nn.Module]]
+
+MODELS: _Table = {"mlp": mlp, "cnn": cnn}
 VERSIONS = {"mlp": 1, "cnn": 1}
 
 

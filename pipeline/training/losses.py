@@ -107,7 +107,9 @@ def dist(
     return beta * between + gamma * within
 
 
-LOSSES: dict[str, Callable[..., torch.Tensor]] = {"kl": kl, "ce": ce, "mse": mse, "dkd": dkd, "dist": dist}
+_Table = dict[str, Callable[..., torch.Tensor]]
+
+LOSSES: _Table = {"kl": kl, "ce": ce, "mse": mse, "dkd": dkd, "dist": dist}
 VERSIONS = {"kl": 1, "ce": 1, "mse": 1, "dkd": 1, "dist": 1}
 
 
