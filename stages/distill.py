@@ -139,7 +139,7 @@ def command(
         out=out,
         device=runtime.prepare(device, threads=threads),
     )
-    kept = [student.kept["valid_accuracy"] for student in students.values() if student.kept]
+    kept = [student.kept.valid_accuracy for student in students.values() if student.kept]
     told = f", mean validation accuracy {sum(kept) / len(kept):.2%}" if kept else ""
     lost = len(students) - len(kept)
     echo(

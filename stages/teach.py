@@ -56,4 +56,4 @@ def command(
         out=out,
         device=runtime.prepare(device, threads=threads),
     )
-    echo(f"wrote {out}: {last['epoch']} epochs, validation accuracy {last['valid_accuracy']:.2%}")
+    echo(f"wrote {out}: {last.epoch} epochs, validation accuracy {last.valid_accuracy:.2%}")

@@ -208,7 +208,7 @@ def _training() -> Any:
                 net, examples, Objective.of([objective.HARD] * nets, labels), how, validation,
                 seed=3, name="golden", state=State(Path(folder), [{"training": name}]),
             )  # fmt: skip
-            histories = [[list(row.values()) for row in each.history] for each in fitted]
+            histories = [[list(epoch.to_dict().values()) for epoch in each.history] for each in fitted]
             found[name] = {"histories": histories, "weights": [each.sum() for each in net.parameters()]}
     return found
 

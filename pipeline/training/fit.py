@@ -29,12 +29,32 @@ from pipeline.training.recipe import PRECISIONS, Recipe
 from pipeline.training.resume import WEIGHTS, State
 
 Objective = Callable[[torch.Tensor, Batch], torch.Tensor]  # logits (B, classes) → losses (B,); (B, nets, classes) → (B, nets)
-Row = dict[str, float]
 
 VERSION = 1  # of what the loop makes of a net: order of rows, drawing of views, steps, which epoch is kept
-MEASURED = ("valid_accuracy", "valid_nll")
 SAVING = 0.05  # the share of its time that a training may spend on writing how far it is
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What is measured of a net on the validation split: NaN where its logits are not finite."""
+
+    valid_accuracy: float
+    valid_nll: float
+
+
+@dataclass(frozen=True)
+class Epoch(Measured):
+    """How an epoch of a training went. epoch: its number, from 1. lr: of its last step."""
+
+    epoch: int
+    lr: float
+    train_loss: float
+
+    def to_dict(self) -> dict[str, float]:
+        """As the history and a kept state hold it."""
+        names = ("epoch", "lr", "train_loss", "valid_accuracy", "valid_nll")
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True)
@@ -49,40 +69,41 @@ class Validation:
         """A whole split, on the device."""
         return cls(torch.from_numpy(split.all_images()).to(device), split.labels())
 
-    def measure(self, model: torch.nn.Module) -> list[Row]:
-        """Accuracy and NLL of each net: one, or those of a stack; NaN for logits that are not finite."""
+    def measure(self, model: torch.nn.Module) -> list[Measured]:
+        """Of each net: one, or those of a stack."""
         logits = predict(model, self.pixels)
-        each = logits.swapaxes(0, 1) if logits.ndim == 3 else logits[None]
-        return [self._row(z) if np.isfinite(z).all() else dict.fromkeys(MEASURED, math.nan) for z in each]
+        return [self._measured(each) for each in (logits.swapaxes(0, 1) if logits.ndim == 3 else logits[None])]
 
-    def at_chance(self, row: Row, name: str) -> bool:
+    def at_chance(self, net: Measured, name: str) -> bool:
         """Whether a net measured so has learned nothing, as far as these rows can tell; says so."""
-        found = metrics.at_chance(row["valid_accuracy"], self.labels)
+        found = metrics.at_chance(net.valid_accuracy, self.labels)
         if found:
             _log.warning(
                 "%s: learned nothing: its validation accuracy, %.2f %%, cannot be told from naming the commonest class",
-                name, 100 * row["valid_accuracy"],
+                name, 100 * net.valid_accuracy,
             )  # fmt: skip
         return found
 
-    def _row(self, logits: np.ndarray) -> Row:
-        return dict(zip(MEASURED, (metrics.accuracy(logits, self.labels), metrics.nll(logits, self.labels)), strict=True))
+    def _measured(self, logits: np.ndarray) -> Measured:
+        if not np.isfinite(logits).all():
+            return Measured(math.nan, math.nan)
+        return Measured(metrics.accuracy(logits, self.labels), metrics.nll(logits, self.labels))
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """How the training of one net went. history: a row for each epoch: epoch, lr, train_loss, valid_accuracy, valid_nll.
+    """How the training of one net went, epoch by epoch.
 
     diverged: the epoch in which its loss, or its logits on validation rows, stopped being finite; then its weights are
-    worth nothing, and that epoch has no row. None where all went well.
+    worth nothing, and that epoch is not in the history. None where all went well.
     """
 
-    history: list[Row]
+    history: list[Epoch]
     diverged: int | None
 
-    def kept(self, recipe: Recipe) -> Row:
-        """The row of the epoch whose weights the net has."""
-        return best_row(self.history) if recipe.selects else self.history[-1]
+    def kept(self, recipe: Recipe) -> Epoch:
+        """The epoch whose weights the net has."""
+        return best_epoch(self.history) if recipe.selects else self.history[-1]
 
 
 def fit(
@@ -144,7 +165,7 @@ class _Training:
         self.steps = -(-examples.rows // recipe.batch_size)
         self.done = 0  # epochs
         nets = len(model) if isinstance(model, Stack) else 1
-        self.histories: list[list[Row]] = [[] for _ in range(nets)]
+        self.histories: list[list[Epoch]] = [[] for _ in range(nets)]
         self.diverged: list[int | None] = [None] * nets
         self.running = np.ones(nets, bool)  # which neither diverged nor are at the end of their patience
         self._require_steps()
@@ -167,12 +188,12 @@ class _Training:
         measured = self.validation.measure(self.model)
         rate = self.optimizer.param_groups[0]["lr"]
         for net in np.flatnonzero(self.running):
-            if math.isfinite(losses[net]) and math.isfinite(measured[net]["valid_nll"]):
-                self.histories[net].append({"epoch": self.done, "lr": rate, "train_loss": losses[net], **measured[net]})
+            if math.isfinite(losses[net]) and math.isfinite(measured[net].valid_nll):
+                self.histories[net].append(Epoch(**vars(measured[net]), epoch=self.done, lr=rate, train_loss=losses[net]))
             else:
                 self.diverged[net], self.running[net] = self.done, False
         self._select()
-        mean = np.mean([row["valid_accuracy"] for row in measured])
+        mean = np.mean([each.valid_accuracy for each in measured])
         shown = {"epoch": f"{self.done}/{recipe.epochs}", "loss": f"{np.mean(losses):.4f}", "valid": f"{mean:.2%}"}
         bar.set_postfix(shown, refresh=False)
 
@@ -210,7 +231,7 @@ class _Training:
         if not self.recipe.selects:
             return
         for net in np.flatnonzero(self.running):
-            since = self.done - best_row(self.histories[net])["epoch"]
+            since = self.done - best_epoch(self.histories[net]).epoch
             if since == 0:
                 for name, now in side_by_side(self.model).items():
                     self.best[name][net].copy_(now[net])
@@ -229,7 +250,8 @@ class _Training:
     def save(self, state: State, *, finished: bool = False) -> None:
         """Write how far the training is; of one that is finished, the weights and how it went."""
         tensors = {f"{WEIGHTS}{name}": tensor for name, tensor in side_by_side(self.model).items()}
-        facts = {"done": self.done, "histories": self.histories, "diverged": self.diverged}
+        histories = [[epoch.to_dict() for epoch in history] for history in self.histories]
+        facts = {"done": self.done, "histories": histories, "diverged": self.diverged}
         if not finished:
             tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()}
             kept, plain = self.optimizer.state_dict(), {}
@@ -254,7 +276,8 @@ class _Training:
         if (found := state.load()) is None:
             return
         tensors, facts = found
-        self.done, self.histories, self.diverged = facts["done"], facts["histories"], facts["diverged"]
+        self.done, self.diverged = facts["done"], facts["diverged"]
+        self.histories = [[Epoch(**epoch) for epoch in history] for history in facts["histories"]]
         if facts["finished"]:
             self.best, self.running[:] = {}, False
         for kind, targets in ((WEIGHTS, side_by_side(self.model)), ("best.", self.best)):
@@ -334,6 +357,6 @@ def circumstances(source: Split, valid: Split, device: torch.device) -> dict[str
     }
 
 
-def best_row(history: list[Row]) -> Row:
+def best_epoch(history: list[Epoch]) -> Epoch:
     """The epoch with the lowest validation NLL, the first of equal ones; NaN is never the best."""
-    return min(history, key=lambda row: (math.isnan(row["valid_nll"]), row["valid_nll"]))
+    return min(history, key=lambda epoch: (math.isnan(epoch.valid_nll), epoch.valid_nll))

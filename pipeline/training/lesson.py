@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from pipeline.models.predict import predict
 from pipeline.models.stack import Stack, stackable
 from pipeline.training import bias
 from pipeline.training.examples import Examples
-from pipeline.training.fit import Fitted, Row, Validation, circumstances, fit
+from pipeline.training.fit import Epoch, Fitted, Validation, circumstances, fit
 from pipeline.training.live import Live
 from pipeline.training.losses import SoftLoss
 from pipeline.training.objective import HARD, Objective, Weighing
@@ -66,15 +66,15 @@ class Soft:
 
 @dataclass(frozen=True)
 class Student:
-    """A student after its training. history: one row per epoch. kept: the row of the epoch whose weights these are.
+    """A student after its training. kept: the epoch whose weights these are.
 
     offsets: what was added to the bias of each class after training, in logits; None where nothing was to be corrected.
-    diverged: the epoch in which it did; then it has no net and no row.
+    diverged: the epoch in which it did; then it has no net, and no such epoch.
     """
 
     net: torch.nn.Module | None
-    history: list[Row]
-    kept: Row | None
+    history: list[Epoch]
+    kept: Epoch | None
     offsets: tuple[float, ...] | None
     diverged: int | None
     chance: bool
@@ -251,13 +251,13 @@ class Lesson:
         """Write model.json, the history and the weights of these students, by seed, into `folder`."""
         kind: Kind = "baseline" if weighing == HARD else self.signal.kind
         nets = {
-            Net(seed, None, int(each.kept["epoch"]) if each.kept else None, each.offsets, each.diverged, each.chance): each.net
+            Net(seed, None, each.kept.epoch if each.kept else None, each.offsets, each.diverged, each.chance): each.net
             for seed, each in students.items()
         }
         Checkpoint.write(
             folder, kind=kind, name=name, model=model, split=self.source, nets=nets,
             data=Data.of(self.source, self.ground.splits["valid"]),
-            history=[{"seed": seed, **row} for seed, student in students.items() for row in student.history],
+            history=[{"seed": seed, **epoch.to_dict()} for seed, each in students.items() for epoch in each.history],
             recipe=recipe.told, views=self.views, rows=self.rows, soft=self.learned(weighing),
         )  # fmt: skip
 
@@ -296,7 +296,7 @@ class Lesson:
             logits = predict(net, validation.pixels)
             found = bias.offsets(logits, validation.labels, self.correct)
             bias.fold_into(net, found, validation.pixels, logits)
-            kept, offsets = kept | validation.measure(net)[0], tuple(found.tolist())
+            kept, offsets = replace(kept, **vars(validation.measure(net)[0])), tuple(found.tolist())
         return Student(net, fitted.history, kept, offsets, None, validation.at_chance(kept, name))
 
 
@@ -312,7 +312,7 @@ def _restored(net: torch.nn.Module, kept: Kept, member: Identity, alone: bool) -
         return None
     weights, facts, place = found
     net.load_state_dict(net.state_dict() | weights)  # a stack keeps no buffers, which stay as they are
-    return Fitted(facts["histories"][place], facts["diverged"][place])
+    return Fitted([Epoch(**epoch) for epoch in facts["histories"][place]], facts["diverged"][place])
 
 
 def _signal(soft: Soft, ground: Ground, policy: Policy, views: int, temperatures: Sequence[float]) -> Signal:

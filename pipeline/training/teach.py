@@ -13,7 +13,7 @@ from pipeline.models.build import build, parse_model
 from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.modelfile import Data, Net, Shown
 from pipeline.training.examples import Examples
-from pipeline.training.fit import Row, Validation, circumstances, fit
+from pipeline.training.fit import Epoch, Validation, circumstances, fit
 from pipeline.training.objective import HARD, Objective
 from pipeline.training.recipe import Recipe
 from pipeline.training.resume import Kept
@@ -30,8 +30,8 @@ def teach(
     work: Path,
     out: Path,
     device: torch.device,
-) -> Row:
-    """Write model.safetensors, model.json and its history below `out`. Returns the row of the epoch that was kept.
+) -> Epoch:
+    """Write model.safetensors, model.json and its history below `out`. Returns the epoch that was kept.
 
     The teacher is called after `out`. policy: how training images are augmented; every epoch shows each row in a view that
     no epoch had before, or as it is under `none`. splits: the folder that ingest wrote. work: where the training keeps how
@@ -66,11 +66,11 @@ def teach(
                 found="others: it diverged",
                 fix="Lower the learning rate.",
             )
-        row = fitted.kept(recipe)
-        taught = Net(seed, None, int(row["epoch"]), chance=validation.at_chance(row, f"teacher {out.name}"))
+        kept_epoch = fitted.kept(recipe)
+        taught = Net(seed, None, kept_epoch.epoch, chance=validation.at_chance(kept_epoch, f"teacher {out.name}"))
         Checkpoint.write(
             folder, kind="teacher", name=out.name, model=spec, split=train, data=Data.of(train, valid), nets={taught: net},
-            history=[{"seed": seed, **each} for each in fitted.history], recipe=recipe.told,
+            history=[{"seed": seed, **epoch.to_dict()} for epoch in fitted.history], recipe=recipe.told,
             views=Shown(seen.text, seen.seed, seen.behaviours, None),
         )  # fmt: skip
-    return row
+    return kept_epoch

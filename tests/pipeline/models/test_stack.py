@@ -168,8 +168,8 @@ def test_weights_after_100_steps_are_those_of_each_net(split, tmp_path, model, o
     assert farthest(stack, singles) <= 1e-8
     assert farthest(stack, singles[1:] + singles[:1]) > 1e-2
     for here, there in zip(together, alone, strict=True):
-        assert [row["epoch"] for row in here] == [row["epoch"] for row in there]
-        assert [row["train_loss"] for row in here] == pytest.approx([row["train_loss"] for row in there], rel=1e-8)
+        assert [each.epoch for each in here] == [each.epoch for each in there]
+        assert [each.train_loss for each in here] == pytest.approx([each.train_loss for each in there], rel=1e-8)
 
 
 def test_each_net_keeps_its_own_best_epoch_and_patience(split, tmp_path):
@@ -245,6 +245,6 @@ def test_bfloat16_trains_near_float32(split, tmp_path):
         last = {}
         for precision in ("float32", "bfloat16"):
             model = Stack(nets(MODELS[0], 2)) if len(weighings) > 1 else nets(MODELS[0])[0]
-            last[precision] = train(split, tmp_path, model, weighings, precision=precision, epochs=3)[-1][-1]["train_loss"]
+            last[precision] = train(split, tmp_path, model, weighings, precision=precision, epochs=3)[-1][-1].train_loss
         assert last["bfloat16"] != last["float32"]
         assert last["bfloat16"] == pytest.approx(last["float32"], rel=0.1)

@@ -123,7 +123,7 @@ def test_equals_a_loop_written_by_hand():
             total -= np.log(probabilities[np.arange(len(rows)), labels[rows]]).sum()
             slope = (probabilities - np.eye(CLASSES)[labels[rows]]) / len(rows)
             weight, bias = weight - 0.5 * slope.T @ inputs[rows], bias - 0.5 * slope.sum(0)
-        assert history[epoch]["train_loss"] == pytest.approx(total / COUNT, rel=1e-5)
+        assert history[epoch].train_loss == pytest.approx(total / COUNT, rel=1e-5)
     np.testing.assert_allclose(flat(net).numpy(), np.concatenate([weight.ravel(), bias]), rtol=1e-4, atol=1e-6)
 
 
@@ -165,14 +165,14 @@ def test_max_norm_bounds_convolutions_in_any_memory_layout():
 
 def test_history_has_a_row_per_epoch():
     _, history = train(epochs=3, schedule="cosine")
-    assert [row["epoch"] for row in history] == [1, 2, 3]
-    assert list(history[0]) == ["epoch", "lr", "train_loss", "valid_accuracy", "valid_nll"]
-    assert history[0]["lr"] == pytest.approx(0.5 * (1 + math.cos(math.pi * 3 / 12)) / 2)
+    assert [each.epoch for each in history] == [1, 2, 3]
+    assert list(history[0].to_dict()) == ["epoch", "lr", "train_loss", "valid_accuracy", "valid_nll"]
+    assert history[0].lr == pytest.approx(0.5 * (1 + math.cos(math.pi * 3 / 12)) / 2)
 
 
 def test_training_learns():
     _, history = train(epochs=40, policy="none", model="mlp(hidden=[30])", optimizer="sgd(lr=0.2, momentum=0.9)")
-    assert history[-1]["train_loss"] < 0.5 * history[0]["train_loss"]
+    assert history[-1].train_loss < 0.5 * history[0].train_loss
 
 
 def test_a_loss_that_is_not_finite_stops_at_once():
