@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pipeline.cache.verify import Probe
 
 
-@click.command(epilog=example("softcache verify a b --deep 100"))
+@click.command(short_help="Look for any changed bit in caches.", epilog=example("softcache verify a b --deep 100"))
 @click.argument("caches", metavar="CACHE...", nargs=-1, required=True)
 @option("--deep", type=Whole(), default=0, help="Run this many sampled (row, view) pairs through the teacher again.")
 @data_option

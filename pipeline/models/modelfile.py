@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 from pipeline.base import commands, facts, files, table
 from pipeline.base.errors import InputError, IntegrityError
 from pipeline.data.splits import Split
+from pipeline.models.training import Training
 
 FORMAT = 4
 FILE_NAME = "model.json"
@@ -98,22 +99,7 @@ class Learned:
     @property
     def teachers(self) -> Mapping[str, str]:
         """The digest of each, in the order given."""
-        return self.caches if self.live is None else self.live
-
-
-@dataclass(frozen=True)
-class Training:
-    """How it was trained; see recipe.Recipe."""
-
-    optimizer: str
-    schedule: str
-    epochs: int
-    batch_size: int
-    max_norm: float | None
-    memory: float
-    keep: str
-    patience: int | None
-    precision: str
+        return self.live or self.caches or {}
 
 
 @dataclass(frozen=True)
