@@ -67,8 +67,8 @@ def command(caches: tuple[str, ...], deep: int, data: Path, work: Path, device: 
                     _show_findings(findings, mends)
                     raise
                 _show_probe(path, probe)
-                if found := probe.findings(path):
-                    findings[path] += found
+                if others := probe.findings(path):
+                    findings[path] += others
                     mends[path] = commands.capture_again(path, *options, "--anew")  # its bytes are as they were sealed
     _show_findings(findings, mends)
 
