@@ -17,10 +17,11 @@ from pipeline.base import runtime
 from pipeline.data.splits import Split, bind_splits, open_splits
 from pipeline.models.build import build, parse_model
 from pipeline.models.checkpoint import Checkpoint
-from pipeline.models.modelfile import Data, Net, Shown, Training
+from pipeline.models.modelfile import Data, Net, Shown
+from pipeline.models.training import Training
 
 CPU = torch.device("cpu")
-RECIPE = Training("sgd(lr=0.1)", "constant()", 1, 64, None, 4.0, "last", None, "float32")
+RECIPE = Training(optimizer="sgd(lr=0.1)", schedule="constant()", epochs=1, batch_size=64)
 
 
 def machine() -> str:

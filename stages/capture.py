@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
+from pipeline.training.settings import Views
 from stages.options import (
-    VIEWS,
     Name,
     Stage,
     Text,
@@ -14,10 +14,11 @@ from stages.options import (
     counted,
     data_option,
     example,
+    keys,
     machine_options,
     option,
+    options_of,
     params_option,
-    views_options,
     work_option,
 )
 from stages.terminal import echo
@@ -25,11 +26,12 @@ from stages.terminal import echo
 
 @click.command(
     cls=Stage,
+    short_help="Run a teacher once and keep its raw logits.",
     epilog=example('softcache capture a --views 8 --policy "shift(2)"'),
-    sections={"capture": ("dtype", "tile"), "views": VIEWS},
+    sections={"capture": ("dtype", "tile"), "views": keys(Views)},
 )
 @click.argument("name", type=Name())
-@views_options
+@options_of(Views, "views")
 @option("--dtype", type=Text(), default="float32", show_default=True, help="float32 (exact) or float16 (half the size).")
 @option("--tile", type=Whole(), default=512, show_default=True, help="Rows of one forward pass.")
 @anew_option
@@ -39,17 +41,15 @@ from stages.terminal import echo
 @machine_options
 def command(
     name: str,
-    policy: str,
-    views: int,
-    view_seed: int,
+    views: Views,
     dtype: str,
     tile: int,
     anew: bool,
-    params: str,
+    params: str | None,
     data: Path,
     work: Path,
     device: str,
-    threads: int,
+    threads: int | None,
 ) -> None:
     """Run teacher NAME once and write its raw logits to data/caches/NAME/: every view of the transfer set, valid and test.
 
@@ -62,9 +62,9 @@ def command(
     done = capture(
         teacher=data / "teachers" / name,
         splits=data / "transfer",
-        policy=policy,
-        views=views,
-        view_seed=view_seed,
+        policy=views.policy,
+        views=views.count,
+        view_seed=views.seed,
         dtype=dtype,
         tile=tile,
         anew=anew,

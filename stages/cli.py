@@ -5,6 +5,7 @@ import importlib
 import logging
 import os
 import sys
+from typing import Any
 
 import click
 
@@ -39,7 +40,7 @@ class Softcache(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         return importlib.import_module(f"stages.{name}").command if name in COMMANDS else None
 
-    def invoke(self, ctx: click.Context):
+    def invoke(self, ctx: click.Context) -> Any:
         """The one place where errors become messages: no traceback for what a user can mend."""
         try:
             done = super().invoke(ctx)
@@ -72,7 +73,7 @@ def _unexpected(error: Exception) -> Exception:
 
 def _failure(message: str, exit_code: int) -> click.ClickException:
     failure = click.ClickException(printable(message))
-    failure.exit_code = exit_code
+    failure.exit_code = exit_code  # type: ignore[misc]  # a class variable elsewhere
     return failure
 
 

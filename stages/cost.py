@@ -14,7 +14,7 @@ from stages.terminal import echo
 _STAGES = {1: "stage one", 2: "stage two"}
 
 
-@click.command(epilog=example("softcache cost"))
+@click.command(short_help="Say what was taken, and when a cache has paid for itself.", epilog=example("softcache cost"))
 @option("--json", "as_json", is_flag=True, help="Print JSON instead.")
 @data_option
 def command(as_json: bool, data: Path) -> None:

@@ -5,27 +5,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
+from pipeline.models.training import Training
+from pipeline.training.settings import Distillation, Views
 from stages.options import (
     MODEL_HELP,
-    RECIPE,
-    VIEWS,
     Name,
-    Number,
     Stage,
-    Switch,
     Temperature,
     Text,
     Whole,
     counted,
     data_option,
     example,
+    keys,
     machine_options,
     option,
-    options,
+    options_of,
     params_option,
-    recipe_options,
-    views_options,
     work_option,
 )
 from stages.terminal import echo
@@ -33,27 +31,10 @@ from stages.terminal import echo
 if TYPE_CHECKING:
     from pipeline.training.lesson import Soft
 
-_STUDENTS = (*RECIPE, "seeds", "rows", "correct")
-_SOFT = ("teachers", "weights", "rule", "loss", "t_squared", "standardise", "alpha", "label_weight")
-_SECTIONS = {"recipe": _STUDENTS, "views": VIEWS, "distill": _SOFT, "students.{name}": ("model", *_STUDENTS)}
-KEYS = (*_STUDENTS, *VIEWS, *_SOFT)  # what a sweep may set for all of its students
-_LOSSES = "kl, ce, mse, dkd(alpha, beta), dist(beta, gamma)"
-soft_options = options(
-    option("--teachers", type=Name(), multiple=True, help="Teachers whose caches to learn from; repeatable."),
-    option(
-        "--weights", type=Number(), multiple=True, repeats=True, help="Weight of each teacher; repeatable.  [default: equal]"
-    ),
-    option(
-        "--rule", type=Text(), default="probabilities", show_default=True, help="An ensemble averages probabilities or logits."
-    ),
-    option("--loss", type=Text(), default="kl", show_default=True, help=f"Soft loss: {_LOSSES}."),
-    option("--t_squared/--no-t_squared", type=Switch(), default=True, show_default=True, help="Multiply the soft loss by T²."),
-    option(
-        "--standardise/--no-standardise", type=Switch(), default=False, show_default=True, help="Logits by their mean and std."
-    ),
-    option("--alpha", type=Number(), default=0.9, show_default=True, help="Weight of the soft loss."),
-    option("--label_weight", "--label-weight", type=Number(), help="Weight of the labels.  [default: 1 − alpha]"),
-)
+_STUDENTS = (*keys(Training), "seeds", "rows", "correct")
+_SOFT = keys(Distillation)
+_SECTIONS = {"recipe": _STUDENTS, "views": keys(Views), "distill": _SOFT, "students.{name}": ("model", *_STUDENTS)}
+KEYS = (*_STUDENTS, *keys(Views), *_SOFT)  # what a sweep may set for all of its students
 
 
 class Distill(Stage):
@@ -64,44 +45,45 @@ class Distill(Stage):
         return f"{given['name']}-{ending}"
 
 
-@click.command(cls=Distill, epilog=example("softcache distill tiny -T 4"), sections=_SECTIONS, unless=("hard", ("distill",)))
+@click.command(
+    cls=Distill,
+    short_help="Train students at a temperature, one per seed.",
+    epilog=example("softcache distill tiny -T 4"),
+    sections=_SECTIONS,
+    unless=("hard", ("distill",)),
+)
 @click.argument("name", type=Name())
 @option("-T", "--temperature", type=Temperature(), help="Temperature of the soft targets.")
 @option("--hard", is_flag=True, help="Train the baseline instead: labels only, no cache.")
 @option("--live", is_flag=True, help="Run the teachers in the loop instead of reading their caches.")
 @option("--model", type=Text(), required=True, help=MODEL_HELP)
-@recipe_options
+@options_of(Training, "recipe")
 @option("--seeds", type=Whole(), multiple=True, default=[0], show_default=True, help="One student each; repeatable.")
 @option("--rows", type=Text(), default="all", show_default=True, help="all, fraction(0.03), only([7, 8]), without([3]).")
 @option("--correct", type=Text(), multiple=True, help="Class whose bias to correct on the validation split; repeatable.")
-@views_options
-@soft_options
+@options_of(Views, "views")
+@options_of(Distillation, "distillation")
 @params_option
 @data_option
 @work_option
 @machine_options
-@click.pass_context
 def command(
-    ctx: click.Context,
     name: str,
     temperature: str | None,
     hard: bool,
     live: bool,
     model: str,
+    recipe: Training,
     seeds: tuple[int, ...],
     rows: str,
     correct: tuple[str, ...],
-    policy: str,
-    views: int,
-    view_seed: int,
-    alpha: float,
-    label_weight: float | None,
-    params: str,
+    views: Views,
+    distillation: Distillation,
+    params: str | None,
     data: Path,
     work: Path,
     device: str,
-    threads: int,
-    **settings,
+    threads: int | None,
 ) -> None:
     """Train student NAME from cached logits and write it to data/students/NAME-T<temperature>/, one set of weights per seed.
 
@@ -111,27 +93,30 @@ def command(
     """
     from pipeline.base import runtime
     from pipeline.training.distill import distill
-    from pipeline.training.lesson import Views
     from pipeline.training.objective import HARD, Weighing
     from pipeline.training.recipe import Recipe
 
+    ctx = click.get_current_context()
     if hard == (temperature is not None):
         raise click.UsageError("Give either --temperature or --hard, and not both.")
     if hard and live:
         raise click.UsageError("Give either --live or --hard, and not both: the baseline has no teacher.")
-    given = [name for name in _SOFT if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE]
+    given = [name for name in _SOFT if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE]
     if hard and given:
         names = ", ".join(f"--{name}" for name in given)
         raise click.UsageError(f"{names}: of no use with --hard, whose students learn from labels alone.")
-    soft = soft_of(data, live, settings)
-    out = data / "students" / ctx.command.run_name(ctx.params)
+    weighing = HARD
+    if temperature is not None:
+        weighing = Weighing(float(temperature), distillation.alpha, distillation.label_weight)
+    soft = soft_of(data, live, distillation)
+    out = data / "students" / command.run_name(ctx.params)
     students = distill(
         model=model,
-        recipe=Recipe.parse(**{key: settings[key] for key in RECIPE}),
-        views=Views(policy, views, view_seed),
+        recipe=Recipe.parse(**vars(recipe)),
+        views=views,
         rows=rows,
         soft=None if hard else soft,
-        weighing=HARD if hard else Weighing(float(temperature), alpha, label_weight),
+        weighing=weighing,
         correct=correct,
         seeds=seeds,
         splits=data / "transfer",
@@ -148,12 +133,11 @@ def command(
     )
 
 
-def soft_of(data: Path, live: bool, settings: dict) -> "Soft":
-    """Where soft targets come from, by the options above."""
+def soft_of(data: Path, live: bool, given: Distillation) -> "Soft":
+    """Where soft targets come from, by these settings."""
     from pipeline.training.lesson import Soft
     from pipeline.training.losses import SoftLoss
 
     folder = data / ("teachers" if live else "caches")
-    loss = SoftLoss.parse(settings["loss"], squared=settings["t_squared"], standardised=settings["standardise"])
-    teachers = {teacher: folder / teacher for teacher in settings["teachers"]}
-    return Soft(teachers, settings["rule"], loss, settings["weights"] or None, live)
+    loss = SoftLoss.parse(given.loss, squared=given.t_squared, standardised=given.standardise)
+    return Soft({teacher: folder / teacher for teacher in given.teachers}, given.rule, loss, given.weights or None, live)

@@ -36,7 +36,12 @@ def _collect(params: Params) -> dict[str, Any]:
     return {name: params.listed(name, value) for name, value in settings.items()} | {"rule": distill.get("rule")}
 
 
-@click.command(cls=Stage, epilog=example("softcache evaluate && dvc metrics show"), collect=_collect)
+@click.command(
+    cls=Stage,
+    short_help="Measure teachers, the ensemble, baselines and students.",
+    epilog=example("softcache evaluate && dvc metrics show"),
+    collect=_collect,
+)
 @option("--teachers", type=Name(), multiple=True, required=True, help="Teachers; repeatable.")
 @option("--students", type=Name(), multiple=True, help="Students; repeatable.")
 @option("--temperatures", type=Temperature(), multiple=True, help="Temperatures; repeatable.")

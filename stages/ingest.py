@@ -10,6 +10,7 @@ from stages.terminal import echo
 
 @click.command(
     cls=Stage,
+    short_help="Read images, shuffle them once, and write the splits.",
     epilog=example("softcache ingest --train train.parquet --test test.parquet --valid 0.1"),
     sections={"ingest": ("train", "valid", "test", "transfer", "damaged", "seed", "fold")},
 )
@@ -43,7 +44,7 @@ def command(
     damaged: str,
     seed: int,
     fold: bool,
-    params: str,
+    params: str | None,
     data: Path,
 ) -> None:
     """Read images, check and shuffle them once, and write the splits to data/transfer/."""

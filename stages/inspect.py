@@ -10,7 +10,7 @@ from stages.options import cache_folder, counted, data_option, example, option, 
 from stages.terminal import echo
 
 
-@click.command(epilog=example("softcache inspect a"))
+@click.command(short_help="Say what a cache is.", epilog=example("softcache inspect a"))
 @click.argument("cache")
 @option("--json", "as_json", is_flag=True, help="Print JSON instead.")
 @data_option

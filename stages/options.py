@@ -5,18 +5,24 @@ import functools
 import math
 import re
 import reprlib
+import types
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, NoReturn, get_args, get_origin, get_type_hints
 
 import click
+from click.core import ParameterSource
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from pipeline.base import settings as base
 from pipeline.base.commands import short
 from pipeline.base.errors import InputError, first_line
+from pipeline.base.settings import Setting, gathered, settings_of
 from pipeline.models.temperature import LEAST, MOST
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 _repr = reprlib.Repr()
 _repr.maxlevel, _repr.maxlist, _repr.maxdict, _repr.maxstring, _repr.maxother = 4, 20, 20, 200, 200
@@ -30,15 +36,23 @@ def _shown(value: Any) -> str:
         return "a number of very many digits"
 
 
+class Wrong(click.BadParameter):
+    """A value that is not what was expected."""
+
+    def __init__(self, found: str, expected: str, param: click.Parameter | None, ctx: click.Context | None, message: str = ""):
+        super().__init__(message or f"{found}: expected {expected}.", ctx, param)
+        self.found, self.expected = found, expected
+
+
 class Option(click.Option):
     """An option that is given once, or one of `multiple` values that are all different: nothing that is given is dropped.
 
-    repeats: a multiple one whose values may be equal, such as weights.
+    repeats: a multiple one whose values may be equal, such as weights. setting: the range of its values.
     """
 
-    def __init__(self, *args: Any, repeats: bool = False, **kwargs: Any):
+    def __init__(self, *args: Any, repeats: bool = False, setting: Setting | None = None, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self.repeats = repeats
+        self.repeats, self.setting = repeats, setting
 
     def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
         """Let the parser collect every value, of which it would otherwise keep the last."""
@@ -57,14 +71,32 @@ class Option(click.Option):
         return super().handle_parse_result(ctx, opts, args)
 
     def process_value(self, ctx: click.Context, value: Any) -> Any:
-        found = super().process_value(ctx, value)
-        if self.multiple and not self.repeats and isinstance(found, tuple) and len(set(found)) < len(found):
-            twice = next(item for place, item in enumerate(found) if item in found[:place])
-            raise click.BadParameter(f"{twice!r} twice; give each value once.", ctx, self)
+        """Its value, converted and checked; one out of params.yaml that is wrong is named by its place there."""
+        try:
+            found = super().process_value(ctx, value)
+            self._check(ctx, found)
+        except Wrong as error:
+            source = ctx.get_parameter_source(str(self.name))
+            if source is ParameterSource.DEFAULT_MAP and self.name in (places := ctx.meta.get(_PLACES, {})):
+                what, fix = places[self.name], "Correct the setting."
+                raise InputError(what, expected=error.expected, found=error.found, fix=fix) from error
+            if source is ParameterSource.COMMANDLINE and self.multiple and "," in error.found:
+                message = f"{error.message} To give several, repeat the option: {self.opts[0]} … {self.opts[0]} …"
+                raise Wrong(error.found, error.expected, self, ctx, message) from error
+            raise
         return found
+
+    def _check(self, ctx: click.Context, found: Any) -> None:
+        several = found if isinstance(found, tuple) else (found,)
+        for place, each in enumerate(several):
+            if each in several[:place] and not self.repeats:
+                raise Wrong(f"{each!r} twice", "each value once", self, ctx, f"{each!r} twice; give each value once.")
+            if self.setting and each is not None and not self.setting.allows(each):
+                raise Wrong(repr(each), self.setting.expected, self, ctx)
 
 
 option = functools.partial(click.option, cls=Option)
+_PLACES = "softcache.places"  # in the context: where in params.yaml each setting was found
 
 
 class Stage(click.Command):
@@ -80,11 +112,11 @@ class Stage(click.Command):
         *args: Any,
         sections: Mapping[str, tuple[str, ...]] | None = None,
         unless: tuple[str, tuple[str, ...]] = ("", ()),
-        collect: Callable | None = None,
+        collect: "Callable[[Params], Mapping[str, Any]] | None" = None,
         **kwargs: Any,
     ):
         super().__init__(*args, **kwargs)
-        self.sections = sections or {}
+        self.sections = dict(sections or {})
         self.unless = unless
         self.collect = collect
 
@@ -93,8 +125,10 @@ class Stage(click.Command):
             given = self._look(ctx, args)
             params = Params.read(Path(given["params"]) if given.get("params") else None)
             if params is not None and ("name" not in given or given["name"] is not None):  # else click says what is wrong
-                settings = self.collect(params) if self.collect else self._settings(params, given.get("name"), given)
-                ctx.default_map = {key: value for key, value in settings.items() if value is not None}  # null: the default
+                found = {} if self.collect else self._settings(params, given.get("name"), given)
+                ctx.meta[_PLACES] = {key: f"{params.path}, {each.place}" for key, each in found.items()}
+                values = self.collect(params) if self.collect else {key: each.value for key, each in found.items()}
+                ctx.default_map = {key: value for key, value in values.items() if value is not None}  # null: the default
         return super().parse_args(ctx, args)
 
     def _look(self, ctx: click.Context, args: list[str]) -> dict[str, Any]:
@@ -116,9 +150,9 @@ class Stage(click.Command):
         """What the output of these options is called among those of the command."""
         return given.get("name") or ""
 
-    def _settings(self, params: "Params", name: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
+    def _settings(self, params: "Params", name: str | None, given: Mapping[str, Any]) -> dict[str, "Found"]:
         flag, unread = self.unless
-        settings: dict[str, Any] = {}
+        settings: dict[str, Found] = {}
         for section, known in self.sections.items():
             if section in unread and given.get(flag) is True:
                 continue
@@ -136,8 +170,15 @@ class Stage(click.Command):
                     raise params.error(f"{dotted}.{key}", "a list such as [0, 1]", _shown(value), "Write it in brackets.")
                 if taker.multiple and value is not None and None in value:
                     raise params.error(f"{dotted}.{key}", "a list of values", _shown(value), "Leave null out of it.")
-                settings[key] = value
+                settings[key] = Found(value, f"{dotted}.{key}")
         return settings
+
+
+class Found(NamedTuple):
+    """A value in params.yaml, and where."""
+
+    value: Any
+    place: str
 
 
 SECTIONS = (
@@ -155,8 +196,15 @@ class Params:
     @classmethod
     def read(cls, path: Path | None) -> "Params | None":
         """Read `path`, or params.yaml where none is named; None where that is not there either."""
-        if path is None and not (path := Path("params.yaml")).exists():
-            return None
+        if path is None:
+            path = Path("params.yaml")
+            if not path.exists():
+                return None
+        return cls.of(path)
+
+    @classmethod
+    def of(cls, path: Path) -> "Params":
+        """Read a file; raises InputError where it is not one of settings."""
         try:
             values = YAML(typ="safe", pure=True).load(path)
         except FileNotFoundError as error:
@@ -167,13 +215,14 @@ class Params:
         except (YAMLError, ValueError, TypeError, AttributeError, LookupError, OverflowError, AssertionError) as error:
             found = " ".join(str(error).split()) or first_line(error)  # all that ruamel.yaml raises for odd texts
             raise InputError(str(path), expected="YAML", found=found, fix="Correct the file.") from error
-        if values is not None and not isinstance(values, Mapping):
+        values = {} if values is None else values
+        if not isinstance(values, Mapping):
             raise InputError(str(path), expected="sections", found=type(values).__name__, fix="Write `section: {…}`.")
-        for key in map(_text, values or {}):  # others than these are the user's own
+        for key in map(_text, values):  # others than these are the user's own
             close = [] if key in SECTIONS else difflib.get_close_matches(key, SECTIONS, n=1, cutoff=0.8)
             if close and close[0] not in values:
                 raise InputError(f"{path}, {key}", expected=f"the section {close[0]}", found=key, fix="Correct the name.")
-        return cls(path, values or {})
+        return cls(path, values)
 
     def section(self, dotted: str) -> Mapping[str, Any]:
         """A section; raises InputError that lists what is there. A section that is empty is fine."""
@@ -194,7 +243,7 @@ class Params:
         """What the entries of a section are called; none where there is no such section."""
         return list(map(_text, self.section(section))) if self.values.get(section) is not None else []
 
-    def listed(self, key: str, value: Any) -> list | None:
+    def listed(self, key: str, value: Any) -> list[Any] | None:
         """A list out of the file, or None; raises InputError for anything else."""
         if value is not None and not isinstance(value, list):
             raise self.error(key, "a list such as [1, 4]", _shown(value), "Write it in brackets.")
@@ -227,12 +276,12 @@ def cache_folder(data: Path, cache: str) -> Path:
 # ---------------------------------------------------------------- option types
 
 
-class Type(click.ParamType):
+class Type(click.ParamType):  # type: ignore[type-arg]  # which takes none before click 8.5
     """A type of one value, which comes as text from the command line, or as YAML has it."""
 
-    def fails(self, value: Any, expected: str, param: click.Parameter | None, ctx: click.Context | None) -> None:
+    def fails(self, value: Any, expected: str, param: click.Parameter | None, ctx: click.Context | None) -> NoReturn:
         """Say what was expected of a value that is something else."""
-        self.fail(f"{_shown(value)}: expected {expected}.", param, ctx)
+        raise Wrong(_shown(value), expected, param, ctx)
 
 
 class Text(Type):
@@ -307,16 +356,20 @@ class Whole(Type):
             if not re.fullmatch(r"[+-]?[0-9]{1,30}", value):
                 self.fails(value, "a whole number", param, ctx)
             value = int(value)
-        if not -(1 << 63) <= value < 1 << 63:
+        number: int = value
+        if not -(1 << 63) <= number < 1 << 63:
             self.fails(value, "a whole number of 64 bits", param, ctx)
-        return value
+        return number
 
 
 class Switch(click.types.BoolParamType):
     """true or false; click's own type takes what YAML calls a number for text, and breaks."""
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> bool | None:
-        return super().convert(value if isinstance(value, bool) else Text().convert(value, param, ctx), param, ctx)
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> bool:
+        try:
+            return super().convert(value if isinstance(value, bool) else Text().convert(value, param, ctx), param, ctx)
+        except click.BadParameter as error:
+            raise Wrong(_shown(value), "true or false", param, ctx) from error
 
 
 class SourceOrAmount(Type):
@@ -340,15 +393,52 @@ class SourceOrAmount(Type):
 # ---------------------------------------------------------------- options
 
 
-def options(*decorators: Callable) -> Callable:
+def options(*decorators: Decorator) -> Decorator:
     """Several option decorators as one, in the order given."""
 
-    def apply(function: Callable) -> Callable:
+    def apply(function: Callable[..., Any]) -> Callable[..., Any]:
         for decorator in reversed(decorators):
             function = decorator(function)
         return function
 
     return apply
+
+
+_TYPES: Mapping[Any, Type | Switch] = {int: Whole(), float: Number(), bool: Switch(), str: Text(), base.Name: Name()}
+
+
+def options_of(kind: type, name: str) -> Decorator:
+    """An option for each setting of a dataclass (see base/settings.py), which the command gets as one argument, `name`."""
+    hints, found = get_type_hints(kind, include_extras=True), settings_of(kind)
+    decorators = [_option_of(key, hints[field.name], field.default, said) for key, (field, said) in found.items()]
+
+    def apply(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def command(**given: Any) -> Any:
+            others = {key: value for key, value in given.items() if key not in found}
+            return function(**others, **{name: gathered(kind, given)})
+
+        return options(*decorators)(command)
+
+    return apply
+
+
+def _option_of(key: str, hint: Any, default: Any, said: Setting) -> Decorator:
+    multiple = get_origin(hint) is tuple
+    if multiple or isinstance(hint, types.UnionType):  # of values, or of one and None
+        hint = get_args(hint)[0]
+    names = dict.fromkeys((key, key.replace("_", "-")))
+    required, shown = default is MISSING, default not in (MISSING, None, ())
+    return option(
+        *(f"--{name}/--no-{name}" if hint is bool else f"--{name}" for name in names), type=_TYPES[hint], multiple=multiple,
+        required=required, default=default if shown else None, show_default=shown, help=said.help, repeats=said.repeats,
+        setting=said,
+    )  # fmt: skip
+
+
+def keys(kind: type) -> tuple[str, ...]:
+    """The keys of the settings of a dataclass in params.yaml."""
+    return tuple(settings_of(kind))
 
 
 anew_option = option("--anew", is_flag=True, help="Do all of it again; use nothing that was done before.")
@@ -388,35 +478,3 @@ machine_options = options(
     ),
 )
 MODEL_HELP = "mlp(hidden=[…], dropout, input_dropout), cnn(channels=[…], dropout), or package.module:attribute(…)."
-RECIPE = ("optimizer", "schedule", "epochs", "batch_size", "max_norm", "memory", "keep", "patience", "precision")
-VIEWS = ("policy", "views", "view_seed")
-recipe_options = options(
-    option("--optimizer", type=Text(), required=True, help="Such as `sgd(lr=0.1, momentum=0.9)` or `adamw(lr=0.001)`."),
-    option("--schedule", type=Text(), default="constant", show_default=True, help="constant, cosine(warmup=…), one_cycle(…)."),
-    option("--epochs", type=Whole(), required=True, help="Passes over the rows."),
-    option("--batch_size", "--batch-size", type=Whole(), required=True, help="Rows of one step."),
-    option("--max_norm", "--max-norm", type=Number(), help="Largest norm of the weights into a unit."),
-    option(
-        "--memory",
-        type=Number(),
-        default=4.0,
-        show_default=True,
-        help="GB for pixels and cached logits; what takes more is streamed in windows.",
-    ),
-    option(
-        "--keep",
-        type=Text(),
-        default="last",
-        show_default=True,
-        help="Which weights: of the last epoch, or of the best on valid.",
-    ),
-    option("--patience", type=Whole(), help="Stop after so many epochs without a better one; with keep best."),
-    option(
-        "--precision", type=Text(), default="float32", show_default=True, help="Of products in training: float32 or bfloat16."
-    ),
-)
-views_options = options(
-    option("--policy", type=Text(), default="none", show_default=True, help="Views of a row, such as `shift(2) | flip()`."),
-    option("--views", type=Whole(), default=1, show_default=True, help="Views of a row; the first is the row itself."),
-    option("--view_seed", "--view-seed", type=Whole(), default=0, show_default=True, help="Seed of the views."),
-)

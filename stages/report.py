@@ -11,7 +11,11 @@ from stages.options import Params, Stage, data_option, example, option, params_o
 from stages.terminal import echo
 
 
-@click.command(cls=Stage, epilog=example("softcache report data/sweeps/paper data/sweeps/no3"))
+@click.command(
+    cls=Stage,
+    short_help="Write one page with the tables and charts.",
+    epilog=example("softcache report data/sweeps/paper data/sweeps/no3"),
+)
 @click.argument("folders", nargs=-1, type=click.Path(file_okay=False, path_type=Path))
 @option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder of the page.  [default: DATA/report]")
 @option("--published/--no-published", default=True, show_default=True, help="Figures that were published beside ours.")

@@ -4,13 +4,16 @@ import copy
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipeline.base.settings import gathered
+from pipeline.models.training import Training
+from pipeline.training.settings import Distillation, Views
 from stages import distill
 from stages.options import (
-    RECIPE,
+    Found,
     Name,
     Number,
     Params,
@@ -29,6 +32,9 @@ from stages.options import (
 )
 from stages.terminal import echo
 
+if TYPE_CHECKING:
+    from pipeline.studies.groups import Plan
+
 _VARIED = ("students", "temperatures", "alphas", "baseline", "together")
 SECTIONS = ("recipe", "views", "distill", "students", "temperatures", "sweeps.{name}")  # what the command reads
 
@@ -36,17 +42,21 @@ SECTIONS = ("recipe", "views", "distill", "students", "temperatures", "sweeps.{n
 class Sweep(Stage):
     """Reads what varies; all else is read as `softcache distill` reads it, and sweeps.NAME comes before that."""
 
-    def _settings(self, params: Params, name: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
+    def _settings(self, params: Params, name: str | None, given: Mapping[str, Any]) -> dict[str, Found]:
         own = super()._settings(params, name, given)
         if {"alpha", "alphas"} <= params.section(f"sweeps.{name}").keys():
             raise params.error(f"sweeps.{name}", "alpha or alphas", "both", "Remove one of them.")
         temperatures = params.listed("temperatures", params.values.get("temperatures"))
-        usual = {"students": list(params.section("students")), "temperatures": temperatures}
-        return usual | {key: value for key, value in own.items() if value is not None}
+        usual = {
+            "students": Found(list(params.section("students")), "students"),
+            "temperatures": Found(temperatures, "temperatures"),
+        }
+        return usual | {key: found for key, found in own.items() if found.value is not None}
 
 
 @click.command(
     cls=Sweep,
+    short_help="Train students × temperatures × alphas × seeds, and measure.",
     epilog=example("softcache sweep alphas --alphas 0.5 --alphas 0.9"),
     sections={"sweeps.{name}": (*_VARIED, *distill.KEYS)},
 )
@@ -75,7 +85,7 @@ def command(
     data: Path,
     work: Path,
     device: str,
-    threads: int,
+    threads: int | None,
 ) -> None:
     """Train every student at every temperature and alpha, and its baseline; measure them; write all to data/sweeps/NAME/.
 
@@ -126,17 +136,16 @@ def settings_of(student: str, sweep: str, params: str | None) -> dict[str, Any]:
         raise click.UsageError(f"student {student}: {error.format_message()}", click.get_current_context()) from error
 
 
-def _plan(settings: dict[str, Any], data: Path):
+def _plan(settings: Mapping[str, Any], data: Path) -> "Plan":
     from pipeline.studies.groups import Plan
-    from pipeline.training.lesson import Views
     from pipeline.training.recipe import Recipe
 
     return Plan(
         model=settings["model"],
-        recipe=Recipe.parse(**{key: settings[key] for key in RECIPE}),
-        views=Views(settings["policy"], settings["views"], settings["view_seed"]),
+        recipe=Recipe.parse(**vars(gathered(Training, settings))),
+        views=gathered(Views, settings),
         rows=settings["rows"],
-        soft=distill.soft_of(data, False, settings),
+        soft=distill.soft_of(data, False, gathered(Distillation, settings)),
         correct=settings["correct"],
         seeds=settings["seeds"],
     )

@@ -4,30 +4,36 @@ from pathlib import Path
 
 import click
 
+from pipeline.models.training import Training
 from stages.options import (
     MODEL_HELP,
-    RECIPE,
     Name,
     Stage,
     Text,
     Whole,
     data_option,
     example,
+    keys,
     machine_options,
     option,
+    options_of,
     params_option,
-    recipe_options,
     work_option,
 )
 from stages.terminal import echo
 
-_KEYS = ("model", *RECIPE, "policy", "seed")
+_KEYS = ("model", *keys(Training), "policy", "seed")
 
 
-@click.command(cls=Stage, epilog=example("softcache teach a --epochs 10"), sections={"teach": _KEYS, "teachers.{name}": _KEYS})
+@click.command(
+    cls=Stage,
+    short_help="Train a teacher on the training split.",
+    epilog=example("softcache teach a --epochs 10"),
+    sections={"teach": _KEYS, "teachers.{name}": _KEYS},
+)
 @click.argument("name", type=Name())
 @option("--model", type=Text(), required=True, help=MODEL_HELP)
-@recipe_options
+@options_of(Training, "recipe")
 @option("--policy", type=Text(), default="none", show_default=True, help="Augmentation, such as `shift(2) | flip()`.")
 @option("--seed", type=Whole(), default=0, show_default=True, help="Seed of weights, order and augmentation.")
 @params_option
@@ -35,7 +41,16 @@ _KEYS = ("model", *RECIPE, "policy", "seed")
 @work_option
 @machine_options
 def command(
-    name: str, model: str, policy: str, seed: int, params: str, data: Path, work: Path, device: str, threads: int, **recipe
+    name: str,
+    model: str,
+    recipe: Training,
+    policy: str,
+    seed: int,
+    params: str | None,
+    data: Path,
+    work: Path,
+    device: str,
+    threads: int | None,
 ) -> None:
     """Train teacher NAME on the training split and write it to data/teachers/NAME/.
 
@@ -48,7 +63,7 @@ def command(
     out = data / "teachers" / name
     last = teach(
         model=model,
-        recipe=Recipe.parse(**recipe),
+        recipe=Recipe.parse(**vars(recipe)),
         policy=policy,
         seed=seed,
         splits=data / "transfer",

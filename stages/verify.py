@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pipeline.cache.verify import Probe
 
 
-@click.command(epilog=example("softcache verify a b --deep 100"))
+@click.command(short_help="Look for any changed bit in caches.", epilog=example("softcache verify a b --deep 100"))
 @click.argument("caches", metavar="CACHE...", nargs=-1, required=True)
 @option("--deep", type=Whole(), default=0, help="Run this many sampled (row, view) pairs through the teacher again.")
 @data_option
@@ -67,8 +67,8 @@ def command(caches: tuple[str, ...], deep: int, data: Path, work: Path, device: 
                     _show_findings(findings, mends)
                     raise
                 _show_probe(path, probe)
-                if found := probe.findings(path):
-                    findings[path] += found
+                if others := probe.findings(path):
+                    findings[path] += others
                     mends[path] = commands.capture_again(path, *options, "--anew")  # its bytes are as they were sealed
     _show_findings(findings, mends)
 

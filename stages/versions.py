@@ -18,7 +18,7 @@ _STUDENT = (*_TAUGHT, "rows")
 Lines = dict[str, str]  # what it is → its version, or the hash of its source
 
 
-@click.command(epilog=example("softcache versions"))
+@click.command(short_help="Write what decides the results of each stage, for DVC.", epilog=example("softcache versions"))
 @data_option
 def command(data: Path) -> None:
     """Write data/versions/: for every stage the versions of all that decides its results, under the settings of params.yaml.
@@ -150,7 +150,7 @@ def _require_deps(paths: set[Path]) -> None:
     """
     if not paths:
         return
-    described = Params.read(Path("dvc.yaml"))
+    described = Params.of(Path("dvc.yaml"))
     stage = described.section("stages").get("versions") or {}
     if stage.get("always_changed"):
         return

@@ -23,11 +23,12 @@ from pipeline.cache.capture import Captured, capture
 from pipeline.data.splits import Split, bind_splits, open_splits
 from pipeline.models.build import build, parse_model
 from pipeline.models.checkpoint import Checkpoint
-from pipeline.models.modelfile import Data, Net, Shown, Training
+from pipeline.models.modelfile import Data, Net, Shown
+from pipeline.models.training import Training
 from pipeline.results import tables
 
 ROOT = Path(__file__).resolve().parents[1]
-RECIPE = Training("sgd(lr=0.1)", "constant()", 1, 64, None, 4.0, "last", None, "float32")
+RECIPE = Training(optimizer="sgd(lr=0.1)", schedule="constant()", epochs=1, batch_size=64)
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 

@@ -22,6 +22,7 @@ from ruamel.yaml import YAML
 from conftest import images, run_capture, write_parquet, write_stage_one, write_tables
 from pipeline.base import facts, runtime, table
 from pipeline.base.errors import SoftcacheError
+from pipeline.base.settings import gathered
 from pipeline.cache import layout, manifest
 from pipeline.cache.provenance import Provenance
 from pipeline.cache.reader import Cache
@@ -31,6 +32,7 @@ from pipeline.data.views import Policy
 from pipeline.models import modelfile
 from pipeline.models.build import build, parse_model
 from pipeline.models.ensemble import normalised
+from pipeline.models.training import Training
 from pipeline.results import tables, times
 from pipeline.results.cost import cost
 from pipeline.results.published import Published
@@ -317,15 +319,15 @@ def test_any_setting_anywhere(tmp_path, often, command, words):
         except Exception:
             return  # what YAML cannot hold, no file of settings does
         found = command.make_context("it", [*words, "--params", str(path)], parent=click.Context(main)).params
-        _job(command.name, found, str(path))
+        _job(command, found, str(path))
 
     fuzz(often, st.lists(st.tuples(st.sampled_from(places), SETTING), min_size=1, max_size=3), tried)
 
 
-def _job(command: str, given: dict, params: str) -> None:
+def _job(command: click.Command, given: dict, params: str) -> None:
     """What the jobs make of settings, before they open anything."""
     if "optimizer" in given:
-        Recipe.parse(**{key: given[key] for key in distill.RECIPE})
+        Recipe.parse(**vars(gathered(Training, given)))
     if given.get("model"):
         build(parse_model(given["model"]), (1, 3, 3), 3)
     if given.get("policy"):
@@ -338,9 +340,9 @@ def _job(command: str, given: dict, params: str) -> None:
         loss.require_use(3)
         Weighing(float(given["temperature"] or 1), given["alpha"], given["label_weight"])
         normalised(given["weights"], len(given["teachers"]))
-    if command == "sweep":
+    if command is sweep.command:
         for student in given["students"]:
-            sweep._settings(student, given["name"], params)
+            _job(distill.command, sweep.settings_of(student, given["name"], params), params)
 
 
 @pytest.mark.parametrize("place", ["model", "optimizer", "schedule", "policy", "rows", "loss"])

@@ -4,7 +4,7 @@ import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -15,7 +15,7 @@ def ahead(jobs: Iterable[Callable[[], T]], *, depth: int = 1, workers: int = 1) 
 
     A job's exception is raised in its turn. At most `depth` results wait besides the one in use.
     """
-    pending: deque = deque()
+    pending: deque[Future[T]] = deque()
     with ThreadPoolExecutor(workers, thread_name_prefix="ahead") as pool:
         try:
             for job in jobs:

@@ -58,15 +58,17 @@ def typed(kind: type[T], facts: Mapping[str, Any], what: str, fix: str) -> T:
     from pydantic import ValidationError
 
     try:
-        return _adapter(kind).validate_json(json.dumps(facts), strict=True)  # in the order that they have
+        adapter = _adapter(kind)  # type: ignore[arg-type]  # a class is hashable
+        found: T = adapter.validate_json(json.dumps(facts), strict=True)  # in the order that they have
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        found = f"{'.'.join(map(str, first['loc'])) or 'a value'}: {first['msg']}"
-        raise IntegrityError(what, expected="facts of the right types", found=found, fix=fix) from error
+        told = f"{'.'.join(map(str, first['loc'])) or 'a value'}: {first['msg']}"
+        raise IntegrityError(what, expected="facts of the right types", found=told, fix=fix) from error
+    return found
 
 
 @functools.cache
-def _adapter(kind: type[T]) -> "TypeAdapter[T]":
+def _adapter(kind: type) -> "TypeAdapter[Any]":
     from pydantic import TypeAdapter
 
     return TypeAdapter(kind)

@@ -10,7 +10,8 @@ import importlib.util
 import os
 import sys
 import traceback
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Sequence
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import CodeType
 from typing import Any, ClassVar
@@ -28,7 +29,7 @@ def allowed() -> list[str]:
     return [prefix.strip() for prefix in os.environ.get(ALLOWED, "").split(",") if prefix.strip()]
 
 
-def load(name: str) -> tuple[Callable, Source]:
+def load(name: str) -> tuple[Callable[..., Any], Source]:
     """Import `package.module:attribute`, and return it with its source.
 
     The folder that the command runs in counts as a place to import from, as with `python -m`. Raises InputError for what is
@@ -81,7 +82,7 @@ def witness(found: Source) -> Witness:
     return Witness(f"plug-in {found.name}", found.sha256, now)
 
 
-def call(found: Source, what: str, target: Callable, *given: Any, **settings: Any) -> Any:
+def call(found: Source, what: str, target: Callable[..., Any], *given: Any, **settings: Any) -> Any:
     """Call a plug-in. Raises InputError for whatever it raises, and for an import that its source does not tell of."""
     before = len(_Finder.imports)
     try:
@@ -162,10 +163,10 @@ class _Finder:
             sys.meta_path.insert(0, cls)
 
     @classmethod
-    def find_spec(cls, name: str, path: Iterable[str] | None = None, target: object = None):
+    def find_spec(cls, name: str, path: Sequence[str] | None = None, target: object = None) -> ModuleSpec | None:
         """Python's own spec with another loader, for files of the user's; None leaves all others to Python."""
         found = importlib.machinery.PathFinder.find_spec(name, path)
-        if found is None or type(found.loader) is not importlib.machinery.SourceFileLoader:
+        if found is None or found.origin is None or type(found.loader) is not importlib.machinery.SourceFileLoader:
             return None
         if not any(source.is_users(Path(found.origin), name, package) for package in cls.packages):
             return None

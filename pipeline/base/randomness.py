@@ -34,7 +34,7 @@ class Use(IntEnum):
 
 def bits(seed: int, *address: ArrayLike) -> np.ndarray:
     """64 random bits for each address; integer parts broadcast against each other. Returns uint64."""
-    state = _mix(np.uint64(seed & 0xFFFFFFFFFFFFFFFF))
+    state = _mix(np.asarray(seed & 0xFFFFFFFFFFFFFFFF, np.uint64))
     for part in address:
         state = _mix(state ^ np.asarray(part).astype(np.uint64))
     return state
@@ -65,4 +65,5 @@ def _mix(value: np.ndarray) -> np.ndarray:
         value = value + _GOLDEN
         value = (value ^ (value >> np.uint64(30))) * _FIRST
         value = (value ^ (value >> np.uint64(27))) * _SECOND
-        return value ^ (value >> np.uint64(31))
+        mixed: np.ndarray = value ^ (value >> np.uint64(31))
+    return mixed

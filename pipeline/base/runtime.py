@@ -10,12 +10,15 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pipeline.base.errors import InputError, first_line
 
 if TYPE_CHECKING:
     import torch
+    from tqdm import tqdm
+
+T = TypeVar("T")
 
 SHAPING = ("processor", "device", "torch")  # of provenance: what the last bits of a training depend on, besides threads
 MOST_THREADS = 1024
@@ -48,7 +51,7 @@ def prepare(device: str = "auto", *, threads: int | None = None) -> "torch.devic
     _asked, _most = threads, threads or 1
     torch.set_num_threads(_most)
     torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms imports the compiler too, for 1.4 s
-    torch.utils.deterministic.fill_uninitialized_memory = False  # took a sixth of a step
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # took a sixth of a step
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
     if device == "auto":
@@ -78,11 +81,12 @@ def asked_threads(threads: int | None = None) -> int | None:
     return threads
 
 
-def own_randomness() -> contextlib.AbstractContextManager:
+def own_randomness() -> contextlib.AbstractContextManager[None]:
     """Within it torch's random state may be set; afterwards that of the CPU and of every GPU in use is as it was."""
     import torch
 
-    return torch.random.fork_rng(range(torch.cuda.device_count()) if torch.cuda.is_initialized() else [])
+    started = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    return torch.random.fork_rng(range(torch.cuda.device_count()) if started else [])
 
 
 @contextlib.contextmanager
@@ -166,16 +170,20 @@ def _is_orphan() -> bool:
         return True
 
 
-def progress(items: Iterable, what: str, *, total: int | None = None, unit: str = "it"):
+def progress(items: Iterable[T], what: str, *, total: int | None = None, unit: str = "it") -> "tqdm[T]":
     """Iterate with a progress bar on a terminal, with a line now and then in a log; bytes (unit B) are shown in MB and GB."""
     from tqdm import tqdm
 
-    class Lines(tqdm):
+    class Lines(tqdm):  # type: ignore[misc]  # of which no types are known
         """The bar's text as lines of the log."""
 
         @staticmethod
         def status_printer(file: object) -> Callable[[str], None]:
-            return lambda text: text.strip() and _log.info("%s", text.strip())
+            def tell(text: str) -> None:
+                if text.strip():
+                    _log.info("%s", text.strip())
+
+            return tell
 
     settings = {"desc": what, "total": total, "unit": unit, "unit_scale": unit == "B", "leave": False}
     if sys.stderr is not None and sys.stderr.isatty():

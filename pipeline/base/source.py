@@ -175,13 +175,14 @@ def _literal_import(node: ast.AST) -> str | None:
     if not isinstance(node, ast.Call) or _last(node.func) not in ("import_module", "__import__") or len(node.args) != 1:
         return None
     [argument] = node.args
-    literal = isinstance(argument, ast.Constant) and isinstance(argument.value, str) and not argument.value.startswith(".")
-    return argument.value if literal else None
+    name = argument.value if isinstance(argument, ast.Constant) else None
+    return name if isinstance(name, str) and not name.startswith(".") else None
 
 
 def _require_readable(tree: ast.AST, path: Path) -> None:
     """Raise InputError for an import that cannot be followed by reading."""
-    literal = {id(node.func) for node in ast.walk(tree) if _literal_import(node) is not None}
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    literal = {id(call.func) for call in calls if _literal_import(call) is not None}
     for node in ast.walk(tree):
         if isinstance(node, ast.Name | ast.Attribute) and _last(node) in _IMPORTING and id(node) not in literal:
             raise InputError(

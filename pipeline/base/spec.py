@@ -31,7 +31,7 @@ class Spec:
 
     text: str
     behaviour: str
-    target: Callable
+    target: Callable[..., Any]
     arguments: dict[str, Any]
     source: Source | None = None
 
@@ -50,7 +50,7 @@ class Spec:
         return plugins.call(self.source, self.text, self.target, *given, **self.arguments)
 
 
-def parse(text: str, table: Mapping[str, Callable], versions: Mapping[str, int], *, given: int = 0) -> Spec:
+def parse(text: str, table: Mapping[str, Callable[..., Any]], versions: Mapping[str, int], *, given: int = 0) -> Spec:
     """Parse `text` against `table`. The first `given` parameters of the target are the caller's to fill.
 
     versions: of what each name in the table does. A version goes up when the same settings give another result, and only then.
@@ -84,7 +84,7 @@ def witnesses(*specs: Spec) -> list[files.Witness]:
     return [plugins.witness(each.source) for each in specs if each.source is not None]
 
 
-def _literals(text: str, arguments: str) -> tuple[list, dict]:
+def _literals(text: str, arguments: str) -> tuple[list[Any], dict[str, Any]]:
     """Read the argument list, as literals only."""
     try:
         call = ast.parse(f"f{arguments}", mode="eval").body
@@ -93,7 +93,7 @@ def _literals(text: str, arguments: str) -> tuple[list, dict]:
         if any(keyword.arg is None for keyword in call.keywords):
             raise ValueError("** is no literal")
         positional = [_plain(ast.literal_eval(node)) for node in call.args]
-        named = {keyword.arg: _plain(ast.literal_eval(keyword.value)) for keyword in call.keywords}
+        named = {str(keyword.arg): _plain(ast.literal_eval(keyword.value)) for keyword in call.keywords}
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise InputError(
             f"spec {text!r}",
@@ -120,7 +120,9 @@ def _is_literal(value: Any) -> bool:
     return value is None or type(value) in (bool, int, float, complex, str, bytes)
 
 
-def _bind(name: str, text: str, target: Callable, given: int, positional: list, named: dict) -> dict[str, Any]:
+def _bind(
+    name: str, text: str, target: Callable[..., Any], given: int, positional: list[Any], named: dict[str, Any]
+) -> dict[str, Any]:
     """Check the arguments against the target's signature and fill in its defaults."""
     try:
         parameters = list(inspect.signature(target).parameters.values())[given:]
@@ -140,7 +142,7 @@ def _bind(name: str, text: str, target: Callable, given: int, positional: list, 
     return dict(bound.arguments)
 
 
-def _resolve(name: str, table: Mapping[str, Callable]) -> tuple[Callable, Source | None]:
+def _resolve(name: str, table: Mapping[str, Callable[..., Any]]) -> tuple[Callable[..., Any], Source | None]:
     if ":" in name:
         return plugins.load(name)
     if name not in table:

@@ -29,9 +29,9 @@ from pipeline.models.modelfile import (
     ModelFile,
     Net,
     Shown,
-    Training,
     weights_name,
 )  # fmt: skip
+from pipeline.models.training import Training
 
 
 class Checkpoint(ModelFile):

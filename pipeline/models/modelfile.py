@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 from pipeline.base import commands, facts, files, table
 from pipeline.base.errors import InputError, IntegrityError
 from pipeline.data.splits import Split
+from pipeline.models.training import Training
 
 FORMAT = 4
 FILE_NAME = "model.json"
@@ -99,21 +100,6 @@ class Learned:
     def teachers(self) -> Mapping[str, str]:
         """The digest of each, in the order given."""
         return self.live or self.caches or {}
-
-
-@dataclass(frozen=True)
-class Training:
-    """How it was trained; see recipe.Recipe."""
-
-    optimizer: str
-    schedule: str
-    epochs: int
-    batch_size: int
-    max_norm: float | None
-    memory: float
-    keep: str
-    patience: int | None
-    precision: str
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,11 @@ from typing import Any
 
 from pipeline.base.commands import short
 from pipeline.models.build import parse_model
-from pipeline.training.lesson import Ground, Lesson, Soft, Student, Views
+from pipeline.training.lesson import Ground, Lesson, Soft, Student
 from pipeline.training.objective import HARD, Weighing
 from pipeline.training.recipe import Recipe
 from pipeline.training.resume import Identity, Kept
+from pipeline.training.settings import Views
 
 BASELINE = "hard"
 
@@ -75,7 +76,7 @@ def groups_of(
     temperatures = sorted({each.temperature for each in weighings})
     alike: dict[Any, dict[str, Plan]] = {}
     for name, plan in plans.items():
-        shared = (plan.views, plan.rows, repr(plan.soft), tuple(plan.correct), plan.recipe.memory, plan.recipe.selects)
+        shared = (plan.views, plan.rows, repr(plan.soft), tuple(plan.correct), plan.recipe.settings.memory, plan.recipe.selects)
         alike.setdefault(shared, {})[name] = plan
     for sharing in alike.values():
         first = next(iter(sharing.values()))

@@ -7,10 +7,11 @@ import torch
 
 from pipeline.base import files
 from pipeline.models.build import parse_model
-from pipeline.training.lesson import Ground, Lesson, Soft, Student, Views, require_seeds
+from pipeline.training.lesson import Ground, Lesson, Soft, Student, require_seeds
 from pipeline.training.objective import Weighing
 from pipeline.training.recipe import Recipe
 from pipeline.training.resume import Kept
+from pipeline.training.settings import Views
 
 
 def distill(

@@ -25,7 +25,7 @@ from pipeline.models.stack import Stack, side_by_side
 from pipeline.stats import metrics
 from pipeline.training.examples import Batch, Examples
 from pipeline.training.objective import VERSION as OBJECTIVE
-from pipeline.training.recipe import PRECISIONS, Recipe
+from pipeline.training.recipe import Recipe
 from pipeline.training.resume import WEIGHTS, State
 
 Objective = Callable[[torch.Tensor, Batch], torch.Tensor]  # logits (B, classes) → losses (B,); (B, nets, classes) → (B, nets)
@@ -126,17 +126,17 @@ def fit(
     bits. Raises InputError for an optimizer whose state cannot be kept, and for a net that cannot learn from the last batch.
     """
     net, count = (model.pattern, len(model)) if isinstance(model, Stack) else (model, 1)
-    work = flops(net, examples.inputs.shape) * recipe.batch_size * count
+    work = flops(net, examples.inputs.shape) * recipe.settings.batch_size * count
     with runtime.suited_threads(work), runtime.own_randomness():
         training = _Training(model, examples, objective, recipe, validation, seed)
         training.resume(state)
-        bar = runtime.progress((), name, total=recipe.epochs * training.steps, unit="steps")
+        bar = runtime.progress((), name, total=recipe.settings.epochs * training.steps, unit="steps")
         bar.update(training.done * training.steps)
         saved, cost = time.monotonic(), 0.0
-        while training.done < recipe.epochs and training.running.any():
+        while training.done < recipe.settings.epochs and training.running.any():
             training.epoch(bar)
             started = time.monotonic()
-            if training.done < recipe.epochs and training.running.any() and SAVING * (started - saved) > cost:
+            if training.done < recipe.settings.epochs and training.running.any() and SAVING * (started - saved) > cost:
                 training.save(state)
                 saved = time.monotonic()
                 cost = saved - started
@@ -162,7 +162,7 @@ class _Training:
         self.validation, self.seed = validation, seed
         self.optimizer = recipe.optimizer(model.parameters())
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
-        self.steps = -(-examples.rows // recipe.batch_size)
+        self.steps = -(-examples.rows // recipe.settings.batch_size)
         self.done = 0  # epochs
         nets = len(model) if isinstance(model, Stack) else 1
         self.histories: list[list[Epoch]] = [[] for _ in range(nets)]
@@ -177,8 +177,8 @@ class _Training:
         torch.manual_seed(randomness.torch_seed(self.seed, Use.DROPOUT, self.done))
         self.model.train()
         total = torch.zeros(len(self.histories), dtype=torch.float64, device=device)
-        for step, batch in enumerate(self.examples.epoch(self.seed, self.done, recipe.batch_size)):
-            factor = recipe.schedule((self.done * self.steps + step) / (recipe.epochs * self.steps))
+        for step, batch in enumerate(self.examples.epoch(self.seed, self.done, recipe.settings.batch_size)):
+            factor = recipe.schedule((self.done * self.steps + step) / (recipe.settings.epochs * self.steps))
             for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
                 group["lr"] = rate * factor
             total += self._step(batch)
@@ -194,12 +194,12 @@ class _Training:
                 self.diverged[net], self.running[net] = self.done, False
         self._select()
         mean = np.mean([each.valid_accuracy for each in measured])
-        shown = {"epoch": f"{self.done}/{recipe.epochs}", "loss": f"{np.mean(losses):.4f}", "valid": f"{mean:.2%}"}
+        shown = {"epoch": f"{self.done}/{recipe.settings.epochs}", "loss": f"{np.mean(losses):.4f}", "valid": f"{mean:.2%}"}
         bar.set_postfix(shown, refresh=False)
 
     def _forward(self, net: torch.nn.Module, pixels: torch.Tensor) -> torch.Tensor:
         """Logits, in the precision that the recipe asks for."""
-        kind = PRECISIONS[self.recipe.precision]
+        kind = getattr(torch, self.recipe.settings.precision)
         with torch.autocast(self.examples.device.type, kind, enabled=kind != torch.float32):
             logits: torch.Tensor = net(pixels)
         return logits
@@ -217,14 +217,14 @@ class _Training:
 
     @torch.no_grad()
     def _limit_norms(self) -> None:
-        if self.recipe.max_norm is None:
+        if self.recipe.settings.max_norm is None:
             return
         stacked = int(isinstance(self.model, Stack))
         for parameter in self.model.parameters():
             if parameter.dim() > 1 + stacked:  # weights; a bias is not into a unit
                 inputs = tuple(range(1 + stacked, parameter.dim()))
                 norms = torch.linalg.vector_norm(parameter, dim=inputs, keepdim=True)
-                parameter.mul_((self.recipe.max_norm / norms).clamp_(max=1))  # torch.renorm takes three times as long
+                parameter.mul_((self.recipe.settings.max_norm / norms).clamp_(max=1))  # torch.renorm takes three times as long
 
     def _select(self) -> None:
         """Keep the weights of nets whose epoch was the best so far; stop those whose patience is at an end."""
@@ -235,7 +235,7 @@ class _Training:
             if since == 0:
                 for name, now in side_by_side(self.model).items():
                     self.best[name][net].copy_(now[net])
-            elif self.recipe.patience is not None and since >= self.recipe.patience:
+            elif self.recipe.settings.patience is not None and since >= self.recipe.settings.patience:
                 self.running[net] = False
 
     def restore_best(self) -> None:
@@ -298,7 +298,7 @@ class _Training:
 
         Raises InputError for a net that cannot: batch statistics, for one, want two rows.
         """
-        rows, size = self.examples.rows, self.recipe.batch_size
+        rows, size = self.examples.rows, self.recipe.settings.batch_size
         last = rows % size or min(rows, size)
         for count in sorted({2, min(last, 2)}, reverse=True):
             try:

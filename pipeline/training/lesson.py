@@ -12,6 +12,7 @@ import torch
 
 from pipeline.base import files, spec
 from pipeline.base.errors import InputError
+from pipeline.base.settings import check
 from pipeline.base.spec import Spec
 from pipeline.cache.identity import require_teacher
 from pipeline.cache.reader import Cache
@@ -33,20 +34,12 @@ from pipeline.training.losses import SoftLoss
 from pipeline.training.objective import HARD, Objective, Weighing
 from pipeline.training.recipe import Recipe
 from pipeline.training.resume import Identity, Kept
+from pipeline.training.settings import Views
 from pipeline.training.signal import NoTeacher, Signal
 from pipeline.training.targets import Targets
 
 STACKED_WEIGHTS = 200_000  # of a net, on a CPU: 32 nets of 25,000 train 4 times as fast stacked, 2 of 1,300,000 half as fast
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Views:
-    """The views that a student draws from: of each row `count`, under a policy and its seed."""
-
-    policy: str
-    count: int
-    seed: int
 
 
 @dataclass(frozen=True)
@@ -141,8 +134,7 @@ class Lesson:
         this lesson will be trained on. Raises InputError for settings that do not fit and for a cache that is not of these
         data or views, or whose teacher was trained anew since (the field is named), IntegrityError for a damaged one.
         """
-        if views.count < 1:
-            raise InputError("views", expected="1 or more", found=str(views.count), fix="Correct the setting.")
+        check(views)
         temperatures = [each.temperature for each in weighings if each.alpha > 0] or [1.0]
         source, valid = ground.splits["transfer" if soft else "train"], ground.splits["valid"]
         for what, wanted in (("keep: best", recipe.selects), ("correct", bool(correct))):

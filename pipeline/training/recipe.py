@@ -2,29 +2,29 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 
 from pipeline.base import spec
 from pipeline.base.errors import InputError, SoftcacheError, first_line
-from pipeline.models.modelfile import Training
-
-KEEP = ("last", "best")
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-MOST_MEMORY = 1e9  # GB
-
+from pipeline.base.settings import check
+from pipeline.models.training import Training
 
 # ---------------------------------------------------------------- optimisers
 
 
-def sgd(parameters: Iterable, lr: float, momentum: float = 0.0, weight_decay: float = 0.0, nesterov: bool = False):
+def sgd(
+    parameters: Iterable[torch.Tensor], lr: float, momentum: float = 0.0, weight_decay: float = 0.0, nesterov: bool = False
+) -> torch.optim.Optimizer:
     """Stochastic gradient descent."""
     return torch.optim.SGD(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov)
 
 
-def adamw(parameters: Iterable, lr: float, beta1: float = 0.9, beta2: float = 0.999, weight_decay: float = 0.0):
+def adamw(
+    parameters: Iterable[torch.Tensor], lr: float, beta1: float = 0.9, beta2: float = 0.999, weight_decay: float = 0.0
+) -> torch.optim.Optimizer:
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019, arXiv 1711.05101)."""
     return torch.optim.AdamW(parameters, lr=lr, betas=(beta1, beta2), weight_decay=weight_decay)
 
@@ -66,74 +66,36 @@ SCHEDULE_VERSIONS = {"constant": 1, "cosine": 1, "one_cycle": 1}
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model is trained.
+    """How a model is trained; make it with `Recipe.parse`. settings: all of it, of which some name the two others."""
 
-    max_norm: largest L2 norm of the weights into one unit, enforced after every step (Hinton et al. 2012, arXiv
-    1207.0580); None for no limit. memory: GB that rows may take; beyond it they are streamed (see examples.py).
-    keep: weights of the last epoch, or of the best: the one with the lowest validation NLL. patience: stop after so many
-    epochs in a row that were not the best; None for never. precision: float32, or bfloat16 for the products of the
-    forward and backward pass (torch.autocast), with float32 weights, and losses in float64.
-    """
-
+    settings: Training
     optimizer: spec.Spec
     schedule: spec.Spec
-    epochs: int
-    batch_size: int
-    max_norm: float | None
-    memory: float = 4.0
-    keep: str = "last"
-    patience: int | None = None
-    precision: str = "float32"
 
     @classmethod
-    def parse(
-        cls,
-        *,
-        optimizer: str,
-        schedule: str,
-        epochs: int,
-        batch_size: int,
-        max_norm: float | None = None,
-        memory: float = 4.0,
-        keep: str = "last",
-        patience: int | None = None,
-        precision: str = "float32",
-    ) -> "Recipe":
-        """Raises InputError for a spec that does not parse or a number out of range."""
-        numbers = {
-            "epochs": epochs, "batch_size": batch_size, "max_norm": max_norm, "memory": memory, "patience": patience
-        }  # fmt: skip
-        for name, value in numbers.items():
-            if value is not None and not 0 < value < math.inf:
-                raise InputError(name, expected="a number above 0", found=str(value), fix="Correct the setting.")
-        if memory > MOST_MEMORY:
-            expected = f"at most {MOST_MEMORY:g} (GB)"
-            raise InputError("memory", expected=expected, found=str(memory), fix="Correct the setting.")
-        for name, value, known in (("keep", keep, KEEP), ("precision", precision, PRECISIONS)):
-            if value not in known:
-                raise InputError(name, expected=" or ".join(known), found=repr(value), fix="Correct the setting.")
-        if patience is not None and keep != "best":
+    def parse(cls, **settings: Any) -> "Recipe":
+        """settings: see Training. Raises InputError for a spec that does not parse or a setting out of range."""
+        given = Training(**settings)
+        check(given)
+        if given.patience is not None and given.keep != "best":
             fix = "Set `keep: best`, or leave out `patience`."
-            raise InputError("patience", expected="`keep: best` with it", found=f"`keep: {keep}`", fix=fix)
-        rate = spec.parse(optimizer, OPTIMIZERS, OPTIMIZER_VERSIONS, given=1)
-        course = spec.parse(schedule, SCHEDULES, SCHEDULE_VERSIONS, given=1)
+            raise InputError("patience", expected="`keep: best` with it", found=f"`keep: {given.keep}`", fix=fix)
+        rate = spec.parse(given.optimizer, OPTIMIZERS, OPTIMIZER_VERSIONS, given=1)
+        course = spec.parse(given.schedule, SCHEDULES, SCHEDULE_VERSIONS, given=1)
         _try_optimizer(rate)
         try:
             factors = [course(share) for share in (0.0, 0.25, 0.5, 1.0)]
             if not all(0 <= factor <= 1 for factor in factors) or not 0 <= course.arguments.get("warmup", 0.0) < 1:
                 raise ValueError("settings out of range")
         except (ArithmeticError, ValueError, TypeError) as error:
-            expected = "numbers in [0, 1), warmup below 1"
-            raise InputError(f"schedule {schedule!r}", expected=expected, found=str(error), fix="Correct them.") from error
-        return cls(rate, course, epochs, batch_size, max_norm, memory, keep, patience, precision)
+            what, expected = f"schedule {given.schedule!r}", "numbers in [0, 1), warmup below 1"
+            raise InputError(what, expected=expected, found=str(error), fix="Correct them.") from error
+        return cls(given, rate, course)
 
     @property
     def told(self) -> Training:
         """What model.json says of the training."""
-        return Training(
-            self.optimizer.identity, self.schedule.identity, self.epochs, self.batch_size, self.max_norm, self.memory,
-            self.keep, self.patience, self.precision,
-        )  # fmt: skip
+        return replace(self.settings, optimizer=self.optimizer.identity, schedule=self.schedule.identity)
 
     def facts(self) -> dict[str, Any]:
         """The same as plain values."""
@@ -147,7 +109,7 @@ class Recipe:
     @property
     def memory_bytes(self) -> int:
         """The budget of examples.py."""
-        return int(self.memory * 1e9)
+        return int(self.settings.memory * 1e9)
 
     @property
     def elementwise(self) -> bool:
@@ -157,7 +119,7 @@ class Recipe:
     @property
     def selects(self) -> bool:
         """Whether the validation split decides which weights are kept."""
-        return self.keep == "best"
+        return self.settings.keep == "best"
 
 
 def _try_optimizer(rate: spec.Spec) -> None:

@@ -387,12 +387,20 @@ def test_rows_and_selection_are_recorded_and_the_best_epoch_is_kept(finished, tm
             ("alphas: [0.5, 0.9]", "alpha: 0.3, alphas: [0.5]"),
             "params.yaml, sweeps.both: expected alpha or alphas, found both",
         ),
-        (("sweep", "both"), ("alphas: [0.5, 0.9]", "alpha: [0.3]"), "Invalid value for '--alpha': [0.3]: expected a number."),
-        (("distill", "tiny", "-T", "1"), ("alpha: 0.9}", "alpha: [0.9]}"), "[0.9]: expected a number."),
+        (
+            ("sweep", "both"),
+            ("alphas: [0.5, 0.9]", "alpha: [0.3]"),
+            "params.yaml, sweeps.both.alpha: expected a number, found [0.3].",
+        ),
+        (
+            ("distill", "tiny", "-T", "1"),
+            ("alpha: 0.9}", "alpha: [0.9]}"),
+            "params.yaml, distill.alpha: expected a number, found [0.9].",
+        ),
         (
             ("teach", "a"),
             ("epochs: 3, batch_size: 8, policy", "epochs: 3, batch_size: 8, max_norm: [2], policy"),
-            "[2]: expected a number.",
+            "expected a number, found [2].",
         ),
         (("sweep", "none"), ("", ""), "sweeps.none: expected a section 'none', found both"),
         (("sweep", "both"), ("temperatures: [1, 2.5]", "temperatures: 4"), "temperatures: expected a list such as"),
@@ -500,7 +508,7 @@ def test_ingest_says_when_it_folded(project):
     assert folded == text
     assert "folded" not in ok("ingest", "--no-fold")
     (project / "params.yaml").write_text(PARAMS.replace("test: 0.25", "test: 0.25, fold: 3"))
-    assert "not a valid boolean" in fails(2, "ingest")
+    assert "params.yaml, ingest.fold: expected true or false, found 3." in fails(2, "ingest")
 
 
 def test_ingest_counts_a_damaged_row_once(project):
