@@ -489,6 +489,9 @@ def test_every_help_ends_in_an_example(name):
 def test_the_group_lists_every_command():
     text = ok("--help")
     assert all(f"  {name} " in text for name in COMMANDS)
+    lines = text.split("Commands:\n")[1].split("\n\n")[0].splitlines()
+    assert len(lines) == len(COMMANDS)  # each on a line of its own
+    assert all(line.endswith(".") and not line.endswith("..") for line in lines)  # and whole
 
 
 # ---------------------------------------------------------------- settings
