@@ -32,7 +32,7 @@ from pipeline.studies.sweep import sweep
 from pipeline.training.fit import Validation, _Training
 from pipeline.training.lesson import Ground, Lesson, Soft, Views
 from pipeline.training.losses import SoftLoss
-from pipeline.training.objective import HARD, Weighing
+from pipeline.training.objective import HARD, LossWeights
 from pipeline.training.recipe import Recipe
 
 ROWS = 55_000  # what MNIST has to train on when 5,000 rows validate
@@ -42,9 +42,9 @@ TITLES = {SMALL: "2×30", LARGE: "2×800"}
 TEACHERS = ("a", "b", "c", "d")
 OPTIMIZER = "sgd(lr=0.1, momentum=0.9)"
 SCHEDULE = "one_cycle()"  # at a constant rate, rounding alone moves a final accuracy by more than a standard error
-BOTH = Weighing(4.0, 0.9)  # both terms of the objective
+BOTH = LossWeights(4.0, 0.9)  # both terms of the objective
 TEMPERATURES, ALPHAS = (1, 2, 3, 4, 6, 8, 12, 20), (0.25, 0.5, 0.75, 0.9)
-SWEPT = {f"T{t}-alpha{alpha}": Weighing(float(t), alpha) for t, alpha in itertools.product(TEMPERATURES, ALPHAS)}
+SWEPT = {f"T{t}-alpha{alpha}": LossWeights(float(t), alpha) for t, alpha in itertools.product(TEMPERATURES, ALPHAS)}
 EPOCHS = 2  # of every student of the sweep
 COMMANDS = 4  # of the commands that a sweep stands for, how many are run
 
@@ -79,7 +79,7 @@ def recipe_of(epochs: int, precision: str = "float32") -> Recipe:
     return Recipe.parse(optimizer=OPTIMIZER, schedule=SCHEDULE, epochs=epochs, batch_size=BATCH, precision=precision)
 
 
-def lesson_of(folder: Path, soft: Soft | None, weighings: Iterable[Weighing]) -> Lesson:
+def lesson_of(folder: Path, soft: Soft | None, weighings: Iterable[LossWeights]) -> Lesson:
     ground = Ground.open(folder / "transfer", ("transfer", "train", "valid"), folder / "work", CPU)
     return Lesson.prepare(
         ground, views=Views("none", 1, 0), rows="all", soft=soft, weighings=list(weighings), correct=(), recipe=recipe_of(1)
@@ -87,7 +87,7 @@ def lesson_of(folder: Path, soft: Soft | None, weighings: Iterable[Weighing]) ->
 
 
 def training_of(
-    lesson: Lesson, model: str, weighings: Iterable[Weighing] = (BOTH,), precision: str = "float32", seed: int = 0
+    lesson: Lesson, model: str, weighings: Iterable[LossWeights] = (BOTH,), precision: str = "float32", seed: int = 0
 ) -> _Training:
     """The library's own loop between two epochs; as many nets as weighings, stacked where there are several.
 

@@ -93,7 +93,7 @@ def command(
     """
     from pipeline.base import runtime
     from pipeline.training.distill import distill
-    from pipeline.training.objective import HARD, Weighing
+    from pipeline.training.objective import HARD, LossWeights
     from pipeline.training.recipe import Recipe
 
     ctx = click.get_current_context()
@@ -107,7 +107,7 @@ def command(
         raise click.UsageError(f"{names}: of no use with --hard, whose students learn from labels alone.")
     weighing = HARD
     if temperature is not None:
-        weighing = Weighing(float(temperature), distillation.alpha, distillation.label_weight)
+        weighing = LossWeights(float(temperature), distillation.alpha, distillation.label_weight)
     soft = soft_of(data, live, distillation)
     out = data / "students" / command.run_name(ctx.params)
     students = distill(

@@ -96,7 +96,7 @@ def command(
     from pipeline.base import runtime
     from pipeline.results.wording import finding
     from pipeline.studies.sweep import sweep
-    from pipeline.training.objective import Weighing
+    from pipeline.training.objective import LossWeights
 
     if alphas and baseline and not temperatures:
         raise click.UsageError("alphas without temperatures: only a baseline would be trained; give both, or neither.")
@@ -107,7 +107,7 @@ def command(
     out = data / "sweeps" / name
     found = sweep(
         plans=plans,
-        weighings=[Weighing(float(t), alpha, first["label_weight"]) for t in temperatures for alpha in shares],
+        weighings=[LossWeights(float(t), alpha, first["label_weight"]) for t in temperatures for alpha in shares],
         baseline=baseline,
         together=together,
         anew=anew,

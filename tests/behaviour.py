@@ -28,7 +28,7 @@ from pipeline.stats import metrics
 from pipeline.training import bias, fit, losses, objective, recipe
 from pipeline.training.examples import Batch, Examples
 from pipeline.training.losses import SoftLoss
-from pipeline.training.objective import Objective, Weighing
+from pipeline.training.objective import LossWeights, Objective
 from pipeline.training.recipe import Recipe
 from pipeline.training.resume import State
 from pipeline.training.signal import NoTeacher
@@ -149,8 +149,8 @@ def _objective() -> Any:
     """With T² and standardised logits, weights, and labels; of one student and of several."""
     found = {}
     for name, weighings in {
-        "one": [Weighing(2.0, 0.7)], "weighed": [Weighing(2.0, 3.0, 0.5)], "hard": [objective.HARD],
-        "several": [objective.HARD, Weighing(2.0, 0.7), Weighing(5.0, 1.0)],
+        "one": [LossWeights(2.0, 0.7)], "weighed": [LossWeights(2.0, 3.0, 0.5)], "hard": [objective.HARD],
+        "several": [objective.HARD, LossWeights(2.0, 0.7), LossWeights(5.0, 1.0)],
     }.items():  # fmt: skip
         made = Objective.of(
             weighings, torch.from_numpy(LABELS), SoftLoss.parse("kl", standardised=name == "weighed"), NoTeacher()

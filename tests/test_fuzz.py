@@ -37,7 +37,7 @@ from pipeline.results import tables, times
 from pipeline.results.cost import cost
 from pipeline.results.published import Published
 from pipeline.training import losses, resume
-from pipeline.training.objective import Weighing
+from pipeline.training.objective import LossWeights
 from pipeline.training.recipe import Recipe
 from stages import capture, distill, evaluate, sweep, teach
 from stages import ingest as ingest_stage
@@ -338,7 +338,7 @@ def _job(command: click.Command, given: dict, params: str) -> None:
     if given.get("loss"):
         loss = losses.SoftLoss.parse(given["loss"], squared=given["t_squared"], standardised=given["standardise"])
         loss.require_use(3)
-        Weighing(float(given["temperature"] or 1), given["alpha"], given["label_weight"])
+        LossWeights(float(given["temperature"] or 1), given["alpha"], given["label_weight"])
         normalised(given["weights"], len(given["teachers"]))
     if command is sweep.command:
         for student in given["students"]:

@@ -26,7 +26,7 @@ from pipeline.studies.sweep import sweep
 from pipeline.training.distill import distill
 from pipeline.training.lesson import Soft, Views
 from pipeline.training.losses import SoftLoss
-from pipeline.training.objective import Weighing
+from pipeline.training.objective import LossWeights
 from pipeline.training.recipe import Recipe
 from pipeline.training.teach import teach
 
@@ -42,7 +42,7 @@ def jobs(folder: Path) -> dict[str, Callable[[], object]]:
     given = {"splits": folder / "transfer", "work": folder / "work", "device": CPU}
     soft = Soft({"a": folder / "caches/a", "b": folder / "caches/b"}, "probabilities", SoftLoss.parse("kl"))
     student = {"model": MODEL, "recipe": RECIPE, "views": VIEWS, "rows": "all", "soft": soft, "correct": (1,)}
-    weighings = {"T2": Weighing(2.0, 0.5), "T4": Weighing(4.0, 0.9)}
+    weighings = {"T2": LossWeights(2.0, 0.5), "T4": LossWeights(4.0, 0.9)}
     return {
         "teach": lambda: teach(model=MODEL, recipe=RECIPE, policy="shift(1)", seed=1, out=folder / "out", **given),
         "distill": lambda: distill(weighing=weighings["T2"], seeds=(0, 1), out=folder / "out", **student, **given),

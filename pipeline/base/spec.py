@@ -41,7 +41,7 @@ class Spec:
         return f"{self.text} of {self.behaviour}"
 
     def __call__(self, *given: Any) -> Any:
-        """Call the target: `given` is what the room provides, the rest is what the spec says.
+        """Call the target: `given` is what the caller provides, the rest is what the spec says.
 
         Raises InputError, with file and line, for whatever a plug-in raises.
         """

@@ -29,7 +29,7 @@ from pipeline.data.splits import Split, open_splits
 from pipeline.data.views import Policy
 from pipeline.models.build import flops
 from pipeline.models.checkpoint import Checkpoint
-from pipeline.models.predict import Landing, tiles
+from pipeline.models.predict import HostBuffer, tiles
 
 BEHIND = 2  # spans that may wait to be written
 
@@ -121,11 +121,11 @@ def _fill(
             untouched = pixels.to(device)
             for view in views:
                 shown = policy.apply(untouched, rows, np.full(len(rows), view))
-                landing = Landing(len(rows))
+                buffer = HostBuffer(len(rows))
                 for first, logits in tiles(net, shown, tile=tile):
                     writer.check()  # a full disk stops the teacher at once
-                    landing.add(first, logits)
-                writer.put(partial(_publish, work, name, splits[split], split, view, span, landing, bar))
+                    buffer.add(first, logits)
+                writer.put(partial(_publish, work, name, splits[split], split, view, span, buffer, bar))
     bar.close()
 
 
@@ -142,9 +142,9 @@ def _decoded(
         yield split, span, views, torch.from_numpy(found)
 
 
-def _publish(work: Work, name: str, source: Split, split: str, view: int, span: int, landing: Landing, bar: Any) -> None:
+def _publish(work: Work, name: str, source: Split, split: str, view: int, span: int, buffer: HostBuffer, bar: Any) -> None:
     try:
-        work.publish(split, view, span, source.span_digests[span], landing.numpy())
+        work.publish(split, view, span, source.span_digests[span], buffer.numpy())
     except Unholdable as error:
         start, _ = source.spans()[span]
         place = f"{split} view {view}, row {start + error.row} (id {source.ids(span)[error.row]})"

@@ -23,11 +23,11 @@ def identity(teacher: ModelFile, split: Split, policy: Policy, tile: int, layout
         "teacher": _teacher(teacher),
         "classes": list(teacher.classes),
         "inputs": {"decoder": split.decoder, "mode": split.mode, "shape": list(split.shape)},
-        "views": policy.facts(),
+        "views": policy.to_dict(),
         "precision": "float32",
         "tile": tile,
         "inference": predict.VERSION,
-        "layout": layout.facts(),
+        "layout": layout.to_dict(),
     }
 
 

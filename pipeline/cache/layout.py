@@ -51,7 +51,7 @@ class Layout:
         fitting = max(1, CHUNK_BYTES // (classes * np.dtype(dtype).itemsize))
         return cls(classes, dtype, span, min(span, 1 << (fitting.bit_length() - 1)))
 
-    def facts(self) -> dict[str, int | str]:
+    def to_dict(self) -> dict[str, int | str]:
         """What of the layout is part of a cache's identity."""
         return {"dtype": self.dtype, "span": self.span, "chunk": self.chunk, "codecs": "bytes(little), crc32c"}
 

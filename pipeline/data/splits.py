@@ -234,14 +234,14 @@ class Split(_Facts):
         """Ids of one span's rows. Raises IntegrityError where bytes have changed."""
         return self._read(span)[0]
 
-    def images(self, span: int, places: np.ndarray | None = None) -> np.ndarray:
+    def images(self, span: int, indices: np.ndarray | None = None) -> np.ndarray:
         """Pixels of one span: (rows, channels, height, width) uint8. Raises IntegrityError where bytes have changed.
 
-        places: (n,) rows counted from the span's first, to decode only those; the whole span's bytes are checked.
+        indices: (n,) rows counted from the span's first, to decode only those; the whole span's bytes are checked.
         """
         start, stop = self.spans()[span]
         ids, images = self._read(span)
-        wanted = range(stop - start) if places is None else places
+        wanted = range(stop - start) if indices is None else indices
         pixels = np.empty((len(wanted), *self.shape), np.uint8)
         for number, row in enumerate(wanted):
             pixels[number] = decode(images[row], self.mode, f"{self.path}, row {start + row} (id {ids[row]})")

@@ -41,7 +41,7 @@ class Policy:
                     )
         return cls(" | ".join(step.text for step in steps), seed, steps)
 
-    def facts(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """What the pixels of a view are a function of, besides image, row and view."""
         return {"policy": self.text, "seed": self.seed, "behaviours": list(self.behaviours)}
 

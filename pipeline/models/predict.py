@@ -19,10 +19,10 @@ def predict(model: torch.nn.Module, pixels: torch.Tensor, *, tile: int = TILE) -
     pixels: (N, C, H, W) uint8, on any device; each tile moves to the model's. Returns float32 numpy:
     (N, classes), or (N, nets, classes) for a stack.
     """
-    landing = Landing(len(pixels))
+    buffer = HostBuffer(len(pixels))
     for start, logits in tiles(model, pixels, tile=tile):
-        landing.add(start, logits)
-    return landing.numpy()
+        buffer.add(start, logits)
+    return buffer.numpy()
 
 
 def tiles(model: torch.nn.Module, pixels: torch.Tensor, *, tile: int = TILE) -> Iterator[tuple[int, torch.Tensor]]:
@@ -45,7 +45,7 @@ def _tile(model: torch.nn.Module, pixels: torch.Tensor, tile: int) -> torch.Tens
     return logits[:rows].to(torch.float32)
 
 
-class Landing:
+class HostBuffer:
     """Where logits of `rows` rows arrive on the host.
 
     From CUDA they are copied into pinned memory on a stream of their own, while the model goes on with the next tile.

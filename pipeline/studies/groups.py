@@ -7,7 +7,7 @@ from typing import Any
 from pipeline.base.commands import short
 from pipeline.models.build import parse_model
 from pipeline.training.lesson import Ground, Lesson, Soft, Student
-from pipeline.training.objective import HARD, Weighing
+from pipeline.training.objective import HARD, LossWeights
 from pipeline.training.recipe import Recipe
 from pipeline.training.resume import Identity, Kept
 from pipeline.training.settings import Views
@@ -28,7 +28,7 @@ class Plan:
     seeds: Sequence[int]
 
 
-def key(weighing: Weighing) -> str:
+def key(weighing: LossWeights) -> str:
     """How a setting is called in names of folders and runs, such as T4-alpha0.5; `hard` for the baseline."""
     return BASELINE if weighing == HARD else f"T{short(weighing.temperature)}-alpha{short(weighing.alpha)}"
 
@@ -40,7 +40,7 @@ class Group:
     name: str
     plan: Plan
     lesson: Lesson
-    weighings: Sequence[Weighing]
+    weighings: Sequence[LossWeights]
 
     @property
     def members(self) -> list[Identity]:
@@ -50,7 +50,7 @@ class Group:
             self.lesson.identity(model, self.plan.recipe, each, seed) for seed in self.plan.seeds for each in self.weighings
         ]
 
-    def train(self, seed: int, kept: Kept) -> dict[Weighing, Student]:
+    def train(self, seed: int, kept: Kept) -> dict[LossWeights, Student]:
         """The students of one seed."""
         names = [f"{self.name}-{key(each)}" for each in self.weighings]
         model = parse_model(self.plan.model)
@@ -59,7 +59,7 @@ class Group:
 
 
 def groups_of(
-    ground: Ground, plans: Mapping[str, Plan], weighings: Sequence[Weighing], baseline: bool, together: int
+    ground: Ground, plans: Mapping[str, Plan], weighings: Sequence[LossWeights], baseline: bool, together: int
 ) -> Iterator[Group]:
     """The stacks of every plan, those that share a lesson next to each other.
 
@@ -67,7 +67,7 @@ def groups_of(
     fit the budget. The baseline is in a stack with others where it learns from the same rows.
     """
 
-    def lesson(plan: Plan, soft: Soft | None, members: Sequence[Weighing]) -> Lesson:
+    def lesson(plan: Plan, soft: Soft | None, members: Sequence[LossWeights]) -> Lesson:
         return Lesson.prepare(
             ground, views=plan.views, rows=plan.rows, soft=soft, weighings=members, correct=plan.correct, recipe=plan.recipe
         )

@@ -16,7 +16,7 @@ from pipeline.models.build import parse_model
 from pipeline.results.evaluate import Evaluated, Trained, evaluate, require_comparable
 from pipeline.studies.groups import Group, Plan, groups_of, key
 from pipeline.training.lesson import Ground, Soft, Student, require_seeds
-from pipeline.training.objective import HARD, Weighing
+from pipeline.training.objective import HARD, LossWeights
 from pipeline.training.resume import Kept
 
 _log = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 def sweep(
     *,
     plans: Mapping[str, Plan],
-    weighings: Sequence[Weighing],
+    weighings: Sequence[LossWeights],
     baseline: bool,
     together: int,
     teachers: Mapping[str, Path],
@@ -111,7 +111,7 @@ def _train(groups: Sequence[Group], kept: Kept, folder: Path, study: str) -> Non
     steps = runtime.progress((), "sweep", total=sum(len(group.plan.seeds) for group in groups), unit="stacks")
     for _, sharing in groupby(groups, key=lambda group: id(group.lesson)):
         for group in sharing:
-            students: dict[Weighing, dict[int, Student]] = {each: {} for each in group.weighings}
+            students: dict[LossWeights, dict[int, Student]] = {each: {} for each in group.weighings}
             for seed in group.plan.seeds:
                 for each, student in group.train(seed, kept).items():
                     students[each][seed] = student

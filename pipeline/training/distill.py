@@ -8,7 +8,7 @@ import torch
 from pipeline.base import files
 from pipeline.models.build import parse_model
 from pipeline.training.lesson import Ground, Lesson, Soft, Student, require_seeds
-from pipeline.training.objective import Weighing
+from pipeline.training.objective import LossWeights
 from pipeline.training.recipe import Recipe
 from pipeline.training.resume import Kept
 from pipeline.training.settings import Views
@@ -21,7 +21,7 @@ def distill(
     views: Views,
     rows: str,
     soft: Soft | None,
-    weighing: Weighing,
+    weighing: LossWeights,
     correct: Sequence[int | str],
     seeds: Sequence[int],
     splits: Path,

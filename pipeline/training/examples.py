@@ -48,8 +48,8 @@ class Inputs(Protocol):
     def classes(self) -> Sequence[str]:
         """Their names, in label order."""
 
-    def images(self, span: int, places: np.ndarray | None = None) -> np.ndarray:
-        """Pixels of a span, or of the rows at some places in it: (rows, *shape) uint8."""
+    def images(self, span: int, indices: np.ndarray | None = None) -> np.ndarray:
+        """Pixels of a span, or of the rows at some indices in it: (rows, *shape) uint8."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,9 @@ class NoPixels:
     classes: Sequence[str]
     shape: tuple[int, ...] = (0,)
 
-    def images(self, span: int, places: np.ndarray | None = None) -> np.ndarray:
+    def images(self, span: int, indices: np.ndarray | None = None) -> np.ndarray:
         """Nothing of every row."""
-        count = min(self.span, self.rows - span * self.span) if places is None else len(places)
+        count = min(self.span, self.rows - span * self.span) if indices is None else len(indices)
         return np.empty((count, *self.shape), np.uint8)
 
 
@@ -109,19 +109,19 @@ class Window:
     def blocks(
         self, order: np.ndarray, views: np.ndarray, cuts: Sequence[int], policy: Policy, device: torch.device
     ) -> Iterator[Batch]:
-        """The rows at places `order`, in the view of each, from cut to cut; their targets are what is stored.
+        """The rows at the indices `order`, in the view of each, from cut to cut; their targets are what is stored.
 
         order, views: (n,) int64.
         What says which rows they are goes to the devices once for all blocks, so that a GPU need not wait at each.
         """
         rows, drawn = self.rows[order], views[order]
-        home = self.pixels.device
-        places = torch.from_numpy(order).to(home)
-        layers = places + torch.from_numpy(drawn).to(home) * len(self.rows) if len(self.stored) > 1 else places
+        held_on = self.pixels.device
+        indices = torch.from_numpy(order).to(held_on)
+        layers = indices + torch.from_numpy(drawn).to(held_on) * len(self.rows) if len(self.stored) > 1 else indices
         shown = [torch.from_numpy(column).to(device) for column in (rows, drawn)]
         for start, stop in pairwise(cuts):
             here = slice(start, stop)
-            untouched = self.pixels.index_select(0, places[here]).to(device)
+            untouched = self.pixels.index_select(0, indices[here]).to(device)
             stored = self.stored.flatten(0, 1).index_select(0, layers[here]).to(device)
             yield Batch(shown[0][here], shown[1][here], policy.apply(untouched, rows[here], drawn[here]), stored)
 
@@ -217,7 +217,7 @@ class Examples:
             yield self._answered(rest)
 
     def _answered(self, batch: Batch) -> Batch:
-        """A batch with the target logits in place of what is stored for them."""
+        """A batch with the target logits instead of what is stored for them."""
         return batch._replace(targets=self.signal.targets(batch.targets, batch.pixels))
 
     def _blocks(self, seed: int, epoch: int, batch_size: int) -> Iterator[Batch]:
@@ -236,41 +236,41 @@ class Examples:
             yield self._kept
             return
         order = self._spans[randomness.order(self._spans, seed, Use.SPANS, epoch)]
-        rooms = (
-            self._spare.pop() if self._spare else [self._room(min(self._window_rows, self.rows), 1, _HOST) for _ in range(2)]
+        buffers = (
+            self._spare.pop() if self._spare else [self._buffer(min(self._window_rows, self.rows), 1, _HOST) for _ in range(2)]
         )
         jobs = (
-            partial(self._load, rooms[number % 2], spans, (seed, epoch)) for number, spans in enumerate(self._grouped(order))
+            partial(self._load, buffers[number % 2], spans, (seed, epoch)) for number, spans in enumerate(self._grouped(order))
         )
         try:
-            yield from ahead(jobs, depth=1)  # a room is filled again only when its window is used up
+            yield from ahead(jobs, depth=1)  # filled again only when its window is used up
         finally:
-            self._spare.append(rooms)  # for the next epoch; one that runs beside this one has rooms of its own
+            self._spare.append(buffers)  # for the next epoch; an epoch beside this one has buffers of its own
 
     @cached_property
     def _kept(self) -> Window:
         """The rows in all views."""
-        room = self._room(self.rows, self.views or 1, self.device)
-        return self._load(room, self._spans, None)
+        buffer = self._buffer(self.rows, self.views or 1, self.device)
+        return self._load(buffer, self._spans, None)
 
     def _grouped(self, spans: np.ndarray) -> Iterator[np.ndarray]:
         """The spans in the order given, as many at a time as fit a window."""
         start, held = 0, 0
-        for place, span in enumerate(spans):
+        for index, span in enumerate(spans):
             count = len(self._rows(int(span)))
             if held + count > self._window_rows:
-                yield spans[start:place]
-                start, held = place, 0
+                yield spans[start:index]
+                start, held = index, 0
             held += count
         yield spans[start:]
 
-    def _room(self, rows: int, views: int, device: torch.device) -> Window:
+    def _buffer(self, rows: int, views: int, device: torch.device) -> Window:
         pixels = torch.empty((rows, *self.inputs.shape), dtype=torch.uint8, device=device)
         stored = torch.empty((views, rows, *self.signal.shape), dtype=self.signal.dtype, device=device)
         return Window(np.empty(rows, np.int64), pixels, stored)
 
-    def _load(self, room: Window, spans: np.ndarray, draw: tuple[int, int] | None) -> Window:
-        """Fill a room with spans, and return as much of it as they take.
+    def _load(self, buffer: Window, spans: np.ndarray, draw: tuple[int, int] | None) -> Window:
+        """Fill a buffer with spans, and return as much of it as they take.
 
         draw: (seed, epoch), to keep of each row only the view that this epoch draws; None for every view.
         """
@@ -278,20 +278,20 @@ class Examples:
         stops = np.cumsum([len(some) for some in rows])
 
         def fill(number: int) -> None:
-            place = slice(stops[number] - len(rows[number]), stops[number])
-            self._fill(room, place, int(spans[number]), draw)
+            where = slice(stops[number] - len(rows[number]), stops[number])
+            self._fill(buffer, where, int(spans[number]), draw)
 
         with ThreadPoolExecutor(READERS) as pool:
             filled = pool.map(fill, range(len(spans)))
             for _ in filled if draw else runtime.progress(filled, "reading", total=len(spans), unit="spans"):
                 pass
-        return Window(np.concatenate(rows), room.pixels[: stops[-1]], room.stored[:, : stops[-1]])
+        return Window(np.concatenate(rows), buffer.pixels[: stops[-1]], buffer.stored[:, : stops[-1]])
 
-    def _fill(self, room: Window, place: slice, span: int, draw: tuple[int, int] | None) -> None:
+    def _fill(self, buffer: Window, where: slice, span: int, draw: tuple[int, int] | None) -> None:
         rows = self._rows(span)
         inside = None if len(rows) == self._count(span) else rows - span * self.inputs.span  # of the chosen ones, in the span
-        room.pixels[place] = torch.from_numpy(self.inputs.images(span, inside))
-        wanted = room.stored[:, place]
+        buffer.pixels[where] = torch.from_numpy(self.inputs.images(span, inside))
+        wanted = buffer.stored[:, where]
         if not wanted.numel():
             return
         drawn = None if draw is None else torch.from_numpy(self._drawn(*draw, rows))

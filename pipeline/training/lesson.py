@@ -31,7 +31,7 @@ from pipeline.training.examples import Examples
 from pipeline.training.fit import Epoch, Fitted, Validation, circumstances, fit
 from pipeline.training.live import Live
 from pipeline.training.losses import SoftLoss
-from pipeline.training.objective import HARD, Objective, Weighing
+from pipeline.training.objective import HARD, LossWeights, Objective
 from pipeline.training.recipe import Recipe
 from pipeline.training.resume import Identity, Kept
 from pipeline.training.settings import Views
@@ -124,7 +124,7 @@ class Lesson:
         views: Views,
         rows: str,
         soft: Soft | None,
-        weighings: Sequence[Weighing],
+        weighings: Sequence[LossWeights],
         correct: Sequence[int | str],
         recipe: Recipe,
     ) -> "Lesson":
@@ -160,15 +160,15 @@ class Lesson:
         specs = (selection.spec, *policy.steps, *((soft.loss.spec,) if soft else ()))
         return cls(ground, source, examples, held, soft, signal, numbers, told, shown, specs)
 
-    def identity(self, model: Spec, recipe: Recipe, weighing: Weighing, seed: int) -> Identity:
+    def identity(self, model: Spec, recipe: Recipe, weighing: LossWeights, seed: int) -> Identity:
         """All that the weights of a student are a function of."""
         learned = self.learned(weighing)
         device = self.examples.device
         return {
             "model": {"spec": model.text, "behaviour": model.behaviour},
-            "recipe": recipe.facts(),
+            "recipe": recipe.to_dict(),
             "seed": seed,
-            "weighing": weighing.facts(),
+            "weighing": weighing.to_dict(),
             "soft": None if learned is None else _plain(learned),
             "rows": vars(self.rows),
             "views": _plain(self.views),
@@ -176,13 +176,13 @@ class Lesson:
             **circumstances(self.source, self.ground.splits["valid"], device),
         }
 
-    def learned(self, weighing: Weighing) -> Learned | None:
+    def learned(self, weighing: LossWeights) -> Learned | None:
         """What model.json says of the soft targets; the digests bind a student to the caches it learned from."""
         if self.soft is None or weighing == HARD:
             return None
         loss, signal = self.soft.loss, self.signal
         return Learned(
-            **weighing.facts(),
+            **weighing.to_dict(),
             loss=loss.text,
             loss_behaviour=loss.spec.behaviour,
             squared=loss.squared,
@@ -199,7 +199,7 @@ class Lesson:
         return [self.source.witness, *self.signal.witnesses, *spec.witnesses(model, *recipe.specs, *self.specs)]
 
     def train(
-        self, model: Spec, recipe: Recipe, weighings: Sequence[Weighing], *, seed: int, names: Sequence[str], kept: Kept
+        self, model: Spec, recipe: Recipe, weighings: Sequence[LossWeights], *, seed: int, names: Sequence[str], kept: Kept
     ) -> list[Student]:
         """Train one student for each weighing, all of this seed: together if there are several, and if they can be.
 
@@ -212,30 +212,30 @@ class Lesson:
         nets = [self._build(model, seed) for _ in weighings]
         alone = len(weighings) == 1
         restored = [_restored(net, kept, member, alone) for net, member in zip(nets, members, strict=True)]
-        fitted = {place: found for place, found in enumerate(restored) if found is not None}
-        missing = [place for place in range(len(nets)) if place not in fitted]
-        together = self._together([nets[place] for place in missing], recipe, names)
-        for places in [missing] if together and missing else [[place] for place in missing]:
-            stacked = len(places) > 1
-            several = Stack([nets[place] for place in places]).to(self.examples.device) if stacked else nets[places[0]]
-            others = f" and {len(places) - 1} more" if stacked else ""
+        fitted = {index: found for index, found in enumerate(restored) if found is not None}
+        missing = [index for index in range(len(nets)) if index not in fitted]
+        together = self._together([nets[index] for index in missing], recipe, names)
+        for indices in [missing] if together and missing else [[index] for index in missing]:
+            stacked = len(indices) > 1
+            several = Stack([nets[index] for index in indices]).to(self.examples.device) if stacked else nets[indices[0]]
+            others = f" and {len(indices) - 1} more" if stacked else ""
             found = fit(
-                several, self.examples, self._objective([weighings[place] for place in places]), recipe,
-                self.ground.validation, seed=seed, name=f"{names[places[0]]}{others}, seed {seed}",
-                state=kept.state([members[place] for place in places]),
+                several, self.examples, self._objective([weighings[index] for index in indices]), recipe,
+                self.ground.validation, seed=seed, name=f"{names[indices[0]]}{others}, seed {seed}",
+                state=kept.state([members[index] for index in indices]),
             )  # fmt: skip
             trained = several.nets() if isinstance(several, Stack) else [several]
-            for place, net, one in zip(places, trained, found, strict=True):
-                nets[place], fitted[place] = net, one
+            for index, net, one in zip(indices, trained, found, strict=True):
+                nets[index], fitted[index] = net, one
         labels = [f"{name}, seed {seed}" for name in names]
-        return [self._finished(label, nets[place], fitted[place], recipe) for place, label in enumerate(labels)]
+        return [self._finished(label, nets[index], fitted[index], recipe) for index, label in enumerate(labels)]
 
     def write(
         self,
         folder: Path,
         model: Spec,
         recipe: Recipe,
-        weighing: Weighing,
+        weighing: LossWeights,
         students: Mapping[int, Student],
         *,
         name: str,
@@ -275,7 +275,7 @@ class Lesson:
             bias.require_bias(net, len(self.source.classes))
         return net.to(self.examples.device)
 
-    def _objective(self, weighings: Sequence[Weighing]) -> Objective:
+    def _objective(self, weighings: Sequence[LossWeights]) -> Objective:
         return Objective.of(weighings, self.labels, self.soft.loss if self.soft else None, self.signal)
 
     def _finished(self, name: str, net: torch.nn.Module, fitted: Fitted, recipe: Recipe) -> Student:
@@ -302,9 +302,9 @@ def _restored(net: torch.nn.Module, kept: Kept, member: Identity, alone: bool) -
     """How the training of a net went that is finished already; fills the net with its weights. None where it is not."""
     if (found := kept.finished(member, alone=alone)) is None:
         return None
-    weights, facts, place = found
+    weights, facts, index = found
     net.load_state_dict(net.state_dict() | weights)  # a stack keeps no buffers, which stay as they are
-    return Fitted([Epoch(**epoch) for epoch in facts["histories"][place]], facts["diverged"][place])
+    return Fitted([Epoch(**epoch) for epoch in facts["histories"][index]], facts["diverged"][index])
 
 
 def _signal(soft: Soft, ground: Ground, policy: Policy, views: int, temperatures: Sequence[float]) -> Signal:
@@ -321,12 +321,12 @@ def _signal(soft: Soft, ground: Ground, policy: Policy, views: int, temperatures
     for name, cache in caches.items():
         cache.require_of(name)
         cache.require_data({name: ground.splits[name] for name in ("transfer", "valid")})
-        cache.require_views(policy.facts(), views)
+        cache.require_views(policy.to_dict(), views)
         require_teacher(cache, cache.path.parent.parent / "teachers" / cache.path.name)
     return targets
 
 
-def _require_labels(source: Split, labels: np.ndarray, soft: Soft | None, weighings: Sequence[Weighing]) -> None:
+def _require_labels(source: Split, labels: np.ndarray, soft: Soft | None, weighings: Sequence[LossWeights]) -> None:
     missing = int((labels == UNLABELLED).sum())
     if not missing:
         return

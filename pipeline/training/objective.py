@@ -17,7 +17,7 @@ VERSION = 1  # of what is made of the losses of a batch: T², standardisation, w
 
 
 @dataclass(frozen=True)
-class Weighing:
+class LossWeights:
     """What one student is trained on.
 
     temperature: T of the soft loss. alpha: weight of the soft loss (of the labels in some papers: not here).
@@ -45,12 +45,12 @@ class Weighing:
         """Weight of the labels' cross-entropy."""
         return 1 - self.alpha if self.label_weight is None else self.label_weight
 
-    def facts(self) -> dict[str, float]:
+    def to_dict(self) -> dict[str, float]:
         """What model.json says of it."""
         return {"temperature": self.temperature, "alpha": self.alpha, "label_weight": self.labels}
 
 
-HARD = Weighing(1.0, 0.0)  # the baseline: labels alone
+HARD = LossWeights(1.0, 0.0)  # the baseline: labels alone
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Objective:
 
     @classmethod
     def of(
-        cls, weighings: Sequence[Weighing], labels: torch.Tensor, soft: SoftLoss | None = None, signal: Signal | None = None
+        cls, weighings: Sequence[LossWeights], labels: torch.Tensor, soft: SoftLoss | None = None, signal: Signal | None = None
     ) -> "Objective":
         """One weighing per net; a single one is for a net that is not stacked.
 
@@ -112,9 +112,9 @@ class _SoftTerm:
     nets: slice | torch.Tensor | None
 
     @classmethod
-    def of(cls, weighings: Sequence[Weighing], labels: torch.Tensor, soft: SoftLoss, signal: Signal) -> "_SoftTerm":
-        places = [place for place, each in enumerate(weighings) if each.alpha > 0]
-        members, alone = [weighings[place] for place in places], len(weighings) == 1
+    def of(cls, weighings: Sequence[LossWeights], labels: torch.Tensor, soft: SoftLoss, signal: Signal) -> "_SoftTerm":
+        indices = [index for index, each in enumerate(weighings) if each.alpha > 0]
+        members, alone = [weighings[index] for index in indices], len(weighings) == 1
         temperature = _number([each.temperature for each in members], alone, labels)
         alpha = _number([each.alpha for each in members], alone, labels)
         found = [signal.layer(each.temperature) for each in members]
@@ -124,10 +124,10 @@ class _SoftTerm:
         elif len(set(found)) == 1:
             layers = slice(found[0], found[0] + 1)  # which copies nothing
         nets: slice | torch.Tensor | None = None
-        if len(places) < len(weighings):
-            first, last = places[0], places[-1]
-            chosen = torch.tensor(places, dtype=torch.int64, device=labels.device)
-            nets = slice(first, last + 1) if last - first + 1 == len(places) else chosen
+        if len(indices) < len(weighings):
+            first, last = indices[0], indices[-1]
+            chosen = torch.tensor(indices, dtype=torch.int64, device=labels.device)
+            nets = slice(first, last + 1) if last - first + 1 == len(indices) else chosen
         if isinstance(temperature, torch.Tensor):
             temperature = temperature[:, None]
         return cls(soft, labels, temperature, alpha, layers, nets)

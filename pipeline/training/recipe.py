@@ -97,7 +97,7 @@ class Recipe:
         """What model.json says of the training."""
         return replace(self.settings, optimizer=self.optimizer.identity, schedule=self.schedule.identity)
 
-    def facts(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The same as plain values."""
         return asdict(self.told)
 

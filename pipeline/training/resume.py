@@ -66,10 +66,10 @@ class State:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a net lies that is trained: at which place of a file of how many."""
+    """Where a net lies that is trained: at which index in a file of how many."""
 
     path: Path
-    place: int
+    index: int
     size: int
 
 
@@ -118,7 +118,7 @@ class Kept:
         return state
 
     def finished(self, member: Identity, *, alone: bool) -> tuple[dict[str, torch.Tensor], dict[str, Any], int] | None:
-        """A net that is trained already: its weights by name, the facts of its state, and its place there; None for any other.
+        """A net that is trained already: its weights by name, the facts of its state, and its index there; None for any other.
 
         alone: only one that was trained by itself, whose last bits are those of no stack.
         """
@@ -129,12 +129,12 @@ class Kept:
         if self._open is None or self._open[0] != where.path:
             self._open = where.path, _read(where.path)
         found = self._open[1]
-        if found is None or list(map(_digest, found[1]["members"]))[where.place : where.place + 1] != [_digest(member)]:
+        if found is None or list(map(_digest, found[1]["members"]))[where.index : where.index + 1] != [_digest(member)]:
             _log.warning("%s: not what was written: what it held is trained anew", where.path)
             return None
         tensors, facts = found
         self._used.add(where.path)
-        return {name.removeprefix(WEIGHTS): tensor[where.place] for name, tensor in tensors.items()}, facts, where.place
+        return {name.removeprefix(WEIGHTS): tensor[where.index] for name, tensor in tensors.items()}, facts, where.index
 
     def _look(self, out: Path, members: Sequence[Identity]) -> None:
         """List what is finished, and say why what is not will not be gone on with."""
@@ -145,8 +145,8 @@ class Kept:
                 continue
             digests = [_digest(member) for member in facts["members"]]
             if facts["finished"]:
-                for place, digest in enumerate(digests):
-                    self._finished.setdefault(digest, []).append(_Place(path, place, len(digests)))
+                for index, digest in enumerate(digests):
+                    self._finished.setdefault(digest, []).append(_Place(path, index, len(digests)))
             elif shared := wanted.keys() & set(digests):
                 self._unfinished[path] = shared
             else:

@@ -16,7 +16,7 @@ class Views:
 
 @dataclass(frozen=True)
 class Distillation:
-    """What students learn from besides labels, and what it weighs; see lesson.Soft, losses.SoftLoss, objective.Weighing."""
+    """What students learn from besides labels, and what it weighs; see lesson.Soft, losses.SoftLoss, objective.LossWeights."""
 
     teachers: tuple[Name, ...] = setting("Teachers whose caches to learn from; repeatable.", default=())
     weights: tuple[float, ...] = setting("Weight of each teacher; repeatable.  [default: equal]", default=(), repeats=True)

@@ -49,9 +49,9 @@ def teach(
     validation = Validation.of(valid, device)
     identity = {
         "model": {"spec": spec.text, "behaviour": spec.behaviour},
-        "recipe": recipe.facts(),
+        "recipe": recipe.to_dict(),
         "seed": seed,
-        "views": seen.facts(),
+        "views": seen.to_dict(),
         **circumstances(train, valid, device),
     }
     read = [train.witness, *witnesses(spec, *recipe.specs, *seen.steps)]

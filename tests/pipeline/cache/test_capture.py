@@ -136,7 +136,7 @@ def test_a_student_refuses_views_that_another_version_made(data, monkeypatch):
     policy = views.Policy.parse("shift(1)", 5)
     expected = r"cache cache, views.behaviours: expected \['version 2'\] as in the setting, found \['version 1'\]"
     with pytest.raises(InputError, match=expected):
-        Cache.open(data / "cache").require_views(policy.facts(), 3)
+        Cache.open(data / "cache").require_views(policy.to_dict(), 3)
 
 
 def test_another_version_of_a_net_refuses_its_teachers(tmp_path, monkeypatch):

@@ -33,7 +33,7 @@ def identity(dtype="float32") -> dict:
         "precision": "float32",
         "tile": 4,
         "code": {},
-        "layout": layout.facts(),
+        "layout": layout.to_dict(),
     }
 
 

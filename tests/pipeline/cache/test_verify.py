@@ -20,7 +20,7 @@ from pipeline.models import predict
 from pipeline.training.distill import distill
 from pipeline.training.lesson import Soft, Views
 from pipeline.training.losses import SoftLoss
-from pipeline.training.objective import Weighing
+from pipeline.training.objective import LossWeights
 from pipeline.training.recipe import Recipe
 
 CPU = torch.device("cpu")
@@ -106,7 +106,7 @@ def test_distill_stops_at_each_of_a_hundred_flipped_bits(folder):
     def student() -> None:
         distill(
             model="mlp(hidden=[3])", recipe=recipe, views=Views("shift(1)", 2, 5), rows="all", correct=(), seeds=(0,),
-            soft=Soft({"a": cache}, "logits", SoftLoss.parse("kl")), weighing=Weighing(2.0, 1.0), splits=folder / "transfer",
+            soft=Soft({"a": cache}, "logits", SoftLoss.parse("kl")), weighing=LossWeights(2.0, 1.0), splits=folder / "transfer",
             work=folder / "work", out=folder / "s", device=CPU,
         )  # fmt: skip
 

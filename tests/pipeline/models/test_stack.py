@@ -24,7 +24,7 @@ from pipeline.models.stack import Stack, side_by_side, stackable
 from pipeline.training.examples import Examples
 from pipeline.training.fit import Validation, fit
 from pipeline.training.losses import SoftLoss
-from pipeline.training.objective import HARD, Objective, Weighing
+from pipeline.training.objective import HARD, LossWeights, Objective
 from pipeline.training.recipe import Recipe
 from pipeline.training.resume import State
 from pipeline.training.signal import NoTeacher
@@ -36,7 +36,7 @@ PIXELS = GENERATOR.integers(0, 256, (ROWS, *SHAPE), dtype=np.uint8)
 LABELS = np.arange(ROWS) % CLASSES
 PIXELS[np.arange(ROWS), 0, LABELS] = 255
 TARGETS = torch.from_numpy(GENERATOR.normal(0, 4, (ROWS, CLASSES)).astype(np.float32))
-WEIGHINGS = [Weighing(t, alpha) for t in (1.0, 2.5, 20.0) for alpha in (0.3, 1.0)] + [HARD, Weighing(4.0, 2.0, 0.5)]
+WEIGHINGS = [LossWeights(t, alpha) for t in (1.0, 2.5, 20.0) for alpha in (0.3, 1.0)] + [HARD, LossWeights(4.0, 2.0, 0.5)]
 MODELS = ["mlp(hidden=[30, 30])", "mlp(hidden=[30], dropout=0.3, input_dropout=0.1)", "cnn(channels=[4, 8], dropout=0.2)"]
 
 
@@ -62,7 +62,7 @@ class Table(NoTeacher):
 SIGNAL = Table()
 
 
-def objective(weighings: list[Weighing], loss: str = "kl") -> Objective:
+def objective(weighings: list[LossWeights], loss: str = "kl") -> Objective:
     return Objective.of(weighings, torch.from_numpy(LABELS), SoftLoss.parse(loss), SIGNAL)
 
 
@@ -71,7 +71,7 @@ def recipe(**changes) -> Recipe:
     return Recipe.parse(**settings | changes)
 
 
-def train(split, folder: Path, model: nn.Module, weighings: list[Weighing], *, loss="kl", **changes):
+def train(split, folder: Path, model: nn.Module, weighings: list[LossWeights], *, loss="kl", **changes):
     examples = Examples(split, Policy.parse("none", 0), 1, SIGNAL, 10**9, CPU)
     validation = Validation(torch.from_numpy(PIXELS[:50]), LABELS[:50])
     state = State(folder, [{}])
@@ -175,7 +175,7 @@ def test_weights_after_100_steps_are_those_of_each_net(split, tmp_path, model, o
 def test_each_net_keeps_its_own_best_epoch_and_patience(split, tmp_path):
     """At a learning rate that is too high nets get worse at different epochs; each stops and keeps as it would alone."""
     settings = {"keep": "best", "patience": 2, "optimizer": "sgd(lr=0.6, momentum=0.5)", "epochs": 12}
-    weighings = [Weighing(1.0, 0.9), HARD, Weighing(8.0, 0.1)]
+    weighings = [LossWeights(1.0, 0.9), HARD, LossWeights(8.0, 0.1)]
     stack = Stack([doubled(net) for net in nets(MODELS[0], 3)])
     together = train(split, tmp_path, stack, weighings, **settings)
     singles = [doubled(nets(MODELS[0])[0]) for _ in weighings]

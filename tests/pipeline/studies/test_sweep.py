@@ -24,12 +24,12 @@ from pipeline.training.distill import distill
 from pipeline.training.examples import Examples
 from pipeline.training.lesson import Lesson, Soft, Views
 from pipeline.training.losses import SoftLoss
-from pipeline.training.objective import HARD, Weighing
+from pipeline.training.objective import HARD, LossWeights
 from pipeline.training.recipe import Recipe
 
 CPU = torch.device("cpu")
 VIEWS = Views("shift(1)", 3, 5)
-WEIGHINGS = [Weighing(1.0, 0.5), Weighing(8.0, 0.5), Weighing(8.0, 0.9)]
+WEIGHINGS = [LossWeights(1.0, 0.5), LossWeights(8.0, 0.5), LossWeights(8.0, 0.9)]
 RECIPE = Recipe.parse(optimizer="sgd(lr=0.1, momentum=0.9)", schedule="constant", epochs=4, batch_size=7)
 STREAMED = Recipe.parse(
     optimizer="sgd(lr=0.1, momentum=0.9)", schedule="constant", epochs=4, batch_size=7, memory=1e-6
@@ -168,13 +168,15 @@ def test_the_baseline_of_a_transfer_set_of_its_own_learns_from_the_training_spli
     plan = Plan(model="mlp(hidden=[4])", soft=soft(tmp_path, "a"), seeds=(0,), **SAME)
     swept = {"plans": {"s": plan}, "teachers": {"a": tmp_path / "teachers/a"}, "out": tmp_path / "sweep"}
     swept |= {"baseline": True, "together": 8}
-    sweep(weighings=[Weighing(2.0, 1.0)], **swept, **given)
+    sweep(weighings=[LossWeights(2.0, 1.0)], **swept, **given)
     distill(model=plan.model, soft=None, weighing=HARD, seeds=(0,), out=tmp_path / "hard", **SAME, **given)
-    distill(model=plan.model, soft=plan.soft, weighing=Weighing(2.0, 1.0), seeds=(0,), out=tmp_path / "soft", **SAME, **given)
+    distill(
+        model=plan.model, soft=plan.soft, weighing=LossWeights(2.0, 1.0), seeds=(0,), out=tmp_path / "soft", **SAME, **given
+    )
     assert plain(tmp_path / "sweep/students/s-hard") == plain(tmp_path / "hard")
     assert plain(tmp_path / "sweep/students/s-T2-alpha1") == plain(tmp_path / "soft")
     with pytest.raises(InputError, match="a label for every row"):
-        sweep(weighings=[Weighing(2.0, 0.9)], **swept, **given)
+        sweep(weighings=[LossWeights(2.0, 0.9)], **swept, **given)
 
 
 @pytest.mark.parametrize(
@@ -191,13 +193,13 @@ def test_a_baseline_may_be_trained_alone(data, tmp_path):
     """And is the one that a sweep trains beside others, when it is trained one at a time."""
     plan = Plan(model="mlp(hidden=[4])", soft=soft(data, "a"), seeds=(0,), **SAME)
     given = {"splits": data / "transfer", "work": data / "work", "device": CPU, "teachers": {"a": data / "teachers/a"}}
-    for out, weighings in (("alone", []), ("beside", [Weighing(2.0, 0.9)])):
+    for out, weighings in (("alone", []), ("beside", [LossWeights(2.0, 0.9)])):
         sweep(plans={"s": plan}, weighings=weighings, baseline=True, together=1, out=tmp_path / out, **given)
     assert {path.split("/")[0] for path in tree(tmp_path / "alone/students")} == {"s-hard"}
     assert Tables.open(tmp_path / "alone/plots").read("best") == []
     alone, beside = (tree(tmp_path / out / "students/s-hard") for out in ("alone", "beside"))
     assert alone["seed-0.safetensors"] == beside["seed-0.safetensors"]
-    sweep(plans={"s": plan}, weighings=[Weighing(2.0, 0.9)], baseline=False, together=1, out=tmp_path / "without", **given)
+    sweep(plans={"s": plan}, weighings=[LossWeights(2.0, 0.9)], baseline=False, together=1, out=tmp_path / "without", **given)
     assert plain(tmp_path / "without/students") == {
         path: held for path, held in plain(tmp_path / "beside/students").items() if not path.startswith("s-hard")
     }
@@ -396,7 +398,7 @@ def twenty(data: Path, out: Path, **changes) -> Evaluated:
         for name, rate in rates.items()
     }  # fmt: skip
     given = {"splits": data / "transfer", "work": data / "work", "device": CPU, "teachers": {"a": data / "teachers/a"}}
-    return sweep(plans=plans, weighings=[Weighing(2.0, 0.5)], baseline=False, together=64, out=out, **given)
+    return sweep(plans=plans, weighings=[LossWeights(2.0, 0.5)], baseline=False, together=64, out=out, **given)
 
 
 def test_of_twenty_three_diverge_and_a_changed_setting_trains_one(data, tmp_path, monkeypatch, caplog):
@@ -437,7 +439,7 @@ def test_of_twenty_three_diverge_and_a_changed_setting_trains_one(data, tmp_path
 
 def test_in_a_stack_one_net_diverges_and_the_others_are_as_without_it(data, tmp_path):
     """By a weight that is far too large; labels alone and another temperature are not touched."""
-    weighings = [Weighing(1.0, 0.1), Weighing(2.0, 1e30, 0.5)]
+    weighings = [LossWeights(1.0, 0.1), LossWeights(2.0, 1e30, 0.5)]
     plan = Plan(model="mlp(hidden=[6, 6])", soft=soft(data, "a"), seeds=(0, 3), **SAME)
     given = {"splits": data / "transfer", "work": data / "work", "device": CPU, "teachers": {"a": data / "teachers/a"}}
     runs = {}
@@ -454,8 +456,8 @@ def test_in_a_stack_one_net_diverges_and_the_others_are_as_without_it(data, tmp_
 
 def test_three_of_a_stack_diverge_and_the_others_have_the_bits_they_have_beside_sound_ones(data, tmp_path):
     """Nothing of one net reaches another: the same stack with sound weights in the three places."""
-    sound = [Weighing(float(T), 0.5) for T in (1, 2, 3, 4, 5)]
-    wild = [Weighing(each.temperature, 1e30, 0.5) if each.temperature in (1, 3, 5) else each for each in sound]
+    sound = [LossWeights(float(T), 0.5) for T in (1, 2, 3, 4, 5)]
+    wild = [LossWeights(each.temperature, 1e30, 0.5) if each.temperature in (1, 3, 5) else each for each in sound]
     plan = Plan(model="mlp(hidden=[6, 6])", soft=soft(data, "a"), seeds=(0,), **SAME)
     given = {"splits": data / "transfer", "work": data / "work", "device": CPU, "teachers": {"a": data / "teachers/a"}}
     runs = {}
@@ -479,7 +481,7 @@ def test_a_new_temperature_trains_itself_and_going_back_trains_nothing(data, tmp
     )
 
     def run(*temperatures: float) -> None:
-        weighings = [Weighing(each, 0.5) for each in temperatures]
+        weighings = [LossWeights(each, 0.5) for each in temperatures]
         sweep(plans={"s": plan}, weighings=weighings, baseline=True, together=64, out=tmp_path / "sweep", **given)
 
     run(1.0, 2.0)

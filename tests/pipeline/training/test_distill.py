@@ -14,7 +14,7 @@ from pipeline.data.ingest import ingest
 from pipeline.training.distill import distill
 from pipeline.training.lesson import Soft, Views
 from pipeline.training.losses import SoftLoss
-from pipeline.training.objective import HARD, Weighing
+from pipeline.training.objective import HARD, LossWeights
 from pipeline.training.recipe import Recipe
 from pipeline.training.teach import teach
 
@@ -49,7 +49,7 @@ def data(tmp_path_factory) -> Path:
     return folder
 
 
-def weights(data: Path, out: Path, given: tuple[Soft, Weighing] | None, seeds=(0,), **changes) -> dict[str, bytes]:
+def weights(data: Path, out: Path, given: tuple[Soft, LossWeights] | None, seeds=(0,), **changes) -> dict[str, bytes]:
     soft, weighing = given or (None, HARD)
     settings = {"model": "mlp(hidden=[4])", "recipe": recipe(), "views": VIEWS, "rows": "all", "correct": ()} | changes
     distill(
@@ -60,8 +60,8 @@ def weights(data: Path, out: Path, given: tuple[Soft, Weighing] | None, seeds=(0
 
 def soft(
     data: Path, temperature=2.0, alpha=0.5, names="ab", rule="probabilities", chosen=None, loss="kl", live=False, **flags
-) -> tuple[Soft, Weighing]:
-    weighing = Weighing(temperature, alpha, flags.pop("label_weight", None))
+) -> tuple[Soft, LossWeights]:
+    weighing = LossWeights(temperature, alpha, flags.pop("label_weight", None))
     folder = data / ("teachers" if live else "caches")
     return Soft({name: folder / name for name in names}, rule, SoftLoss.parse(loss, **flags), chosen, live), weighing
 

@@ -22,7 +22,7 @@ from pipeline.training.fit import Validation, fit
 from pipeline.training.lesson import Soft, Views
 from pipeline.training.live import Live
 from pipeline.training.losses import SoftLoss
-from pipeline.training.objective import Objective, Weighing
+from pipeline.training.objective import LossWeights, Objective
 from pipeline.training.recipe import Recipe
 from pipeline.training.resume import State
 from pipeline.training.signal import NoTeacher
@@ -90,7 +90,7 @@ def trained(
     distill(
         model="mlp(hidden=[4], dropout=0.2)", recipe=recipe(batch_size, memory), views=Views("shift(1)", views, 5), rows="all",
         soft=Soft({name: folder / name for name in names}, rule, SoftLoss.parse("kl"), live=live),
-        weighing=Weighing(temperature, 0.7), correct=(), seeds=(1,), splits=data / "transfer", work=data / "work",
+        weighing=LossWeights(temperature, 0.7), correct=(), seeds=(1,), splits=data / "transfer", work=data / "work",
         out=out, device=CPU,
     )  # fmt: skip
     return (out / "seed-1.safetensors").read_bytes()
@@ -127,7 +127,7 @@ def test_b_given_equal_targets_training_is_bitwise_equal(data):
     for signal in (Targets.of({"c": cache}, temperatures=[2.0], rule="logits"), Table()):
         net = build(parse_model("mlp(hidden=[4], dropout=0.2)"), SHAPE, CLASSES, seed=1)
         labels = torch.from_numpy(train.labels())
-        objective = Objective.of([Weighing(2.0, 0.7)], labels, SoftLoss.parse("kl"), signal)
+        objective = Objective.of([LossWeights(2.0, 0.7)], labels, SoftLoss.parse("kl"), signal)
         examples = Examples(train, POLICY, 3, signal, 10**9, CPU)
         state = State(data, [{"run": len(weights)}])
         fit(net, examples, objective, recipe(7), Validation.of(valid, CPU), seed=1, name="b", state=state)

@@ -24,7 +24,7 @@ from pipeline.training import fit, resume
 from pipeline.training.distill import distill
 from pipeline.training.lesson import Ground, Lesson, Soft, Views
 from pipeline.training.losses import SoftLoss
-from pipeline.training.objective import HARD, Weighing
+from pipeline.training.objective import HARD, LossWeights
 from pipeline.training.recipe import Recipe
 from pipeline.training.teach import teach
 
@@ -119,9 +119,9 @@ def test_states_whose_settings_are_unknown_are_not_used(data, monkeypatch):
     (path,) = data.glob("work/trainings/*/*.state")
     soft = Soft({name: data / "caches" / name for name in "ab"}, "probabilities", SoftLoss.parse("kl"))
     ground = Ground.open(data / "transfer", ("transfer", "valid"), data / "work", CPU)
-    how = {"views": VIEWS, "rows": "all", "weighings": [Weighing(2.0, 0.5)], "correct": (1,)}
+    how = {"views": VIEWS, "rows": "all", "weighings": [LossWeights(2.0, 0.5)], "correct": (1,)}
     lesson = Lesson.prepare(ground, soft=soft, recipe=RECIPE, **how)
-    member = lesson.identity(parse_model(MODEL), RECIPE, Weighing(2.0, 0.5), 0)
+    member = lesson.identity(parse_model(MODEL), RECIPE, LossWeights(2.0, 0.5), 0)
     path.rename(resume.State(path.parent, [member]).path)  # a teacher's state under the name of a student's
     jobs(data)["distill"]()
     assert tree(data / "out") == expected
@@ -323,7 +323,7 @@ def student(data: Path, model=MODEL, optimizer="adamw(lr=0.01)", schedule="const
     recipe = Recipe.parse(optimizer=optimizer, schedule=schedule, epochs=6, batch_size=4, keep=keep)
     soft = Soft({"a": data / "caches/a"}, "probabilities", SoftLoss.parse(loss))
     return distill(
-        model=model, recipe=recipe, views=VIEWS, rows=rows, soft=soft, weighing=Weighing(2.0, 0.5), correct=(), seeds=(0,),
+        model=model, recipe=recipe, views=VIEWS, rows=rows, soft=soft, weighing=LossWeights(2.0, 0.5), correct=(), seeds=(0,),
         splits=data / "transfer", work=data / "work", out=data / "out", device=CPU,
     )  # fmt: skip
 
@@ -397,7 +397,7 @@ def test_a_cache_of_an_edited_view_step_is_refused(data, plugins):
     with pytest.raises(InputError, match="cache a, views.behaviours: expected"):
         distill(
             model=MODEL, recipe=RECIPE, views=Views("odd_parts:pixels()", 3, 5), rows="all",
-            soft=Soft({"a": data / "caches/a"}, "logits", SoftLoss.parse("kl")), weighing=Weighing(2.0, 0.5), correct=(),
+            soft=Soft({"a": data / "caches/a"}, "logits", SoftLoss.parse("kl")), weighing=LossWeights(2.0, 0.5), correct=(),
             seeds=(0,), splits=data / "transfer", work=data / "work", out=data / "out", device=CPU,
         )  # fmt: skip
 
