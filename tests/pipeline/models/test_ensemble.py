@@ -1,5 +1,7 @@
 """Ensembles: the two rules against probabilities worked out in float64."""
 
+import math
+
 import pytest
 import torch
 
@@ -62,3 +64,28 @@ def test_a_teacher_twice_is_that_teacher(rule):
 def test_bad_settings_are_refused(temperature, rule, weights):
     with pytest.raises(InputError):
         ensemble.combine(members(), temperature, rule, weights)
+
+
+def test_a_mixture_by_hand():
+    """At T = 2, (2 ln 3, 0) is ¾ and ¼ and (0, 0) is ½ and ½: their mean is ⅝ and ⅜, whose logits are ± ln(5/3), centred."""
+    one, other = torch.tensor([[2 * math.log(3), 0.0]]), torch.zeros(1, 2)
+    (row,) = ensemble.combine([one, other], 2.0, "probabilities").tolist()
+    assert row == pytest.approx([math.log(5 / 3), -math.log(5 / 3)], rel=1e-6)
+    (row,) = ensemble.combine([one, other], 2.0, "logits", [3, 1]).tolist()
+    assert row == pytest.approx([1.5 * math.log(3), 0.0], rel=1e-6)
+
+
+@pytest.mark.parametrize("rule", ensemble.RULES)
+def test_a_row_does_not_depend_on_those_beside_it(rule):
+    together = ensemble.combine(members(rows=33), 3.0, rule)
+    alone = torch.cat([ensemble.combine([z[:, row : row + 1] for z in members(rows=33)], 3.0, rule) for row in range(33)], 1)
+    assert torch.equal(together, alone)
+    assert together.dtype == torch.float32
+
+
+def test_weights_are_scaled_to_sum_1():
+    assert ensemble.normalised([1, 3], 2) == [0.25, 0.75]
+    assert ensemble.normalised(None, 4) == ensemble.normalised([], 4) == [0.25] * 4
+    for weights in ([0, 0], [1, float("inf")], [1, float("nan")], [1, 2, 3]):
+        with pytest.raises(InputError, match="2 finite numbers of at least 0, one per teacher, not all 0"):
+            ensemble.normalised(weights, 2)
