@@ -363,10 +363,10 @@ def test_a_plug_in_and_its_helper_are_followed(repository, monkeypatch):
     assert "Add `- helper.py` and `- nets.py` there, so that DVC notices when it changes." in message
     repository.edit("dvc.yaml", "deps: [] #", "deps: [helper.py, nets.py] #")
     students = ["baseline@tiny", "distill@tiny-1"]
-    assert {"versions", *students, "evaluate"} <= set(repository.repro())  # the report too, where any figure moved
+    assert repository.repro(*students) == ["versions", *students]
     repository.edit("nets.py", "def unused(shape, classes):\n    return None", "def another():  # with a comment\n    return 1")
-    assert repository.repro() == ["versions"]
-    assert repository.repro() == []
+    assert repository.repro(*students) == ["versions"]
+    assert repository.repro(*students) == []
     repository.edit("helper.py", "nn.ReLU()", "nn.Tanh()")
     repository.softcache("versions")
-    assert set(repository.repro("--dry")) == {"versions", *students}  # and what sums up, as after any other change of theirs
+    assert repository.repro("--dry", *students) == ["versions", *students]
