@@ -143,7 +143,17 @@ def source(tmp_path: Path) -> Path:
     return write_parquet(tmp_path / "source.parquet", *images(48), names=["low", "middle", "high"])
 
 
-LONGEST = ["test_dvc", "test_commands", "test_damage", "test_cli", "test_endings", "test_resume"]
+LONGEST = [
+    "test_dvc",
+    "test_resume",
+    "test_sweep",
+    "test_cli",
+    "test_kills",
+    "test_damage",
+    "test_stack",
+    "test_commands",
+    "test_endings",
+]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

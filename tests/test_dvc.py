@@ -278,13 +278,16 @@ def test_rewording_moving_and_adding_run_nothing_and_refuse_no_cache(repository)
 )
 def test_another_version_reruns_what_uses_it(repository, path, old, new, reruns):
     """The stages that see the change themselves, by `dvc repro --dry`, after the versions have been written again."""
+    versions, aside = repository.folder / "data/versions", repository.folder / "data/versions.aside"
+    shutil.copytree(versions, aside)
     repository.edit(f"pipeline/{path}.py", old, new)
     try:
         repository.softcache("versions")
         assert set(repository.repro("--dry")) - {"versions"} == reruns
     finally:
         repository.edit(f"pipeline/{path}.py", new, old)
-        repository.softcache("versions")
+        shutil.rmtree(versions)
+        aside.rename(versions)
 
 
 @pytest.mark.parametrize(
@@ -360,9 +363,10 @@ def test_a_plug_in_and_its_helper_are_followed(repository, monkeypatch):
     assert "Add `- helper.py` and `- nets.py` there, so that DVC notices when it changes." in message
     repository.edit("dvc.yaml", "deps: [] #", "deps: [helper.py, nets.py] #")
     students = ["baseline@tiny", "distill@tiny-1"]
-    assert {"versions", *students, "evaluate"} <= set(repository.repro())  # the report too, where any figure moved
+    assert repository.repro(*students) == ["versions", *students]
     repository.edit("nets.py", "def unused(shape, classes):\n    return None", "def another():  # with a comment\n    return 1")
-    assert repository.repro() == ["versions"]
+    assert repository.repro(*students) == ["versions"]
+    assert repository.repro(*students) == []
     repository.edit("helper.py", "nn.ReLU()", "nn.Tanh()")
-    assert {"versions", *students, "evaluate"} <= set(repository.repro())
-    assert repository.repro() == []
+    repository.softcache("versions")
+    assert repository.repro("--dry", *students) == ["versions", *students]

@@ -25,6 +25,21 @@ def test_a_wing_says_what_lives_in_it_and_does_nothing(wing):
     assert "first" in ast.get_docstring(tree)  # which file to read
 
 
+TESTED_ELSEWHERE = {  # until they have a file of their own
+    "training/lesson": "by test_distill.py and test_sweep.py",
+    "training/objective": "by test_losses.py and test_stack.py",
+    "training/teach": "by test_resume.py and test_capture.py, with what it shares with distill",
+}
+
+
+def test_every_file_has_its_tests():
+    """tests/pipeline/<wing>/test_<file>.py tests pipeline/<wing>/<file>.py, and there are no others."""
+    files = {f"{path.parent.name}/{path.stem}" for path in (ROOT / "pipeline").glob("*/[!_]*.py")}
+    tests = {f"{path.parent.name}/{path.stem.removeprefix('test_')}" for path in (ROOT / "tests/pipeline").glob("*/test_*.py")}
+    assert files - tests == set(TESTED_ELSEWHERE)
+    assert not tests - files
+
+
 def test_the_library_knows_nothing_of_click_or_dvc():
     for path in (ROOT / "pipeline").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):

@@ -1,112 +1,14 @@
-"""Sums over runs, worked out by hand."""
+"""What can be measured side by side."""
 
-import numpy as np
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 
 from pipeline.base.errors import InputError
-from pipeline.results.choice import best
 from pipeline.results.evaluate import Trained, require_comparable
-from pipeline.results.run import Run
-
-
-def run(kind: str, student: str, temperature: float | None, seeds: tuple, errors: list, valid_nll: list, **more) -> Run:
-    values = tuple(
-        {"valid": dict.fromkeys(("accuracy", "errors", "ece", "agreement"), 0.5) | {"nll": nll},
-         "test": {"accuracy": 1 - wrong / 100, "errors": wrong, "nll": 9.0, "ece": 0.0, "agreement": 1.0}}
-        for wrong, nll in zip(errors, valid_nll, strict=True)
-    )  # fmt: skip
-    alpha = 0.5 if temperature else None
-    rows = np.arange(100) < np.array(errors)[:, None]  # each seed is wrong on the first so many of 100 rows
-    name, wrong = f"{student}-{temperature or kind}", {"test": rows}
-    return Run(name, kind, 10, seeds, values, wrong, student=student, temperature=temperature, alpha=alpha, **more)
-
 
 COMMAND = "`softcache sweep all`"
-RUNS = [
-    run("baseline", "s", None, (0, 1, 2), [10, 12, 14], [0.5, 0.5, 0.5]),
-    run("student", "s", 1.0, (0, 1, 2), [1, 1, 1], [0.4, 0.4, 0.4]),
-    run("student", "s", 4.0, (2, 1, 0), [9, 8, 10], [0.2, 0.3, 0.4]),
-    run("baseline", "alone", None, (0,), [7], [0.1]),
-]
-
-
-def test_the_best_temperature_is_chosen_on_validation_though_another_wins_on_test():
-    (row,) = best(RUNS)
-    assert (row["student"], row["temperature"]) == ("s", 4.0)
-    assert row["valid_nll"] == pytest.approx(0.3)
-
-
-def test_gains_are_paired_by_seed():
-    """Seed 0: 10 − 10, seed 1: 12 − 8, seed 2: 14 − 9."""
-    (row,) = best(RUNS)
-    assert row["errors_saved"] == pytest.approx(3)
-    assert row["errors_saved_std"] == pytest.approx((((0 - 3) ** 2 + (4 - 3) ** 2 + (5 - 3) ** 2) / 2) ** 0.5)
-    assert (row["test_errors"], row["baseline_test_errors"]) == (9, 12)
-
-
-def test_both_intervals_are_of_that_gain():
-    """Over seeds: 3 ± t(2 degrees of freedom, 97.5 %) · √7 / √3. Over rows: the runs are right on rows 14 to 99 alike."""
-    (row,) = best(RUNS)
-    reach = 4.30265 * 7**0.5 / 3**0.5
-    assert (row["over_seeds_low"], row["over_seeds_high"]) == pytest.approx((3 - reach, 3 + reach), rel=1e-5)
-    assert 0 <= row["over_rows_low"] < 3 < row["over_rows_high"] < 7
-
-
-def test_nets_that_diverged_take_no_part():
-    """Not in means, not in pairs; a setting of which none is left is not chosen, a baseline of which none is left is none."""
-    baseline = run("baseline", "s", None, (0, 2), [10, 14], [0.5, 0.5], diverged={1: 4})
-    lost = run("student", "s", 1.0, (), np.zeros((0, 1)), [], diverged={0: 1, 1: 1, 2: 1})
-    (row,) = best([baseline, lost, RUNS[2]])
-    assert (row["temperature"], row["seeds"], row["errors_saved"]) == (4.0, 2, pytest.approx((0 + 5) / 2))
-    assert row["baseline_test_errors"] == 12
-    assert best([baseline, lost]) == []
-    assert best([run("baseline", "s", None, (), np.zeros((0, 1)), [], diverged={0: 1}), RUNS[2]]) == []
-    assert best([run("baseline", "s", None, (1,), [3], [0.5], diverged={0: 1, 2: 1}), RUNS[2]])[0]["seeds"] == 1
-    assert best([run("baseline", "s", None, (5,), [3], [0.5], diverged={0: 1}), RUNS[2]]) == []
-    assert lost.facts() == {"parameters": 10, "seeds": 0, "diverged": 3}
-
-
-def test_a_setting_of_which_a_net_diverged_is_chosen_only_where_there_is_no_other():
-    """Though its mean over the seeds that are left is lower."""
-    hurt = run("student", "s", 1.0, (0, 2), [1, 1], [0.1, 0.1], diverged={1: 3})
-    (row,) = best([RUNS[0], hurt, RUNS[2]])
-    assert (row["temperature"], row["seeds"], row["lost"]) == (4.0, 3, 0)
-    (row,) = best([RUNS[0], hurt])
-    assert (row["temperature"], row["seeds"], row["lost"]) == (1.0, 2, 1)
-    assert row["baseline_test_errors"] == 12  # of seeds 0 and 2: 10 and 14
-
-
-def test_all_of_a_row_is_of_the_seeds_that_both_sides_have():
-    baseline = run("baseline", "s", None, (0, 1), [10, 12], [0.5, 0.5], diverged={2: 4})
-    student = run("student", "s", 4.0, (1, 2), [6, 90], [0.3, 0.9], diverged={0: 1})
-    (row,) = best([baseline, student])
-    assert (row["seeds"], row["lost"], row["errors_saved"]) == (1, 2, 6)
-    assert (row["test_errors"], row["baseline_test_errors"], row["valid_nll"]) == (6, 12, pytest.approx(0.3))
-    assert "over_seeds_low" not in row  # nothing varies over one seed
-    apart = run("student", "s", 4.0, (2,), [6], [0.3], diverged={0: 1, 1: 1})
-    assert best([baseline, apart]) == []
-
-
-def test_settings_are_compared_on_seeds_that_all_of_them_have():
-    """A lucky survivor is not better than what is better on its own seed; one of fewer seeds is not chosen for its luck."""
-    baseline = run("baseline", "s", None, (0, 1, 2), [10, 10, 10], [0.5, 0.5, 0.5])
-    lucky = run("student", "s", 1.0, (2,), [1], [0.1], diverged={0: 1, 1: 1})
-    better = run("student", "s", 2.0, (1, 2), [2, 2], [0.9, 0.05], diverged={0: 1})
-    third = run("student", "s", 3.0, (0, 2), [3, 3], [0.01, 0.2], diverged={1: 1})
-    (row,) = best([baseline, lucky, better, third])
-    assert (row["temperature"], row["seeds"], row["lost"]) == (2.0, 2, 1)  # on seed 2, 0.05 against 0.2
-    (row,) = best([run("baseline", "s", None, (0, 1), [1, 1], [1, 1], diverged={2: 1}), lucky, third])
-    assert (row["temperature"], row["seeds"]) == (3.0, 1)  # the lucky one shares no seed with this baseline
-
-
-def test_seeds_of_which_none_is_shared_are_a_mistake_unless_nets_diverged():
-    assert best([run("baseline", "s", None, (0,), [1], [1], diverged={1: 1})]) == []  # without settings, nothing to say
-    with pytest.raises(InputError, match="some in common"):
-        best([RUNS[0], run("student", "s", 4.0, (5,), [1], [1], diverged={6: 1})])
-    with pytest.raises(
-        InputError, match=r"seeds of s-baseline and s-4.0: expected some in common, found \[0, 1\] and \[5, 6\]"
-    ):
-        best([run("baseline", "s", None, (0, 1), [1, 1], [1, 1]), run("student", "s", 4.0, (5, 6), [1, 1], [1, 1])])
 
 
 def test_an_ensemble_has_teachers():
@@ -114,14 +16,35 @@ def test_an_ensemble_has_teachers():
         require_comparable(["a"], [], [], None)
 
 
-def test_facts_have_a_deviation_only_over_several_seeds():
-    several, single = RUNS[0].facts(), RUNS[3].facts()
-    assert (several["test"]["errors"], several["test"]["errors_std"], several["seeds"]) == (12, 2, 3)
-    assert single["test"]["errors"] == 7
-    assert "errors_std" not in single["test"]
-
-
 @pytest.mark.parametrize(("teacher", "student"), [("a-uncorrected", "s"), ("a", "s-uncorrected")])
 def test_names_of_runs_before_a_correction_are_kept_free(tmp_path, teacher, student):
     with pytest.raises(InputError, match="a name that does not end in -uncorrected"):
         require_comparable([teacher], [teacher], [Trained(f"{student}-hard", student, None, tmp_path, COMMAND)], None)
+
+
+def some(*names: str, temperature: float | None = 4.0) -> list[Trained]:
+    return [Trained(name, name.partition("-")[0], temperature, Path("nowhere"), COMMAND) for name in names]
+
+
+@pytest.mark.parametrize(
+    ("ensemble", "students", "message"),
+    [
+        (["a", "c"], [], "ensemble: expected some of a, b, found c"),
+        (["a", "b", "a"], [], "ensemble: expected each teacher once, found a, b, a"),
+        (["a"], some("a"), "run name a: expected one run of that name, found a teacher and a student"),
+        (["a", "b"], some("ensemble"), "run name ensemble: expected one run of that name, found a ensemble and a student"),
+        (["a"], some("s-T4", "s-T4"), "run name s-T4: expected one run of that name, found a student and a student"),
+    ],
+)
+def test_runs_are_told_apart_by_their_names(ensemble, students, message):
+    with pytest.raises(InputError, match=message):
+        require_comparable(["a", "b"], ensemble, students, None)
+
+
+def test_validation_rows_that_were_trained_on_choose_among_no_settings():
+    """One setting for each student, and a baseline beside it, leave nothing to choose."""
+    valid = SimpleNamespace(require_unfolded=lambda what: (_ for _ in ()).throw(LookupError(what)))
+    one = some("s-T4", "u-T4") + some("s-hard", temperature=None)
+    require_comparable(["a"], ["a"], one, valid)
+    with pytest.raises(LookupError, match="choice among several settings of a student"):
+        require_comparable(["a"], ["a"], [*one, *some("s-T2", temperature=2.0)], valid)

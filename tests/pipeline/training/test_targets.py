@@ -1,64 +1,66 @@
-"""Ensembles: the two rules against probabilities worked out in float64."""
+"""Targets: the logits of caches as one teacher's, span by span."""
+
+from pathlib import Path
 
 import pytest
 import torch
 
+from conftest import run_capture, write_stage_one
 from pipeline.base.errors import InputError
-from pipeline.models import ensemble
+from pipeline.cache.reader import Cache
+from pipeline.models.ensemble import combine
+from pipeline.training.targets import Targets
 
 
-def members(count=3, rows=4, classes=5):
-    return [torch.randn(2, rows, classes, generator=torch.Generator().manual_seed(seed)) * 3 for seed in range(count)]
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """20 rows in spans of 8, three views, of two teachers; and the first one's in float16, and of 21 rows."""
+    folder = write_stage_one(tmp_path_factory.mktemp("targets"), teachers="ab")
+    for name in "ab":
+        run_capture(folder, name)
+    run_capture(write_stage_one(folder / "half"), dtype="float16")
+    run_capture(write_stage_one(folder / "more", rows=21))
+    return folder
 
 
-def soft(logits, temperature):
-    return torch.softmax(logits.double() / temperature, -1)
+def caches(folder: Path, *names: str) -> dict[str, Cache]:
+    """Called after where they lie: a, or half/a for that in another folder."""
+    return {name: Cache.open(folder / Path(name).parent / "caches" / Path(name).name) for name in names}
 
 
-@pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0, 20.0])
-@pytest.mark.parametrize("weights", [None, [1, 2, 5], [0, 1, 1]])
-def test_probabilities_is_the_arithmetic_mean_at_t(temperature, weights):
-    found = ensemble.combine(members(), temperature, "probabilities", weights)
-    shares = torch.tensor(weights or [1, 1, 1], dtype=torch.float64)
-    expected = sum(share * soft(z, temperature) for share, z in zip(shares / shares.sum(), members(), strict=True))
-    torch.testing.assert_close(soft(found, temperature), expected, rtol=1e-5, atol=1e-7)
-    assert found.mean(-1).abs().max() < 1e-4
+def read(targets: Targets, view: int, span: int, rows: int) -> torch.Tensor:
+    out = torch.empty((rows, *targets.shape), dtype=targets.dtype)
+    targets.read("transfer", view, span, out)
+    return out
 
 
-def test_probabilities_depends_on_the_temperature_it_is_taken_at():
-    one, four = (ensemble.combine(members(), t, "probabilities") for t in (1.0, 4.0))
-    assert (soft(one, 4.0) - soft(four, 4.0)).abs().max() > 0.01
+def logits(folder: Path, name: str) -> torch.Tensor:
+    return torch.from_numpy(Cache.open(folder / "caches" / name).read("transfer"))
 
 
-@pytest.mark.parametrize("temperature", [1.0, 4.0])
-def test_logits_is_the_geometric_mean(temperature):
-    found = ensemble.combine(members(), temperature, "logits")
-    geometric = torch.stack([soft(z, temperature) for z in members()]).log().mean(0).exp()
-    torch.testing.assert_close(soft(found, temperature), geometric / geometric.sum(-1, keepdim=True), rtol=1e-5, atol=1e-7)
+def test_one_cache_is_its_logits(folder):
+    found = Targets.of(caches(folder, "a"), 4.0, "probabilities")
+    assert (found.shape, found.rows, found.span_rows, found.dtype) == ((3,), 20, 8, torch.float32)
+    assert torch.equal(read(found, 2, 1, 8), logits(folder, "a")[2, 8:16])
+    assert torch.equal(read(found, 1, 2, 4), logits(folder, "a")[1, 16:])  # the last span is shorter
+    assert Targets.of(caches(folder, "half/a"), 4.0, "logits").dtype == torch.float16
 
 
-@pytest.mark.parametrize("rule", ensemble.RULES)
-def test_one_teacher_is_left_as_it_is(rule):
-    alone = members(1)
-    assert ensemble.combine(alone, 4.0, rule) is alone[0]
+@pytest.mark.parametrize("rule", ["probabilities", "logits"])
+def test_several_are_combined_at_every_temperature(folder, rule):
+    members = [logits(folder, name)[1, 8:16] for name in "ab"]
+    one = Targets.of(caches(folder, "a", "b"), 4.0, rule, [1, 3])
+    assert torch.equal(read(one, 1, 1, 8), combine(members, 4.0, rule, [0.25, 0.75]))
+    several = Targets.of(caches(folder, "a", "b"), (1.0, 4.0), rule, [1, 3])
+    assert several.shape == (2, 3)
+    assert torch.equal(read(several, 1, 1, 8), torch.stack([combine(members, t, rule, [0.25, 0.75]) for t in (1.0, 4.0)], 1))
 
 
-@pytest.mark.parametrize("rule", ensemble.RULES)
-def test_a_teacher_twice_is_that_teacher(rule):
-    (alone,) = members(1)
-    torch.testing.assert_close(soft(ensemble.combine([alone, alone], 4.0, rule), 4.0), soft(alone, 4.0), rtol=1e-5, atol=1e-7)
-
-
-@pytest.mark.parametrize(
-    ("temperature", "rule", "weights"),
-    [
-        (0.0, "logits", None),
-        (float("nan"), "logits", None),
-        (1.0, "mean", None),
-        (1.0, "logits", [1]),
-        (1.0, "logits", [-1, 1, 1]),
-    ],
-)
-def test_bad_settings_are_refused(temperature, rule, weights):
-    with pytest.raises(InputError):
-        ensemble.combine(members(), temperature, rule, weights)
+def test_what_does_not_fit(folder):
+    with pytest.raises(InputError, match="teachers: expected at least one, found none"):
+        Targets.of({}, 4.0, "logits")
+    with pytest.raises(InputError, match="ensemble, rows of cache more/a: expected .* as in cache a, found"):
+        Targets.of(caches(folder, "a", "more/a"), 4.0, "logits")
+    for temperature, rule, weights in (((4.0, 0.0), "logits", None), (4.0, "mean", None), (4.0, "logits", [1])):
+        with pytest.raises(InputError):
+            Targets.of(caches(folder, "a", "b"), temperature, rule, weights)

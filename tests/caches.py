@@ -1,0 +1,66 @@
+"""A small cache of made-up logits, written without a teacher."""
+
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.cache.layout import Layout
+from pipeline.cache.manifest import Extent, parts
+from pipeline.cache.writer import Work
+
+CLASSES, SPAN = 3, 4
+
+
+EXTENTS = {"transfer": Extent(10, 2, "t"), "valid": Extent(4, 1, "v"), "test": Extent(3, 1, "e")}
+
+
+def identity(dtype="float32") -> dict:
+    layout = Layout.plan(CLASSES, dtype, SPAN)
+    return {
+        "output": "raw logits",
+        "teacher": {"model": "m", "weights_sha256": "w", "source_sha256": None},
+        "classes": ["x", "y", "z"],
+        "inputs": {"decoder": "d", "mode": "L", "shape": [1, 2, 2]},
+        "views": {"policy": "none()", "seed": 0},
+        "precision": "float32",
+        "tile": 4,
+        "code": {},
+        "layout": layout.to_dict(),
+    }
+
+
+def logits(split: str) -> np.ndarray:
+    """(views, rows, classes) float32, all different."""
+    extent = EXTENTS[split]
+    generator = np.random.default_rng(len(split))
+    return generator.normal(size=(extent.views, extent.rows, CLASSES)).astype(np.float32)
+
+
+DIGESTS = {split: [f"rows-{split}-{span}" for span in range(-(-extent.rows // SPAN))] for split, extent in EXTENTS.items()}
+
+
+PARTS = list(parts(EXTENTS, SPAN))
+
+
+def hold(tmp_path: Path, dtype="float32", out="caches/a", **facts):
+    """The work of a cache `out`, both below tmp_path; facts: changes to its identity."""
+    return Work.hold(tmp_path / "work", tmp_path / out, identity(dtype) | facts, Layout.plan(CLASSES, dtype, SPAN), EXTENTS)
+
+
+def fill(work: Work, only=None, digests=DIGESTS) -> int:
+    """Publish what is missing; returns how many spans that were."""
+    missing = [part for part in work.resume(digests) if only is None or part in only]
+    for split, view, span in missing:
+        work.publish(split, view, span, digests[split][span], logits(split)[view, span * SPAN : (span + 1) * SPAN])
+    return len(missing)
+
+
+def sealed(tmp_path: Path, dtype="float32") -> Path:
+    with hold(tmp_path, dtype) as work:
+        fill(work)
+        work.seal()
+    return tmp_path / "caches/a"
+
+
+def span_file(cache: Path, split="transfer", view=1, span=1) -> Path:
+    return cache / "logits.zarr" / split / "c" / str(view) / str(span) / "0"

@@ -1,0 +1,94 @@
+"""Built-in nets: written formulas, sizes, and dropout by its statistics."""
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.base.errors import InputError
+from pipeline.models import zoo
+from pipeline.models.build import parameter_count
+from pipeline.models.predict import predict
+from small_nets import PIXELS, made
+
+
+def test_mlp_is_the_written_formula():
+    net = made("mlp(hidden=[6])")
+    first, first_bias, second, second_bias = (parameter.detach().numpy() for parameter in net.parameters())
+    inputs = PIXELS.flatten(1).numpy() / np.float32(255)
+    expected = np.maximum(inputs @ first.T + first_bias, 0) @ second.T + second_bias
+    np.testing.assert_allclose(predict(net, PIXELS), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("mlp(hidden=[])", 20 * 3 + 3),
+        ("mlp(hidden=[7, 6], dropout=0.5, input_dropout=0.2)", 20 * 7 + 7 + 7 * 6 + 6 + 6 * 3 + 3),
+        ("cnn(channels=[4, 8, 8, 8])", 9 * 4 + 4 + 9 * 32 + 8 + 2 * (9 * 64 + 8) + 8 * 3 + 3),
+    ],
+)
+def test_sizes(text, expected):
+    net = made(text)
+    assert parameter_count(net) == expected
+    assert net(PIXELS).shape == (37, 3)
+
+
+def test_colour_and_grey():
+    assert made("cnn(channels=[4])", shape=(3, 8, 8))(torch.zeros(2, 3, 8, 8, dtype=torch.uint8)).shape == (2, 3)
+
+
+@pytest.mark.parametrize(("p", "odd"), [(0.5, 7), (0.2, 4), (0.9, 1)])
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_dropout_drops_its_share_and_keeps_the_mean(p, odd, kind):
+    layer, values = zoo.Dropout(p), torch.ones(997, 200 + odd, dtype=kind)
+    torch.manual_seed(3)
+    seen = layer(values)
+    dropped = (seen == 0).double().mean().item()
+    assert abs(dropped - p) < 5 * (p * (1 - p) / values.numel()) ** 0.5  # five standard deviations
+    assert set(seen.unique().tolist()) == {0.0, torch.tensor(1 / (1 - layer.dropped / 65536)).to(kind).item()}
+    again = layer(values)
+    assert abs(((again == 0) & (seen == 0)).double().mean().item() - p * p) < 0.005, "masks depend on each other"
+    columns = (seen == 0).double().mean(0)
+    assert (columns - p).abs().max() < 6 * (p * (1 - p) / 997) ** 0.5, "some units are dropped more often"
+    torch.manual_seed(3)
+    assert torch.equal(seen, layer(values))
+    assert torch.equal(layer.eval()(values), values)
+
+
+def test_dropout_gives_gradients_to_what_it_kept():
+    layer, values = zoo.Dropout(0.5), torch.randn(50, 40, requires_grad=True)
+    seen = layer(values)
+    seen.sum().backward()
+    assert torch.equal(values.grad, (seen != 0) * 2.0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "mlp(hidden=5)",
+        "mlp(hidden=[0])",
+        "mlp(hidden=[2.5])",
+        "mlp(hidden=[5], dropout=1)",
+        "mlp(hidden=[5], dropout=0.999999)",
+        "cnn(channels='x')",
+        "mlp(hidden=[5], input_dropout=-0.1)",
+    ],
+)
+def test_bad_settings_are_refused(text):
+    with pytest.raises(InputError, match="Correct the model's spec"):
+        made(text)
+
+
+def test_cnn_is_the_written_formula():
+    """One 3×3 convolution as a sum over its nine places, the rectifier, the largest of every 2×2, one linear layer."""
+    net = made("cnn(channels=[2])")
+    kernel, bias, weight, offset = (parameter.detach().double().numpy() for parameter in net.parameters())
+    padded = np.pad(PIXELS.numpy()[:, 0] / 255, ((0, 0), (1, 1), (1, 1)))  # 5×4, and 0 around
+    seen = sum(
+        padded[:, None, down : down + 5, right : right + 4] * kernel[:, 0, down, right][:, None, None]
+        for down in range(3)
+        for right in range(3)
+    )
+    seen = np.maximum(seen + bias[:, None, None], 0)[:, :, :4]  # the fifth row has no other to be pooled with
+    pooled = seen.reshape(len(seen), 2, 2, 2, 2, 2).max((3, 5))
+    np.testing.assert_allclose(predict(net, PIXELS), pooled.reshape(-1, 8) @ weight.T + offset, rtol=1e-4, atol=1e-5)

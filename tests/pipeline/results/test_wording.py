@@ -1,0 +1,40 @@
+"""How results are written, word by word."""
+
+import pytest
+
+from pipeline.results import wording
+
+ROW = {
+    "student": "s", "temperature": 4.0, "alpha": 0.5, "seeds": 3, "lost": 0, "test_errors": 14.0, "test_errors_std": 2.83,
+    "baseline_test_errors": 21.04, "baseline_test_errors_std": 1.41, "errors_saved": 7.04, "over_seeds_low": -5.71,
+    "over_seeds_high": 19.71, "over_rows_low": 2.0, "over_rows_high": 12.04,
+}  # fmt: skip
+
+
+def test_a_finding():
+    assert wording.finding(ROW) == (
+        "s at T = 4 and alpha = 0.5 (lowest validation NLL): 14.0 ± 2.8 test errors; on hard labels 21.0 ± 1.4. That is 7.0 "
+        "fewer; 95 % intervals of what is saved: -5.7 to 19.7 over 3 seeds (paired t), 2.0 to 12.0 over test rows (bootstrap)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        ({"errors_saved": -1.26}, "That is 1.3 more; "),
+        ({"errors_saved": 0.0}, "That is 0.0 fewer; "),
+        ({"seeds": 2}, "over 2 seeds (paired t; of so few it says little), 2.0"),
+        ({"over_seeds_low": None}, "what is saved: 2.0 to 12.0 over test rows"),
+        ({"over_rows_low": -0.04}, " 0.0 to 12.0 over test rows"),
+        ({"lost": 2}, "(bootstrap). 2 more of one side are left out of both."),
+        ({"test_errors_std": None}, ": 14.0 test errors;"),
+    ],
+)
+def test_what_a_finding_depends_on(change, part):
+    assert part in wording.finding(ROW | change)
+
+
+def test_spreads():
+    assert [wording.spread(73.25, 2.549, 1), wording.spread(0.5, None, 3), wording.spread(9.96, 0, 1)] == [
+        "73.2 ± 2.5", "0.500", "10.0 ± 0.0",
+    ]  # fmt: skip

@@ -1,0 +1,78 @@
+"""Recipes: schedules at known points and as torch has them, and settings that make no training."""
+
+import math
+
+import pytest
+import torch
+
+from pipeline.base.errors import InputError
+from pipeline.training.recipe import Recipe, constant, cosine, one_cycle
+
+
+def recipe(**changes) -> Recipe:
+    settings = {
+        "optimizer": "sgd(lr=0.5, momentum=0.9)",
+        "schedule": "constant",
+        "epochs": 2,
+        "batch_size": 16,
+        "max_norm": None,
+    }
+    return Recipe.parse(**(settings | changes))
+
+
+def test_schedules_at_known_points():
+    assert [constant(share) for share in (0, 0.5, 1)] == [1, 1, 1]
+    assert [cosine(share) for share in (0, 0.5, 1)] == pytest.approx([1, 0.5, 0])
+    assert [cosine(share, warmup=0.2) for share in (0, 0.1, 0.2, 0.6, 1)] == pytest.approx([0, 0.5, 1, 0.5, 0])
+    assert [one_cycle(share) for share in (0, 0.15, 0.3, 0.65, 1)] == pytest.approx([0.04, 0.52, 1, 0.500002, 4e-6])
+
+
+def test_one_cycle_is_that_of_torch():
+    """torch's OneCycleLR without momentum, over 100 steps, reaches its ends one step early: compare on its own grid."""
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1.0, total_steps=101, cycle_momentum=False)
+    for step in range(100):
+        peak = 0.3 * 101 - 1
+        done = 0.3 * step / peak if step <= peak else 0.3 + 0.7 * (step - peak) / (100 - peak)
+        assert one_cycle(done) == pytest.approx(schedule.get_last_lr()[0], rel=1e-6)
+        optimizer.step()
+        schedule.step()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"epochs": 0},
+        {"memory": 0},
+        {"memory": math.inf},
+        {"batch_size": 0},
+        {"max_norm": -1.0},
+        {"patience": 0},
+        {"patience": 3},
+        {"keep": "first"},
+        {"precision": "float16"},
+        {"optimizer": "sgd()"},
+        {"schedule": "cosine(warmup=1.5)"},
+        {"optimizer": "adam(lr=1)"},
+        {"optimizer": "sgd(lr=-0.1)"},
+        {"optimizer": "sgd(lr='x')"},
+        {"optimizer": "sgd(lr=0.1, nesterov=True)"},
+        {"optimizer": "adamw(lr=0.1, beta1=2)"},
+        {"schedule": "one_cycle(start='x')"},
+        {"schedule": "cosine(warmup=1)"},
+    ],
+)
+def test_bad_recipes_are_refused(changes):
+    with pytest.raises(InputError):
+        recipe(**changes)
+
+
+def test_what_is_told_of_a_recipe():
+    """Canonical specs with their versions, for model.json and for what a training goes on from."""
+    found = recipe(memory=0.5, keep="best", patience=3)
+    assert found.facts() == {
+        "optimizer": found.optimizer.identity, "schedule": found.schedule.identity, "epochs": 2, "batch_size": 16,
+        "max_norm": None, "memory": 0.5, "keep": "best", "patience": 3, "precision": "float32",
+    }  # fmt: skip
+    assert "sgd(lr=0.5, momentum=0.9, weight_decay=0.0, nesterov=False)" in found.told.optimizer
+    assert (found.memory_bytes, found.selects, found.elementwise, recipe().selects) == (500_000_000, True, True, False)
