@@ -375,7 +375,7 @@ EPOCHS, MODEL = "epochs: 1, batch_size: 8, seeds", 's: {model: "mlp(hidden=[3])"
         (SEEDS, f"seeds: [{'9' * 5000}]", RUN, "params.yaml: expected YAML, found "),
         (SEEDS, "seeds: [null]", RUN, "recipe.seeds: expected a list of values, found [None]"),
         (SEEDS, "seeds: 2024-02-30", RUN, "params.yaml: expected YAML, found "),
-        (SEEDS, f"seeds: [{'[' * 3000}{']' * 3000}]", RUN, "one of so many levels that it cannot be read"),
+        (SEEDS, f"seeds: [{'[' * 500}{']' * 500}]", RUN, "one of so many levels that it cannot be read"),
         (EPOCHS, "epochs: {a: 1}, batch_size: 8, seeds", RUN, "recipe.epochs: expected a value"),
         (EPOCHS, "epochs: 2024-01-01, batch_size: 8, seeds", RUN, "expected a whole number"),
     (EPOCHS, "epochs: sixty, batch_size: 8, seeds", RUN, "params.yaml, recipe.epochs: expected a whole number, found 'sixty'."),
