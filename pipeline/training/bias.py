@@ -17,7 +17,7 @@ from pipeline.stats import metrics
 VERSION = 1  # of what is chosen
 MARGIN = 1e-3  # logits between an offset and where an error comes or goes: far above the rounding of float32
 TOLERANCE = 1e-6  # nats below which a lower NLL is not worth another round
-_HALVINGS = 64  # of a bracket, down to the last bits of float64
+_STEPS = 1000  # to a root; usually ten, and a hundred where logits lie as far apart as float32 allows
 _CLOSE = 1e-4  # of the range of the logits: how far from logits + offsets a corrected net may be
 
 
@@ -133,12 +133,8 @@ def _best_shift(logits: np.ndarray, labels: np.ndarray, inside: np.ndarray) -> f
 
 def _lowest_nll(gap: np.ndarray, share: float) -> float:
     """The shift x at which the mean of sigmoid(gap + x), the probability inside, is the share of labels inside."""
-    centre = np.log(share / (1 - share))
-    low, high = centre - gap.max(), centre - gap.min()  # no probability is above the share; none is below
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        if ((1 + np.tanh((gap + middle) / 2)) / 2).mean() < share:
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2
+    from scipy.optimize import brentq
+    from scipy.special import expit
+
+    reach = 1 + abs(np.log(share / (1 - share))) + 2 * np.abs(gap).max()  # so far down no probability is above the share
+    return float(brentq(lambda shift: expit(gap + shift).mean() - share, -reach, reach, maxiter=_STEPS))
