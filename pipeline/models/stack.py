@@ -55,7 +55,7 @@ class Stack(nn.Module):
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> "Stack":
         """Take the buffers along to another device."""
         self._single[0]._apply(fn, recurse)
-        super()._apply(fn, recurse)
+        nn.Module._apply(self, fn, recurse)
         return self
 
     def _one(self, weights: tuple[torch.Tensor, ...], pixels: torch.Tensor) -> torch.Tensor:

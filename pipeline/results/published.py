@@ -8,9 +8,12 @@ from typing import Any
 
 from pipeline.base.errors import InputError
 from pipeline.results.tables import Tables
+from pipeline.results.wording import spread
 
 SPLIT = "test"
 METRICS = ("errors", "error_rate", "accuracy")  # a count; the other two in %
+HEADING = ("experiment", "published", "measured", "runs")
+_UNITS = {"errors": ("", 1), "error_rate": (" %", 2), "accuracy": (" %", 2)}  # metric → (unit, digits)
 _KEYS = ("what", "folder", "runs", "class", "metric", "published")
 
 
@@ -65,6 +68,15 @@ class Measured:
     def std(self) -> float | None:
         """The sample standard deviation, where there are several values."""
         return statistics.stdev(self.values) if len(self.values) > 1 else None
+
+    @property
+    def cells(self) -> tuple[str, str, str]:
+        """What the columns published, measured and runs say."""
+        unit, digits = _UNITS[self.figure.metric]
+        if self.figure.metric == "errors" and self.std is None:
+            digits = 0
+        published = "—" if self.figure.published is None else f"{self.figure.published}{unit}"
+        return published, f"{spread(self.mean, self.std, digits)}{unit}", str(len(self.values))
 
     def facts(self) -> dict[str, Any]:
         """All of it, for a JSON file."""

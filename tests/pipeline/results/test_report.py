@@ -109,8 +109,10 @@ def test_names_are_escaped(tmp_path, plots):
 
 
 def test_teachers_alone(tmp_path):
+    """There is nothing to draw then."""
     alone(write(tmp_path / "plots", rows("a", "teacher")), tmp_path / "out")
     assert "<td>a</td>" in (tmp_path / "out/index.html").read_text()
+    assert not (tmp_path / "out/temperature.svg").exists()
 
 
 # ---------------------------------------------------------------- several folders
