@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipeline.models.runname import run_name
 from stages.options import (
     MODEL_HELP,
     RECIPE,
@@ -60,8 +61,7 @@ class Distill(Stage):
     """Writes several outputs of one NAME."""
 
     def run_name(self, given: Mapping[str, Any]) -> str:
-        ending = "hard" if given["hard"] else f"T{given['temperature']}{'-live' if given['live'] else ''}"
-        return f"{given['name']}-{ending}"
+        return run_name(given["name"], None if given["hard"] else given["temperature"], live=given["live"])
 
 
 @click.command(cls=Distill, epilog=example("softcache distill tiny -T 4"), sections=_SECTIONS, unless=("hard", ("distill",)))
@@ -84,7 +84,7 @@ class Distill(Stage):
 def command(
     ctx: click.Context,
     name: str,
-    temperature: str | None,
+    temperature: float | None,
     hard: bool,
     live: bool,
     model: str,
@@ -131,7 +131,7 @@ def command(
         views=Views(policy, views, view_seed),
         rows=rows,
         soft=None if hard else soft,
-        weighing=HARD if hard else Weighing(float(temperature), alpha, label_weight),
+        weighing=HARD if hard else Weighing(temperature, alpha, label_weight),
         correct=correct,
         seeds=seeds,
         splits=data / "transfer",

@@ -60,7 +60,8 @@ class Option(click.Option):
         found = super().process_value(ctx, value)
         if self.multiple and not self.repeats and isinstance(found, tuple) and len(set(found)) < len(found):
             twice = next(item for place, item in enumerate(found) if item in found[:place])
-            raise click.BadParameter(f"{twice!r} twice; give each value once.", ctx, self)
+            shown = short(twice) if isinstance(twice, float) else repr(twice)
+            raise click.BadParameter(f"{shown} twice; give each value once.", ctx, self)
         return found
 
 
@@ -283,7 +284,7 @@ class Temperature(Type):
 
     name = "number"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         try:
             number = Number().convert(value, param, ctx)
         except click.BadParameter:
@@ -292,7 +293,7 @@ class Temperature(Type):
             self.fails(value, f"a number from {LEAST:g} to {MOST:g}", param, ctx)
         if str(value) != short(number):
             self.fails(value, f"{short(number)}, written in that way, for it names a folder", param, ctx)
-        return short(number)
+        return number
 
 
 class Whole(Type):

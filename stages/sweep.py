@@ -66,7 +66,7 @@ class Sweep(Stage):
 def command(
     name: str,
     students: tuple[str, ...],
-    temperatures: tuple[str, ...],
+    temperatures: tuple[float, ...],
     alphas: tuple[float, ...],
     baseline: bool,
     together: int,
@@ -97,7 +97,7 @@ def command(
     out = data / "sweeps" / name
     found = sweep(
         plans=plans,
-        weighings=[Weighing(float(t), alpha, first["label_weight"]) for t in temperatures for alpha in shares],
+        weighings=[Weighing(t, alpha, first["label_weight"]) for t in temperatures for alpha in shares],
         baseline=baseline,
         together=together,
         anew=anew,

@@ -1,11 +1,11 @@
 """A line of a report: one run, with the means of all its seeds."""
 
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from pipeline.results.wording import spread
+from pipeline.results import wording
+from pipeline.results.run import SPLITS, spread
+from pipeline.results.tables import RunRow
 
 KINDS = {
     "teacher": "Teachers",
@@ -55,28 +55,27 @@ class Line:
         if (split, metric) not in self.cells:
             return "—"
         (mean, std), (_, factor, digits) = self.cells[split, metric], COLUMNS[metric]
-        return spread(mean * factor, None if std is None else std * factor, digits)
+        return wording.spread(mean * factor, None if std is None else std * factor, digits)
 
 
-def lines(rows: Sequence[Mapping[str, Any]]) -> list[Line]:
+def lines(rows: Sequence[RunRow]) -> list[Line]:
     """Rows of `runs` (one per run, seed and split) to one line per run, in their order but for uncorrected ones: last."""
-    grouped: dict[str, list[Mapping[str, Any]]] = {}
+    grouped: dict[str, list[RunRow]] = {}
     for row in rows:
-        grouped.setdefault(row["run"], []).append(row)
+        grouped.setdefault(row.run, []).append(row)
     return sorted((_line(members) for members in grouped.values()), key=lambda line: line.kind == "uncorrected")
 
 
-def _line(rows: Sequence[Mapping[str, Any]]) -> Line:
+def _line(rows: Sequence[RunRow]) -> Line:
     """The line of one run."""
-    cells = {}
-    for split in ("valid", "test"):
-        for metric in COLUMNS:
-            values = [row[metric] for row in rows if row["split"] == split and row["diverged"] is None]
-            if values:
-                cells[split, metric] = (statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
-    first, nets = rows[0], [row for row in rows if row["split"] == "test"]
+    cells: dict[tuple[str, str], Cell] = {}
+    for split in SPLITS:
+        measured = [row for row in rows if row.split == split and row.diverged is None]
+        if measured:
+            cells |= {(split, metric): spread(getattr(row, metric) for row in measured) for metric in COLUMNS}
+    first, nets = rows[0], [row for row in rows if row.split == "test"]
     return Line(
-        first["run"], first["kind"], first["student"], first["temperature"], first["alpha"], first["parameters"],
-        seeds=sum(row["diverged"] is None for row in nets), diverged=sum(row["diverged"] is not None for row in nets),
-        chance=sum(bool(row["chance"]) for row in nets), cells=cells,
+        first.run, first.kind, first.student, first.temperature, first.alpha, first.parameters,
+        seeds=sum(row.diverged is None for row in nets), diverged=sum(row.diverged is not None for row in nets),
+        chance=sum(bool(row.chance) for row in nets), cells=cells,
     )  # fmt: skip

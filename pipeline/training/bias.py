@@ -54,8 +54,8 @@ def require_rows(labels: np.ndarray, count: int, classes: Sequence[int]) -> None
 
 def require_bias(model: torch.nn.Module, count: int) -> torch.nn.Parameter:
     """The model's last parameter, of shape (count,); raises InputError where it has another shape."""
-    bias = next(reversed(list(model.parameters())), None)
-    shape = None if bias is None else tuple(bias.shape)
+    *_, bias = model.parameters()  # build lets no model pass that has none
+    shape = tuple(bias.shape)
     _require(shape == (count,), f"a last parameter of shape {shape} for {count} classes")
     return bias
 
@@ -71,7 +71,7 @@ def fold_into(model: torch.nn.Module, offsets: np.ndarray, pixels: torch.Tensor,
     before = bias.detach().clone()
     try:
         with torch.no_grad():
-            bias += torch.from_numpy(offsets).to(bias)
+            bias.add_(torch.from_numpy(offsets).to(bias))
         after, wanted = predict(model, pixels), logits + offsets
         away = float(np.abs(after - wanted).max())
         _require(away <= _CLOSE * np.ptp(wanted), f"logits that are up to {away:g} away from logits + offsets")
@@ -128,7 +128,7 @@ def _best_shift(logits: np.ndarray, labels: np.ndarray, inside: np.ndarray) -> f
     share = inside[labels].mean()
     margin = np.minimum(MARGIN, (high - low) / 2)
     candidates = np.clip(_lowest_nll(gap, share), low + margin, high - margin)
-    return min(candidates.tolist(), key=lambda shift: np.logaddexp(gap + shift, 0).mean() - share * shift)
+    return min(map(float, candidates), key=lambda shift: float(np.logaddexp(gap + shift, 0).mean() - share * shift))
 
 
 def _lowest_nll(gap: np.ndarray, share: float) -> float:
