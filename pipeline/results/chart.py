@@ -9,10 +9,7 @@ from pipeline.base.errors import InputError
 from pipeline.results.line import Line
 
 Axis = Literal["temperature", "alpha"]
-TITLES: dict[Axis, str] = {
-    "temperature": "temperature T (log scale)",
-    "alpha": "alpha, the weight of the soft targets",
-}
+TITLES: dict[Axis, str] = {"temperature": "temperature T (log scale)", "alpha": "alpha, the weight of the soft targets"}
 HUES = ["#1f6feb", "#d9480f", "#2b8a3e", "#9c36b5", "#0b7285", "#e67700", "#c2255c", "#5c940d", "#495057", "#862e9c"]
 
 
@@ -45,15 +42,13 @@ def draw(lines: Sequence[Line], name: str, axis: Axis) -> str:
     values = sorted({point["x"] for point in drawn["student"]})
     ticks = altair.Axis(values=values, grid=False, format="~r", labelOverlap="greedy", labelSeparation=4)
     x = altair.X("x:Q", title=TITLES[axis], scale=altair.Scale(padding=16, **log), axis=ticks)
-    y = altair.Y("accuracy:Q", title="test accuracy, %", scale=altair.Scale(zero=False, padding=12))
-    low = altair.Y("low:Q", title="test accuracy, %", scale=altair.Scale(zero=False, padding=12))
-    title = altair.Title(
-        "Students distilled from cached logits" + (f": {name}" if name else ""),
-        subtitle="mean ± standard deviation over seeds"
-        + ("; dashed: the same student on hard labels" if drawn["baseline"] else ""),
-        anchor="start",
-        offset=12,
+    y, low = (
+        altair.Y(f"{field}:Q", title="test accuracy, %", scale=altair.Scale(zero=False, padding=12))
+        for field in ("accuracy", "low")
     )
+    dashed = "; dashed: the same student on hard labels" if drawn["baseline"] else ""
+    text, subtitle = "Students distilled from cached logits", f"mean ± standard deviation over seeds{dashed}"
+    title = altair.Title(f"{text}: {name}" if name else text, subtitle=subtitle, anchor="start", offset=12)
     chart = altair.layer(
         baselines.mark_rule(strokeDash=[6, 4], strokeWidth=1.5).encode(y=y, color=colour),
         taught.mark_rule(color="#868e96").encode(y=y),

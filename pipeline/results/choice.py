@@ -36,22 +36,12 @@ def best(runs: Sequence[Run]) -> list[BestRow]:
         every = {*baseline.seeds, *baseline.diverged, *chosen.seeds, *chosen.diverged}
         rows.append(
             BestRow(
-                baseline.student,
-                chosen.name,
-                chosen.temperature,
-                chosen.alpha,
-                len(shared),
-                len(every) - len(shared),
-                *spread(after.column("valid", "nll")),
-                *spread(errors[1].values()),
-                *spread(errors[0].values()),
+                baseline.student, chosen.name, chosen.temperature, chosen.alpha, len(shared), len(every) - len(shared),
+                *spread(after.column("valid", "nll")), *spread(errors[1].values()), *spread(errors[0].values()),
                 *spread(errors[0][seed] - errors[1][seed] for seed in shared),
-                over_seeds.low if over_seeds else None,
-                over_seeds.high if over_seeds else None,
-                over_rows.low,
-                over_rows.high,
+                over_seeds.low if over_seeds else None, over_seeds.high if over_seeds else None, over_rows.low, over_rows.high,
             )
-        )
+        )  # fmt: skip
     return rows
 
 

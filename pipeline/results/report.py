@@ -73,12 +73,6 @@ def _page(sections: Sequence[Section], published: Published | None, measured: Se
     strict = jinja2.StrictUndefined
     page = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=strict)
     return page.get_template("report.html").render(
-        source=published.source if published else None,
-        heading=HEADING,
-        compared=measured,
-        sections=sections,
-        kinds=KINDS,
-        columns=COLUMNS,
-        printable=printable,
-        finding=finding,
-    )
+        source=published.source if published else None, heading=HEADING, compared=measured, sections=sections,
+        kinds=KINDS, columns=COLUMNS, printable=printable, finding=finding,
+    )  # fmt: skip

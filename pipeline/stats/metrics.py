@@ -90,11 +90,6 @@ def kl_to_teacher(logits: np.ndarray, teacher: np.ndarray) -> float:
 def summary(logits: np.ndarray, labels: np.ndarray, teacher: np.ndarray) -> Summary:
     """Measure one model on one split."""
     return Summary(
-        accuracy=accuracy(logits, labels),
-        errors=errors(logits, labels),
-        nll=nll(logits, labels),
-        ece=ece(logits, labels),
-        brier=brier(logits, labels),
-        agreement=agreement(logits, teacher),
-        kl_to_teacher=kl_to_teacher(logits, teacher),
-    )
+        accuracy(logits, labels), errors(logits, labels), nll(logits, labels), ece(logits, labels), brier(logits, labels),
+        agreement(logits, teacher), kl_to_teacher(logits, teacher),
+    )  # fmt: skip
