@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from pipeline.models.runname import run_name
 from pipeline.models.training import Training
 from pipeline.training.settings import Distillation, Views
 from stages.options import (
@@ -41,8 +42,7 @@ class Distill(Stage):
     """Writes several outputs of one NAME."""
 
     def run_name(self, given: Mapping[str, Any]) -> str:
-        ending = "hard" if given["hard"] else f"T{given['temperature']}{'-live' if given['live'] else ''}"
-        return f"{given['name']}-{ending}"
+        return run_name(given["name"], None if given["hard"] else given["temperature"], live=given["live"])
 
 
 @click.command(
@@ -69,7 +69,7 @@ class Distill(Stage):
 @machine_options
 def command(
     name: str,
-    temperature: str | None,
+    temperature: float | None,
     hard: bool,
     live: bool,
     model: str,

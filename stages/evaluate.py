@@ -61,7 +61,7 @@ def _collect(params: Params) -> dict[str, Any]:
 def command(
     teachers: tuple[str, ...],
     students: tuple[str, ...],
-    temperatures: tuple[str, ...],
+    temperatures: tuple[float, ...],
     ensemble: tuple[str, ...],
     weights: tuple[float, ...],
     rule: str,
@@ -73,13 +73,15 @@ def command(
 ) -> None:
     """Measure every teacher, the ensemble, and every baseline and student; write data/metrics/ and data/plots/."""
     from pipeline.base import commands, runtime
+    from pipeline.models.runname import run_name
     from pipeline.results.evaluate import Trained, evaluate
 
     folder = data / "students"
     trained = []
-    for name, t in [(name, None) for name in students] + [(name, t) for name in students for t in temperatures]:
-        run = f"{name}-hard" if t is None else f"{name}-T{t}"
-        trained.append(Trained(run, name, t and float(t), folder / run, commands.distill(name, t, folder / run)))
+    settings: list[tuple[str, float | None]] = [(name, None) for name in students]
+    for name, t in settings + [(name, t) for name in students for t in temperatures]:
+        run = run_name(name, t)
+        trained.append(Trained(run, name, t, folder / run, commands.distill(name, t, folder / run)))
     found = evaluate(
         splits=data / "transfer",
         teachers={name: (data / "teachers" / name, data / "caches" / name) for name in teachers},

@@ -332,7 +332,7 @@ class Temperature(Type):
 
     name = "number"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         try:
             number = Number().convert(value, param, ctx)
         except click.BadParameter:
@@ -341,7 +341,7 @@ class Temperature(Type):
             self.fails(value, f"a number from {LEAST:g} to {MOST:g}", param, ctx)
         if str(value) != short(number):
             self.fails(value, f"{short(number)}, written in that way, for it names a folder", param, ctx)
-        return short(number)
+        return number
 
 
 class Whole(Type):

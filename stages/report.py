@@ -30,11 +30,11 @@ def command(folders: tuple[Path, ...], out: Path | None, published: bool, params
     from pipeline.results.report import report
 
     settings = Params.read(Path(params) if params else None)
-    given = published and settings is not None and settings.values.get("published") is not None
+    section = settings.section("published") if published and settings and settings.values.get("published") is not None else None
     out = out or data / "report"
     report(
         plots=_named(folders) if folders else {"": data / "plots"},
-        published=Published.parse(settings.section("published")) if given else None,
+        published=Published.parse(section) if section is not None else None,
         out=out,
         teachers=data / "teachers",
     )

@@ -76,7 +76,7 @@ class Sweep(Stage):
 def command(
     name: str,
     students: tuple[str, ...],
-    temperatures: tuple[str, ...],
+    temperatures: tuple[float, ...],
     alphas: tuple[float, ...],
     baseline: bool,
     together: int,
@@ -107,7 +107,7 @@ def command(
     out = data / "sweeps" / name
     found = sweep(
         plans=plans,
-        weighings=[LossWeights(float(t), alpha, first["label_weight"]) for t in temperatures for alpha in shares],
+        weighings=[LossWeights(t, alpha, first["label_weight"]) for t in temperatures for alpha in shares],
         baseline=baseline,
         together=together,
         anew=anew,

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from conftest import write_split
-from pipeline.base import randomness, runtime
+from pipeline.base import randomness, runtime, table
 from pipeline.data import ingest, pixels, policies, selection
 from pipeline.data.views import Policy
 from pipeline.models import ensemble, predict, stack, zoo
@@ -243,16 +243,16 @@ def _measured() -> tuple[list, dict[str, np.ndarray]]:
 
 def _metrics() -> Any:
     logits = _numbers(10, 3, seed=7)
-    return {**metrics.summary(logits, LABELS, _numbers(10, 3, seed=8)), "chance": metrics.at_chance(0.5, LABELS)}
+    return {**metrics.summary(logits, LABELS, _numbers(10, 3, seed=8))._asdict(), "chance": metrics.at_chance(0.5, LABELS)}
 
 
 def _evaluate() -> Any:
-
     runs, labels = _measured()
-    return {
-        "best": best(runs), "results": summary.by_seed(runs), "classes": summary.by_class(runs, labels, "xyz")[:6],
-        "facts": [run.facts() for run in runs],
-    }  # fmt: skip
+    rows = {"best": best(runs), "results": summary.by_seed(runs), "classes": summary.by_class(runs, labels, "xyz")[:6]}
+    said = {name: [dict(zip(table.columns(type(row)), row, strict=True)) for row in each] for name, each in rows.items()}
+    for row in said["results"]:
+        del row["diverged"]  # as it was recorded: none did
+    return said | {"facts": [run.facts() for run in runs]}
 
 
 def _report() -> Any:
@@ -264,12 +264,8 @@ def _report() -> Any:
         plots, out = Path(folder) / "plots", Path(folder) / "report"
         plots.mkdir()
         tables.write(
-            plots,
-            {
-                "runs": summary.by_split(runs), "classes": summary.by_class(runs, labels, "xyz"), "best": best(runs),
-                "results": summary.by_seed(runs),
-            },
-            {name: [] for name in tables.PLOTTED}, {},
+            plots, runs=summary.by_split(runs), classes=summary.by_class(runs, labels, "xyz"), best=best(runs),
+            results=summary.by_seed(runs), teachers={},
         )  # fmt: skip
         report.report(plots={"": plots}, published=None, out=out)
         page = (out / "index.html").read_text()

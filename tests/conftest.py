@@ -125,10 +125,12 @@ def run_capture(folder: Path, name: str = "a", **changes) -> Captured:
 
 
 def write_tables(folder: Path, **rows: Sequence[dict]) -> Path:
-    """The tables that an evaluation writes; each has no rows where none are given."""
+    """The tables that an evaluation writes; each has no rows where none are given, and null where a row says nothing."""
     folder.mkdir(parents=True, exist_ok=True)
-    held = {name: rows.get(name, []) for name in tables.COLUMNS}
-    tables.write(folder, held, {name: [] for name in tables.PLOTTED}, {})
+    held = {
+        name: [kind(**dict.fromkeys(kind._fields) | row) for row in rows.get(name, [])] for kind, name in tables.NAMES.items()
+    }
+    tables.write(folder, **held, teachers={})
     return folder
 
 

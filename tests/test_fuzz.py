@@ -158,7 +158,7 @@ def reader(project: Path, name: str) -> tuple[Path, Callable[[], object]]:
 
     def read_tables() -> None:
         found = tables.Tables.open(project / "plots")
-        found.read("runs")
+        found.read(tables.RunRow)
 
     return {
         "split": (split, read_split),
@@ -227,8 +227,9 @@ def test_forged_facts_with_a_digest_that_is_right(project, often, name):
 
 
 def test_any_table_of_any_bytes(often):
-    whole = table.to_parquet([{"run": "a", "rows": 1}], tables.COLUMNS["classes"])
-    fuzz(often, changed(whole), lambda data: table.from_parquet(data, tables.COLUMNS["classes"], "it", "Mend it."))
+    columns = table.columns(tables.ClassRow)
+    whole = table.to_parquet([{"run": "a", "rows": 1}], columns)
+    fuzz(often, changed(whole), lambda data: table.from_parquet(data, columns, "it", "Mend it."))
 
 
 def test_any_bytes_as_a_shard(often):

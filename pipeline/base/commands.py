@@ -35,18 +35,9 @@ def capture_again(cache: Path, *options: str) -> str:
     return f"Run {capture(places[0], *options)} to compute what is damaged again."
 
 
-def distill(student: str, temperature: str | None, folder: Path) -> str:
+def distill(student: str, temperature: float | None, folder: Path) -> str:
     """What trains this student, at a temperature or on hard labels, into a folder."""
-    return _command(
-        "distill", student, *(("--hard",) if temperature is None else ("-T", temperature)), data=folder.parent.parent
-    )
-
-
-def run(student: str, folder: Path) -> str:
-    """What trained the run of a student that lies in a folder, by the folder's name."""
-    setting = folder.name.removeprefix(f"{student}-")
-    live = ("--live",) if setting.endswith("-live") else ()
-    words = ("--hard",) if setting == "hard" else ("-T", setting.removesuffix("-live").removeprefix("T"), *live)
+    words = ("--hard",) if temperature is None else ("-T", short(temperature))
     return _command("distill", student, *words, data=folder.parent.parent)
 
 

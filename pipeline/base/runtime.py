@@ -85,7 +85,7 @@ def own_randomness() -> contextlib.AbstractContextManager[None]:
     """Within it torch's random state may be set; afterwards that of the CPU and of every GPU in use is as it was."""
     import torch
 
-    started = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    started = torch.cuda.is_initialized()
     return torch.random.fork_rng(range(torch.cuda.device_count()) if started else [])
 
 

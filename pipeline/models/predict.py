@@ -61,7 +61,7 @@ class HostBuffer:
         cuda = logits.is_cuda
         if self._logits is None:
             self._logits = torch.empty((self._rows, *logits.shape[1:]), pin_memory=cuda)
-            self._stream = torch.cuda.Stream(logits.device) if cuda else None  # type: ignore[no-untyped-call]
+            self._stream = torch.cuda.Stream(logits.device) if cuda else None
         target = self._logits[start : start + len(logits)]
         if self._stream is None:
             target.copy_(logits)

@@ -2,11 +2,10 @@
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import nn
-from torch.func import functional_call, vmap
+from torch.func import functional_call, stack_module_state, vmap
 
 from pipeline.base import runtime
 
@@ -23,11 +22,9 @@ class Stack(nn.Module):
     def __init__(self, nets: Sequence[nn.Module]):
         super().__init__()
         self._single = [copy.deepcopy(nets[0])]  # in a list, so that its own weights are not parameters of the stack
-        self.names = [name for name, _ in nets[0].named_parameters()]
-        columns = zip(*(net.parameters() for net in nets), strict=True)
-        self.stacked = nn.ParameterList(
-            nn.Parameter(torch.stack([tensor.detach() for tensor in column]), column[0].requires_grad) for column in columns
-        )
+        weights, _ = stack_module_state(list(nets))
+        self.names = list(weights)
+        self.stacked = nn.ParameterList(nn.Parameter(each.detach(), each.requires_grad) for each in weights.values())
 
     def __len__(self) -> int:
         return len(self.stacked[0])
@@ -42,7 +39,8 @@ class Stack(nn.Module):
         return super().train(mode)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        return vmap(self._one, in_dims=(0, None), out_dims=1, randomness="same")(tuple(self.stacked), pixels)
+        logits: torch.Tensor = vmap(self._one, (0, None), out_dims=1, randomness="same")(tuple(self.stacked), pixels)
+        return logits
 
     def nets(self) -> list[nn.Module]:
         """The nets, each with weights of its own."""
@@ -54,13 +52,15 @@ class Stack(nn.Module):
             unstacked.append(net)
         return unstacked
 
-    def _apply(self, fn: Callable, *given: Any) -> "Stack":
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> "Stack":
         """Take the buffers along to another device."""
-        self._single[0]._apply(fn, *given)
-        return super()._apply(fn, *given)
+        self._single[0]._apply(fn, recurse)
+        nn.Module._apply(self, fn, recurse)
+        return self
 
     def _one(self, weights: tuple[torch.Tensor, ...], pixels: torch.Tensor) -> torch.Tensor:
-        return functional_call(self._single[0], dict(zip(self.names, weights, strict=True)), (pixels,))
+        logits: torch.Tensor = functional_call(self._single[0], dict(zip(self.names, weights, strict=True)), (pixels,))
+        return logits
 
 
 def stackable(nets: Sequence[nn.Module], shape: Sequence[int]) -> bool:

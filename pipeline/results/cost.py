@@ -8,7 +8,6 @@ apart, and one that no command of the file made has no time.
 import csv
 import logging
 import math
-import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -20,13 +19,12 @@ from pipeline.base.commands import short
 from pipeline.base.errors import InputError, IntegrityError
 from pipeline.cache.manifest import Manifest
 from pipeline.cache.provenance import Provenance
+from pipeline.models import runname
 from pipeline.models.modelfile import Kind, ModelFile
 from pipeline.results import times
 
 STUDENTS: tuple[Kind, ...] = ("student", "baseline", "live")
 STAGES = {"teach": 1, "capture": 1, "distill": 2, "sweep": 2, "evaluate": 2}
-_LIVE = "-live"  # how the run of a live student ends, and no other
-_SWEPT = re.compile(r"(.+)-T[0-9.e+-]+-alpha[0-9.e+-]+")  # a run of a sweep: which student it is
 Key = tuple[str, str]  # command, run
 _log = logging.getLogger(__name__)
 
@@ -50,8 +48,8 @@ class _Line:
 
     @property
     def live(self) -> bool:
-        """Whether teachers ran in the loop."""
-        return self.command == "distill" and self.run.endswith(_LIVE)
+        """Whether teachers ran in the loop, also where nothing came of it but this line, which says no more than the name."""
+        return self.command == "distill" and self.run.endswith(runname.LIVE)
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ class _Kind:
     model: str
     rows: int
     policy: str
-    views: int
+    views: int | None
     batch_size: int
     precision: str
     memory: float
@@ -74,7 +72,7 @@ class _Kind:
         way = (recipe.batch_size, recipe.precision, recipe.memory)
         return cls(
             model.model,
-            model.rows.count,
+            model.rows.count if model.rows else 0,
             views.policy,
             views.count,
             *way,
@@ -91,7 +89,8 @@ class _Kind:
 class _Trained:
     """What lies in a folder with a model.json. count: its models, one per seed. epochs: of all of them together.
 
-    options: of `softcache distill`, for a live student of the same kind. A teacher has neither them nor a kind.
+    name: of the student in its sweep. options: of `softcache distill`, for a live student of the same kind. A teacher has
+    none of these, and no kind.
     """
 
     run: str
@@ -99,6 +98,7 @@ class _Trained:
     epochs: int
     kind: _Kind | None = None
     live: bool = False
+    name: str = ""
     options: tuple[str, ...] = ()
 
     @classmethod
@@ -115,15 +115,17 @@ class _Trained:
             sweep = folder.parents[1]
             name, fix = f"{sweep.name}/{name}", f"Run {commands.sweep(sweep)}."
         elif student is not None:
-            fix = f"Run {commands.run(student, folder)}."
+            fix = f"Train it again with `softcache distill {student}`, or remove {folder}."
         model = ModelFile.open(folder, kinds=STUDENTS, name=name, fix=fix)
         kind = _Kind.of(model)
-        return cls(folder.name, len(model.nets), len(model.history()), kind, model.kind == "live", _options(model, kind))
+        known = runname.setting(*((model.soft.temperature, model.soft.alpha) if model.soft else (None,)))
+        name, live = folder.name.removesuffix(f"-{known}"), model.kind == "live"
+        return cls(folder.name, len(model.nets), len(model.history()), kind, live, name, _options(model, kind))
 
     @property
     def work(self) -> int:
         """Rows that were shown to these students, over all epochs."""
-        return self.epochs * self.kind.rows
+        return self.epochs * self.kind.rows if self.kind else 0
 
 
 def cost(data: Path) -> dict[str, Any]:
@@ -313,7 +315,7 @@ def _student_epochs(
     rates: dict[tuple[_Kind, str, int], dict[bool, _Rate]] = {}
     examples: dict[tuple[_Kind, str, int], str] = {}
     for line, each, seconds in _shares(spent, trained):
-        if not each.kind.teachers:
+        if each.kind is None or not each.kind.teachers:
             continue
         what = (each.kind, line.device, line.threads)
         rate = rates.setdefault(what, {}).setdefault(each.live, _Rate())
@@ -341,13 +343,14 @@ def _shares(spent: Sequence[_Line], trained: Mapping[Key, Sequence[_Trained]]) -
         if STAGES[line.command] == 2 and line.ended == times.DONE:
             among = trained.get(line.key, ())
             work = sum(each.work for each in among)
-            if work and len({each.kind.pace for each in among}) == 1:
+            if work and len({each.kind and each.kind.pace for each in among}) == 1:
                 yield from ((line, each, line.seconds * each.work / work) for each in among if each.work)
 
 
 def _compared(cached: _Rate, live: _Rate | None, captures: Sequence[float | None]) -> dict[str, Any]:
     """What students cost from caches and live, and after how many of them the captures are paid for; null where unknown."""
-    capture = None if None in captures else sum(captures)
+    known = [each for each in captures if each is not None]
+    capture = sum(known) if len(known) == len(captures) else None
     epochs = cached.epochs / cached.students
     saved = live.seconds / live.epochs - cached.seconds / cached.epochs if live else 0.0
     return {
@@ -360,15 +363,14 @@ def _compared(cached: _Rate, live: _Rate | None, captures: Sequence[float | None
 
 def _live_command(line: _Line, student: _Trained, data: Path) -> str:
     """How to train a live student to compare with."""
-    swept = _SWEPT.fullmatch(student.run)
-    name = swept[1] if line.command == "sweep" and swept else line.name
+    name = student.name if line.command == "sweep" else line.name
     place = () if data == Path("data") else ("--data", str(data))
     return shlex.join(("softcache", "distill", name, *student.options, *place))
 
 
 def _options(model: ModelFile, kind: _Kind) -> tuple[str, ...]:
     """All that a sweep, or a command line, may have set otherwise than params.yaml does; none for a baseline."""
-    if model.soft is None:
+    if model.soft is None or model.rows is None:
         return ()
     chosen = (("--rows", model.rows.selection, "all()"), ("--policy", model.views.policy, "none()"))
     return (

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,12 +23,12 @@ from pipeline.data.splits import Split, open_splits
 from pipeline.models import ensemble
 from pipeline.models.build import build, flops, parameter_count
 from pipeline.models.checkpoint import Checkpoint
-from pipeline.models.modelfile import Data
+from pipeline.models.modelfile import Data, Kind
 from pipeline.models.predict import TILE, predict
 from pipeline.results import summary, tables
 from pipeline.results.choice import best
 from pipeline.results.run import BEFORE, SPLITS, Measure, Run
-from pipeline.results.tables import Rows
+from pipeline.results.tables import BestRow
 
 VERSION = 1  # of what is made of measurements: the choice of the best, its intervals, what the tables say
 _log = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ class Evaluated:
     """What an evaluation found. missing: students that are not trained yet."""
 
     runs: Sequence[Run]
-    best: Rows
+    best: Sequence[BestRow]
     missing: Sequence["Trained"]
 
 
@@ -56,7 +57,7 @@ class Trained:
     command: str
 
     @property
-    def kind(self) -> str:
+    def kind(self) -> Kind:
         """Which kind of run it is."""
         return "baseline" if self.temperature is None else "student"
 
@@ -114,7 +115,8 @@ def evaluate(
             _log.warning("teacher %s: trained on other data than these, so it may have seen rows that it is measured on", name)
     logits = {name: {split: cache.read(split)[0] for split in SPLITS} for name, cache in caches.items()}
     combined = {split: _ensemble([logits[name][split] for name in ensemble], rule, weights) for split in SPLITS}
-    read = [opened["test"].witness, *(each.witness for each in (*caches.values(), *taught.values()))]
+    read = [cache.witness for cache in caches.values()] + [each.witness for each in taught.values()]
+    read += [each for each in (opened["test"].witness,) if each]
     measure = Measure(labels, combined)
 
     runs, specs, histories = [], [], {name: each.history() for name, each in taught.items()}
@@ -153,13 +155,13 @@ def _student_runs(
             _log.warning(
                 "%s, seed %d: its logits are not finite on rows to be measured, and it is left out", trained.name, net.seed
             )
-            diverged[net.seed] = net.kept_epoch
+            diverged[net.seed] = net.kept_epoch or 0
             continue
         nets[net.seed] = logits
         if net.offsets is not None:
-            before[net.seed] = {split: each - np.float32(net.offsets) for split, each in logits.items()}
+            before[net.seed] = {split: each - np.array(net.offsets, np.float32) for split, each in logits.items()}
     size = _parameters(checkpoint)
-    alpha = None if trained.temperature is None else checkpoint.soft.alpha
+    alpha = checkpoint.soft.alpha if checkpoint.soft else None
     setting = {"temperature": trained.temperature, "alpha": alpha, "diverged": diverged}
     runs = [measure.run(trained.name, trained.kind, size, nets, student=trained.student, **setting)]
     if before:
@@ -173,8 +175,8 @@ def _check_student(trained: Trained, checkpoint: Checkpoint, splits: Mapping[str
     wanted = {"classes": list(source.classes), "shape": list(source.shape), "data": vars(Data.of(source, splits["valid"]))}
     found = {"classes": list(checkpoint.classes), "shape": list(checkpoint.shape), "data": vars(checkpoint.data)}
     if checkpoint.soft is not None:
-        found["caches"] = dict(checkpoint.soft.caches)
-        wanted["caches"] = {name: caches[name].manifest.digest for name in checkpoint.soft.caches if name in caches}
+        found["caches"] = dict(checkpoint.soft.teachers)
+        wanted["caches"] = {name: caches[name].manifest.digest for name in checkpoint.soft.teachers if name in caches}
     for name, expected, had in differences(wanted, found):
         fix = f"Run {trained.command} again; under DVC, its deps in dvc.yaml must name the cache of every teacher."
         raise InputError(f"student {trained.name}, {name}", expected=f"{expected} as it is now", found=str(had), fix=fix)
@@ -221,8 +223,8 @@ def _parameters(checkpoint: Checkpoint) -> int:
 
 def _write(
     runs: Sequence[Run],
-    found: Rows,
-    histories: Mapping[str, Rows],
+    found: Sequence[BestRow],
+    histories: Mapping[str, Sequence[Mapping[str, Any]]],
     taught: Mapping[str, Checkpoint],
     classes: Sequence[str],
     labels: Mapping[str, np.ndarray],
@@ -236,12 +238,11 @@ def _write(
     with files.replaced_folder(plots_out) as folder:
         tables.write(
             folder,
-            {
-                "runs": summary.by_split(runs),
-                "classes": summary.by_class(runs, labels, classes),
-                "best": found,
-                "results": summary.by_seed(runs),
-            },
-            {"history": summary.by_epoch(histories), "temperature": summary.by_temperature(runs)},
-            {name: each.nets[0].sha256 for name, each in taught.items()},
+            runs=summary.by_split(runs),
+            classes=summary.by_class(runs, labels, classes),
+            best=found,
+            results=summary.by_seed(runs),
+            history=summary.by_epoch(histories),
+            temperature=summary.by_temperature(runs),
+            teachers={name: each.nets[0].sha256 or "" for name, each in taught.items()},
         )

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.base.errors import InputError
-from pipeline.results.tables import Tables
+from pipeline.results.tables import ClassRow, RunRow, Tables
+from pipeline.results.wording import spread
 
 SPLIT = "test"
 METRICS = ("errors", "error_rate", "accuracy")  # a count; the other two in %
+HEADING = ("experiment", "published", "measured", "runs")
+_UNITS = {"errors": ("", 1), "error_rate": (" %", 2), "accuracy": (" %", 2)}  # metric → (unit, digits)
 _KEYS = ("what", "folder", "runs", "class", "metric", "published")
 
 
@@ -37,7 +40,7 @@ class Figure:
         given = {key: value for key, value in row.items() if value is not None}
         _require(_is_text(given.get("what")), f"{where}, what", "the name of an experiment", repr(row.get("what")))
         where = f"published {given['what']!r}"
-        runs = given.get("runs")
+        runs: Any = given.get("runs")
         listed = isinstance(runs, list) and bool(runs) and all(map(_is_name, runs)) and len(set(map(str, runs))) == len(runs)
         _require(listed, f"{where}, runs", "a list of names of runs, each once", repr(runs))
         for key in ("folder", "class"):
@@ -66,6 +69,15 @@ class Measured:
         """The sample standard deviation, where there are several values."""
         return statistics.stdev(self.values) if len(self.values) > 1 else None
 
+    @property
+    def cells(self) -> tuple[str, str, str]:
+        """What the columns published, measured and runs say."""
+        unit, digits = _UNITS[self.figure.metric]
+        if self.figure.metric == "errors" and self.std is None:
+            digits = 0
+        published = "—" if self.figure.published is None else f"{self.figure.published}{unit}"
+        return published, f"{spread(self.mean, self.std, digits)}{unit}", str(len(self.values))
+
     def facts(self) -> dict[str, Any]:
         """All of it, for a JSON file."""
         figure = self.figure
@@ -87,7 +99,8 @@ class Published:
     def parse(cls, section: Mapping[str, Any]) -> "Published":
         """Check the settings {source: text, rows: [{what, folder, runs, class, metric, published}]}; or InputError."""
         _require_known(section, ("source", "rows"), "published")
-        source, rows = section.get("source"), section.get("rows")
+        source: Any = section.get("source")
+        rows: Any = section.get("rows")
         _require(_is_text(source), "published, source", "where the figures were published", repr(source))
         _require(isinstance(rows, list) and bool(rows), "published, rows", "a list of figures", repr(rows))
         return cls(source, tuple(Figure.parse(row, f"published, row {number}") for number, row in enumerate(rows, 1)))
@@ -98,43 +111,48 @@ class Published:
         Raises InputError, which lists what there is, for a folder, run or class that is not there, and for a run of which
         every net diverged.
         """
-        held: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        held: dict[tuple[str, bool], list[RunRow | ClassRow]] = {}
         measured = []
         for figure in self.figures:
             where = f"published {figure.what!r}"
             if figure.folder not in tables:
                 fix = "Correct the section `published`, report on that folder as well, or give --no-published."
                 raise InputError(f"{where}, folder", expected=_listed(tables), found=repr(figure.folder), fix=fix)
-            place = (figure.folder, "runs" if figure.of_class is None else "classes")
+            found, whole = tables[figure.folder], figure.of_class is None
+            place = (figure.folder, whole)
             if place not in held:
-                held[place] = [row for row in tables[figure.folder].read(place[1]) if row["split"] == SPLIT]
+                rows = found.read(RunRow) if whole else found.read(ClassRow)
+                held[place] = [row for row in rows if row.split == SPLIT]
             measured.append(Measured(figure, tuple(_value(row, figure.metric) for row in _rows(held[place], figure, where))))
         return measured
 
 
-def _rows(rows: Sequence[Mapping[str, Any]], figure: Figure, where: str) -> list[Mapping[str, Any]]:
+def _rows(rows: Sequence[RunRow | ClassRow], figure: Figure, where: str) -> list[RunRow | ClassRow]:
     """Rows of a table that a figure is taken from: one for each net."""
-    chosen = []
+    chosen: list[RunRow | ClassRow] = []
     for run in figure.runs:
-        found = [row for row in rows if row["run"] == run]
-        _require(bool(found), f"{where}, runs", _listed(row["run"] for row in rows), repr(run))
-        found = [row for row in found if row.get("diverged") is None]
+        found = [row for row in rows if row.run == run]
+        _require(bool(found), f"{where}, runs", _listed(row.run for row in rows), repr(run))
+        found = [row for row in found if row.errors is not None]
         _require(bool(found), f"{where}, runs", "a net that did not diverge", f"none in {run!r}")
         if figure.of_class is not None:
-            names = _listed(row["class"] for row in found)
-            found = [row for row in found if row["class"] == figure.of_class]
-            _require(bool(found), f"{where}, class", names, repr(figure.of_class))
-            any_rows = all(row["rows"] for row in found)
+            classes = [row for row in found if isinstance(row, ClassRow)]
+            of_class = [row for row in classes if row.class_ == figure.of_class]
+            _require(bool(of_class), f"{where}, class", _listed(row.class_ for row in classes), repr(figure.of_class))
+            any_rows = all(row.rows for row in of_class)
             _require(any_rows, f"{where}, class {figure.of_class!r}", f"rows of it in the {SPLIT} split", "none")
+            found = [*of_class]
         chosen += found
     return chosen
 
 
-def _value(row: Mapping[str, Any], metric: str) -> float:
-    """The metric by a row of `runs`, or of `classes`."""
+def _value(row: RunRow | ClassRow, metric: str) -> float:
+    """The metric, of a net that did not diverge."""
+    errors, right = (row.errors, row.accuracy) if isinstance(row, RunRow) else (row.errors, 1 - row.errors / row.rows)
+    assert errors is not None
+    assert right is not None
     if metric == "errors":
-        return float(row["errors"])
-    right = row["accuracy"] if "accuracy" in row else 1 - row["errors"] / row["rows"]
+        return float(errors)
     return round(100 * (right if metric == "accuracy" else 1 - right), 9)  # without the noise of 1 - right
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.stats import metrics
+from pipeline.stats.metrics import Summary
 
 SPLITS = ("valid", "test")
 BEFORE = "-uncorrected"  # how the run of a student before its bias correction ends
@@ -28,7 +29,7 @@ class Run:
     kind: str
     parameters: int
     seeds: tuple[int | None, ...]
-    values: tuple[Mapping[str, Mapping[str, float]], ...]
+    values: tuple[Mapping[str, Summary], ...]
     wrong: Mapping[str, np.ndarray]
     student: str | None = None
     temperature: float | None = None
@@ -38,7 +39,7 @@ class Run:
 
     def column(self, split: str, metric: str) -> list[float]:
         """One metric on one split, a value per seed."""
-        return [measured[split][metric] for measured in self.values]
+        return [getattr(measured[split], metric) for measured in self.values]
 
     def of(self, seeds: Sequence[int | None]) -> "Run":
         """The same of these seeds alone, in this order."""
@@ -54,7 +55,8 @@ class Run:
         for split in SPLITS if self.seeds else ():
             facts[split] = {}
             for metric in SHOWN:
-                facts[split] |= spread(metric, self.column(split, metric))
+                mean, std = spread(self.column(split, metric))
+                facts[split] |= {metric: mean} if std is None else {metric: mean, f"{metric}_std": std}
         return facts
 
 
@@ -80,13 +82,12 @@ class Measure:
         chance = [
             seed
             for seed, measured in zip(nets, values, strict=True)
-            if metrics.at_chance(measured["valid"]["accuracy"], self.labels["valid"])
+            if metrics.at_chance(measured["valid"].accuracy, self.labels["valid"])
         ]
         return Run(name, kind, size, tuple(nets), tuple(values), wrong, chance=frozenset(chance), **settings)
 
 
-def spread(name: str, values: Iterable[float]) -> dict[str, float]:
-    """Mean and sample standard deviation, the latter only where there are several values."""
+def spread(values: Iterable[float]) -> tuple[float, float | None]:
+    """Mean, and sample standard deviation where there are several values."""
     held = list(values)
-    spread = {f"{name}_std": statistics.stdev(held)} if len(held) > 1 else {}
-    return {name: statistics.fmean(held), **spread}
+    return statistics.fmean(held), statistics.stdev(held) if len(held) > 1 else None

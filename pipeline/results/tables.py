@@ -1,4 +1,4 @@
-"""The tables of an evaluation: what columns they have, and how they are written together, and read.
+"""The tables of an evaluation: what their rows say, and how they are written together, and read.
 
 Beside them lies tables.json, which binds them to each other by their sha256, and says which teachers were measured.
 """
@@ -6,47 +6,123 @@ Beside them lies tables.json, which binds them to each other by their sha256, an
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple, TypeVar
 
 from pipeline.base import commands, facts, files, table
 from pipeline.base.errors import InputError, IntegrityError
-from pipeline.base.table import FLAG, INTEGER, NUMBER, TEXT
 
 FORMAT = 1
 FILE_NAME = "tables.json"
-METRICS = {
-    "accuracy": NUMBER, "errors": INTEGER, "nll": NUMBER, "ece": NUMBER, "brier": NUMBER, "agreement": NUMBER,
-    "kl_to_teacher": NUMBER,
+
+
+class RunRow(NamedTuple):
+    """A net on a split. student, temperature, alpha: None where they do not apply; seed: None for a teacher.
+
+    diverged: the epoch in which it did; then it has no metrics. chance: whether it is no better than chance.
+    """
+
+    run: str
+    kind: str
+    student: str | None
+    temperature: float | None
+    alpha: float | None
+    parameters: int
+    seed: int | None
+    split: str
+    accuracy: float | None
+    errors: int | None
+    nll: float | None
+    ece: float | None
+    brier: float | None
+    agreement: float | None
+    kl_to_teacher: float | None
+    diverged: int | None
+    chance: bool | None
+
+
+class ClassRow(NamedTuple):
+    """A net on the rows of a class: how many there are, and how many were taken for another class."""
+
+    run: str
+    seed: int | None
+    split: str
+    class_: str
+    rows: int
+    errors: int
+
+
+class BestRow(NamedTuple):
+    """A student at the setting that is best by the validation split, against its baseline; see choice.best."""
+
+    student: str
+    run: str
+    temperature: float
+    alpha: float
+    seeds: int
+    lost: int
+    valid_nll: float
+    valid_nll_std: float | None
+    test_errors: float
+    test_errors_std: float | None
+    baseline_test_errors: float
+    baseline_test_errors_std: float | None
+    errors_saved: float
+    errors_saved_std: float | None
+    over_seeds_low: float | None
+    over_seeds_high: float | None
+    over_rows_low: float
+    over_rows_high: float
+
+
+class StudentRow(NamedTuple):
+    """A net of a student on both splits; see RunRow."""
+
+    student: str
+    temperature: float | None
+    alpha: float | None
+    seed: int | None
+    parameters: int
+    valid_accuracy: float | None
+    valid_errors: int | None
+    valid_nll: float | None
+    valid_ece: float | None
+    valid_brier: float | None
+    valid_agreement: float | None
+    valid_kl_to_teacher: float | None
+    test_accuracy: float | None
+    test_errors: int | None
+    test_nll: float | None
+    test_ece: float | None
+    test_brier: float | None
+    test_agreement: float | None
+    test_kl_to_teacher: float | None
+    diverged: int | None
+    chance: bool | None
+
+
+class EpochPoint(NamedTuple):
+    """For DVC's plots alone, as TemperaturePoint is; nothing reads them back."""
+
+    series: str
+    epoch: int
+    train_loss: float
+    valid_accuracy: float
+    valid_nll: float
+
+
+class TemperaturePoint(NamedTuple):
+    """A student at a temperature, means over its seeds."""
+
+    series: str
+    temperature: float
+    valid_accuracy: float
+    test_accuracy: float
+
+
+Row = TypeVar("Row", bound=tuple[object, ...])
+NAMES: Mapping[type[tuple[object, ...]], str] = {
+    RunRow: "runs", ClassRow: "classes", BestRow: "best", StudentRow: "results",
 }  # fmt: skip
-_SETTING = {"student": TEXT, "temperature": NUMBER, "alpha": NUMBER}  # null where they do not apply
-_OUTCOME = {"diverged": INTEGER, "chance": FLAG}  # the epoch in which it did, or null; whether it is no better than chance
-
-
-def _spread(*names: str) -> table.Columns:
-    return {column: NUMBER for name in names for column in (name, f"{name}_std")}
-
-
-COLUMNS: Mapping[str, table.Columns] = {
-    "runs": {
-        "run": TEXT, "kind": TEXT, **_SETTING, "parameters": INTEGER, "seed": INTEGER, "split": TEXT, **METRICS, **_OUTCOME,
-    },
-    "classes": {"run": TEXT, "seed": INTEGER, "split": TEXT, "class": TEXT, "rows": INTEGER, "errors": INTEGER},
-    "best": {
-        "student": TEXT, "run": TEXT, "temperature": NUMBER, "alpha": NUMBER, "seeds": INTEGER, "lost": INTEGER,
-        **_spread("valid_nll", "test_errors", "baseline_test_errors", "errors_saved"),
-        **{f"{name}_{end}": NUMBER for name in ("over_seeds", "over_rows") for end in ("low", "high")},
-    },
-    "results": {
-        **_SETTING, "seed": INTEGER, "parameters": INTEGER,
-        **{f"{split}_{metric}": kind for split in ("valid", "test") for metric, kind in METRICS.items()}, **_OUTCOME,
-    },
-}  # fmt: skip
-PLOTTED = {  # for DVC's plots alone; nothing reads them back
-    "history": ("series", "epoch", "train_loss", "valid_accuracy", "valid_nll"),
-    "temperature": ("series", "temperature", "valid_accuracy", "test_accuracy"),
-}
-
-Rows = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -79,20 +155,36 @@ class Tables:
             raise InputError(str(folder), expected="tables", found="none", fix=f"{fix} Or correct the path.") from error
         return cls(folder, said.teachers, said.files, fix)
 
-    def read(self, name: str) -> list[dict[str, Any]]:
-        """Rows of a table of COLUMNS. Raises IntegrityError where it is not what was written with the others."""
-        path = self.folder / f"{name}.parquet"
+    def read(self, kind: type[Row]) -> list[Row]:
+        """The rows of this kind. Raises IntegrityError where their table is not what was written with the others."""
+        name = NAMES[kind]
+        path, columns = self.folder / f"{name}.parquet", table.columns(kind)
         data = files.read_bound(path, self.files.get(name, ""), self.fix)
-        return table.from_parquet(data, COLUMNS[name], str(path), self.fix)
+        rows = table.from_parquet(data, columns, str(path), self.fix)
+        return [kind(*(row[column] for column in columns)) for row in rows]
 
 
-def write(folder: Path, tables: Mapping[str, Rows], plotted: Mapping[str, Rows], teachers: Mapping[str, str]) -> None:
-    """Write every table of COLUMNS and PLOTTED into a folder, and what binds those that are read again."""
+def write(
+    folder: Path,
+    *,
+    runs: Sequence[RunRow],
+    classes: Sequence[ClassRow],
+    best: Sequence[BestRow],
+    results: Sequence[StudentRow],
+    history: Sequence[EpochPoint] = (),
+    temperature: Sequence[TemperaturePoint] = (),
+    teachers: Mapping[str, str],
+) -> None:
+    """Write every table into a folder, and what binds those that are read again."""
+    held: Mapping[type[tuple[object, ...]], Sequence[tuple[object, ...]]] = {
+        RunRow: runs, ClassRow: classes, BestRow: best, StudentRow: results,
+    }  # fmt: skip
     digests = {}
-    for name, columns in COLUMNS.items():
-        data = table.to_parquet(tables[name], columns)
-        files.write(folder / f"{name}.parquet", data)
-        digests[name] = files.sha256(data)
-    for name, order in PLOTTED.items():
-        files.write(folder / f"{name}.csv", table.to_csv(plotted[name], order))
+    for kind, rows in held.items():
+        columns = table.columns(kind)
+        data = table.to_parquet([dict(zip(columns, row, strict=True)) for row in rows], columns)
+        files.write(folder / f"{NAMES[kind]}.parquet", data)
+        digests[NAMES[kind]] = files.sha256(data)
+    files.write(folder / "history.csv", table.to_csv(history, EpochPoint))
+    files.write(folder / "temperature.csv", table.to_csv(temperature, TemperaturePoint))
     files.write(folder / FILE_NAME, facts.sealed(asdict(_Facts(FORMAT, teachers, digests))))

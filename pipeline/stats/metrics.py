@@ -3,6 +3,8 @@
 logits: (N, C) float; labels: (N,) int64 in [0, C).
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 VERSION = 1  # of what is measured
@@ -10,10 +12,23 @@ VERSION = 1  # of what is measured
 ECE_BINS = 15
 
 
+class Summary(NamedTuple):
+    """Every metric of one model on one split."""
+
+    accuracy: float
+    errors: int
+    nll: float
+    ece: float
+    brier: float
+    agreement: float
+    kl_to_teacher: float
+
+
 def log_softmax(logits: np.ndarray) -> np.ndarray:
     """(N, C) float64 log-probabilities."""
     shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    probabilities: np.ndarray = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return probabilities
 
 
 def errors(logits: np.ndarray, labels: np.ndarray) -> int:
@@ -72,14 +87,9 @@ def kl_to_teacher(logits: np.ndarray, teacher: np.ndarray) -> float:
     return float((np.exp(target) * (target - log_softmax(logits))).sum(axis=1).mean())
 
 
-def summary(logits: np.ndarray, labels: np.ndarray, teacher: np.ndarray) -> dict[str, float]:
-    """Every metric of one model on one split, by name."""
-    return {
-        "accuracy": accuracy(logits, labels),
-        "errors": errors(logits, labels),
-        "nll": nll(logits, labels),
-        "ece": ece(logits, labels),
-        "brier": brier(logits, labels),
-        "agreement": agreement(logits, teacher),
-        "kl_to_teacher": kl_to_teacher(logits, teacher),
-    }
+def summary(logits: np.ndarray, labels: np.ndarray, teacher: np.ndarray) -> Summary:
+    """Measure one model on one split."""
+    return Summary(
+        accuracy(logits, labels), errors(logits, labels), nll(logits, labels), ece(logits, labels), brier(logits, labels),
+        agreement(logits, teacher), kl_to_teacher(logits, teacher),
+    )  # fmt: skip

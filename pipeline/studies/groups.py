@@ -2,17 +2,17 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from pipeline.base.commands import short
 from pipeline.models.build import parse_model
+from pipeline.models.runname import run_name, setting
 from pipeline.training.lesson import Ground, Lesson, Soft, Student
 from pipeline.training.objective import HARD, LossWeights
 from pipeline.training.recipe import Recipe
 from pipeline.training.resume import Identity, Kept
 from pipeline.training.settings import Views
 
-BASELINE = "hard"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,18 @@ class Plan:
 
 
 def key(weighing: LossWeights) -> str:
-    """How a setting is called in names of folders and runs, such as T4-alpha0.5; `hard` for the baseline."""
-    return BASELINE if weighing == HARD else f"T{short(weighing.temperature)}-alpha{short(weighing.alpha)}"
+    """How a setting is called in a sweep, such as T4-alpha0.5; `hard` for the baseline."""
+    return setting(*_facts(weighing))
+
+
+def run_of(student: str, weighing: LossWeights) -> str:
+    """How a student at a setting is called in a sweep."""
+    return run_name(student, *_facts(weighing))
+
+
+def _facts(weighing: LossWeights) -> tuple[float | None, float | None]:
+    """Temperature and alpha; none of the baseline."""
+    return (None, None) if weighing == HARD else (weighing.temperature, weighing.alpha)
 
 
 @dataclass(frozen=True)
@@ -52,7 +62,7 @@ class Group:
 
     def train(self, seed: int, kept: Kept) -> dict[LossWeights, Student]:
         """The students of one seed."""
-        names = [f"{self.name}-{key(each)}" for each in self.weighings]
+        names = [run_of(self.name, each) for each in self.weighings]
         model = parse_model(self.plan.model)
         students = self.lesson.train(model, self.plan.recipe, self.weighings, seed=seed, names=names, kept=kept)
         return dict(zip(self.weighings, students, strict=True))
@@ -95,6 +105,6 @@ def groups_of(
                     yield Group(name, plan, learned, chunk)
 
 
-def _chunks(items: Sequence, size: int) -> list[Sequence]:
+def _chunks(items: Sequence[T], size: int) -> list[Sequence[T]]:
     """At most `size` at a time."""
     return [items[start : start + size] for start in range(0, len(items), size)]

@@ -14,7 +14,7 @@ from pipeline.base import commands, files, runtime
 from pipeline.base.errors import InputError
 from pipeline.models.build import parse_model
 from pipeline.results.evaluate import Evaluated, Trained, evaluate, require_comparable
-from pipeline.studies.groups import Group, Plan, groups_of, key
+from pipeline.studies.groups import Group, Plan, groups_of, key, run_of
 from pipeline.training.lesson import Ground, Soft, Student, require_seeds
 from pipeline.training.objective import HARD, LossWeights
 from pipeline.training.resume import Kept
@@ -63,7 +63,7 @@ def sweep(
     def trained(students: Path) -> list[Trained]:
         found = []
         for name, each in [(name, each) for name in plans for each in every]:
-            run, temperature = f"{name}-{key(each)}", None if each == HARD else each.temperature
+            run, temperature = run_of(name, each), None if each == HARD else each.temperature
             found.append(Trained(run, name, temperature, students / run, commands.sweep(out)))
         return found
 
@@ -117,7 +117,7 @@ def _train(groups: Sequence[Group], kept: Kept, folder: Path, study: str) -> Non
                     students[each][seed] = student
                 steps.update()
             for each in group.weighings:
-                run, plan = f"{group.name}-{key(each)}", group.plan
+                run, plan = run_of(group.name, each), group.plan
                 files.make_folder(folder / run)
                 model = parse_model(plan.model)
                 group.lesson.write(folder / run, model, plan.recipe, each, students[each], name=f"{study}/{run}")

@@ -17,7 +17,7 @@ from pipeline.stats import metrics
 VERSION = 1  # of what is chosen
 MARGIN = 1e-3  # logits between an offset and where an error comes or goes: far above the rounding of float32
 TOLERANCE = 1e-6  # nats below which a lower NLL is not worth another round
-_HALVINGS = 64  # of a bracket, down to the last bits of float64
+_STEPS = 1000  # to a root; usually ten, and a hundred where logits lie as far apart as float32 allows
 _CLOSE = 1e-4  # of the range of the logits: how far from logits + offsets a corrected net may be
 
 
@@ -54,8 +54,8 @@ def require_rows(labels: np.ndarray, count: int, classes: Sequence[int]) -> None
 
 def require_bias(model: torch.nn.Module, count: int) -> torch.nn.Parameter:
     """The model's last parameter, of shape (count,); raises InputError where it has another shape."""
-    bias = next(reversed(list(model.parameters())), None)
-    shape = None if bias is None else tuple(bias.shape)
+    *_, bias = model.parameters()  # build lets no model pass that has none
+    shape = tuple(bias.shape)
     _require(shape == (count,), f"a last parameter of shape {shape} for {count} classes")
     return bias
 
@@ -71,7 +71,7 @@ def fold_into(model: torch.nn.Module, offsets: np.ndarray, pixels: torch.Tensor,
     before = bias.detach().clone()
     try:
         with torch.no_grad():
-            bias += torch.from_numpy(offsets).to(bias)
+            bias.add_(torch.from_numpy(offsets).to(bias))
         after, wanted = predict(model, pixels), logits + offsets
         away = float(np.abs(after - wanted).max())
         _require(away <= _CLOSE * np.ptp(wanted), f"logits that are up to {away:g} away from logits + offsets")
@@ -128,17 +128,13 @@ def _best_shift(logits: np.ndarray, labels: np.ndarray, inside: np.ndarray) -> f
     share = inside[labels].mean()
     margin = np.minimum(MARGIN, (high - low) / 2)
     candidates = np.clip(_lowest_nll(gap, share), low + margin, high - margin)
-    return min(candidates.tolist(), key=lambda shift: np.logaddexp(gap + shift, 0).mean() - share * shift)
+    return min(map(float, candidates), key=lambda shift: float(np.logaddexp(gap + shift, 0).mean() - share * shift))
 
 
 def _lowest_nll(gap: np.ndarray, share: float) -> float:
     """The shift x at which the mean of sigmoid(gap + x), the probability inside, is the share of labels inside."""
-    centre = np.log(share / (1 - share))
-    low, high = centre - gap.max(), centre - gap.min()  # no probability is above the share; none is below
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        if ((1 + np.tanh((gap + middle) / 2)) / 2).mean() < share:
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2
+    from scipy.optimize import brentq
+    from scipy.special import expit
+
+    reach = 1 + abs(np.log(share / (1 - share))) + 2 * np.abs(gap).max()  # so far down no probability is above the share
+    return float(brentq(lambda shift: expit(gap + shift).mean() - share, -reach, reach, maxiter=_STEPS))

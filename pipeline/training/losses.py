@@ -282,7 +282,7 @@ def _log_softmax(logits: torch.Tensor) -> torch.Tensor:
 def _apart(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """(…, C) as logits of "the label or not", (…, 2), and of the classes that are not the label, (…, C − 1)."""
     label = _aligned(labels, logits.dim())  # (B, 1…, 1)
-    shape = torch.broadcast_shapes(logits.shape[:-1], label.shape[:-1])  # type: ignore[no-untyped-call]
+    shape = torch.broadcast_shapes(logits.shape[:-1], label.shape[:-1])
     logits = logits.expand(*shape, -1)
     place = torch.arange(logits.shape[-1] - 1, device=logits.device)
     own = logits.gather(-1, label.expand(*shape, -1))

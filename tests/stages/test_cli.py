@@ -389,7 +389,7 @@ EPOCHS, MODEL = "epochs: 1, batch_size: 8, seeds", 's: {model: "mlp(hidden=[3])"
         (HEAT, "temperatures: [2, 2.0]", "evaluate", "expected 2, written in that way"),
         (HEAT, "temperatures: [2024-01-01]", "evaluate", "expected a number from 1e-06 to 1e+06"),
         (HEAT, "temperatures: {a: 1}", "evaluate", "temperatures: expected a list such as [1, 4]"),
-        (HEAT, "temperatures: [2, 2]", "evaluate", "'2' twice"),
+        (HEAT, "temperatures: [2, 2]", "evaluate", "2 twice"),
         (MODEL, "s: null", RUN, "Missing option '--model'"),
         (MODEL, "s: [1]", RUN, "students.s: expected a section, found [1]"),
         (MODEL, "s: {model: [1]}", RUN, "students.s.model: expected text, found [1]"),

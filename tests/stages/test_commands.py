@@ -16,7 +16,7 @@ from conftest import images, tree, write_parquet
 from pipeline.base.commands import short
 from pipeline.cache.reader import Cache
 from pipeline.models.checkpoint import Checkpoint
-from pipeline.results.tables import Tables
+from pipeline.results.tables import BestRow, Tables
 from stages.cli import COMMANDS, main
 
 PARAMS = """
@@ -245,16 +245,16 @@ def test_results_of_a_sweep_are_a_row_per_student(finished):
 
 
 def test_a_sweep_says_what_was_best_on_validation_and_how_sure_that_is(finished):
-    (best,) = Tables.open(finished / "data/sweeps/both/plots").read("best")
+    (best,) = Tables.open(finished / "data/sweeps/both/plots").read(BestRow)
     nll = {
         path.stem: json.loads(path.read_text())["valid"]["nll"]
         for path in (finished / "data/sweeps/both/metrics").glob("tiny-T*.json")
     }
-    assert best["run"] == min(nll, key=nll.get)
-    assert best["over_seeds_low"] <= best["errors_saved"] <= best["over_seeds_high"]
-    assert best["over_rows_low"] <= best["errors_saved"] <= best["over_rows_high"]
+    assert best.run == min(nll, key=nll.get)
+    assert best.over_seeds_low <= best.errors_saved <= best.over_seeds_high
+    assert best.over_rows_low <= best.errors_saved <= best.over_rows_high
     text = (finished / "swept.txt").read_text()
-    assert f"tiny at T = {short(best['temperature'])} and alpha = {best['alpha']} (lowest validation NLL)" in text
+    assert f"tiny at T = {short(best.temperature)} and alpha = {best.alpha} (lowest validation NLL)" in text
     assert "over 2 seeds (paired t; of so few it says little)" in text
     assert "over test rows (bootstrap)" in text
     assert text.endswith("wrote data/sweeps/both: 10 students, seeds counted, in students, metrics and plots\n")
@@ -272,7 +272,7 @@ def test_a_sweep_may_set_anything_for_its_students(finished, tmp_path, monkeypat
         "To see every run: softcache report data/sweeps/part --out data/sweeps/part/report\n"
         "wrote data/sweeps/part: 1 student, seeds counted, in students, metrics and plots\n"
     )
-    assert Tables.open(finished / "data/sweeps/part/plots").read("best") == []
+    assert Tables.open(finished / "data/sweeps/part/plots").read(BestRow) == []
     folder = finished / "data/sweeps/part"
     assert [path.name for path in (folder / "students").iterdir()] == ["tiny-hard"]
     assert {path.stem for path in (folder / "metrics").iterdir()} == {"b", "tiny-hard"}
@@ -762,7 +762,7 @@ def test_a_student_that_diverges_is_told_and_recorded_and_the_others_are_measure
     ok("evaluate")
     facts = json.loads((captured / "data/metrics/tiny-T2.5.json").read_text())
     assert facts == {"parameters": facts["parameters"], "seeds": 0, "diverged": 2}
-    assert Tables.open(captured / "data/plots").read("best")[0]["run"] == "tiny-T1"
+    assert Tables.open(captured / "data/plots").read(BestRow)[0].run == "tiny-T1"
     ok("report")
     assert "tiny-T2.5 <small>(2 diverged)</small>" in (captured / "data/report/index.html").read_text()
 

@@ -351,7 +351,7 @@ def test_the_live_command_says_what_a_sweep_may_have_set(tmp_path, monkeypatch, 
     for data, end in (("data", ""), ("my data", " --data 'my data'")):
         times(Path(data), "sweep all all 120.0 done")
         baseline(Path(data, "sweeps/all/students/my-s-hard"), [2], **settings)
-        student(Path(data, "sweeps/all/students/my-s-T2.5-alpha0.5"), [2], **settings)
+        student(Path(data, f"sweeps/all/students/my-s-T{settings['t']:.7g}-alpha0.9"), [2], **settings)
         (found,) = cost(Path(data))["student_epochs"]
         assert found["live_command"] == f"softcache distill my-s {options}{end}"
 

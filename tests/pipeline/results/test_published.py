@@ -25,9 +25,9 @@ def plots(tmp_path) -> Tables:
                 key = {"run": run, "seed": seed if run == "s" else None, "split": split}
                 rows.append(key | {"accuracy": 1 - (number + more) / 200, "errors": number + more})
                 if run != "a":
-                    by_class.append(key | {"class": "3", "rows": 40, "errors": number - 12 + more // 10})
-                    by_class.append(key | {"class": "seven, 7", "rows": 160, "errors": 12})
-                    by_class.append(key | {"class": "none", "rows": 0, "errors": 0})
+                    by_class.append(key | {"class_": "3", "rows": 40, "errors": number - 12 + more // 10})
+                    by_class.append(key | {"class_": "seven, 7", "rows": 160, "errors": 12})
+                    by_class.append(key | {"class_": "none", "rows": 0, "errors": 0})
     return Tables.open(write_tables(tmp_path / "plots", runs=rows, classes=by_class))
 
 

@@ -12,7 +12,7 @@ from pipeline.base.errors import InputError, IntegrityError
 from pipeline.results import tables
 from pipeline.results.published import Published
 from pipeline.results.report import report
-from pipeline.results.tables import Tables
+from pipeline.results.tables import BestRow, Tables
 
 METRICS = {"accuracy": 0.9, "errors": 10, "nll": 0.25, "ece": 0.05, "brier": 0.1, "agreement": 1.0, "kl_to_teacher": 0.0}
 
@@ -66,8 +66,8 @@ def test_numbers(tmp_path, plots):
 
 
 def test_a_loss_is_called_a_loss(tmp_path, plots):
-    (row,) = Tables.open(plots).read("best")
-    alone(write(tmp_path / "loss", [], [row | {"errors_saved": -7.0, "seeds": 3}]), tmp_path / "out")
+    (row,) = Tables.open(plots).read(BestRow)
+    alone(write(tmp_path / "loss", [], [row._asdict() | {"errors_saved": -7.0, "seeds": 3}]), tmp_path / "out")
     assert "over 3 seeds (paired t), " in (tmp_path / "out/index.html").read_text()
     assert "That is 7.0 more; 95 % intervals of what is saved:" in (tmp_path / "out/index.html").read_text()
 
@@ -109,8 +109,10 @@ def test_names_are_escaped(tmp_path, plots):
 
 
 def test_teachers_alone(tmp_path):
+    """There is nothing to draw then."""
     alone(write(tmp_path / "plots", rows("a", "teacher")), tmp_path / "out")
     assert "<td>a</td>" in (tmp_path / "out/index.html").read_text()
+    assert not (tmp_path / "out/temperature.svg").exists()
 
 
 # ---------------------------------------------------------------- several folders
@@ -295,8 +297,8 @@ def test_a_teacher_that_was_trained_anew_since_is_told(tmp_path, plots, caplog):
     for digest, told in (("0" * 64, True), (None, False)):
         caplog.clear()
         held = Tables.open(plots)
-        rows = {name: held.read(name) for name in held.files}
+        rows = {name: held.read(kind) for kind, name in tables.NAMES.items()}
         digest = digest or json.loads((tmp_path / "data/teachers/a/model.json").read_text())["nets"][0]["sha256"]
-        tables.write(plots, rows, {name: [] for name in tables.PLOTTED}, {"a": digest, "not here": digest})
+        tables.write(plots, **rows, teachers={"a": digest, "not here": digest})
         report(plots={"": plots}, published=None, out=tmp_path / "out", teachers=tmp_path / "data/teachers")
         assert ("measured with teacher a as it was before it was trained anew; `softcache evaluate" in caplog.text) == told

@@ -64,14 +64,6 @@ def test_t_against_its_density_summed_up(freedom):
     assert (weights * density).sum() * (grid[1] - grid[0]) / 3 == pytest.approx(0.95, abs=1e-9)
 
 
-def test_t_against_scipy():
-    stats = pytest.importorskip("scipy.stats")
-    for freedom in (*range(1, 60), 999, 1000):
-        for confidence in (0.5, 0.95, 0.999):
-            expected = stats.t.ppf((1 + confidence) / 2, freedom)
-            assert comparison.t_quantile(freedom, confidence) == pytest.approx(expected, rel=1e-9)
-
-
 # ---------------------------------------------------------------- over seeds
 
 

@@ -14,7 +14,7 @@ from pipeline.base.errors import BusyError, InputError
 from pipeline.data.splits import open_splits
 from pipeline.models.checkpoint import Checkpoint
 from pipeline.results.evaluate import Evaluated
-from pipeline.results.tables import Tables
+from pipeline.results.tables import BestRow, ClassRow, StudentRow, Tables
 from pipeline.studies import sweep as sweep_room
 from pipeline.studies.groups import Plan, key
 from pipeline.studies.sweep import sweep
@@ -204,7 +204,7 @@ def test_a_baseline_may_be_trained_alone(data, tmp_path):
     for out, weighings in (("alone", []), ("beside", [LossWeights(2.0, 0.9)])):
         sweep(plans={"s": plan}, weighings=weighings, baseline=True, together=1, out=tmp_path / out, **given)
     assert {path.split("/")[0] for path in tree(tmp_path / "alone/students")} == {"s-hard"}
-    assert Tables.open(tmp_path / "alone/plots").read("best") == []
+    assert Tables.open(tmp_path / "alone/plots").read(BestRow) == []
     alone, beside = (tree(tmp_path / out / "students/s-hard") for out in ("alone", "beside"))
     assert alone["seed-0.safetensors"] == beside["seed-0.safetensors"]
     sweep(plans={"s": plan}, weighings=[LossWeights(2.0, 0.9)], baseline=False, together=1, out=tmp_path / "without", **given)
@@ -230,18 +230,18 @@ def test_a_corrected_student_is_measured_before_the_correction_too(data, tmp_pat
         assert plain[split]["nll"] == pytest.approx(corrected[split]["nll"], rel=1e-5)
     better = json.loads((tmp_path / "corrected/metrics/s-T1-alpha0.5.json").read_text())
     assert better["valid"]["errors"] < plain["valid"]["errors"]
-    rows = Tables.open(tmp_path / "corrected/plots").read("classes")
+    rows = Tables.open(tmp_path / "corrected/plots").read(ClassRow)
     missed: dict[tuple, int] = {}
     for row in rows:
-        place = (row["run"], row["split"])
-        missed[place] = missed.get(place, 0) + row["errors"]
+        place = (row.run, row.split)
+        missed[place] = missed.get(place, 0) + row.errors
     for run, found in (("s-T1-alpha0.5", better), ("s-T1-alpha0.5-uncorrected", plain)):
         for split in ("valid", "test"):
             assert missed[run, split] == 2 * found[split]["errors"]  # a sum over two seeds, and their mean
-    assert {row["run"] for row in rows} == {"a", "s-T1-alpha0.5", "s-T1-alpha0.5-uncorrected"}
-    never_seen = [row for row in rows if (row["run"], row["class"]) == ("s-T1-alpha0.5-uncorrected", rows[0]["class"])]
+    assert {row.run for row in rows} == {"a", "s-T1-alpha0.5", "s-T1-alpha0.5-uncorrected"}
+    never_seen = [row for row in rows if (row.run, row.class_) == ("s-T1-alpha0.5-uncorrected", rows[0].class_)]
     labels = open_splits(data / "transfer", ("test",))["test"].labels()
-    assert all(row["rows"] == (labels == 0).sum() for row in never_seen if row["split"] == "test")
+    assert all(row.rows == (labels == 0).sum() for row in never_seen if row.split == "test")
 
 
 def test_accuracies_are_within_one_standard_error(data, tmp_path):
@@ -436,9 +436,9 @@ def test_of_twenty_three_diverge_and_a_changed_setting_trains_one(data, tmp_path
         assert (folder / "seed-0.safetensors").exists() == (name not in wild)
         assert (opened(folder).nets[0].diverged is not None) == (name in wild)
     assert all(f"{name}-T2-alpha0.5, seed 0: diverged in epoch" in caplog.text for name in wild)
-    rows = Tables.open(tmp_path / "sweep/plots").read("results")
-    assert sorted(row["student"] for row in rows if row["diverged"] is not None) == sorted(wild)
-    assert all((row["test_errors"] is None) == (row["student"] in wild) for row in rows)
+    rows = Tables.open(tmp_path / "sweep/plots").read(StudentRow)
+    assert sorted(row.student for row in rows if row.diverged is not None) == sorted(wild)
+    assert all((row.test_errors is None) == (row.student in wild) for row in rows)
     before = tree(tmp_path / "sweep/students")
 
     trained.clear()

@@ -129,6 +129,14 @@ def test_a_class_gets_the_chance_that_is_its_share():
     assert bias.offsets(np.zeros((3, 2)), np.array([0, 1, 1]), [1])[1] == pytest.approx(np.log(2), abs=1e-9)
 
 
+@pytest.mark.parametrize("far", [0.0, 1e-30, 1.0, 1e4, 1e37])
+def test_logits_of_any_size_have_a_lowest_nll(far):
+    """Where its slope is nought: the chances of class 1 add up to its two rows of five."""
+    gap = far * np.array([1.0, -1.0, 1.0, 0.0, 0.3])
+    shift = bias._lowest_nll(gap, 0.4)
+    assert ((1 + np.tanh((gap + shift) / 2)) / 2).sum() == pytest.approx(2, abs=1e-9)
+
+
 def test_between_close_borders_the_middle_is_taken():
     """Only an offset between 1 and 1.0001, closer than two MARGINs, makes no error."""
     logits, labels = np.array([[1.0, 0.0], [1.0001, 0.0]]), np.array([1, 0])

@@ -1,0 +1,81 @@
+"""A line of a report: one run, with the means of all its seeds."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pipeline.results import wording
+from pipeline.results.run import SPLITS, spread
+from pipeline.results.tables import RunRow
+
+KINDS = {
+    "teacher": "Teachers",
+    "ensemble": "Ensemble",
+    "baseline": "Hard-label baselines",
+    "student": "Distilled students",
+    "uncorrected": "Students before the bias correction",
+}
+COLUMNS = {  # metric → (heading, factor, digits)
+    "accuracy": ("accuracy, %", 100, 2),
+    "errors": ("errors", 1, 1),
+    "nll": ("NLL, nats", 1, 4),
+    "ece": ("ECE, %", 100, 2),
+    "agreement": ("agrees with teacher, %", 100, 2),
+}
+Cell = tuple[float, float | None]  # mean, and standard deviation where there are several seeds
+
+
+@dataclass(frozen=True)
+class Line:
+    """One run in the report: its cells by (split, metric), over seeds; none where all diverged.
+
+    student, temperature, alpha: None where they do not apply. seeds: of the nets that are in the means; diverged: how many
+    are not; chance: how many of the former are no better than naming the commonest class.
+    """
+
+    run: str
+    kind: str
+    student: str | None
+    temperature: float | None
+    alpha: float | None
+    parameters: int
+    seeds: int
+    diverged: int
+    chance: int
+    cells: Mapping[tuple[str, str], Cell]
+
+    @property
+    def remark(self) -> str:
+        """What is to be said of nets that did not learn; empty where all did."""
+        lost = f"{self.diverged} diverged" if self.diverged else ""
+        vain = f"{self.chance} no better than the commonest class, on the validation split" if self.chance else ""
+        return ", ".join(filter(None, (lost, vain)))
+
+    def shown(self, split: str, metric: str) -> str:
+        """What a cell of a table says."""
+        if (split, metric) not in self.cells:
+            return "—"
+        (mean, std), (_, factor, digits) = self.cells[split, metric], COLUMNS[metric]
+        return wording.spread(mean * factor, None if std is None else std * factor, digits)
+
+
+def lines(rows: Sequence[RunRow]) -> list[Line]:
+    """Rows of `runs` (one per run, seed and split) to one line per run, in their order but for uncorrected ones: last."""
+    grouped: dict[str, list[RunRow]] = {}
+    for row in rows:
+        grouped.setdefault(row.run, []).append(row)
+    return sorted((_line(members) for members in grouped.values()), key=lambda line: line.kind == "uncorrected")
+
+
+def _line(rows: Sequence[RunRow]) -> Line:
+    """The line of one run."""
+    cells: dict[tuple[str, str], Cell] = {}
+    for split in SPLITS:
+        measured = [row for row in rows if row.split == split and row.diverged is None]
+        if measured:
+            cells |= {(split, metric): spread(getattr(row, metric) for row in measured) for metric in COLUMNS}
+    first, nets = rows[0], [row for row in rows if row.split == "test"]
+    return Line(
+        first.run, first.kind, first.student, first.temperature, first.alpha, first.parameters,
+        seeds=sum(row.diverged is None for row in nets), diverged=sum(row.diverged is not None for row in nets),
+        chance=sum(bool(row.chance) for row in nets), cells=cells,
+    )  # fmt: skip

@@ -1,0 +1,49 @@
+"""Markdown: the tables of a report, as READMEs show them."""
+
+import html
+from collections.abc import Sequence
+
+from pipeline.base.errors import printable
+from pipeline.results.line import COLUMNS
+from pipeline.results.published import HEADING, Measured
+from pipeline.results.section import Section
+from pipeline.results.wording import finding
+
+SHOWN = ("accuracy", "errors", "nll", "agreement")
+
+
+def results(sections: Sequence[Section]) -> str:
+    """What results.md says: each folder's test table, under its name where it has one."""
+    texts = [(section.name, _results(section)) for section in sections]
+    return "\n".join(f"### {_plain(name)}\n\n{text.rstrip()}\n" if name else text for name, text in texts)
+
+
+def _results(section: Section) -> str:
+    rows = [
+        [
+            _plain(line.run) + (f" ({line.remark})" if line.remark else ""),
+            f"{line.parameters:,}",
+            *(line.shown("test", metric) for metric in SHOWN),
+        ]
+        for line in section.lines
+    ]
+    text = _table(["run", "parameters", *(COLUMNS[metric][0] for metric in SHOWN)], rows)
+    return text + "\n" + "".join(f"- {_plain(finding(row))}\n" for row in section.best)
+
+
+def comparison(source: str, measured: Sequence[Measured]) -> str:
+    """What published.md says: the figures of a source beside those measured."""
+    rows = [[_plain(each.figure.what), *each.cells] for each in measured]
+    return f"{_table(HEADING, rows)}\nPublished: {_plain(source)}\n"
+
+
+def _table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Numbers, which all columns but the first are, stand to the right."""
+    held = [heading, ["---", *["---:"] * (len(heading) - 1)], *rows]
+    return "".join(f"| {' | '.join(row)} |\n" for row in held)
+
+
+def _plain(text: str) -> str:
+    """Text as Markdown that shows it as it is, in a line and in a cell: no HTML, no link, no control character."""
+    shown = html.escape(printable(" ".join(text.split())), quote=False)
+    return "".join(f"\\{char}" if char in "\\`*[]|" else char for char in shown)
