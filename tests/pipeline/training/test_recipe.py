@@ -70,7 +70,7 @@ def test_bad_recipes_are_refused(changes):
 def test_what_is_told_of_a_recipe():
     """Canonical specs with their versions, for model.json and for what a training goes on from."""
     found = recipe(memory=0.5, keep="best", patience=3)
-    assert found.facts() == {
+    assert found.to_dict() == {
         "optimizer": found.optimizer.identity, "schedule": found.schedule.identity, "epochs": 2, "batch_size": 16,
         "max_norm": None, "memory": 0.5, "keep": "best", "patience": 3, "precision": "float32",
     }  # fmt: skip

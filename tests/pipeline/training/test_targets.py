@@ -28,9 +28,13 @@ def caches(folder: Path, *names: str) -> dict[str, Cache]:
     return {name: Cache.open(folder / Path(name).parent / "caches" / Path(name).name) for name in names}
 
 
-def read(targets: Targets, view: int, span: int, rows: int) -> torch.Tensor:
-    out = torch.empty((rows, *targets.shape), dtype=targets.dtype)
-    targets.read("transfer", view, span, out)
+def targets(folder: Path, *names: str, rule: str = "logits", temperatures=(4.0,), weights=None) -> Targets:
+    return Targets.of(caches(folder, *names), temperatures=temperatures, rule=rule, weights=weights)
+
+
+def read(found: Targets, view: int, span: int, rows: int) -> torch.Tensor:
+    out = torch.empty((rows, *found.shape), dtype=found.dtype)
+    found.read(view, span, out)
     return out
 
 
@@ -38,29 +42,36 @@ def logits(folder: Path, name: str) -> torch.Tensor:
     return torch.from_numpy(Cache.open(folder / "caches" / name).read("transfer"))
 
 
-def test_one_cache_is_its_logits(folder):
-    found = Targets.of(caches(folder, "a"), 4.0, "probabilities")
-    assert (found.shape, found.rows, found.span_rows, found.dtype) == ((3,), 20, 8, torch.float32)
-    assert torch.equal(read(found, 2, 1, 8), logits(folder, "a")[2, 8:16])
-    assert torch.equal(read(found, 1, 2, 4), logits(folder, "a")[1, 16:])  # the last span is shorter
-    assert Targets.of(caches(folder, "half/a"), 4.0, "logits").dtype == torch.float16
+def test_one_cache_is_its_logits_at_any_temperature(folder):
+    found = targets(folder, "a", rule="probabilities", temperatures=(4.0, 1.0))
+    assert (found.shape, found.rows, found.span, found.dtype) == ((1, 3), 20, 8, torch.float32)
+    assert torch.equal(read(found, 2, 1, 8)[:, 0], logits(folder, "a")[2, 8:16])
+    assert torch.equal(read(found, 1, 2, 4)[:, 0], logits(folder, "a")[1, 16:])  # the last span is shorter
+    assert found.layer(4.0) == found.layer(1.0) == 0
+    assert targets(folder, "half/a").dtype == torch.float16
 
 
-@pytest.mark.parametrize("rule", ["probabilities", "logits"])
-def test_several_are_combined_at_every_temperature(folder, rule):
+def test_probabilities_have_a_layer_for_each_temperature(folder):
     members = [logits(folder, name)[1, 8:16] for name in "ab"]
-    one = Targets.of(caches(folder, "a", "b"), 4.0, rule, [1, 3])
-    assert torch.equal(read(one, 1, 1, 8), combine(members, 4.0, rule, [0.25, 0.75]))
-    several = Targets.of(caches(folder, "a", "b"), (1.0, 4.0), rule, [1, 3])
-    assert several.shape == (2, 3)
-    assert torch.equal(read(several, 1, 1, 8), torch.stack([combine(members, t, rule, [0.25, 0.75]) for t in (1.0, 4.0)], 1))
+    found = targets(folder, "a", "b", rule="probabilities", temperatures=(4.0, 1.0, 4.0), weights=[1, 3])
+    assert found.shape == (2, 3)
+    for temperature in (1.0, 4.0):
+        expected = combine(members, temperature, "probabilities", [0.25, 0.75])
+        assert torch.equal(read(found, 1, 1, 8)[:, found.layer(temperature)], expected)
+
+
+def test_logits_have_one_layer_for_all_temperatures(folder):
+    found = targets(folder, "a", "b", temperatures=(4.0, 1.0), weights=[1, 3])
+    expected = combine([logits(folder, name)[1, 8:16] for name in "ab"], 9.0, "logits", [0.25, 0.75])
+    assert torch.equal(read(found, 1, 1, 8)[:, found.layer(1.0)], expected)
+    assert found.shape == (1, 3)
 
 
 def test_what_does_not_fit(folder):
     with pytest.raises(InputError, match="teachers: expected at least one, found none"):
-        Targets.of({}, 4.0, "logits")
+        targets(folder)
     with pytest.raises(InputError, match="ensemble, rows of cache more/a: expected .* as in cache a, found"):
-        Targets.of(caches(folder, "a", "more/a"), 4.0, "logits")
-    for temperature, rule, weights in (((4.0, 0.0), "logits", None), (4.0, "mean", None), (4.0, "logits", [1])):
+        targets(folder, "a", "more/a")
+    for wrong in ({"temperatures": (4.0, 0.0)}, {"rule": "mean"}, {"weights": [1]}):
         with pytest.raises(InputError):
-            Targets.of(caches(folder, "a", "b"), temperature, rule, weights)
+            targets(folder, "a", "b", **wrong)
