@@ -32,9 +32,11 @@ bench: $(READY) ## speed and memory against what one would do instead; MNIST=fol
 	.venv/bin/python -m benchmarks.reading
 	.venv/bin/python -m benchmarks.training $(if $(MNIST),--mnist=$(abspath $(MNIST)))
 
-lint: $(READY)
+lint: $(READY) ## style, types, and who imports whom
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+	.venv/bin/mypy --strict pipeline stages
+	.venv/bin/lint-imports
 
 EXAMPLE := examples/mnist$(if $(filter quick,$(PROFILE)),/quick)
 mnist: $(READY) ## MNIST=folder with mnist-train.parquet and mnist-test.parquet; hours, or 20 minutes with PROFILE=quick
