@@ -90,7 +90,8 @@ class Option(click.Option):
         several = found if isinstance(found, tuple) else (found,)
         for place, each in enumerate(several):
             if each in several[:place] and not self.repeats:
-                raise Wrong(f"{each!r} twice", "each value once", self, ctx, f"{each!r} twice; give each value once.")
+                twice = f"{short(each) if isinstance(each, float) else repr(each)} twice"
+                raise Wrong(twice, "each value once", self, ctx, f"{twice}; give each value once.")
             if self.setting and each is not None and not self.setting.allows(each):
                 raise Wrong(repr(each), self.setting.expected, self, ctx)
 

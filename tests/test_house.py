@@ -28,6 +28,7 @@ def test_a_wing_says_what_lives_in_it_and_does_nothing(wing):
 TESTED_ELSEWHERE = {  # until they have a file of their own
     "training/lesson": "by test_distill.py and test_sweep.py",
     "training/objective": "by test_losses.py and test_stack.py",
+    "training/signal": "by test_fit.py, test_examples.py and test_live.py",
     "training/teach": "by test_resume.py and test_capture.py, with what it shares with distill",
 }
 
@@ -56,6 +57,8 @@ def test_the_library_knows_nothing_of_click_or_dvc():
         ("pipeline.data.splits", "torch"),
         ("pipeline.stats.metrics", "torch"),
         ("pipeline.stats.comparison", "torch"),
+        ("pipeline.models.training", "torch"),
+        ("pipeline.training.settings", "torch"),
         ("pipeline.results.report", "torch"),
         ("pipeline.results.cost", "torch"),
         ("stages.distill", "torch"),

@@ -1,21 +1,12 @@
 """A setting is said in one place."""
 
-import json
 import math
-import os
-import shutil
-import subprocess
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
-import projects
 from pipeline.base.errors import InputError
 from pipeline.base.settings import Name, check, gathered, setting, settings_of
-
-ROOT = Path(__file__).resolve().parents[3]
 
 
 @dataclass(frozen=True)
@@ -60,41 +51,3 @@ def test_settings_are_gathered_by_their_keys():
     assert list(settings_of(Odd)) == ["size", "share", "others", "way", "bound", "names", "weights"]
     given = {"size": 2, "share": 0.1, "others": 3, "way": "up", "bound": None, "names": ("a",), "weights": (), "beside": 1}
     assert gathered(Odd, given) == Odd(2, 0.1, 3, "up", None, ("a",))
-
-
-def test_a_setting_more_takes_one_edit(tmp_path, monkeypatch):
-    """In a copy of the tree: then it is an option, a key of params.yaml, checked, and in model.json."""
-    project, tree = tmp_path / "project", tmp_path / "tree"
-    project.mkdir()
-    projects.make(project, monkeypatch)
-    for wing in ("pipeline", "stages"):
-        shutil.copytree(ROOT / wing, tree / wing, ignore=shutil.ignore_patterns("__pycache__"))
-    path = tree / "pipeline/models/training.py"
-    path.write_text(path.read_text() + '    odd_rate: float | None = setting("Of odd ones.", default=None, above=0, most=3)\n')
-
-    def says(code: int, *words: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-c", "from stages.cli import main; main()", *words], cwd=project, capture_output=True, text=True,
-            env=os.environ | {"PYTHONPATH": str(tree), "COLUMNS": "120"},
-        )  # fmt: skip
-        assert done.returncode == code, done.stderr
-        return done.stdout + done.stderr
-
-    for command in ("teach", "distill"):
-        assert "--odd_rate, --odd-rate NUMBER   Of odd ones." in says(0, command, "--help")
-    settings = project / "params.yaml"
-
-    def write(value: object) -> None:
-        settings.write_text(projects.PARAMS.replace("recipe: {", f"recipe: {{odd_rate: {value}, "))
-
-    write(4)
-    assert "params.yaml, recipe.odd_rate: expected a number above 0, 3 at most, found 4.0." in says(2, "distill", "s", "--hard")
-    write("often")
-    assert "params.yaml, recipe.odd_rate: expected a number, found 'often'." in says(2, "distill", "s", "--hard")
-    write(2)
-    model = project / "data/students/s-hard/model.json"
-    for options, expected in (((), 2.0), (("--odd-rate", "1.5"), 1.5)):
-        says(0, "distill", "s", "--hard", *options)
-        assert json.loads(model.read_text())["recipe"]["odd_rate"] == expected
-    says(0, "sweep", "all")
-    assert json.loads((project / "data/sweeps/all/students/s-T2-alpha0.5/model.json").read_text())["recipe"]["odd_rate"] == 2.0

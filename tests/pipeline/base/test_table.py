@@ -34,14 +34,6 @@ def test_csv_has_every_digit_and_nothing_for_none():
     )
 
 
-def test_parquet_gives_back_what_it_was_given():
-    columns = table.columns(Row)
-    data = table.to_parquet([dict(zip(columns, row, strict=True)) for row in ROWS], columns)
-    assert [Row(*row.values()) for row in table.from_parquet(data, columns, "it", "Mend it.")] == ROWS
-    with pytest.raises(IntegrityError, match="it: expected class string, .* Mend it."):
-        table.from_parquet(data, {"class": table.TEXT}, "it", "Mend it.")
-
-
 COLUMNS = {"name": table.TEXT, "count": table.INTEGER, "share": table.NUMBER, "lost": table.FLAG}
 FLOATS = [0.1, 1 / 3, 2**-1074, 1.7976931348623157e308, 0.1 + 0.2, -0.0, 1e22, math.pi, 5e-324, 1.0]
 

@@ -10,24 +10,24 @@ from runs import RUNS, run
 
 def test_the_best_temperature_is_chosen_on_validation_though_another_wins_on_test():
     (row,) = best(RUNS)
-    assert (row["student"], row["temperature"]) == ("s", 4.0)
-    assert row["valid_nll"] == pytest.approx(0.3)
+    assert (row.student, row.temperature) == ("s", 4.0)
+    assert row.valid_nll == pytest.approx(0.3)
 
 
 def test_gains_are_paired_by_seed():
     """Seed 0: 10 − 10, seed 1: 12 − 8, seed 2: 14 − 9."""
     (row,) = best(RUNS)
-    assert row["errors_saved"] == pytest.approx(3)
-    assert row["errors_saved_std"] == pytest.approx((((0 - 3) ** 2 + (4 - 3) ** 2 + (5 - 3) ** 2) / 2) ** 0.5)
-    assert (row["test_errors"], row["baseline_test_errors"]) == (9, 12)
+    assert row.errors_saved == pytest.approx(3)
+    assert row.errors_saved_std == pytest.approx((((0 - 3) ** 2 + (4 - 3) ** 2 + (5 - 3) ** 2) / 2) ** 0.5)
+    assert (row.test_errors, row.baseline_test_errors) == (9, 12)
 
 
 def test_both_intervals_are_of_that_gain():
     """Over seeds: 3 ± t(2 degrees of freedom, 97.5 %) · √7 / √3. Over rows: the runs are right on rows 14 to 99 alike."""
     (row,) = best(RUNS)
     reach = 4.30265 * 7**0.5 / 3**0.5
-    assert (row["over_seeds_low"], row["over_seeds_high"]) == pytest.approx((3 - reach, 3 + reach), rel=1e-5)
-    assert 0 <= row["over_rows_low"] < 3 < row["over_rows_high"] < 7
+    assert (row.over_seeds_low, row.over_seeds_high) == pytest.approx((3 - reach, 3 + reach), rel=1e-5)
+    assert 0 <= row.over_rows_low < 3 < row.over_rows_high < 7
 
 
 def test_nets_that_diverged_take_no_part():
@@ -35,32 +35,31 @@ def test_nets_that_diverged_take_no_part():
     baseline = run("baseline", "s", None, (0, 2), [10, 14], [0.5, 0.5], diverged={1: 4})
     lost = run("student", "s", 1.0, (), np.zeros((0, 1)), [], diverged={0: 1, 1: 1, 2: 1})
     (row,) = best([baseline, lost, RUNS[2]])
-    assert (row["temperature"], row["seeds"], row["errors_saved"]) == (4.0, 2, pytest.approx((0 + 5) / 2))
-    assert row["baseline_test_errors"] == 12
+    assert (row.temperature, row.seeds, row.errors_saved) == (4.0, 2, pytest.approx((0 + 5) / 2))
+    assert row.baseline_test_errors == 12
     assert best([baseline, lost]) == []
     assert best([run("baseline", "s", None, (), np.zeros((0, 1)), [], diverged={0: 1}), RUNS[2]]) == []
-    assert best([run("baseline", "s", None, (1,), [3], [0.5], diverged={0: 1, 2: 1}), RUNS[2]])[0]["seeds"] == 1
+    assert best([run("baseline", "s", None, (1,), [3], [0.5], diverged={0: 1, 2: 1}), RUNS[2]])[0].seeds == 1
     assert best([run("baseline", "s", None, (5,), [3], [0.5], diverged={0: 1}), RUNS[2]]) == []
-    assert lost.facts() == {"parameters": 10, "seeds": 0, "diverged": 3}
 
 
 def test_a_setting_of_which_a_net_diverged_is_chosen_only_where_there_is_no_other():
     """Though its mean over the seeds that are left is lower."""
     hurt = run("student", "s", 1.0, (0, 2), [1, 1], [0.1, 0.1], diverged={1: 3})
     (row,) = best([RUNS[0], hurt, RUNS[2]])
-    assert (row["temperature"], row["seeds"], row["lost"]) == (4.0, 3, 0)
+    assert (row.temperature, row.seeds, row.lost) == (4.0, 3, 0)
     (row,) = best([RUNS[0], hurt])
-    assert (row["temperature"], row["seeds"], row["lost"]) == (1.0, 2, 1)
-    assert row["baseline_test_errors"] == 12  # of seeds 0 and 2: 10 and 14
+    assert (row.temperature, row.seeds, row.lost) == (1.0, 2, 1)
+    assert row.baseline_test_errors == 12  # of seeds 0 and 2: 10 and 14
 
 
 def test_all_of_a_row_is_of_the_seeds_that_both_sides_have():
     baseline = run("baseline", "s", None, (0, 1), [10, 12], [0.5, 0.5], diverged={2: 4})
     student = run("student", "s", 4.0, (1, 2), [6, 90], [0.3, 0.9], diverged={0: 1})
     (row,) = best([baseline, student])
-    assert (row["seeds"], row["lost"], row["errors_saved"]) == (1, 2, 6)
-    assert (row["test_errors"], row["baseline_test_errors"], row["valid_nll"]) == (6, 12, pytest.approx(0.3))
-    assert "over_seeds_low" not in row  # nothing varies over one seed
+    assert (row.seeds, row.lost, row.errors_saved) == (1, 2, 6)
+    assert (row.test_errors, row.baseline_test_errors, row.valid_nll) == (6, 12, pytest.approx(0.3))
+    assert row.over_seeds_low is row.over_seeds_high is None  # nothing varies over one seed
     apart = run("student", "s", 4.0, (2,), [6], [0.3], diverged={0: 1, 1: 1})
     assert best([baseline, apart]) == []
 
@@ -72,9 +71,9 @@ def test_settings_are_compared_on_seeds_that_all_of_them_have():
     better = run("student", "s", 2.0, (1, 2), [2, 2], [0.9, 0.05], diverged={0: 1})
     third = run("student", "s", 3.0, (0, 2), [3, 3], [0.01, 0.2], diverged={1: 1})
     (row,) = best([baseline, lucky, better, third])
-    assert (row["temperature"], row["seeds"], row["lost"]) == (2.0, 2, 1)  # on seed 2, 0.05 against 0.2
+    assert (row.temperature, row.seeds, row.lost) == (2.0, 2, 1)  # on seed 2, 0.05 against 0.2
     (row,) = best([run("baseline", "s", None, (0, 1), [1, 1], [1, 1], diverged={2: 1}), lucky, third])
-    assert (row["temperature"], row["seeds"]) == (3.0, 1)  # the lucky one shares no seed with this baseline
+    assert (row.temperature, row.seeds) == (3.0, 1)  # the lucky one shares no seed with this baseline
 
 
 def test_seeds_of_which_none_is_shared_are_a_mistake_unless_nets_diverged():

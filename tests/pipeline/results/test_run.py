@@ -58,5 +58,5 @@ def test_nothing_is_measured_where_all_diverged():
 
 def test_a_spread_by_hand():
     """2, 4 and 9: a mean of 5, and (9 + 1 + 16) / 2 = 13."""
-    assert spread("x", [2, 4, 9]) == {"x": 5, "x_std": pytest.approx(13**0.5)}
-    assert spread("x", iter([2.5])) == {"x": 2.5}
+    assert spread([2, 4, 9]) == (5, pytest.approx(13**0.5))
+    assert spread(iter([2.5])) == (2.5, None)

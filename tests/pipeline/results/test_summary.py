@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.results import summary
-from pipeline.results.tables import COLUMNS
+from pipeline.results.tables import EpochPoint, TemperaturePoint
 from runs import RUNS, run
 
 LOST = run("student", "s", 2.0, (0,), [3], [0.7], diverged={4: 6}, chance=frozenset([0]))
@@ -13,22 +13,20 @@ LOST = run("student", "s", 2.0, (0,), [3], [0.7], diverged={4: 6}, chance=frozen
 def test_a_row_for_each_student_and_seed():
     teacher = run("teacher", None, None, (None,), [5], [0.2])
     rows = summary.by_seed([teacher, RUNS[0], LOST])
-    assert [(row["student"], row["temperature"], row["alpha"], row["seed"]) for row in rows] == [
+    assert [(row.student, row.temperature, row.alpha, row.seed) for row in rows] == [
         ("s", None, None, 0), ("s", None, None, 1), ("s", None, None, 2), ("s", 2.0, 0.5, 0), ("s", 2.0, 0.5, 4),
     ]  # fmt: skip
-    assert [row.get("test_errors") for row in rows] == [10, 12, 14, 3, None]
-    assert [row.get("valid_nll") for row in rows] == [0.5, 0.5, 0.5, 0.7, None]
-    assert [(row.get("chance"), row.get("diverged")) for row in rows[3:]] == [(True, None), (None, 6)]
-    assert all(set(row) <= set(COLUMNS["results"]) for row in rows)
+    assert [row.test_errors for row in rows] == [10, 12, 14, 3, None]
+    assert [row.valid_nll for row in rows] == [0.5, 0.5, 0.5, 0.7, None]
+    assert [(row.chance, row.diverged) for row in rows] == [(False, None)] * 3 + [(True, None), (None, 6)]
 
 
 def test_a_row_for_each_run_seed_and_split():
     rows = summary.by_split([LOST])
-    assert [(row["run"], row["kind"], row["seed"], row["split"], row.get("errors")) for row in rows] == [
-        ("s-2.0", "student", 0, "valid", 0.5), ("s-2.0", "student", 0, "test", 3),
+    assert [(row.run, row.kind, row.seed, row.split, row.errors) for row in rows] == [
+        ("s-2.0", "student", 0, "valid", 50), ("s-2.0", "student", 0, "test", 3),
         ("s-2.0", "student", 4, "valid", None), ("s-2.0", "student", 4, "test", None),
     ]  # fmt: skip
-    assert all(set(row) <= set(COLUMNS["runs"]) for row in rows)
 
 
 def test_errors_of_each_class():
@@ -39,23 +37,22 @@ def test_errors_of_each_class():
     found.wrong["valid"] = found.wrong["test"] = wrong
     rows = summary.by_class([found], {"valid": labels, "test": labels}, ["x", "y", "z"])
     assert len(rows) == 2 * 2 * 3
-    assert [(row["class"], row["rows"], row["errors"]) for row in rows if (row["split"], row["seed"]) == ("test", 0)] == [
+    assert [(row.class_, row.rows, row.errors) for row in rows if (row.split, row.seed) == ("test", 0)] == [
         ("x", 2, 1), ("y", 0, 0), ("z", 2, 2),
     ]  # fmt: skip
-    assert not any(row["errors"] for row in rows if row["seed"] == 1)
-    assert all(set(row) == set(COLUMNS["classes"]) for row in rows)
+    assert not any(row.errors for row in rows if row.seed == 1)
 
 
 def test_a_line_for_each_student_and_alpha():
     """Means over seeds; neither baselines nor settings of which nothing is left have a place on it."""
     gone = run("student", "s", 8.0, (), np.zeros((0, 1)), [], diverged={0: 1})
     assert summary.by_temperature([*RUNS, gone]) == [
-        {"series": "s", "temperature": 1.0, "valid_accuracy": 0.5, "test_accuracy": pytest.approx(0.99)},
-        {"series": "s", "temperature": 4.0, "valid_accuracy": 0.5, "test_accuracy": pytest.approx(0.91)},
+        TemperaturePoint("s", 1.0, 0.5, pytest.approx(0.99)),
+        TemperaturePoint("s", 4.0, 0.5, pytest.approx(0.91)),
     ]
     other = run("student", "u", 1.0, (0,), [4], [1])
     other = type(other)(**vars(other) | {"alpha": 1.0})
-    assert [row["series"] for row in summary.by_temperature([RUNS[1], other])] == ["s, alpha 0.5", "u, alpha 1"]
+    assert [row.series for row in summary.by_temperature([RUNS[1], other])] == ["s, alpha 0.5", "u, alpha 1"]
 
 
 def test_histories_are_means_over_the_seeds_of_an_epoch():
@@ -63,6 +60,6 @@ def test_histories_are_means_over_the_seeds_of_an_epoch():
     row = {"seed": 0, "lr": 0.1, "train_loss": 1.0, "valid_accuracy": 0.5, "valid_nll": 2.0, "epoch": 1}
     found = {"a": [row, row | {"epoch": 2, "valid_nll": 1.0}, row | {"seed": 1, "train_loss": 4.0, "valid_nll": 3.0}], "b": []}
     assert summary.by_epoch(found) == [
-        {"series": "a", "epoch": 1, "train_loss": 2.5, "valid_accuracy": 0.5, "valid_nll": 2.5},
-        {"series": "a", "epoch": 2, "train_loss": 1.0, "valid_accuracy": 0.5, "valid_nll": 1.0},
+        EpochPoint("a", 1, 2.5, 0.5, 2.5),
+        EpochPoint("a", 2, 1.0, 0.5, 1.0),
     ]

@@ -11,10 +11,11 @@ from pipeline.base.errors import InputError, IntegrityError
 from pipeline.base.facts import sealed
 from pipeline.base.files import sha256
 from pipeline.results import tables
-from pipeline.results.tables import Tables
+from pipeline.results.tables import BestRow, ClassRow, EpochPoint, RunRow, StudentRow, Tables
 
-RUN = {"run": "a", "kind": "teacher", "seed": 0, "split": "test", "errors": 3, "accuracy": 0.1 + 0.2, "chance": False}
-BEST = {"student": "s", "temperature": 4.0, "over_rows_low": -1.5}
+RUN = RunRow("a", "teacher", None, None, None, 7, 0, "test", 0.1 + 0.2, 3, 0.5, 0.25, 0.125, 1.0, 0.0, None, False)
+BEST = BestRow("s", "s-T4", 4.0, 0.5, 1, 0, 0.3, None, 14.0, None, 21.0, None, 7.0, None, None, None, -1.5, 12.0)
+CLASS = ClassRow("a", 0, "test", "x", 40, 3)
 
 
 @pytest.fixture
@@ -24,17 +25,16 @@ def plots(tmp_path) -> Path:
     return tmp_path / "plots"
 
 
-def write(folder: Path, runs: list[dict]) -> None:
-    every = {"runs": runs, "classes": [], "best": [BEST], "results": []}
-    tables.write(folder, every, {"history": [{"series": "a", "epoch": 1}], "temperature": []}, {"a": "digest"})
+def write(folder: Path, runs: list[RunRow]) -> None:
+    history = [EpochPoint("a", 1, 0.75, 0.5, 2.0)]
+    tables.write(folder, runs=runs, classes=[CLASS], best=[BEST], results=[], history=history, teachers={"a": "digest"})
 
 
-def test_rows_come_back_with_null_for_what_they_lack(plots):
+def test_rows_come_back_as_they_were(plots):
     opened = Tables.open(plots)
     assert opened.teachers == {"a": "digest"}
-    assert opened.read("runs") == [dict.fromkeys(tables.COLUMNS["runs"]) | RUN]
-    assert opened.read("best") == [dict.fromkeys(tables.COLUMNS["best"]) | BEST]
-    assert opened.read("classes") == opened.read("results") == []
+    assert [opened.read(kind) for kind in (RunRow, BestRow, ClassRow, StudentRow)] == [[RUN], [BEST], [CLASS], []]
+    assert isinstance(opened.read(RunRow)[0], RunRow)
 
 
 def test_what_is_written(plots):
@@ -44,7 +44,7 @@ def test_what_is_written(plots):
     ]  # fmt: skip
     said = json.loads((plots / "tables.json").read_text())
     assert said["files"] == {path.stem: sha256(path.read_bytes()) for path in plots.glob("*.parquet")}
-    assert (plots / "history.csv").read_text() == "series,epoch,train_loss,valid_accuracy,valid_nll\na,1,,,\n"
+    assert (plots / "history.csv").read_text() == "series,epoch,train_loss,valid_accuracy,valid_nll\na,1,0.75,0.5,2.0\n"
     assert (plots / "temperature.csv").read_text() == "series,temperature,valid_accuracy,test_accuracy\n"
 
 
@@ -68,7 +68,7 @@ def test_another_format_is_refused(plots):
 def test_a_table_that_is_not_what_was_written_with_the_others(plots, damage):
     path = plots / "runs.parquet"
     if damage == "other":
-        write(plots.with_name("other"), [RUN | {"errors": 4}])
+        write(plots.with_name("other"), [RUN._replace(errors=4)])
         shutil.copyfile(plots.with_name("other") / "runs.parquet", path)
     elif damage == "missing":
         path.unlink()
@@ -79,9 +79,21 @@ def test_a_table_that_is_not_what_was_written_with_the_others(plots, damage):
         del said["digest"], said["files"]["runs"]
         (plots / "tables.json").write_bytes(sealed(said))
     opened = Tables.open(plots)
-    with pytest.raises(IntegrityError, match="runs.parquet: expected sha256"):
-        opened.read("runs")
-    opened.read("best")
+    with pytest.raises(IntegrityError, match="runs.parquet: expected sha256 .* Run `softcache evaluate --data"):
+        opened.read(RunRow)
+    opened.read(BestRow)
+
+
+def test_any_flipped_bit_is_found(plots):
+    """In the bytes of every table, and of what binds them."""
+    bound = {f"{name}.parquet": kind for kind, name in tables.NAMES.items()}
+    for name, kind in [("tables.json", RunRow), *bound.items()]:
+        held = (plots / name).read_bytes()
+        for place in range(0, len(held), max(1, len(held) // 40)):
+            (plots / name).write_bytes(held[:place] + bytes([held[place] ^ 1 << place % 8]) + held[place + 1 :])
+            with pytest.raises(IntegrityError, match=name):
+                Tables.open(plots).read(kind)
+        (plots / name).write_bytes(held)
 
 
 def test_tables_of_a_sweep_are_mended_by_the_sweep(tmp_path):

@@ -3,12 +3,14 @@
 import pytest
 
 from pipeline.results import wording
+from pipeline.results.tables import BestRow
 
-ROW = {
-    "student": "s", "temperature": 4.0, "alpha": 0.5, "seeds": 3, "lost": 0, "test_errors": 14.0, "test_errors_std": 2.83,
-    "baseline_test_errors": 21.04, "baseline_test_errors_std": 1.41, "errors_saved": 7.04, "over_seeds_low": -5.71,
-    "over_seeds_high": 19.71, "over_rows_low": 2.0, "over_rows_high": 12.04,
-}  # fmt: skip
+ROW = BestRow(
+    student="s", run="s-T4", temperature=4.0, alpha=0.5, seeds=3, lost=0, valid_nll=0.3, valid_nll_std=0.1,
+    test_errors=14.0, test_errors_std=2.83, baseline_test_errors=21.04, baseline_test_errors_std=1.41,
+    errors_saved=7.04, errors_saved_std=1.41, over_seeds_low=-5.71, over_seeds_high=19.71,
+    over_rows_low=2.0, over_rows_high=12.04,
+)  # fmt: skip
 
 
 def test_a_finding():
@@ -24,14 +26,14 @@ def test_a_finding():
         ({"errors_saved": -1.26}, "That is 1.3 more; "),
         ({"errors_saved": 0.0}, "That is 0.0 fewer; "),
         ({"seeds": 2}, "over 2 seeds (paired t; of so few it says little), 2.0"),
-        ({"over_seeds_low": None}, "what is saved: 2.0 to 12.0 over test rows"),
+        ({"over_seeds_low": None, "over_seeds_high": None}, "what is saved: 2.0 to 12.0 over test rows"),
         ({"over_rows_low": -0.04}, " 0.0 to 12.0 over test rows"),
         ({"lost": 2}, "(bootstrap). 2 more of one side are left out of both."),
         ({"test_errors_std": None}, ": 14.0 test errors;"),
     ],
 )
 def test_what_a_finding_depends_on(change, part):
-    assert part in wording.finding(ROW | change)
+    assert part in wording.finding(ROW._replace(**change))
 
 
 def test_spreads():
