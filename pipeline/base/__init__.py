@@ -1,4 +1,4 @@
-"""Base: what any program of this kind needs. Nothing here knows of distillation, of click or of DVC.
+"""Base: what any such program needs. Nothing here knows about distillation, click or DVC.
 
 Read errors.py first, then files.py and spec.py.
 """

@@ -1,4 +1,4 @@
-"""Work in the background: results made ahead of their reader, jobs done behind their maker, both bounded in memory."""
+"""Background threads: `ahead` prefetches results, `Behind` runs jobs later; both bound how many are held in memory."""
 
 import contextlib
 import threading
@@ -11,9 +11,9 @@ T = TypeVar("T")
 
 
 def ahead(jobs: Iterable[Callable[[], T]], *, depth: int = 1, workers: int = 1) -> Iterator[T]:
-    """Results of `jobs` in their order, while up to `depth` of those that follow are made by `workers` threads.
+    """Yield the results of `jobs` in order, while `workers` threads run up to `depth` of the next jobs.
 
-    A job's exception is raised in its turn. At most `depth` results wait besides the one in use.
+    A job's exception is raised when its result is due.
     """
     pending: deque[Future[T]] = deque()
     with ThreadPoolExecutor(workers, thread_name_prefix="ahead") as pool:
@@ -30,7 +30,7 @@ def ahead(jobs: Iterable[Callable[[], T]], *, depth: int = 1, workers: int = 1) 
 
 
 class Behind:
-    """Does jobs one after the other in a thread of its own; open it with `Behind.running`."""
+    """Runs jobs one after the other in its own thread; open it with `Behind.running`."""
 
     def __init__(self, pool: ThreadPoolExecutor, depth: int):
         self._pool = pool
@@ -40,24 +40,24 @@ class Behind:
     @classmethod
     @contextlib.contextmanager
     def running(cls, depth: int) -> Iterator["Behind"]:
-        """At most `depth` jobs wait or run. The block ends when all are done, and raises what a job raised."""
+        """Let at most `depth` jobs wait or run. The block ends when all are done, and raises the first failure of a job."""
         with ThreadPoolExecutor(1, thread_name_prefix="behind") as pool:
             behind = cls(pool, depth)
             try:
                 yield behind
             except BaseException as error:
-                behind._failure = behind._failure or error  # what waits is dropped
+                behind._failure = behind._failure or error  # so that waiting jobs are skipped
                 raise
         behind.check()
 
     def put(self, job: Callable[[], object]) -> None:
-        """Hand over a job; waits while `depth` are unfinished. Raises what an earlier job raised."""
+        """Queue a job; waits while `depth` jobs are unfinished. Raises the exception of an earlier job."""
         self._room.acquire()
         self.check()
         self._pool.submit(self._run, job)
 
     def check(self) -> None:
-        """Raise what a job raised, if one did."""
+        """Raise the exception of a job, if one failed."""
         if self._failure is not None:
             raise self._failure
 

@@ -1,6 +1,6 @@
-"""Commands, as messages name them: such that they mend what the message is about, where it lies; and numbers in names.
+"""Commands that error messages suggest: each one writes the artifact in question, in the folder where it lies.
 
-Everything lies in a data folder, which is `data` unless --data names another.
+All artifacts lie in one data folder: `data`, or what --data names.
 """
 
 import os
@@ -12,52 +12,60 @@ SETTINGS = "params.yaml"
 
 
 def ingest(splits: Path) -> str:
-    """What writes the splits in this folder."""
+    """The command that writes the splits in this folder."""
     return _command("ingest", data=splits.parent)
 
 
 def teach(teacher: Path) -> str:
-    """What trains the teacher in this folder."""
+    """The command that trains the teacher in this folder."""
     return _command("teach", teacher.name, data=teacher.parent.parent)
 
 
 def capture(cache: Path, *options: str) -> str:
-    """What captures the cache in this folder. options: those that were given, where they are known."""
+    """The command that captures the cache in this folder. options: those it was captured with, where they are known."""
     return _command("capture", cache.name, *options, data=cache.parent.parent, whole=bool(options))
 
 
 def capture_again(cache: Path, *options: str) -> str:
-    """The sentence that says how to mend a cache; one that was taken elsewhere cannot be captured where it lies."""
+    """The sentence that says how to repair a cache. A copy outside of a data folder cannot be captured where it lies."""
     whole = Path(os.path.abspath(cache))
-    places = [place for place in (cache, whole, whole.resolve()) if place.parent.name == CACHES]
-    if not places:
-        return f"It lies in no folder {CACHES}/, so it is a copy: copy it again, whole."
-    return f"Run {capture(places[0], *options)} to compute what is damaged again."
+    paths = [path for path in (cache, whole, whole.resolve()) if path.parent.name == CACHES]
+    if not paths:
+        return f"It lies in no folder {CACHES}/, so it is a copy: copy all of it again."
+    return f"Run {capture(paths[0], *options)} to compute the damaged part again."
 
 
 def distill(student: str, temperature: float | None, folder: Path) -> str:
-    """What trains this student, at a temperature or on hard labels, into a folder."""
+    """The command that trains this student into a folder. temperature: None for hard labels."""
     words = ("--hard",) if temperature is None else ("-T", short(temperature))
     return _command("distill", student, *words, data=folder.parent.parent)
 
 
+def run(student: str, folder: Path) -> str:
+    """The command that trained the run in a folder, judging by the folder's name."""
+    setting = folder.name.removeprefix(f"{student}-")
+    live = ("--live",) if setting.endswith("-live") else ()
+    temperature = None if setting == "hard" else setting.removesuffix("-live").removeprefix("T")
+    return distill(student, temperature, folder, *live)
+
+
 def sweep(out: Path) -> str:
-    """What sweeps into this folder."""
+    """The command that sweeps into this folder."""
     return _command("sweep", out.name, data=out.parent.parent)
 
 
 def evaluate(plots: Path) -> str:
-    """What writes the tables in this folder: `evaluate`, or the sweep whose they are."""
+    """The command that writes the tables in this folder: `evaluate`, or a sweep."""
     return sweep(plots.parent) if plots.parent.parent.name == "sweeps" else _command("evaluate", data=plots.parent)
 
 
 def short(number: float) -> str:
-    """How a number is written in names and commands: every digit, but 4.0 as 4."""
+    """A number as names and commands write it: with every digit, but 4.0 as 4."""
     return f"{number:.0f}" if number.is_integer() and abs(number) < 1e15 else repr(number)
 
 
 def _command(*words: str, data: Path, whole: bool = False) -> str:
-    """whole: with all its settings. Others come from params.yaml, or have to be given again."""
+    """whole: whether the words hold all settings. Otherwise params.yaml holds the rest, or the user has to repeat them."""
     usual = os.path.abspath(data) == os.path.abspath("data")
     named = f"`{shlex.join(('softcache', *words, *(() if usual else ('--data', str(data)))))}`"
     return named if whole or Path(SETTINGS).exists() else f"{named} with its settings"

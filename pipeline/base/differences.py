@@ -1,11 +1,11 @@
-"""Differences: on which fields two nested mappings differ."""
+"""Differences: the fields in which two nested mappings differ."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 
 def differences(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """Every leaf on which two nested mappings differ: (dotted field, expected, found); None where a side lacks it."""
+    """Every leaf in which two nested mappings differ: (dotted field, expected, found); None where one side lacks it."""
     left, right = dict(_leaves(expected)), dict(_leaves(found))
     names = [*left, *(name for name in right if name not in left)]
     return [(name, left.get(name), right.get(name)) for name in names if left.get(name) != right.get(name)]

@@ -1,4 +1,4 @@
-"""Facts: what an artifact says of itself, as JSON that is sealed with its digest, and typed where it is read."""
+"""Facts: what an artifact records about itself, as JSON that holds its own digest and is typed when it is read."""
 
 import functools
 import json
@@ -14,20 +14,18 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-NOT_JSON = (ValueError, RecursionError)  # what json raises for bytes that it cannot read
+NOT_JSON = (ValueError, RecursionError)  # what json.loads raises for bytes that are not JSON
 
 
 def sealed(facts: Mapping[str, Any]) -> bytes:
-    """Facts as readable JSON, under a digest of them: deterministic bytes that `unsealed` takes back."""
+    """Facts as readable JSON that begins with their digest: deterministic bytes that `unsealed` reads."""
     return files.readable_json({"digest": files.sha256(files.canonical_json(facts)), **facts})
 
 
 def unsealed(kind: type[T], data: bytes, what: str, fix: str, version: int | None = None) -> T:
-    """The facts in `data`, which `sealed` wrote, as a dataclass.
+    """The facts in `data`, which `sealed` wrote, as a dataclass. version: what their field `version` has to be, if any.
 
-    They are compared byte by byte with how such facts are written, so that any edit is found. version: what their field of
-    that name has to be, where they have one. Raises IntegrityError, about `what`, where they were edited, are of another
-    version, or are not those of this kind.
+    Raises IntegrityError, naming `what`, if any byte was edited, or the version or the types are wrong.
     """
     expected = "facts with their digest, as they were written"
     try:
@@ -39,27 +37,26 @@ def unsealed(kind: type[T], data: bytes, what: str, fix: str, version: int | Non
     if again != data:
         raise IntegrityError(what, expected=expected, found=f"others (digest {str(digest)[:12]}…)", fix=fix)
     if version is not None and found.get("version") != version:
-        told = f"version {found.get('version')}"
-        raise IntegrityError(what, expected=f"version {version}", found=told, fix=fix)
+        raise IntegrityError(what, expected=f"version {version}", found=f"version {found.get('version')}", fix=fix)
     return typed(kind, found, what, fix)
 
 
 def read(kind: type[T], path: Path, fix: str, version: int | None = None) -> tuple[T, files.Witness]:
-    """The facts in a file that `sealed` filled, and what tells later whether it is still the same file.
+    """The facts in a file that holds what `sealed` returned, and the file's witness.
 
-    Raises InputError where there is none, IntegrityError where it is damaged, of another kind or of another version.
+    Raises InputError if there is no file, IntegrityError if it is damaged, of another kind or of another version.
     """
     data = files.read(path, fix)
     return unsealed(kind, data, str(path), fix, version), files.Witness.of_file(path, files.sha256(data))
 
 
 def typed(kind: type[T], facts: Mapping[str, Any], what: str, fix: str) -> T:
-    """Plain values as a dataclass, its fields checked strictly; raises IntegrityError that names the first wrong one."""
+    """Plain values as a dataclass with strictly checked fields; raises an IntegrityError that names the first wrong one."""
     from pydantic import ValidationError
 
     try:
         adapter = _adapter(kind)  # type: ignore[arg-type]  # a class is hashable
-        found: T = adapter.validate_json(json.dumps(facts), strict=True)  # in the order that they have
+        found: T = adapter.validate_json(json.dumps(facts), strict=True)  # keeps the order of keys
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         told = f"{'.'.join(map(str, first['loc'])) or 'a value'}: {first['msg']}"

@@ -1,7 +1,6 @@
-"""Plug-ins: functions and classes of the user's own, such as `my_nets:build`, imported, called, and bound by their source.
+"""Plug-ins: a user's own functions and classes, such as `my_nets:build`: import them, call them, hash their source.
 
-Importing runs code, and is therefore refused unless SOFTCACHE_PLUGINS names the module. The bytes that are hashed are the
-bytes that run.
+An import runs code, so it is refused unless SOFTCACHE_PLUGINS names the module. The hashed bytes are the bytes that run.
 """
 
 import importlib
@@ -25,15 +24,14 @@ ALLOWED = "SOFTCACHE_PLUGINS"
 
 
 def allowed() -> list[str]:
-    """The modules and packages whose code the user allows to run."""
+    """The modules and packages that the user allows to run."""
     return [prefix.strip() for prefix in os.environ.get(ALLOWED, "").split(",") if prefix.strip()]
 
 
 def load(name: str) -> tuple[Callable[..., Any], Source]:
-    """Import `package.module:attribute`, and return it with its source.
+    """Import `package.module:attribute` and return it with its source. The working folder is searched, as by `python -m`.
 
-    The folder that the command runs in counts as a place to import from, as with `python -m`. Raises InputError for what is
-    not allowed, not there, not a callable in a file, or fails, BusyError for a file that changes meanwhile.
+    Raises InputError if it is not allowed, missing, not a callable in a file, or fails on import.
     """
     what, (module_name, attribute) = f"spec {name}(…)", name.split(":")
     prefixes = allowed()
@@ -51,18 +49,17 @@ def load(name: str) -> tuple[Callable[..., Any], Source]:
     before = len(_Finder.imports)
     try:
         target = getattr(importlib.import_module(module_name), attribute)
-    except ImportError as error:
-        if (place := _place(error)) is not None:
-            raise InputError(what, expected="a module that can be imported", found=f"{first_line(error)}, at {place}",
-                             fix="Correct it, or install what it wants.") from error  # fmt: skip
-        raise InputError(what, expected="a module", found=first_line(error), fix="Correct the name, or install it.") from error
-    except AttributeError as error:
-        if (place := _place(error)) is not None:
-            raise failure(what, error) from error
-        raise InputError(what, expected="a name in the module", found=first_line(error), fix="Correct the name.") from error
     except KeyboardInterrupt:
         raise
     except BaseException as error:
+        line, told = _line(error), first_line(error)
+        if line is not None and isinstance(error, ImportError):
+            expected, fix = "a module that can be imported", "Correct it, or install what it imports."
+            raise InputError(what, expected=expected, found=f"{told}, at {line}", fix=fix) from error
+        if line is None and isinstance(error, ImportError):
+            raise InputError(what, expected="a module", found=told, fix="Correct the name, or install it.") from error
+        if line is None and isinstance(error, AttributeError):
+            raise InputError(what, expected="a name in the module", found=told, fix="Correct the name.") from error
         raise failure(what, error) from error
     if not callable(target):
         raise InputError(what, expected="a callable", found=type(target).__name__, fix="Name a function or class.")
@@ -73,7 +70,7 @@ def load(name: str) -> tuple[Callable[..., Any], Source]:
 
 
 def witness(found: Source) -> Witness:
-    """Tells later whether a new import of a plug-in would give the same, and whether it has imported what no reading finds."""
+    """The witness of a plug-in's source. It also raises InputError if the plug-in has imported a file that is not bound."""
 
     def now() -> str:
         _require_followed(found, 0, _Finder.followed)
@@ -83,13 +80,11 @@ def witness(found: Source) -> Witness:
 
 
 def call(found: Source, what: str, target: Callable[..., Any], *given: Any, **settings: Any) -> Any:
-    """Call a plug-in. Raises InputError for whatever it raises, and for an import that its source does not tell of."""
+    """Call a plug-in. Raises InputError for anything it raises, and if it imports a file that its source does not name."""
     before = len(_Finder.imports)
     try:
         result = target(*given, **settings)
-    except SoftcacheError:
-        raise
-    except KeyboardInterrupt:
+    except (SoftcacheError, KeyboardInterrupt):
         raise
     except BaseException as error:
         raise failure(f"plug-in {what}", error) from error
@@ -98,41 +93,41 @@ def call(found: Source, what: str, target: Callable[..., Any], *given: Any, **se
 
 
 def _require_followed(found: Source, before: int, followed: Container[str]) -> None:
-    """Raise InputError for a file of the user's, imported since there were `before`, that was not followed, or elsewhere."""
+    """Raise InputError if a user's file, imported after the first `before`, is not in `followed`, or has another path."""
     for module in _Finder.imports[before:]:
         path = _Finder.loaded[module][0]
         if module not in followed:
-            told = f"{module}, in a way that no reading finds"
+            told = f"an import of {module} that the source does not show"
             fix = f"Write `import {module}` into the plug-in, so that edits of it are noticed."
         elif found.files.get(module, path) != path:
-            told = f"{module}, and another one in {found.files[module]}"
+            told = f"{module}, and another file of that name, {found.files[module]}"
             fix = "Rename one of them."
         else:
             continue
         for other in (module, found.name.partition(":")[0]):  # so that another try imports them again
             sys.modules.pop(other, None)
         del _Finder.imports[before:]
-        raise InputError(f"plug-in {found.name}, {path}", expected="imports that can be read", found=told, fix=fix)
+        raise InputError(f"plug-in {found.name}, {path}", expected="imports that the source shows", found=told, fix=fix)
 
 
 def failure(what: str, error: BaseException) -> InputError:
-    """What an exception out of a plug-in is to its user: what was raised, in which file and line."""
+    """The InputError for an exception that a plug-in raised."""
     return InputError(what, expected="a plug-in that runs", found=reason(error), fix="Correct the plug-in.")
 
 
 def reason(error: BaseException) -> str:
-    """What was raised, and in which file and line of the user's, if in any."""
-    place = _place(error)
-    return f"{type(error).__name__}: {first_line(error)}" + (f", at {place}" if place else "")
+    """What was raised, and in which line of a user's file, if in any."""
+    line = _line(error)
+    return f"{type(error).__name__}: {first_line(error)}" + (f", at {line}" if line else "")
 
 
 def blamed(error: BaseException) -> InputError | None:
-    """The same where an exception comes out of a file of the user's, wherever that was called; else None."""
-    return None if isinstance(error, SoftcacheError) or _place(error) is None else failure("plug-in", error)
+    """The InputError for an exception that was raised in a user's file, wherever it was called; None for any other."""
+    return None if isinstance(error, SoftcacheError) or _line(error) is None else failure("plug-in", error)
 
 
-def _place(error: BaseException) -> str | None:
-    """File and line of the innermost frame in a file of the user's; that of a syntax error is the error's own."""
+def _line(error: BaseException) -> str | None:
+    """File and line of the innermost frame in a user's file; a syntax error names its own line."""
     paths = {str(path) for path, _ in _Finder.loaded.values()}
     if isinstance(error, SyntaxError) and error.filename in paths:
         return f"{error.filename}, line {error.lineno}"
@@ -140,14 +135,14 @@ def _place(error: BaseException) -> str | None:
     return f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else None
 
 
-# ---------------------------------------------------------------- importing what is hashed
+# ---------------------------------------------------------------- import of the hashed bytes
 
 
 class _Finder:
-    """Imports files of the user's from their source alone: what is hashed is what runs, and no stale bytecode.
+    """Imports users' files from their source, never from stale bytecode, and remembers the bytes that ran.
 
-    loaded: by module, the file and its bytes, as they ran. imports: the modules in the order of their imports. followed: the
-    modules that plug-ins are bound to. packages: those of plug-ins, whose files are the user's wherever they lie.
+    loaded: file and bytes of each module. imports: modules in order of import. followed: modules that some plug-in's hash
+    covers. packages: the plug-ins' packages, whose files are users' files wherever they lie.
     """
 
     loaded: ClassVar[dict[str, tuple[Path, bytes]]] = {}
@@ -157,14 +152,14 @@ class _Finder:
 
     @classmethod
     def install(cls, package: str) -> None:
-        """Be asked before Python's own finders, and take this package for the user's."""
+        """Search before Python's own finders, and count the files of this package as users' files."""
         cls.packages.add(package)
         if cls not in sys.meta_path:
             sys.meta_path.insert(0, cls)
 
     @classmethod
     def find_spec(cls, name: str, path: Sequence[str] | None = None, target: object = None) -> ModuleSpec | None:
-        """Python's own spec with another loader, for files of the user's; None leaves all others to Python."""
+        """For a user's file Python's own spec with another loader; None, for any other, leaves it to Python."""
         found = importlib.machinery.PathFinder.find_spec(name, path)
         if found is None or found.origin is None or type(found.loader) is not importlib.machinery.SourceFileLoader:
             return None
@@ -176,13 +171,13 @@ class _Finder:
 
     @classmethod
     def ran(cls, module: str, path: Path) -> bytes:
-        """The bytes of a module's file, those that ran if it did."""
+        """The bytes of a module's file: those that ran, if it was imported."""
         loaded = cls.loaded.get(module)
         return loaded[1] if loaded is not None and loaded[0] == path else path.read_bytes()
 
 
 class _Loader(importlib.machinery.SourceFileLoader):
-    """Compiles the bytes that it hashes."""
+    """Remembers the bytes that it compiles."""
 
     def get_code(self, fullname: str) -> CodeType:
         data = self.get_data(self.path)

@@ -17,7 +17,7 @@ _SECOND = np.uint64(0x94D049BB133111EB)
 
 
 class Use(IntEnum):
-    """The first part of every address: what the value is for, so that no two uses share values."""
+    """What a random value is for: the first part of every address, so that no two uses share values."""
 
     CARVE = 1  # which rows become validation or test rows
     SHUFFLE = 2  # the one order of the rows, fixed at ingest
@@ -25,15 +25,15 @@ class Use(IntEnum):
     ORDER = 4  # the order of the rows in an epoch
     DRAW = 5  # which view of a row an epoch uses
     INIT = 6  # initial weights
-    DROPOUT = 7  # torch's own stream within an epoch
+    DROPOUT = 7  # seed of torch's own random stream within an epoch
     SPANS = 8  # the order in which an epoch streams the spans
     PROBE = 9  # which rows and views are run through the teacher again
-    ROWS = 10  # which rows a model trains on, where it trains on a share of them
+    ROWS = 10  # which rows a fraction selects
     BOOTSTRAP = 12  # which test rows a resample holds
 
 
 def bits(seed: int, *address: ArrayLike) -> np.ndarray:
-    """64 random bits for each address; integer parts broadcast against each other. Returns uint64."""
+    """64 random bits for each address, uint64. The parts of an address are integers or arrays that broadcast."""
     state = _mix(np.asarray(seed & 0xFFFFFFFFFFFFFFFF, np.uint64))
     for part in address:
         state = _mix(state ^ np.asarray(part).astype(np.uint64))
@@ -51,8 +51,8 @@ def permutation(count: int, seed: int, *address: int) -> np.ndarray:
 
 
 def order(rows: np.ndarray, seed: int, *address: int) -> np.ndarray:
-    """Places of `rows` in a random order, int64; any two rows come in the same order whatever others are there."""
-    return np.argsort(bits(seed, *address, rows))  # the hash is one-to-one in its last part: there are no ties
+    """Indices of `rows` in a random order, int64. The order of any two rows does not depend on the others."""
+    return np.argsort(bits(seed, *address, rows))  # no ties: the hash is one-to-one in its last part
 
 
 def torch_seed(seed: int, *address: int) -> int:
@@ -61,7 +61,7 @@ def torch_seed(seed: int, *address: int) -> int:
 
 
 def _mix(value: np.ndarray) -> np.ndarray:
-    with np.errstate(over="ignore"):  # wrapping is the point
+    with np.errstate(over="ignore"):  # modulo 2^64 is intended
         value = value + _GOLDEN
         value = (value ^ (value >> np.uint64(30))) * _FIRST
         value = (value ^ (value >> np.uint64(27))) * _SECOND

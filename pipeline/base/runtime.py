@@ -1,4 +1,4 @@
-"""The machine: device, threads, determinism, progress bars. None of it is identity; all of it is provenance."""
+"""The machine: device, threads, determinism, progress bars. It is part of provenance, never of an identity."""
 
 import contextlib
 import ctypes
@@ -20,38 +20,45 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-SHAPING = ("processor", "device", "torch")  # of provenance: what the last bits of a training depend on, besides threads
+SHAPING = ("processor", "device", "torch")  # keys of provenance that the last bits of a training depend on, besides threads
 MOST_THREADS = 1024
-LOG_SECONDS = 30  # between lines of progress where no terminal shows a bar
-_THREAD_FLOPS = 1e8  # of a forward pass: with less for each, threads wait for each other longer than they help
+LOG_SECONDS = 30  # between progress lines in a log, which has no progress bar
+_THREAD_FLOPS = 1e8  # of a forward pass, per thread; below this another thread costs more than it saves
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
-_asked: int | None = None  # threads that the user set
-_most: int | None = None  # threads that have been used since `prepare`
+_asked: int | None = None  # the number of threads that the user set
+_most: int | None = None  # the largest number of threads used since `prepare`
 _log = logging.getLogger(__name__)
 
 
 def cores() -> int:
-    """CPU cores that this process may use."""
+    """How many CPU cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def prepare(device: str = "auto", *, threads: int | None = None) -> "torch.device":
-    """Set torch up for repeatable float32 results and return the device.
+    """Set torch up for repeatable float32 results, process-wide.
 
-    device: auto (CUDA where there is one), cpu, cuda or cuda:N. threads: of the CPU; None for what OMP_NUM_THREADS says, else
-    for as many as the work is worth, see `suited_threads`. Raises InputError for a device that is not there, or a number of
-    threads that is none.
+    Args:
+        device: `auto` (CUDA where available, else the CPU), `cpu`, `cuda` or `cuda:N`.
+        threads: CPU threads. None takes OMP_NUM_THREADS; where that is not set either, `suited_threads` chooses a number for
+            each piece of work.
+
+    Returns:
+        The chosen device.
+
+    Raises:
+        InputError: The device is missing, or the number of threads is out of range.
     """
     global _asked, _most
     threads = asked_threads(threads)
-    # Read by cuBLAS when it starts; without it repeated runs on CUDA may differ in their last bits.
+    # cuBLAS reads this when it starts. Without it, runs on CUDA may differ in their last bits.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     import torch
 
     _asked, _most = threads, threads or 1
     torch.set_num_threads(_most)
-    torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms imports the compiler too, for 1.4 s
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # took a sixth of a step
+    torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms would import the compiler: 1.4 s
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # it cost a sixth of a step
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
     if device == "auto":
@@ -59,22 +66,18 @@ def prepare(device: str = "auto", *, threads: int | None = None) -> "torch.devic
     try:
         chosen = torch.device(device)
         if chosen.type not in ("cpu", "cuda"):
-            raise NotImplementedError(f"{chosen.type}, which nothing here was tried on")
+            raise NotImplementedError(f"{chosen.type}, which is not supported")
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise InputError(
-            f"device {device!r}",
-            expected="auto, cpu, cuda or cuda:N, present on this machine",
-            found=first_line(error),
-            fix="Choose another --device.",
-        ) from error
+        expected, fix = "auto, cpu, cuda or cuda:N, present on this machine", "Choose another --device."
+        raise InputError(f"device {device!r}", expected=expected, found=first_line(error), fix=fix) from error
     return chosen
 
 
 def asked_threads(threads: int | None = None) -> int | None:
-    """`threads`, or what OMP_NUM_THREADS says; raises InputError for numbers with which torch could not even be imported."""
+    """`threads`, else the number in OMP_NUM_THREADS, else None; raises InputError for a number that torch cannot start with."""
     what, variable = "--threads", os.environ.get("OMP_NUM_THREADS", "")
-    if threads is None and variable.isdecimal():  # what else it may hold is torch's affair
+    if threads is None and variable.isdecimal():  # torch handles any other value
         what, threads = "OMP_NUM_THREADS", int(variable.lstrip("0")[:9] or 0)
     if threads is not None and not 1 <= threads <= MOST_THREADS:
         raise InputError("threads", expected=f"1 to {MOST_THREADS:,}", found=str(threads), fix=f"Correct {what}.")
@@ -82,7 +85,7 @@ def asked_threads(threads: int | None = None) -> int | None:
 
 
 def own_randomness() -> contextlib.AbstractContextManager[None]:
-    """Within it torch's random state may be set; afterwards that of the CPU and of every GPU in use is as it was."""
+    """A context in which torch's random state may be set; it is restored afterwards, on the CPU and on every GPU in use."""
     import torch
 
     started = torch.cuda.is_initialized()
@@ -91,10 +94,9 @@ def own_randomness() -> contextlib.AbstractContextManager[None]:
 
 @contextlib.contextmanager
 def suited_threads(flops: float) -> Iterator[None]:
-    """Use as many threads of the CPU as forward passes of so many operations are worth, where the user set no number.
+    """Within the block, use as many CPU threads as forward passes of `flops` operations need, unless the user set a number.
 
-    A function of the work and of the cores alone: equal runs on one machine have equal threads, whatever else it does.
-    Afterwards they are as many as before.
+    It depends on the work and the number of cores alone, so equal runs on one machine use equal threads.
     """
     global _most
     import torch
@@ -110,30 +112,29 @@ def suited_threads(flops: float) -> Iterator[None]:
 
 
 def threads_used() -> int:
-    """The most threads that torch has used since `prepare`."""
+    """The largest number of threads that torch has used since `prepare`."""
     import torch
 
     return _most or torch.get_num_threads()
 
 
 def shaping(device: "torch.device") -> dict[str, str | int]:
-    """What of the machine the last bits of a training depend on."""
+    """The facts about the machine that the last bits of a training depend on."""
     found = {key: value for key, value in provenance(device).items() if key in SHAPING}
     return found | {"threads": _asked or f"as suits the work, of {cores()}"}
 
 
 def provenance(device: "torch.device") -> dict[str, str | int]:
-    """Where and with what a result was made. For people: nothing may depend on it."""
+    """The machine and the versions that made a result. It is for people: nothing may depend on it."""
     import numpy
     import torch
     import zarr
 
-    cuda = device.type == "cuda"
     return {
         "host": platform.node(),
         "system": platform.platform(),
         "processor": torch.backends.cpu.get_cpu_capability(),
-        "device": torch.cuda.get_device_name(device) if cuda else "cpu",
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "threads": threads_used(),
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -143,39 +144,36 @@ def provenance(device: "torch.device") -> dict[str, str | int]:
 
 
 def die_with_parent() -> None:
-    """Ask Linux to kill this process when the one that started it dies; elsewhere nothing happens.
-
-    Where that one has died already, before it could be asked, this process ends now.
-    """
+    """Ask Linux to kill this process when its parent dies, and exit if the parent has died already. Does nothing elsewhere."""
     if sys.platform != "linux":
         return
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if _is_orphan():
-        _log.warning("the process that started this one has ended, and so does this one")
+        _log.warning("the process that started this one has ended, so this one ends too")
         raise SystemExit(1)
 
 
 def _is_orphan() -> bool:
-    """Whether another process than the one that started this one is its parent by now.
+    """Whether the process that started this one is no longer its parent.
 
-    Those that take up orphans are process 1, and others that are not of the group of processes in which a command is started.
-    Of a command that leads a group of its own, as under setsid, only the former can be told.
+    Orphans are adopted by process 1, or by a process outside of the command's process group. The second cannot be told where
+    the command leads its own group, as under setsid.
     """
     parent = os.getppid()
     try:
         if parent == 1:
-            return b"dvc" not in Path("/proc/1/cmdline").read_bytes()  # it may be the first process of a container
+            return b"dvc" not in Path("/proc/1/cmdline").read_bytes()  # in a container DVC itself may be process 1
         return os.getpgrp() != os.getpid() and os.getpgid(parent) != os.getpgrp()
     except OSError:
         return True
 
 
 def progress(items: Iterable[T], what: str, *, total: int | None = None, unit: str = "it") -> "tqdm[T]":
-    """Iterate with a progress bar on a terminal, with a line now and then in a log; bytes (unit B) are shown in MB and GB."""
+    """Iterate with a progress bar on a terminal, or with lines in a log; bytes (unit B) are shown in MB and GB."""
     from tqdm import tqdm
 
-    class Lines(tqdm):  # type: ignore[misc]  # of which no types are known
-        """The bar's text as lines of the log."""
+    class Lines(tqdm):  # type: ignore[misc]  # tqdm has no types
+        """Writes the bar's text to the log."""
 
         @staticmethod
         def status_printer(file: object) -> Callable[[str], None]:

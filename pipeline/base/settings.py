@@ -1,6 +1,6 @@
-"""Settings: one field of a frozen dataclass says all there is to say of one.
+"""Settings: each one is declared once, as a field of a frozen dataclass.
 
-From it follow the option of the commands, the key in params.yaml, the check, and what an artifact says of it.
+Its command-line option, its key in params.yaml, its check, and what an artifact records of it all follow from that field.
 """
 
 import dataclasses
@@ -13,15 +13,15 @@ from pipeline.base.errors import InputError
 T = TypeVar("T")
 
 Name = Annotated[str, "name"]  # the type of a setting that names a folder: safe in paths and in commands
-_SAID = "setting"  # where a field has its Setting
+_SAID = "setting"  # the key of a field's metadata that holds its Setting
 
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """What is said of a setting besides its name, type and default; make it with `setting`.
+    """What a setting has besides its name, type and default; make it with `setting`.
 
-    above, least, most: bounds of a number, which is finite. choices: the texts that it may be. key: what it is called in
-    options and in params.yaml, where its field is called otherwise. repeats: whether values of a list may be equal.
+    above, least, most: bounds of a number, which must be finite. choices: the allowed texts. key: its name in options and in
+    params.yaml, where the field has another name. repeats: whether a list may hold equal values.
     """
 
     help: str
@@ -34,7 +34,7 @@ class Setting:
 
     @property
     def expected(self) -> str:
-        """What it may be, in words."""
+        """The allowed values, in words."""
         if self.choices:
             return " or ".join(self.choices)
         if self.least is not None:
@@ -43,7 +43,7 @@ class Setting:
         return above if self.most is None else f"{above}, {self.most:g} at most"
 
     def allows(self, value: object) -> bool:
-        """Whether a value of its type is in its range."""
+        """Whether a value of the right type is in range."""
         if self.choices:
             return value in self.choices
         if not isinstance(value, int | float):
@@ -57,7 +57,7 @@ class Setting:
 
 
 def setting(help: str, *, default: Any = dataclasses.MISSING, **said: Any) -> Any:
-    """The field of a setting; without a default it has to be given. said: see Setting."""
+    """A dataclass field for a setting, required if it has no default. said: the fields of Setting."""
     return dataclasses.field(default=default, metadata={_SAID: Setting(help, **said)})
 
 
@@ -68,7 +68,7 @@ def settings_of(kind: type) -> dict[str, tuple[dataclasses.Field[Any], Setting]]
 
 
 def check(settings: object) -> None:
-    """Raise InputError for the first setting that is out of its range; None is in every range."""
+    """Raise InputError for the first setting that is out of range; None is in every range."""
     for key, (field, said) in settings_of(type(settings)).items():
         value = getattr(settings, field.name)
         for each in value if isinstance(value, tuple) else (value,):
@@ -77,5 +77,5 @@ def check(settings: object) -> None:
 
 
 def gathered(kind: type[T], given: Mapping[str, Any]) -> T:
-    """A dataclass of settings out of values by key, among which there may be others."""
+    """A dataclass of settings from values by key; other keys are ignored."""
     return kind(**{field.name: given[key] for key, (field, _) in settings_of(kind).items()})

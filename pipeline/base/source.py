@@ -1,10 +1,10 @@
-"""The source of a plug-in: of its own file what it needs, and every file of the user's that is imported on the way.
+"""The source of a plug-in: the part of its own file that it uses, and every user's file that it imports.
 
-All of it is found by reading; nothing is run. Files of the user's are those that lie neither in Python's library, nor in
-site-packages, nor in this project; of an installed package that is a plug-in itself, those of that package.
+It is found by reading syntax trees; nothing is run. A user's file is one outside of Python's library, of site-packages and of
+this project. If the plug-in itself belongs to an installed package, the files of that package count too.
 
 A statement of the plug-in's file counts if the plug-in reaches it by name, or if it may do more than bind a name when the file
-is imported. What is known to do no more is listed here; whatever is not known counts.
+is imported. The calls that are known to do no more are listed here; any other call counts.
 """
 
 import ast
@@ -23,14 +23,14 @@ from pipeline.base.errors import InputError, first_line
 
 _ROOT = Path(__file__).resolve().parents[2]
 _OWN = ("pipeline", "stages")  # packages of this project
-Bytes = Callable[[str, Path], bytes]  # what is in the file of a module
+Bytes = Callable[[str, Path], bytes]  # the content of a module's file
 
-_REFLECTING = {  # reach any name of a file, whatever it is called there
+_REFLECTING = {  # names that give access to every name of a file
     "globals", "locals", "vars", "eval", "exec", "__dict__", "__globals__", "f_globals", "modules", "__subclasses__",
     "get_type_hints",
 }  # fmt: skip
 _IMPORTING = {"__import__", "import_module", "run_module", "run_path", "spec_from_file_location", "SourceFileLoader"}
-_QUIET = {  # what changes nothing when it is called, or decorates
+_QUIET = {  # calls and decorators that have no side effects
     *(f"dataclasses.{name}" for name in ("dataclass", "field")),
     *(f"functools.{name}" for name in ("cache", "cached_property", "lru_cache", "partial", "wraps")),
     *(f"torch.{name}" for name in ("device", "inference_mode", "no_grad")),
@@ -48,7 +48,7 @@ _IMPORT = (ast.Import, ast.ImportFrom)
 
 @dataclass(frozen=True)
 class Source:
-    """What a plug-in is made of. sha256: of the syntax trees of it all. files: by module."""
+    """The source of a plug-in. sha256: of all its syntax trees. files: paths by module."""
 
     name: str
     sha256: str
@@ -56,41 +56,41 @@ class Source:
 
 
 def read(name: str, data: Bytes = lambda module, path: path.read_bytes()) -> Source:
-    """The source of `package.module:attribute`. data: what is in a file, where that is not to be read anew.
+    """The source of `package.module:attribute`. data: returns the content of a module's file.
 
-    Raises InputError where a file is missing or no Python, and for an import by a name that is made at run time.
+    Raises InputError if a file is missing or is not valid Python, or for an import whose name is computed at run time.
     """
     module, attribute = name.split(":")
     if find(module) is None:
         raise InputError(f"spec {name}(…)", expected="a module in a file", found="none", fix="Correct the name, or install it.")
     pieces, held, imported = _gather(module, attribute, data)
-    if module in imported:  # whoever imports it may use any name of it
+    if module in imported:  # its importers may use any name in it
         pieces, held, _ = _gather(module, None, data)
     return Source(name, files.sha256(files.canonical_json(sorted(pieces.items()))), held)
 
 
 def find(module: str) -> Path | None:
-    """Where a module lies, in the order in which plugins.load searches; None where it is in no file. No code is run."""
-    found, places = None, [os.getcwd(), *sys.path] if os.getcwd() not in sys.path else sys.path
+    """The file of a module, searched in the order of plugins.load; None if it has no file. No code is run."""
+    found, folders = None, sys.path if os.getcwd() in sys.path else [os.getcwd(), *sys.path]
     for name in (*_packages(module), module):
         try:
-            found = importlib.machinery.PathFinder.find_spec(name, places)
+            found = importlib.machinery.PathFinder.find_spec(name, folders)
         except (KeyError, ValueError):  # below a namespace whose parent is not imported
             return None
         if found is None:
             return None
-        places = list(found.submodule_search_locations or ())
+        folders = list(found.submodule_search_locations or ())
     return Path(found.origin) if found is not None and found.has_location and found.origin else None
 
 
 def package(module: str) -> str:
-    """The package whose files count, where a plug-in is of an installed one: the one that the module is, or is in."""
+    """The package that a module is, or lies in; the name of a module outside of any package."""
     path = find(module)
     return module if path is None or path.name == "__init__.py" else module.rpartition(".")[0] or module
 
 
 def is_users(path: Path, module: str, own: str) -> bool:
-    """Whether a file is the user's: of the package `own`, or in no library and not in this project."""
+    """Whether a file is a user's file: outside of this project, and either in the package `own` or outside of all libraries."""
     path = path.resolve()
     if any(path.is_relative_to(_ROOT / name) for name in _OWN):
         return False
@@ -115,7 +115,7 @@ def _libraries() -> tuple[Path, ...]:
 def _gather(module: str, attribute: str | None, data: Bytes) -> tuple[dict[str, str], dict[str, Path], set[str]]:
     """Hash and path of every file that counts, by module, and all modules that they import.
 
-    Of the file of `module` what `attribute` needs counts, all of it where that is None.
+    Of the module's own file only what `attribute` needs counts; all of it if `attribute` is None.
     """
     own, pending = package(module), [module]
     pieces: dict[str, str] = {}
@@ -139,8 +139,7 @@ def _gather(module: str, attribute: str | None, data: Bytes) -> tuple[dict[str, 
             names = set(_imports(tree, other, path))
             pieces[other] = syntax.tree_hash(tree)
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
-            found = f"{first_line(error)}{line}"
+            found = first_line(error) + (f", line {error.lineno}" if isinstance(error, SyntaxError) else "")
             raise InputError(str(path), expected="Python that parses", found=found, fix="Correct the file.") from error
         imported |= names
         pending += [each for name in names for each in (*_packages(name), name)]
@@ -148,13 +147,13 @@ def _gather(module: str, attribute: str | None, data: Bytes) -> tuple[dict[str, 
 
 
 def _packages(module: str) -> list[str]:
-    """The packages around a module, which are imported before it: of a.b.c those are a and a.b."""
+    """The packages around a module, which are imported before it: a and a.b for a.b.c."""
     parts = module.split(".")
     return [".".join(parts[:count]) for count in range(1, len(parts))]
 
 
 def _imports(tree: ast.AST, module: str, path: Path) -> Iterator[str]:
-    """Modules that a file names in its imports, inside functions too, and in calls of import_module."""
+    """Modules that a file imports, also inside functions, by statements and by calls such as import_module("json")."""
     around = module if path.name == "__init__.py" else module.rpartition(".")[0]
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -171,7 +170,7 @@ def _imports(tree: ast.AST, module: str, path: Path) -> Iterator[str]:
 
 
 def _literal_import(node: ast.AST) -> str | None:
-    """The module of a call such as import_module("json"); None of any other."""
+    """The module that a call such as import_module("json") imports; None for any other node."""
     if not isinstance(node, ast.Call) or _last(node.func) not in ("import_module", "__import__") or len(node.args) != 1:
         return None
     [argument] = node.args
@@ -180,17 +179,14 @@ def _literal_import(node: ast.AST) -> str | None:
 
 
 def _require_readable(tree: ast.AST, path: Path) -> None:
-    """Raise InputError for an import that cannot be followed by reading."""
+    """Raise InputError for an import whose module the source does not show."""
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
     literal = {id(call.func) for call in calls if _literal_import(call) is not None}
     for node in ast.walk(tree):
         if isinstance(node, ast.Name | ast.Attribute) and _last(node) in _IMPORTING and id(node) not in literal:
-            raise InputError(
-                f"{path}, line {node.lineno}",
-                expected="imports that can be read",
-                found=f"{_last(node)}, of what is made up at run time",
-                fix="Write `import` and the name, so that edits of what is imported are noticed.",
-            )
+            found = f"{_last(node)} of a name that is computed at run time"
+            fix = "Write `import` and the name, so that edits of the imported file are noticed."
+            raise InputError(f"{path}, line {node.lineno}", expected="imports that the source shows", found=found, fix=fix)
 
 
 def _last(node: ast.AST) -> str | None:
@@ -202,33 +198,33 @@ def _last(node: ast.AST) -> str | None:
 
 
 def _names_library(module: str, path: Path, own: str, statement: ast.Import | ast.ImportFrom) -> bool:
-    """Whether an import is of nothing but libraries."""
+    """Whether a statement imports from libraries only."""
     paths = {name: find(name) for name in _imports(statement, module, path)}
     return not any(found is not None and is_users(found, name, own) for name, found in paths.items())
 
 
 def _needed(tree: ast.Module, attribute: str, of_library: Callable[[ast.stmt], bool]) -> list[ast.stmt]:
-    """The statements of a file that decide what `attribute` is and does: those it reaches, and those that may act on others."""
+    """The statements of a file that `attribute` depends on: those that it reaches, and those that may have side effects."""
     statements = [statement for statement in tree.body if not _runs_as_a_script(statement)]
     if any(isinstance(node, ast.alias) and node.name in _REFLECTING for node in ast.walk(tree)):
         return statements
     file = _File(statements, of_library)
-    pending = [place for place, statement in enumerate(statements) if file.acts(statement)]
-    pending += file.bound.get(attribute, range(len(statements)))  # a name that no statement binds: all may make it
+    pending = [index for index, statement in enumerate(statements) if file.acts(statement)]
+    pending += file.bound.get(attribute, range(len(statements)))  # if no statement binds the name, any may make it
     needed: set[int] = set()
     while pending:
-        if (place := pending.pop()) in needed:
+        if (index := pending.pop()) in needed:
             continue
-        needed.add(place)
-        names = {name for node in ast.walk(statements[place]) for name in _mentioned(node)}
+        needed.add(index)
+        names = {name for node in ast.walk(statements[index]) for name in _mentioned(node)}
         if names & _REFLECTING:
             return statements
         pending += [other for name in names for other in file.bound.get(name, ())]
-    return [statements[place] for place in sorted(needed)]
+    return [statements[index] for index in sorted(needed)]
 
 
 def _mentioned(node: ast.AST) -> Iterable[str]:
-    """The names that one node reaches, of attributes those that reflect."""
+    """The names that one node uses; of attributes only those in _REFLECTING."""
     if isinstance(node, ast.Name):
         return (node.id,)
     if isinstance(node, ast.Global):
@@ -237,21 +233,21 @@ def _mentioned(node: ast.AST) -> Iterable[str]:
 
 
 class _File:
-    """What is known of the names of a file. bound: the places of the statements that bind each."""
+    """The names in a file. bound: for each name the indices of the statements that bind it."""
 
     def __init__(self, statements: list[ast.stmt], of_library: Callable[[ast.stmt], bool]):
         self._statements, self._of_library = statements, of_library
         self.bound: dict[str, list[int]] = {}
-        for place, statement in enumerate(statements):
+        for index, statement in enumerate(statements):
             for name in _bound(statement):
-                self.bound.setdefault(name, []).append(place)
-        self._libraries: dict[str, str] = {}  # what each name stands for that a library's import binds, such as nn: torch.nn
+                self.bound.setdefault(name, []).append(index)
+        self._libraries: dict[str, str] = {}  # full names of what libraries' imports bind, such as nn: torch.nn
         for statement in statements:
             if isinstance(statement, _IMPORT) and of_library(statement):
                 self._libraries |= {name: full for name, full in _stand_for(statement) if len(self.bound[name]) == 1}
 
     def acts(self, statement: ast.stmt) -> bool:
-        """Whether a statement may do more than bind names, when the file is imported."""
+        """Whether a statement may do more than bind names when the file is imported."""
         if isinstance(statement, _IMPORT):
             return any(alias.name == "*" for alias in statement.names) or not self._of_library(statement)
         if isinstance(statement, _FUNCTION):
@@ -274,7 +270,7 @@ class _File:
         return not (is_text or isinstance(statement, ast.Pass))
 
     def _is_quiet(self, node: ast.AST | None) -> bool:
-        """Whether an expression does nothing but to have a value."""
+        """Whether an expression has no side effects."""
         if node is None or isinstance(node, ast.Name):
             return True
         if isinstance(node, ast.Tuple | ast.List | ast.Set | ast.Dict):
@@ -284,14 +280,14 @@ class _File:
         return self._is_operand(node)
 
     def _is_operand(self, node: ast.AST, within: frozenset[str] = frozenset()) -> bool:
-        """Whether an expression does nothing, and no operator on its value is the user's. within: names in question."""
+        """Whether an expression and operators on its value have no side effects. within: names that are being checked."""
         if isinstance(node, ast.Name):
             if self._full_name(node) is not None:
                 return True
-            places = self.bound.get(node.id)
-            if not places or node.id in within:
+            indices = self.bound.get(node.id)
+            if not indices or node.id in within:
                 return False
-            return all(self._binds_operand(self._statements[place], within | {node.id}) for place in places)
+            return all(self._binds_operand(self._statements[index], within | {node.id}) for index in indices)
         if isinstance(node, ast.Attribute):
             return self._full_name(node) is not None
         if isinstance(node, ast.Call):
@@ -309,21 +305,21 @@ class _File:
         return isinstance(statement, (*_FUNCTION, ast.ClassDef))
 
     def _is_base(self, node: ast.expr) -> bool:
-        """Whether a base of a class is of a library, such as Generic[T], and takes no notice of what is derived from it."""
+        """Whether a base class, such as Generic[T], comes from a library; deriving from it then has no side effects."""
         return self._full_name(node.value if isinstance(node, ast.Subscript) else node) is not None
 
     def _decorates_quietly(self, node: ast.expr) -> bool:
         if isinstance(node, ast.Attribute) and node.attr in ("setter", "deleter") and isinstance(node.value, ast.Name):
-            return True  # of a property
+            return True  # @name.setter of a property
         return self._is_operand(node) if isinstance(node, ast.Call) else self._is_known(node)
 
     def _is_known(self, function: ast.expr) -> bool:
-        """Whether a function is listed as one that changes nothing."""
+        """Whether a function is listed above as free of side effects."""
         full = self._full_name(function) or ""
         return full in _QUIET or f"{full.rpartition('.')[0]}.*" in _QUIET or full.removeprefix("builtins.") in _QUIET_BUILTINS
 
     def _full_name(self, node: ast.AST) -> str | None:
-        """What a.b.c stands for, such as torch.nn.ReLU, where a is of a library or of Python itself; None for any other."""
+        """The full name of a.b.c, such as torch.nn.ReLU, if a comes from a library or from Python; else None."""
         if isinstance(node, ast.Attribute):
             before = self._full_name(node.value)
             return None if before is None else f"{before}.{node.attr}"
@@ -335,7 +331,7 @@ class _File:
 
 
 def _stand_for(statement: ast.Import | ast.ImportFrom) -> Iterator[tuple[str, str]]:
-    """Each name that an import binds, and what it stands for."""
+    """Each name that an import binds, with its full name."""
     for alias in statement.names:
         if isinstance(statement, ast.ImportFrom):
             yield alias.asname or alias.name, f"{statement.module}.{alias.name}"
@@ -345,7 +341,7 @@ def _stand_for(statement: ast.Import | ast.ImportFrom) -> Iterator[tuple[str, st
 
 
 def _bound(statement: ast.AST) -> set[str]:
-    """Names that a statement of a file binds."""
+    """The names that a statement binds."""
     if isinstance(statement, (ast.ClassDef, *_FUNCTION)):
         return {statement.name}
     if isinstance(statement, _IMPORT):
@@ -356,5 +352,5 @@ def _bound(statement: ast.AST) -> set[str]:
 
 
 def _runs_as_a_script(statement: ast.stmt) -> bool:
-    """`if __name__ == "__main__":` is not run by an import."""
+    """Whether a statement is `if __name__ == "__main__":`, which an import does not run."""
     return isinstance(statement, ast.If) and ast.unparse(statement.test) == "__name__ == '__main__'" and not statement.orelse

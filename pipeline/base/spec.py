@@ -1,7 +1,6 @@
-"""A spec: one line of text such as `mlp(hidden=[30])` that names a callable and its settings.
+"""A spec: one line of text, such as `mlp(hidden=[30])`, that names a callable and its settings.
 
-Short names come from a table; `package.module:attribute(...)` is imported, which runs its code, and is therefore
-refused unless the variable SOFTCACHE_PLUGINS names the module. Arguments are Python literals, nothing else.
+Short names come from a table. `package.module:attribute(...)` names a plug-in, see plugins.py. Arguments are Python literals.
 """
 
 import ast
@@ -21,12 +20,11 @@ _SHAPE = re.compile(r"\s*(?P<name>[A-Za-z]\w*(?:\.[A-Za-z]\w*)*(?::[A-Za-z]\w*)?
 
 @dataclass(frozen=True)
 class Spec:
-    """A parsed spec.
+    """A parsed spec. Specs of equal text and behaviour do the same.
 
-    text: canonical form, with every argument by name; defaults too, where they are literals.
-    behaviour: `version 2` for a name out of a table, for a plug-in the sha256 of all source that it is made of. Specs of equal
-    text and behaviour do the same.
-    source: what an imported plug-in is made of (see plugins.py); None for names out of a table.
+    text: canonical form, with every argument by name; defaults too, if they are literals.
+    behaviour: for a name from a table its version, such as `version 2`; for a plug-in the sha256 of its source.
+    source: the source of a plug-in; None for a name from a table.
     """
 
     text: str
@@ -37,25 +35,21 @@ class Spec:
 
     @property
     def identity(self) -> str:
-        """Text and behaviour in one."""
+        """Text and behaviour in one string."""
         return f"{self.text} of {self.behaviour}"
 
     def __call__(self, *given: Any) -> Any:
-        """Call the target: `given` is what the caller provides, the rest is what the spec says.
-
-        Raises InputError, with file and line, for whatever a plug-in raises.
-        """
+        """Call the target with `given` and the spec's arguments; whatever a plug-in raises becomes an InputError."""
         if self.source is None:
             return self.target(*given, **self.arguments)
         return plugins.call(self.source, self.text, self.target, *given, **self.arguments)
 
 
 def parse(text: str, table: Mapping[str, Callable[..., Any]], versions: Mapping[str, int], *, given: int = 0) -> Spec:
-    """Parse `text` against `table`. The first `given` parameters of the target are the caller's to fill.
+    """Parse `text` against `table`. The caller fills the first `given` parameters of the target when it calls the spec.
 
-    versions: of what each name in the table does. A version goes up when the same settings give another result, and only then.
-
-    Raises InputError for bad syntax, an unknown name, an argument that is not a literal or that does not fit.
+    versions: for each name in the table a number that goes up whenever the same settings give another result.
+    Raises InputError for bad syntax, an unknown name, or an argument that does not fit or is no literal.
     """
     shape = _SHAPE.fullmatch(text) if isinstance(text, str) else None
     if shape is None:
@@ -69,18 +63,18 @@ def parse(text: str, table: Mapping[str, Callable[..., Any]], versions: Mapping[
 
 
 def versioned(version: int) -> str:
-    """How a version is written down."""
+    """A version number as it is stored in identities."""
     return f"version {version}"
 
 
 def names_in(text: str) -> list[str]:
-    """What a spec names, or several in a row, such as `shift(2) | my_views:blur()`; nothing is imported."""
+    """The names in one spec, or in several such as `shift(2) | my_views:blur()`; nothing is imported."""
     shapes = [_SHAPE.fullmatch(step) for step in text.split("|")]
     return [shape["name"] for shape in shapes if shape is not None]
 
 
 def witnesses(*specs: Spec) -> list[files.Witness]:
-    """What tells, when a job ends, whether the plug-ins among its specs are still those that ran."""
+    """Witnesses of those specs that are plug-ins."""
     return [plugins.witness(each.source) for each in specs if each.source is not None]
 
 
@@ -95,12 +89,9 @@ def _literals(text: str, arguments: str) -> tuple[list[Any], dict[str, Any]]:
         positional = [_plain(ast.literal_eval(node)) for node in call.args]
         named = {str(keyword.arg): _plain(ast.literal_eval(keyword.value)) for keyword in call.keywords}
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise InputError(
-            f"spec {text!r}",
-            expected="arguments that are Python literals (finite numbers, strings, lists, True, False, None)",
-            found=arguments,
-            fix='Write for example "mlp(hidden=[30], dropout=0.5)".',
-        ) from error
+        expected = "arguments that are Python literals (finite numbers, strings, lists, True, False, None)"
+        fix = 'Write for example "mlp(hidden=[30], dropout=0.5)".'
+        raise InputError(f"spec {text!r}", expected=expected, found=arguments, fix=fix) from error
     return positional, named
 
 
@@ -112,7 +103,7 @@ def _plain(value: Any) -> Any:
 
 
 def _is_literal(value: Any) -> bool:
-    """Any other value, as a default may be, is bound by the source; its text may tell where in memory it lies."""
+    """Whether a value is a literal. The source hash covers other defaults, whose repr may hold a memory address."""
     if isinstance(value, dict):
         return all(map(_is_literal, (*value.keys(), *value.values())))
     if isinstance(value, list | tuple):
@@ -126,7 +117,7 @@ def _bind(
     """Check the arguments against the target's signature and fill in its defaults."""
     try:
         parameters = list(inspect.signature(target).parameters.values())[given:]
-    except (TypeError, ValueError) as error:  # of some that are not written in Python
+    except (TypeError, ValueError) as error:  # some callables written in C have no signature
         fix = "Write a function that calls it."
         raise InputError(f"spec {name}(…)", expected="a signature that can be read", found="none", fix=fix) from error
     if any(parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) for parameter in parameters):
@@ -146,10 +137,6 @@ def _resolve(name: str, table: Mapping[str, Callable[..., Any]]) -> tuple[Callab
     if ":" in name:
         return plugins.load(name)
     if name not in table:
-        raise InputError(
-            f"spec {name}(…)",
-            expected=f"one of {', '.join(sorted(table))}, or package.module:attribute",
-            found=repr(name),
-            fix="Correct the name.",
-        )
+        expected = f"one of {', '.join(sorted(table))}, or package.module:attribute"
+        raise InputError(f"spec {name}(…)", expected=expected, found=repr(name), fix="Correct the name.")
     return table[name], None

@@ -1,4 +1,4 @@
-"""Syntax: the hash of what a file does, the same whatever its comments, docstrings and layout."""
+"""Syntax: a hash of Python code that ignores comments, docstrings and layout."""
 
 import ast
 
@@ -6,7 +6,7 @@ from pipeline.base import files
 
 
 def tree_hash(tree: ast.Module) -> str:
-    """Hash of what a file does; takes the docstrings out of the tree."""
+    """Hash of a file's code, without its docstrings, which are removed from `tree`."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(node):
             node.body = node.body[1:]
@@ -14,7 +14,7 @@ def tree_hash(tree: ast.Module) -> str:
 
 
 def _plain(node: object) -> object:
-    """A syntax tree as nested tuples without empty fields: ast.dump changes from one Python version to the next."""
+    """A syntax tree as nested tuples without empty fields; ast.dump differs between Python versions."""
     if isinstance(node, ast.AST):
         fields = ((name, _plain(value)) for name, value in ast.iter_fields(node) if name != "kind")
         return (type(node).__name__, *(field for field in fields if field[1] not in (None, ())))

@@ -1,7 +1,7 @@
-"""Capture: run one teacher once over the transfer set and its views, and keep its raw logits.
+"""Capture: run one teacher once over the transfer set and its views, and store its raw logits.
 
-Three things go on at once: images of the next span are decoded ahead, the teacher runs, and the spans behind it are
-encoded, hashed and made durable.
+Three threads work at once: one decodes the next span's images, one runs the teacher, one encodes, hashes and writes the
+finished spans.
 """
 
 import errno
@@ -22,7 +22,7 @@ from pipeline.base.background import Behind, ahead
 from pipeline.base.errors import InputError, IntegrityError
 from pipeline.cache.identity import identity
 from pipeline.cache.layout import SPLITS, Layout, Unholdable
-from pipeline.cache.manifest import Extent, Manifest
+from pipeline.cache.manifest import Extent, Manifest, Part
 from pipeline.cache.provenance import Provenance
 from pipeline.cache.writer import Work
 from pipeline.data.splits import Split, open_splits
@@ -36,7 +36,7 @@ BEHIND = 2  # spans that may wait to be written
 
 @dataclass(frozen=True)
 class Captured:
-    """What a capture did. computed, kept: spans that ran through the teacher now, and that an earlier run had left."""
+    """The result of a capture. computed: spans computed now; kept: spans that an earlier run had recorded."""
 
     manifest: Manifest
     computed: int
@@ -58,13 +58,31 @@ def capture(
     device: torch.device,
     anew: bool = False,
 ) -> Captured:
-    """Write the cache of teacher `teacher` (a folder) to `out`: `views` views of the transfer set; valid and test as they are.
+    """Write a teacher's cache: its raw logits for views of the transfer set, and for the unaugmented valid and test splits.
 
-    Spans already recorded below `work` under the same identity are kept, unless it is to be done anew. tile: rows of one
-    forward pass. Memory does not grow with the number of rows. Raises InputError where teacher and data do not fit and
-    where there is no room left, BusyError where another process captures the same, or replaces the teacher or the data
-    meanwhile, IntegrityError where the teacher gives NaN, infinity or what `dtype` cannot hold; what was recorded until
-    then is kept.
+    Memory does not grow with the number of rows. Recorded spans survive an error or a kill; the next run continues from them.
+
+    Args:
+        teacher: The folder of the trained teacher.
+        splits: The folder that ingest wrote.
+        policy: The view policy, such as `shift(2) | flip()`.
+        views: How many views of each transfer row, 1 or more; view 0 is the row's own image.
+        view_seed: The seed of the policy's random draws.
+        dtype: The stored dtype: `float32`, or `float16` for half the size and 11 significant bits.
+        tile: Rows per forward pass, 1 or more.
+        work: The folder for work in progress. Spans that it holds for an equal identity are reused.
+        out: The cache folder to write or replace.
+        provenance: The JSON file to write, about the machine and the time taken.
+        device: Where the teacher runs, see `runtime.prepare`.
+        anew: Whether to discard the spans in `work` and compute all.
+
+    Returns:
+        The manifest of the cache, and how many spans were computed and kept.
+
+    Raises:
+        InputError: A setting is wrong, teacher and data do not fit, or the disk is full.
+        IntegrityError: The teacher or the data are damaged, or a logit is NaN, infinite, or too large for `dtype`.
+        BusyError: Another process runs the same capture, or has replaced the teacher or the data meanwhile.
     """
     for setting, value in {"views": views, "tile": tile}.items():
         if value < 1:
@@ -80,7 +98,7 @@ def capture(
     }
     started = time.monotonic()
     with Work.hold(work, out, known, layout, extents) as progress:
-        # Done anew, before anything is thrown away: none of it would be there again if the teacher were damaged.
+        # Load the teacher before spans are discarded: if it is damaged, they could not be computed again.
         net = taught.load(taught.nets[0], device) if anew else None
         missing = progress.resume({split: found.span_digests for split, found in opened.items()}, anew=anew)
         kept = progress.total - len(missing)
@@ -88,7 +106,7 @@ def capture(
             if missing:
                 net = net if net is not None else taught.load(taught.nets[0], device)
                 with runtime.suited_threads(flops(net, opened["transfer"].shape) * tile):
-                    _fill(progress, taught.name, net, opened, missing, kept, seen, tile, device)
+                    _fill(progress, taught.name, net, opened, missing, seen, tile, device)
             plugins = spec.witnesses(model, *seen.steps)
             manifest = progress.seal([taught.witness, opened["transfer"].witness, *plugins])
         except OSError as error:
@@ -106,15 +124,14 @@ def _fill(
     name: str,
     net: torch.nn.Module,
     splits: Mapping[str, Split],
-    missing: Sequence[tuple[str, int, int]],
-    kept: int,
+    missing: Sequence[Part],
     policy: Policy,
     tile: int,
     device: torch.device,
 ) -> None:
-    """Publish every missing span. A span's images are decoded once for all its views."""
-    bar = runtime.progress((), f"capture {name}", total=kept + len(missing), unit="spans")
-    bar.update(kept)
+    """Compute and publish every missing span. A span's images are decoded once for all its views."""
+    bar = runtime.progress((), f"capture {name}", total=work.total, unit="spans")
+    bar.update(work.total - len(missing))
     with Behind.running(BEHIND) as writer:
         for split, span, views, pixels in _decoded(splits, missing):
             rows = np.arange(*splits[split].spans()[span])
@@ -129,13 +146,10 @@ def _fill(
     bar.close()
 
 
-def _decoded(
-    splits: Mapping[str, Split], missing: Sequence[tuple[str, int, int]]
-) -> Iterator[tuple[str, int, list[int], torch.Tensor]]:
-    """(split, span, its missing views, its pixels), the pixels of the next span decoded meanwhile."""
-    by_span = groupby(
-        sorted(missing, key=lambda part: (SPLITS.index(part[0]), part[2], part[1])), lambda part: (part[0], part[2])
-    )
+def _decoded(splits: Mapping[str, Split], missing: Sequence[Part]) -> Iterator[tuple[str, int, list[int], torch.Tensor]]:
+    """(split, span, its missing views, its pixels); the next span is decoded meanwhile."""
+    ordered = sorted(missing, key=lambda part: (SPLITS.index(part[0]), part[2], part[1]))
+    by_span = groupby(ordered, lambda part: (part[0], part[2]))
     plan = [(split, span, [view for _, view, _ in group]) for (split, span), group in by_span]
     pixels = ahead(partial(splits[split].images, span) for split, span, _ in plan)
     for (split, span, views), found in zip(plan, pixels, strict=True):
@@ -147,12 +161,12 @@ def _publish(work: Work, name: str, source: Split, split: str, view: int, span: 
         work.publish(split, view, span, source.span_digests[span], buffer.numpy())
     except Unholdable as error:
         start, _ = source.spans()[span]
-        place = f"{split} view {view}, row {start + error.row} (id {source.ids(span)[error.row]})"
+        row = f"{split} view {view}, row {start + error.row} (id {source.ids(span)[error.row]})"
         raise IntegrityError(
-            f"teacher {name}, {place}, class {source.classes[error.column]}",
+            f"teacher {name}, {row}, class {source.classes[error.column]}",
             expected=f"a finite logit that {work.layout.dtype} can hold",
             found=str(error.value),
-            fix="Train it again; where its logits are only large, set `dtype: float32`. This span was not recorded.",
+            fix="Train it again; if its logits are only large, set `dtype: float32`. This span was not recorded.",
         ) from error
     bar.update()
 

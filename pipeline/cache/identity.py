@@ -1,4 +1,4 @@
-"""The identity of a cache: all that a logit is a function of, besides its row and view."""
+"""The identity of a cache: all that a logit depends on, besides its row and view."""
 
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,9 @@ from pipeline.models.modelfile import FILE_NAME, ModelFile
 
 
 def identity(teacher: ModelFile, split: Split, policy: Policy, tile: int, layout: Layout) -> dict[str, Any]:
-    """What the manifest binds: two captures with equal identities give equal logits. Rows and views are extents: they grow.
+    """The identity as the manifest stores it: captures of equal identity give equal logits. split: the transfer set.
 
-    split: the transfer set. Raises InputError where teacher and data do not fit each other.
+    It holds no numbers of rows and views: these may grow. Raises InputError if teacher and data do not fit.
     """
     teacher.require_fit(split)
     return {
@@ -32,10 +32,7 @@ def identity(teacher: ModelFile, split: Split, policy: Policy, tile: int, layout
 
 
 def require_teacher(cache: Cache, folder: Path) -> None:
-    """Raise InputError where the teacher that lies in `folder` is no longer the one whose logits the cache holds.
-
-    A cache may come without its teacher: then there is nothing to compare.
-    """
+    """Raise InputError if the teacher in `folder` is not the one that the cache was captured from; it may be missing."""
     if not (folder / FILE_NAME).exists():
         return
     cache.require(_teacher(ModelFile.teacher(folder)), "teacher", f"Run {commands.capture(cache.path)}.")

@@ -1,4 +1,4 @@
-"""Inspect: what a cache is, in words and numbers that a person asks for."""
+"""Inspect: the facts about a cache, for people."""
 
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,24 @@ from pipeline.stats import metrics
 def inspect(path: Path, *, splits: Path, provenance: Path, work: Path) -> dict[str, Any]:
     """Facts about a sealed cache, as plain values that JSON can hold.
 
-    splits: the folder that ingest wrote, for the labels that accuracy is measured with, on validation and transfer rows.
-    provenance: the file that capture wrote beside the cache. Either may be missing or of another cache: then what it
-    would tell is null. Raises IntegrityError for a cache that is not sealed or not all there, and for damaged splits or
-    provenance.
+    Args:
+        path: The cache folder.
+        splits: The folder that ingest wrote. `accuracy` needs its labels; it is None if the splits are missing or do not fit.
+        provenance: The file that capture wrote. `created_by` is None if it is missing or belongs to another cache.
+        work: The folder for work in progress, where an unfinished capture is looked up.
+
+    Returns:
+        By name: the teacher, classes, inputs, views, arrays, dtype, sizes in bytes, the range of the logits, the share of
+        labelled transfer and validation rows that the teacher gets right, and where the cache was made.
+
+    Raises:
+        IntegrityError: The cache is unfinished or incomplete, or the splits or the provenance file are damaged.
     """
     require_sealed(path, work)
     cache = Cache.open(path)
     manifest, layout = cache.manifest, cache.layout
     extents, records = manifest.extents, manifest.records
+    made = Provenance.open(provenance)
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     return {
         "cache": str(path),
@@ -43,12 +52,12 @@ def inspect(path: Path, *, splits: Path, provenance: Path, work: Path) -> dict[s
         "bytes_per_row": size / sum(extent.rows for extent in extents.values()),
         "logit_range": [min(record.low for record in records), max(record.high for record in records)],
         "accuracy": _accuracy(cache, splits),
-        "created_by": _created_by(provenance, manifest.digest),
+        "created_by": vars(made) if made is not None and made.manifest == manifest.digest else None,
     }
 
 
 def _accuracy(cache: Cache, splits: Path) -> dict[str, float] | None:
-    """Share of labelled rows, untouched, that the teacher gets right; the test split's labels are for `evaluate` alone."""
+    """The teacher's accuracy on labelled rows, unaugmented. Only `evaluate` may read the test split's labels."""
     try:
         opened = open_splits(splits, SPLITS)
         cache.require_data(opened)
@@ -66,8 +75,3 @@ def _accuracy(cache: Cache, splits: Path) -> dict[str, float] | None:
         if known:
             found[name] = right / known
     return found
-
-
-def _created_by(path: Path, digest: str) -> dict[str, Any] | None:
-    found = Provenance.open(path)
-    return vars(found) if found is not None and found.manifest == digest else None

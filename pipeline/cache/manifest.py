@@ -1,4 +1,4 @@
-"""The manifest: what a cache is, and, by existing, that it is complete."""
+"""The manifest: it says what a cache holds; it is written last, so a cache that has one is complete."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -13,14 +13,12 @@ from pipeline.cache.layout import SPLITS
 FORMAT = 2
 READ = (1, 2)  # formats that can be read; 1 had hashes of source text where 2 has versions of behaviour
 FILE_NAME = "manifest.json"
+Part = tuple[str, int, int]  # (split, view, span)
 
 
 @dataclass(frozen=True)
 class Record:
-    """One span of one view on disk: which rows it holds, and the bytes that hold them.
-
-    rows: digest of the rows' ids and encoded images. low, high: the smallest and the largest logit.
-    """
+    """One stored span of one view. rows: digest of its ids and encoded images. low, high: its smallest and largest logit."""
 
     split: str
     view: int
@@ -32,14 +30,14 @@ class Record:
     high: float
 
     @property
-    def name(self) -> str:
-        """How record files call it."""
-        return f"{self.split}-{self.view}-{self.span}"
+    def part(self) -> Part:
+        """(split, view, span)."""
+        return self.split, self.view, self.span
 
 
 @dataclass(frozen=True)
 class Extent:
-    """How far the cache reaches in one split, and which inputs it holds. Extents may grow; they are not identity."""
+    """How many rows and views of one split a cache holds, and of which inputs. They may grow, so they are no identity."""
 
     rows: int
     views: int
@@ -48,10 +46,7 @@ class Extent:
 
 @dataclass(frozen=True)
 class Manifest:
-    """identity: what any two caches of the same thing share, nested names to scalars or lists (see capture.py).
-
-    metadata_sha256: of each array's zarr.json, by its path below logits.zarr. digest: of all but the format.
-    """
+    """The facts of a cache. identity: see identity.py. metadata_sha256: of each array's zarr.json, by split."""
 
     identity: Mapping[str, Any]
     extents: Mapping[str, Extent]
@@ -61,7 +56,7 @@ class Manifest:
 
     @property
     def options(self) -> tuple[str, ...]:
-        """All options of `softcache capture` that make a cache this one, whatever params.yaml says."""
+        """All options of `softcache capture` that give this cache, whatever params.yaml says."""
         found, views = self.identity, self.extents["transfer"].views if "transfer" in self.extents else 1
         given = {
             "--policy": found["views"]["policy"], "--views": views, "--view-seed": found["views"]["seed"],
@@ -70,25 +65,19 @@ class Manifest:
         return tuple(word for name, value in given.items() for word in (name, str(value)))
 
     @property
-    def fingerprint(self) -> str:
-        """sha256 of the identity: caches with the same fingerprint can share spans."""
-        return fingerprint(self.identity)
-
-    @property
     def digest(self) -> str:
-        """sha256 of the whole manifest: two caches with the same digest hold the same bytes."""
+        """sha256 of all facts but the format: caches of equal digest hold equal bytes."""
         return files.sha256(files.canonical_json(self._facts()))
 
     def to_json(self) -> bytes:
-        """Deterministic bytes: no clock, no host."""
+        """The bytes of manifest.json; they hold no time and no host, so equal caches have equal manifests."""
         return files.readable_json({"format": self.format, "digest": self.digest, **self._facts()})
 
     @classmethod
     def read(cls, cache: Path) -> "Manifest":
-        """Read the manifest of the cache in folder `cache`.
+        """Read the manifest in a cache's folder.
 
-        Raises IntegrityError where there is none (the cache is unfinished or not a cache), where it is of another
-        format, or where it was edited.
+        Raises IntegrityError if there is none (the cache is unfinished), or if it is of another format or was edited.
         """
         path = cache / FILE_NAME
         fix = f"Run {commands.capture(cache)}, or correct the name."
@@ -105,14 +94,14 @@ class Manifest:
             raise IntegrityError(str(path), expected=f"format {FORMAT}", found=f"format {version}", fix=fix)
         manifest = facts.typed(cls, found, str(path), fix)
         facts.typed(_Identity, manifest.identity, f"{path}, identity", fix)
-        if manifest.to_json() != data:  # not the digest alone: a flipped bit may spell the same number in another way
+        if manifest.to_json() != data:  # the digest misses some edits: 1.0 and 1.00 are equal numbers
             edited = f"one edited since (digest {manifest.digest[:12]}…, not {str(digest)[:12]}…)"
             raise IntegrityError(str(path), expected="the manifest as it was sealed", found=edited, fix=fix)
         manifest._require_whole(str(path), fix)
         return manifest
 
     def _require_whole(self, where: str, fix: str) -> None:
-        """Raise IntegrityError unless these are the splits of a cache, with a record of every span and no other."""
+        """Raise IntegrityError unless the manifest holds exactly the splits of a cache, and one record of each span."""
         layout, extents = self.identity["layout"], self.extents
         sizes = [value for extent in extents.values() for value in (extent.rows, extent.views)]
         if set(extents) != set(SPLITS) or set(self.metadata_sha256) != set(SPLITS) or min(sizes) < 1:
@@ -124,13 +113,13 @@ class Manifest:
             found = f"a chunk of {layout['chunk']:,} and a span of {layout['span']:,}"
             raise IntegrityError(where, expected="chunks of spans", found=found, fix=fix)
         count = sum(extent.views * -(-extent.rows // layout["span"]) for extent in extents.values())
-        held = {(record.split, record.view, record.span) for record in self.records}
+        held = {record.part for record in self.records}
         if not count == len(self.records) == len(held) or held != set(parts(extents, layout["span"])):
             found = f"{len(self.records):,} records"
             raise IntegrityError(where, expected=f"a record of each of {count:,} spans", found=found, fix=fix)
 
     def rows_of(self, record: Record) -> tuple[int, int]:
-        """(start, stop) rows that a span holds."""
+        """The (start, stop) row numbers of a record."""
         start = record.span * self.identity["layout"]["span"]
         return start, min(start + self.identity["layout"]["span"], self.extents[record.split].rows)
 
@@ -177,7 +166,7 @@ class _Layout:
 
 @dataclass(frozen=True)
 class _Identity:
-    """What types an identity has to have."""
+    """The types of an identity's fields."""
 
     output: str
     teacher: _Teacher
@@ -191,7 +180,7 @@ class _Identity:
     code: Mapping[str, str] | None = None  # of format 1
 
 
-def parts(extents: Mapping[str, Extent], span_rows: int) -> Iterator[tuple[str, int, int]]:
+def parts(extents: Mapping[str, Extent], span_rows: int) -> Iterator[Part]:
     """Every (split, view, span) of a cache, in the order of its records."""
     for split, extent in extents.items():
         for view in range(extent.views):
@@ -200,5 +189,5 @@ def parts(extents: Mapping[str, Extent], span_rows: int) -> Iterator[tuple[str, 
 
 
 def fingerprint(identity: Mapping[str, Any]) -> str:
-    """sha256 over the canonical JSON of an identity."""
+    """sha256 of an identity's canonical JSON: caches of equal fingerprint can share spans."""
     return files.sha256(files.canonical_json(identity))

@@ -1,4 +1,4 @@
-"""Provenance: where and with what a cache was made, and how long it took. For people, and for what it cost; no more."""
+"""Provenance: the machine that made a cache, and the time that it took. For people, and for `softcache cost`."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ from pipeline.base.errors import InputError
 
 @dataclass(frozen=True)
 class Provenance:
-    """What lies beside a cache. manifest: the digest of that cache's manifest. spans_kept: from an earlier capture."""
+    """The facts in the file. manifest: digest of the cache's manifest. spans_kept: those of an earlier run. seconds: now."""
 
     teacher: str
     manifest: str
@@ -27,12 +27,12 @@ class Provenance:
     seconds: float
 
     def write(self, path: Path) -> None:
-        """Write it with its digest."""
+        """Write the file, with its digest."""
         files.write(path, facts.sealed(asdict(self)))
 
     @classmethod
     def open(cls, path: Path) -> "Provenance | None":
-        """Read it; None where there is none. Raises IntegrityError where it is damaged."""
+        """Read the file; None if there is none. Raises IntegrityError if it is damaged."""
         try:
             found, _ = facts.read(cls, path, f"Run {commands.capture(path.with_suffix(''))}, which writes it anew.")
         except InputError:

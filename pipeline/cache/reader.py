@@ -1,4 +1,4 @@
-"""The logit cache: one zarr v3 array (views, rows, classes) per split, and the manifest that vouches for it."""
+"""Reading a cache: one zarr v3 array (views, rows, classes) per split, checked against the manifest."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -13,13 +13,13 @@ from pipeline.base import commands, files
 from pipeline.base.differences import differences
 from pipeline.base.errors import InputError, IntegrityError
 from pipeline.cache.layout import ARRAYS, Damaged, Layout, shard
-from pipeline.cache.manifest import FILE_NAME, Manifest, Record
+from pipeline.cache.manifest import FILE_NAME, Manifest, Part, Record
 from pipeline.data.splits import Split
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something wrong with a cache. where: the file, and for a span its split, view and rows."""
+    """A defect of a cache. where: the file; for a span also its split, view and rows."""
 
     where: str
     expected: str
@@ -37,9 +37,16 @@ class Cache:
 
     @classmethod
     def open(cls, path: Path) -> "Cache":
-        """Open a sealed cache and check that all of it is there: manifest, metadata, and every span's size.
+        """Open a sealed cache and check that it is complete: manifest, metadata, and the size of every span.
 
-        Raises IntegrityError otherwise.
+        Args:
+            path: The cache folder.
+
+        Returns:
+            The cache. No logits are read.
+
+        Raises:
+            IntegrityError: The folder is no sealed cache, or a part is missing or damaged.
         """
         cache = cls.listed(path)
         if findings := list(cache.shortcomings()):
@@ -48,18 +55,28 @@ class Cache:
 
     @property
     def witness(self) -> files.Witness:
-        """Tells later whether the cache is still this one."""
+        """The witness of the manifest."""
         return files.Witness.of_file(self.path / FILE_NAME, files.sha256(self.manifest.to_json()))
 
     @classmethod
     def listed(cls, path: Path) -> "Cache":
-        """The cache that the manifest in `path` tells of, whether or not it is all there."""
+        """Open a cache by its manifest alone, which need not be complete.
+
+        Args:
+            path: The cache folder.
+
+        Returns:
+            The cache. Only its manifest is read.
+
+        Raises:
+            IntegrityError: The manifest is missing or damaged.
+        """
         manifest = Manifest.read(path)
         stored = manifest.identity["layout"]
         return cls(path, manifest, Layout(len(manifest.identity["classes"]), stored["dtype"], stored["span"], stored["chunk"]))
 
     def shortcomings(self) -> Iterator[Finding]:
-        """What a look at sizes and metadata finds; no span is read."""
+        """Metadata that differ from the manifest, and spans of another size; no span is read."""
         for split, expected in self.manifest.metadata_sha256.items():
             file = self._metadata(split)
             found = files.sha256_file(file) if file.is_file() else None
@@ -73,7 +90,7 @@ class Cache:
                 yield Finding(self.where(record), f"{record.size_bytes:,} bytes", found)
 
     def strays(self) -> Iterator[Finding]:
-        """Files and folders that the manifest does not know."""
+        """Files and folders that are not in the manifest."""
         known = {self.path / FILE_NAME}
         known |= {self._metadata(split) for split in self.manifest.metadata_sha256}
         known |= {self.file(record) for record in self.manifest.records}
@@ -83,15 +100,28 @@ class Cache:
                 yield Finding(str(path), "nothing", "a stray folder" if path.is_dir() else "a stray file")
 
     def damage(self, record: Record) -> Finding | None:
-        """Read one span whole and compare it with its sha256."""
-        found = files.sha256_file(self.file(record))
-        return None if found == record.sha256 else Finding(self.where(record), f"sha256 {record.sha256}", f"sha256 {found}")
+        """Compare a span's file with its sha256.
+
+        Args:
+            record: The record of the span.
+
+        Returns:
+            The defect; None if there is none.
+        """
+        return self._difference(record, files.sha256_file(self.file(record)))
 
     def span(self, record: Record, out: np.ndarray | None = None) -> np.ndarray:
-        """The logits of one span: (rows, classes) of the stored dtype, in `out` where that is given.
+        """Read one span. Its checksums are checked every time, its sha256 the first time and whenever the file has changed.
 
-        Its checksums are compared on every reading; its sha256 on the first one, and again whenever the file is another.
-        Raises IntegrityError on any damage.
+        Args:
+            record: The record of the span, see `record`.
+            out: (rows, classes) of the stored dtype, the array to fill; None for a new one.
+
+        Returns:
+            The raw logits: (rows, classes) of the stored dtype, float32 or float16.
+
+        Raises:
+            IntegrityError: The span is missing or damaged.
         """
         start, stop = self.manifest.rows_of(record)
         try:
@@ -102,8 +132,8 @@ class Cache:
             raise self.error([Finding(self.where(record), f"{record.size_bytes:,} bytes", _kind(self.file(record)))]) from None
         version = (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
         if self._verified.get(record) != version:
-            if (found := files.sha256(data)) != record.sha256:
-                raise self.error([Finding(self.where(record), f"sha256 {record.sha256}", f"sha256 {found}")])
+            if difference := self._difference(record, files.sha256(data)):
+                raise self.error([difference])
             self._verified[record] = version
         try:
             return self.layout.decode(data, stop - start, out)
@@ -112,13 +142,33 @@ class Cache:
             raise self.error([finding]) from error
 
     def record(self, split: str, view: int, span: int) -> Record:
-        """The record of one span."""
+        """The record of one span.
+
+        Args:
+            split: `transfer`, `valid` or `test`.
+            view: The view, from 0.
+            span: The index of the span in its split, from 0.
+
+        Returns:
+            Its record, which `span` reads.
+
+        Raises:
+            KeyError: The cache has no such span.
+        """
         return self._records[split, view, span]
 
     def read(self, split: str, views: int | None = None) -> np.ndarray:
-        """All logits of a split's first `views` views (default: every view): (views, rows, classes) float32.
+        """Read the logits of a split, into memory.
 
-        Raises IntegrityError on any damage.
+        Args:
+            split: `transfer`, `valid` or `test`.
+            views: How many views, from view 0 on; None for all.
+
+        Returns:
+            (views, rows, classes) float32, raw logits.
+
+        Raises:
+            IntegrityError: A span is missing or damaged.
         """
         extent = self.manifest.extents[split]
         count = extent.views if views is None else views
@@ -130,9 +180,13 @@ class Cache:
         return logits
 
     def require_data(self, splits: Mapping[str, Split]) -> None:
-        """Raise InputError unless the cache holds exactly these splits; the message names the field that differs.
+        """Check that the cache holds the logits of exactly these splits. Labels may differ.
 
-        splits: those that the caller uses, the transfer set among them.
+        Args:
+            splits: The splits that the caller uses, by name; `transfer` must be among them.
+
+        Raises:
+            InputError: They differ; the message names the field.
         """
         source = splits["transfer"]
         wanted = {
@@ -148,44 +202,90 @@ class Cache:
                 self._refuse_rows(name, split)
 
     def require_views(self, policy: Mapping[str, Any], count: int) -> None:
-        """Raise InputError unless the cache holds `count` views or more under this policy, given by its facts."""
-        self._refuse(policy, self.manifest.identity["views"], "the setting", "views.")
-        found = self.manifest.extents["transfer"].views
-        if found < count:
-            self._refuse({"count": count}, {"count": found}, "the setting", "views.")
+        """Check that the cache holds enough views of a policy.
+
+        Args:
+            policy: The policy, as `Policy.to_dict` returns it.
+            count: How many views are needed; the cache may hold more.
+
+        Raises:
+            InputError: The policy differs, or the cache holds fewer views.
+        """
+        views = min(count, self.manifest.extents["transfer"].views)
+        self._refuse({**policy, "count": count}, {**self.manifest.identity["views"], "count": views}, "the setting", "views.")
 
     def require_of(self, name: str) -> None:
-        """Raise InputError unless the cache is of the teacher of this name, under which it is to be used."""
+        """Check that the cache is of a teacher of this name.
+
+        Args:
+            name: The name of the teacher.
+
+        Raises:
+            InputError: It is of a teacher of another name.
+        """
         found = self.manifest.identity["teacher"].get("name")
         if found not in (name, None):
             fix = "Put it back where it came from, or correct the name."
             raise InputError(f"cache {self.path}", expected=f"that of teacher {name}", found=f"that of {found}", fix=fix)
 
     def require(self, wanted: Mapping[str, Any], field: str, fix: str) -> None:
-        """Raise InputError unless a field of the identity is `wanted`, which is so as things are now."""
+        """Check one field of the identity against its present value.
+
+        Args:
+            wanted: What the field has to hold.
+            field: A field of the identity, such as `teacher`.
+            fix: A sentence that says what to do.
+
+        Raises:
+            InputError: They differ.
+        """
         for name, expected, found in differences(wanted, self.manifest.identity[field]):
             what = f"cache {self.path.name}, {field}.{name}"
             raise InputError(what, expected=f"{expected} as it is now", found=str(found), fix=fix)
 
     def file(self, record: Record) -> Path:
-        """Where the bytes of a span lie."""
+        """The file of a span.
+
+        Args:
+            record: The record of the span.
+
+        Returns:
+            Its path, whether or not the file exists.
+        """
         return shard(self.path / ARRAYS / record.split, record.view, record.span)
 
     def where(self, record: Record) -> str:
-        """A span, for people: which rows of which split and view, and the file."""
+        """A span as messages name it: file, split, view and rows.
+
+        Args:
+            record: The record of the span.
+
+        Returns:
+            Its name.
+        """
         start, stop = self.manifest.rows_of(record)
         return f"{self.file(record)} ({record.split} view {record.view}, rows {start} to {stop - 1})"
 
     def error(self, findings: list[Finding]) -> IntegrityError:
-        """One error that names the first of several findings, and counts the rest."""
+        """One error for several findings.
+
+        Args:
+            findings: One or more.
+
+        Returns:
+            An IntegrityError that names the first and counts them all.
+        """
         first, total = findings[0], len(self.manifest.records) + len(self.manifest.metadata_sha256)
         found = f"{first.found} ({len(findings)} of {total} files missing or damaged)"
         fix = commands.capture_again(self.path, *self.manifest.options)
         return IntegrityError(first.where, expected=first.expected, found=found, fix=fix)
 
     @cached_property
-    def _records(self) -> dict[tuple[str, int, int], Record]:
-        return {(record.split, record.view, record.span): record for record in self.manifest.records}
+    def _records(self) -> dict[Part, Record]:
+        return {record.part: record for record in self.manifest.records}
+
+    def _difference(self, record: Record, found: str) -> Finding | None:
+        return None if found == record.sha256 else Finding(self.where(record), f"sha256 {record.sha256}", f"sha256 {found}")
 
     def _metadata(self, split: str) -> Path:
         return self.path / ARRAYS / split / "zarr.json"
@@ -195,13 +295,13 @@ class Cache:
             raise self._refusal(f"{prefix}{name}", f"{expected} as in {owner}", str(found))
 
     def _refuse_rows(self, name: str, split: Split) -> None:
-        """The rows are others: name the first span of them, which is as near as the digests lead."""
+        """Raise InputError that names the first span whose rows differ; digests do not tell which row of it."""
         held = [self.record(name, 0, span).rows for span in range(len(split.span_digests))]
         for span, (here, there) in enumerate(zip(split.span_digests, held, strict=True)):
             if here != there:
                 start, stop = split.spans()[span]
-                place = f"{name} rows {start} to {stop - 1}, which begin with id {split.ids(span)[0]!r}"
-                raise self._refusal(place, f"digest {here[:12]}… as in the data", f"rows of digest {there[:12]}…")
+                what = f"{name} rows {start} to {stop - 1}, which begin with id {split.ids(span)[0]!r}"
+                raise self._refusal(what, f"digest {here[:12]}… as in the data", f"rows of digest {there[:12]}…")
         digest = self.manifest.extents[name].inputs_digest
         raise self._refusal(f"{name} inputs_digest", f"{split.inputs_digest} as in the data", digest)
 

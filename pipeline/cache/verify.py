@@ -1,4 +1,4 @@
-"""Verify: is a cache still what was sealed, and, deep, is it still what its teacher says?"""
+"""Verify: does a cache still hold the bytes that were sealed, and does its teacher still give these logits?"""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,17 +24,17 @@ from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.predict import predict
 from pipeline.stats import metrics
 
-TOLERANCE = 1e-5  # of the logit range: float32 products depend in their last bits on the batch they are in
-CLEARLY = 10  # times: how much more than noise a difference must be, and how much worse a shifted row
+TOLERANCE = 1e-5  # of the logit range: the last bits of float32 logits depend on the batch
+CLEARLY = 10  # factor: a difference is that much above noise, a wrong row has that much more loss
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What running the teacher again on sampled (row, view) pairs gave.
+    """The result of a probe of sampled (row, view) pairs.
 
-    difference: the largest between cached and fresh logits; control: the largest between two fresh runs in which the
-    rows lie at other places of the batch; limit: what a difference may be. aligned, shifted: mean KL in nats of the
-    fresh logits to the cached ones of the same row, and of the row that follows; None where all rows have equal logits.
+    difference: the largest between cached and fresh logits. control: the largest between two fresh runs with the rows in
+    another order. limit: the largest difference that is allowed. aligned, shifted: mean KL, in nats, of the fresh logits to
+    the cached ones of the same row, and of the next row; `shifted` is None if all rows have equal logits.
     """
 
     pairs: int
@@ -45,20 +45,20 @@ class Probe:
     shifted: float | None
 
     def findings(self, path: Path) -> list[Finding]:
-        """What is wrong by these numbers. Where all rows have equal logits, alignment cannot be told, and passes."""
+        """The defects that these numbers show. If all rows have equal logits, alignment passes untested."""
         found = []
         if self.difference > self.limit:
             wanted = f"the logits of its teacher, within {self.limit:.2g}"
             found.append(Finding(f"{path}, {self.pairs} sampled logits", wanted, f"a difference of {self.difference:.2g}"))
         if self.shifted is not None and self.shifted < CLEARLY * self.aligned:
-            wanted = f"a loss that is clearly worse one row further (aligned {self.aligned:.2g} nats)"
+            wanted = f"a clearly larger loss against the next row (aligned {self.aligned:.2g} nats)"
             found.append(Finding(f"{path}, alignment of rows", wanted, f"{self.shifted:.2g} nats"))
         return found
 
 
 @dataclass(frozen=True)
 class Verified:
-    """What was found. spans, size_bytes, options: of the cache, 0 and none where its manifest cannot be read."""
+    """The result of a verification. spans, size_bytes, options: of the cache; 0 and none if its manifest is unreadable."""
 
     path: Path
     spans: int
@@ -68,9 +68,15 @@ class Verified:
 
 
 def verify(path: Path, *, work: Path, progress: Callable[[int], object] = lambda size: None) -> Verified:
-    """Check that all of the cache is there and unchanged: manifest, metadata, every span's size and sha256, no stray file.
+    """Check that a cache is complete and unchanged: manifest, metadata, size and sha256 of every span, no stray file.
 
-    progress: is told the bytes of each span that was read. Never raises for damage: that is what it reports.
+    Args:
+        path: The cache folder.
+        work: The folder for work in progress, where an unfinished capture is looked up.
+        progress: Called after each span with its size in bytes, from several threads.
+
+    Returns:
+        The size of the cache, and all defects as findings; damage raises nothing.
     """
     try:
         require_sealed(path, work)
@@ -93,7 +99,7 @@ def verify(path: Path, *, work: Path, progress: Callable[[int], object] = lambda
 
 
 def size_bytes(path: Path) -> int:
-    """Bytes of the spans of a cache, for a progress bar; 0 where that cannot be told."""
+    """Bytes of the spans of a cache, for a progress bar; 0 if the manifest is unreadable."""
     try:
         return sum(record.size_bytes for record in Cache.listed(path).manifest.records)
     except IntegrityError:
@@ -101,10 +107,21 @@ def size_bytes(path: Path) -> int:
 
 
 def probe(path: Path, count: int, *, teacher: Path, splits: Path, device: torch.device) -> Probe:
-    """Run `count` sampled (row, view) pairs of the transfer set through the teacher again.
+    """Run a sample of the transfer set through the teacher again, and compare with the cached logits.
 
-    teacher: its folder; splits: the folder that ingest wrote. The sample is the same every time. Raises InputError where
-    teacher, data or code are not those of the cache (the field is named), IntegrityError for a damaged span.
+    Args:
+        path: The cache folder.
+        count: How many (row, view) pairs, at most as many as there are. The sample is the same every time.
+        teacher: The folder of the teacher.
+        splits: The folder that ingest wrote.
+        device: Where the teacher runs.
+
+    Returns:
+        The differences, and what they may be; `Probe.findings` judges them.
+
+    Raises:
+        InputError: Teacher, data or code differ from those of the cache; the message names the field.
+        IntegrityError: The cache, the splits or the teacher are damaged.
     """
     cache, opened = Cache.open(path), open_splits(splits, SPLITS)
     cache.require_data(opened)
@@ -130,31 +147,30 @@ def probe(path: Path, count: int, *, teacher: Path, splits: Path, device: torch.
         difference=float(np.abs(cached - fresh).max()),
         control=noise,
         limit=max(TOLERANCE * (high - low), CLEARLY * noise) + rounding,
-        aligned=_loss(cached, fresh),
-        shifted=None if (cached == following).all() else _loss(following, fresh),
+        aligned=metrics.kl_to_teacher(cached, fresh),
+        shifted=None if (cached == following).all() else metrics.kl_to_teacher(following, fresh),
     )
 
 
 def _sample(count: int, rows: int, views: int) -> tuple[np.ndarray, np.ndarray]:
     """Up to `count` different (row, view) pairs, ordered by row."""
-    total, draws = rows * views, count
+    total = rows * views
     if 2 * count > total:
-        pairs = np.sort(randomness.permutation(total, 0, Use.PROBE, 0)[:count])
-        return pairs // views, pairs % views
-    while True:
-        drawn = randomness.integers(total, 0, Use.PROBE, np.arange(draws))
-        pairs, first = np.unique(drawn, return_index=True)
-        if len(pairs) >= count:  # without those that were drawn last
-            pairs = pairs[np.argsort(np.argsort(first)) < count]
-            break
-        draws *= 2
+        pairs = randomness.permutation(total, 0, Use.PROBE, 0)
+    else:
+        pairs, draws = np.empty(0, np.int64), count
+        while len(pairs) < count:
+            drawn = randomness.integers(total, 0, Use.PROBE, np.arange(draws))
+            pairs = drawn[np.sort(np.unique(drawn, return_index=True)[1])]  # each once, in the order of the draws
+            draws *= 2
+    pairs = np.sort(pairs[:count])
     return pairs // views, pairs % views
 
 
 def _read(
     cache: Cache, split: Split, policy: Policy, rows: np.ndarray, views: np.ndarray
 ) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
-    """Pixels as seen (n, C, H, W) uint8, cached logits (n, classes) float32, and those of the row that follows in its span."""
+    """The pairs' pixels (n, C, H, W) uint8, cached logits (n, classes) float32, and those of the next row in the span."""
     pixels, cached, following = [], [], []
     for span in runtime.progress(np.unique(rows // split.span), "reading sampled rows", unit="spans"):
         start, stop = split.spans()[span]
@@ -166,7 +182,3 @@ def _read(
             cached.append(logits[view][row])
             following.append(logits[view][(row + 1) % (stop - start)])
     return torch.cat(pixels), np.stack(cached).astype(np.float32), np.stack(following).astype(np.float32)
-
-
-def _loss(cached: np.ndarray, fresh: np.ndarray) -> float:
-    return metrics.kl_to_teacher(cached, fresh)

@@ -1,7 +1,7 @@
-"""Work in progress on a cache: spans made durable one by one, recorded, and sealed into a cache.
+"""Work in progress on a cache: spans are written durably one by one, recorded, and at the end sealed into a cache.
 
-Bytes come from zarr's codecs but are written here, because zarr neither syncs nor checksums what it writes. A record
-exists only once its bytes are durable, and the manifest is written last.
+zarr's codecs make the bytes; they are written here, because zarr does not sync files. A record is written only once the bytes
+of its span are durable, and the manifest is written last.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from pipeline.base import commands, facts, files, runtime
 from pipeline.base.differences import differences
 from pipeline.base.errors import BusyError, IntegrityError
 from pipeline.cache.layout import ARRAYS, Layout, shard
-from pipeline.cache.manifest import FILE_NAME, Extent, Manifest, Record, fingerprint, parts
+from pipeline.cache.manifest import FILE_NAME, Extent, Manifest, Part, Record, fingerprint, parts
 
 _PLAN, _SEALED, _IDENTITY = "plan.json", "sealed.json", "identity.json"
 _log = logging.getLogger(__name__)
@@ -30,14 +30,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Published:
-    """What is written down of a span when it is durable. cache: the fingerprint of the identity that it is of."""
+    """The content of a record's file. cache: the fingerprint of the identity."""
 
     cache: str
     record: Record
 
 
 class Work:
-    """A capture in progress, in a folder of its own outside of every DVC out; open it with `Work.hold`."""
+    """A capture in progress, in its own folder outside of every DVC out; open it with `Work.hold`."""
 
     def __init__(self, folder: Path, out: Path, identity: Mapping[str, Any], layout: Layout, extents: Mapping[str, Extent]):
         self.folder = folder
@@ -45,16 +45,16 @@ class Work:
         self.identity = identity
         self.layout = layout
         self.extents = extents
-        self.records: dict[str, Record] = {}
+        self.records: dict[Part, Record] = {}
 
     @classmethod
     @contextlib.contextmanager
     def hold(
         cls, root: Path, out: Path, identity: Mapping[str, Any], layout: Layout, extents: Mapping[str, Extent]
     ) -> Iterator["Work"]:
-        """Hold the work folder of this identity below `root`; raises BusyError if another process does.
+        """Lock the work folder of this identity below `root`; raises BusyError if another process holds it.
 
-        out: the folder that the cache will be sealed into. Work of any other identity lies in another folder.
+        out: the folder that the cache will be sealed into.
         """
         folder = root / fingerprint(identity)
         with files.locked_folder(folder, f"capture of {out.name}"):
@@ -69,12 +69,11 @@ class Work:
         """How many spans the finished cache has."""
         return sum(1 for _ in parts(self.extents, self.layout.span))
 
-    def resume(self, digests: Mapping[str, Sequence[str]], *, anew: bool = False) -> list[tuple[str, int, int]]:
-        """Find what an earlier run made durable; returns the (split, view, span) that are missing.
+    def resume(self, digests: Mapping[str, Sequence[str]], *, anew: bool = False) -> list[Part]:
+        """Adopt the spans that an earlier run recorded; returns the parts that are missing.
 
-        digests: per split, the digest of each span's rows, as they must be. Every recorded span is read and compared with
-        its sha256. What is damaged, of other rows, or without a whole record is removed, never adopted. anew: so is
-        everything else.
+        Every recorded span is compared with its sha256, and removed if it is damaged or of other rows. digests: the digest
+        of each span's rows, by split. anew: whether to remove all spans.
         """
         if anew:
             for name in ("records", "spans", "tmp"):
@@ -85,7 +84,7 @@ class Work:
         with ThreadPoolExecutor(runtime.cores()) as pool:
             checked = pool.map(lambda part: self._whole(part, digests[part[0]][part[2]]), recorded)
             bar = runtime.progress(checked, f"checking earlier work on {self.out.name}", total=len(recorded), unit="spans")
-            found = {record.name: record for record in bar if record}
+            found = {record.part: record for record in bar if record}
         self.records |= found
         if len(found) == len(planned):
             _log.info("%s: already captured: all %d spans verified, to be linked again", self.out.name, len(found))
@@ -94,12 +93,12 @@ class Work:
                 "%s: resuming: %d/%d spans verified, %d unrecorded and %d damaged or outdated discarded",
                 self.out.name, len(found), len(planned), unrecorded, len(recorded) - len(found),
             )  # fmt: skip
-        return [part for part in planned if _name(*part) not in found]
+        return [part for part in planned if part not in found]
 
     def publish(self, split: str, view: int, span: int, rows: str, logits: np.ndarray) -> Record:
-        """Make one span durable, then record it. logits: (rows, classes) float32, raw; rows: their digest.
+        """Make one span durable, then record it. logits: (rows, classes) float32, raw. rows: the digest of its rows.
 
-        Raises layout.Unholdable for what the dtype cannot hold; then nothing is recorded.
+        Raises layout.Unholdable if the dtype cannot hold a logit; then nothing is recorded.
         """
         data = self.layout.encode(self.layout.rounded(logits))
         path = self._span_path(split, view, span)
@@ -111,21 +110,20 @@ class Work:
         record = Record(split, view, span, rows, len(data), files.sha256(data), float(logits.min()), float(logits.max()))
         published = _Published(fingerprint(self.identity), record)
         files.write(self._record_path(split, view, span), facts.sealed(asdict(published)))
-        self.records[record.name] = record
+        self.records[record.part] = record
         return record
 
     def seal(self, read: Iterable[files.Witness] = ()) -> Manifest:
-        """Put the finished cache in place of `out`; spans are hardlinked, so that sealing again takes seconds.
+        """Put the finished cache in place of `out`; spans are hardlinked, so that sealing takes seconds.
 
-        Every span must have been published or found. read: see files.replaced_folder. Then finished work that was sealed
-        into `out` before is removed; unfinished work never is.
+        Afterwards work that was sealed into `out` before is removed; unfinished work is kept. read: see files.replaced_folder.
         """
         records, metadata, copied = [], {}, 0
         with files.replaced_folder(self.out, read=read) as folder:
             for part in parts(self.extents, self.layout.span):
                 split, view, span = part
                 copied += not _link(self._span_path(*part), shard(folder / ARRAYS / split, view, span))
-                records.append(self.records[_name(*part)])
+                records.append(self.records[part])
             for split, extent in self.extents.items():
                 data = self.layout.metadata(extent.views, extent.rows)
                 files.write(folder / ARRAYS / split / "zarr.json", data)
@@ -133,10 +131,8 @@ class Work:
             manifest = Manifest(self.identity, self.extents, tuple(records), metadata)
             files.write(folder / FILE_NAME, manifest.to_json())
         if copied:
-            fix = "set SOFTCACHE_WORK to a folder on the same file system"
-            _log.warning(
-                "%s: %d spans were copied, because no links lead out of %s; %s", self.out.name, copied, self.folder, fix
-            )
+            told = "%s: %d spans were copied, because links from %s failed; put SOFTCACHE_WORK on the same file system"
+            _log.warning(told, self.out.name, copied, self.folder)
         self._clear_former()
         files.write(self.folder / _SEALED, files.readable_json({"out": str(files.resolved(self.out))}))
         return manifest
@@ -149,7 +145,7 @@ class Work:
                 yield marker.parent
 
     def _announce_changes(self) -> None:
-        """Say why nothing is reused, where the last cache was of another identity."""
+        """Log why no span is reused, if the last cache was of another identity."""
         if (self.folder / _PLAN).exists():
             return
         for former in self._former():
@@ -160,38 +156,32 @@ class Work:
     def _clear_former(self) -> None:
         for folder in self._former():
             with contextlib.suppress(FileNotFoundError, BusyError), files.locked_folder(folder, "former work"):
-                files.clear(folder, but=_SEALED)  # killed in between, the marker is still there
+                files.clear(folder, but=_SEALED)  # the marker goes last, in case of a kill
                 files.remove(folder / _SEALED)
 
     def _clear_unrecorded(self) -> int:
-        """Remove bytes that no record vouches for; returns how many spans that were, whole or half."""
+        """Remove whole and partial spans that have no record; returns how many there were."""
         aside = list(self.folder.glob("tmp/*"))
         shutil.rmtree(self.folder / "tmp", ignore_errors=True)
         for path in self.folder.glob("**/.*.partial"):
             path.unlink()
-        spans = self.folder / "spans"
-        orphans = []
+        spans, removed = self.folder / "spans", len(aside)
         for path in sorted(spans.glob("*/c/*/*/0")):
             split, _, view, span, _ = path.relative_to(spans).parts
             if not self._record_path(split, view, span).exists():
-                orphans.append(path)
+                removed += 1
                 files.remove(path)
-        return len(aside) + len(orphans)
+        return removed
 
-    def _whole(self, part: tuple[str, int, int], rows: str) -> Record | None:
-        """The record of a span that is durable, whole and of these rows; any other is removed, with its bytes."""
+    def _whole(self, part: Part, rows: str) -> Record | None:
+        """The record of a span that is whole and of these rows; any other is removed, with its bytes."""
         record_path, path = self._record_path(*part), self._span_path(*part)
         with contextlib.suppress(IntegrityError):
             published, _ = facts.read(_Published, record_path, "It is computed again.")
             record = published.record
-            here = (record.split, record.view, record.span, record.rows) == (*part, rows)
-            if (
-                here
-                and published.cache == fingerprint(self.identity)
-                and path.is_file()
-                and path.stat().st_size == record.size_bytes
-                and files.sha256_file(path) == record.sha256
-            ):
+            wanted = (published.cache, record.part, record.rows) == (fingerprint(self.identity), part, rows)
+            whole = path.is_file() and path.stat().st_size == record.size_bytes
+            if wanted and whole and files.sha256_file(path) == record.sha256:
                 return record
         files.remove(record_path)
         files.remove(path)
@@ -205,7 +195,7 @@ class Work:
 
 
 def require_sealed(cache: Path, root: Path) -> None:
-    """Where `cache` has no manifest, but a capture into it is under way below `root`: raise IntegrityError, say how far."""
+    """Raise IntegrityError, with its progress, if `cache` has no manifest but an unfinished capture below `root`."""
     if (cache / FILE_NAME).exists():
         return
     for plan in root.glob(f"*/{_PLAN}"):
@@ -218,7 +208,7 @@ def require_sealed(cache: Path, root: Path) -> None:
 
 
 def _plain(path: Path) -> dict[str, Any]:
-    """Facts that only messages depend on, and what may be removed: none where they cannot be read, or have just vanished."""
+    """Facts that only messages and the removal of old work depend on; empty if the file is unreadable or has vanished."""
     try:
         found = json.loads(path.read_bytes())
     except (OSError, *facts.NOT_JSON):
@@ -236,7 +226,7 @@ def _short(value: object) -> str:
 
 
 def _link(source: Path, target: Path) -> bool:
-    """Hardlink, or copy where the file system or its borders do not allow it; says whether it is a link."""
+    """Hardlink a file, or copy it if the file systems do not allow links; returns whether it is a link."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(source, target)

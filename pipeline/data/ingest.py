@@ -1,6 +1,6 @@
-"""Ingest: from a source of labelled images to the splits that everything else reads.
+"""Ingest: from sources of labelled images to the splits that all other commands read.
 
-Rows are shuffled once, here, and keep that order for good. Nothing is written before every image has been decoded.
+Rows are shuffled once, here, and keep that order. Every image is decoded before any split is written.
 """
 
 import logging
@@ -17,7 +17,7 @@ from pipeline.data.selection import stratified
 from pipeline.data.sources import DIGITS, Rows, load, load_all
 from pipeline.data.splits import UNLABELLED, Split, bind_splits, open_splits
 
-VERSION = 1  # of which rows go where, in which order
+VERSION = 1  # of the assignment of rows to splits, and of their order
 DAMAGED = ("fail", "exclude")
 _SPLITS = ("train", "valid", "test", "transfer")
 _log = logging.getLogger(__name__)
@@ -34,16 +34,29 @@ def ingest(
     out: Path,
     fold: bool = False,
 ) -> dict[str, Split]:
-    """Write {train,valid,test}.parquet below `out`, and transfer.parquet where the transfer set has a source of its own.
+    """Write {train,valid,test}.parquet in `out`, and transfer.parquet if the transfer set has sources of its own.
 
-    train: `digits` or the path of a Parquet file in the Hugging Face image layout. valid, test: likewise, or a number: that
-    share (below 1) or count of the training rows is carved out, stratified by class, test before valid. transfer_set:
-    sources, whose labels may be missing, none for the training split; each is shuffled by itself and follows the one
-    before it, so that a source added at the end moves no row of the others. damaged: `fail`, or `exclude` to leave out
-    rows whose images do not decode. fold: once settings are chosen, for final models: the validation rows follow the
-    training rows, and those of a transfer set of its own, neither of which moves; they stay the validation split as well,
-    which then says that it is folded and must not be chosen by. All rows are held in memory, encoded.
-    Raises InputError for input that is not sound; then `out` is as it was.
+    All rows are held in memory, encoded. After an error `out` is unchanged.
+
+    Args:
+        train: `digits`, or the path of a Parquet file in the Hugging Face image layout.
+        valid: Likewise; or a number: this share (below 1) or count of the training rows is carved out, stratified by class,
+            after the test rows.
+        test: Likewise.
+        transfer_set: Sources, which may lack labels; empty for the training split. Each is shuffled by itself and appended, so
+            that a source added at the end moves no row of the others.
+        damaged: `fail`, or `exclude` to leave out rows whose images do not decode.
+        seed: The seed of carving and shuffling.
+        out: The folder to write or replace.
+        fold: Whether to append the validation rows to the training rows, and to the transfer set's own rows, for final models.
+            No other row moves. They stay the validation split too, which is then marked as folded: nothing may be chosen by it.
+
+    Returns:
+        The splits train, valid and test, and transfer if it has sources of its own, opened, by name.
+
+    Raises:
+        InputError: A source or a setting is wrong.
+        BusyError: Another process writes the same folder.
     """
     if damaged not in DAMAGED:
         raise InputError("damaged", expected=" or ".join(DAMAGED), found=repr(damaged), fix="Correct the setting.")
@@ -76,9 +89,9 @@ def ingest(
 
 
 def _require_apart(splits: Sequence[str | float | int], transfer_set: Sequence[str]) -> None:
-    """Raise InputError where the splits, or the transfer set, would read one source twice: rows of one are those of no other.
+    """Raise InputError if two splits, or the transfer set twice, read the same source: splits must not share rows.
 
-    A transfer set may hold rows of any split: what it teaches are the teachers' logits.
+    The transfer set may share rows with any split, because students learn the teachers' logits from it.
     """
     for what, sources in (
         ("train, valid and test", [each for each in splits if isinstance(each, str)]),
@@ -96,7 +109,7 @@ def _require_apart(splits: Sequence[str | float | int], transfer_set: Sequence[s
 def carve(rows: Rows, amount: float | int, name: str, seed: int) -> tuple[Rows, Rows]:
     """Split `rows` into (the rest, the carved), stratified: every class gives the same share, to within one row.
 
-    amount: a share in (0, 1) of all rows, or a count of them.
+    amount: a share in (0, 1) of all rows, or a count.
     """
     total = len(rows.ids)
     count = round(amount * total) if amount < 1 else int(amount)
@@ -104,7 +117,7 @@ def carve(rows: Rows, amount: float | int, name: str, seed: int) -> tuple[Rows, 
         fix = f"Correct the setting `{name}`."
         expected = f"a share in (0, 1) or a count below {total:,}"
         raise InputError(f"{name} split", expected=f"{expected} that leaves rows on both sides", found=str(amount), fix=fix)
-    # The rows with the smallest places in their classes are carved, over all classes.
+    # The rows that come first in their classes are carved.
     shuffled = randomness.permutation(total, seed, Use.CARVE, _SPLITS.index(name))
     carved = shuffled[np.argsort(stratified(rows.labels, shuffled)[shuffled], kind="stable")][:count]
     mask = np.zeros(total, bool)
@@ -117,7 +130,7 @@ def _shuffled(rows: Rows, name: str, seed: int) -> Rows:
 
 
 def _appended(parts: Sequence[Rows]) -> Rows:
-    """Several sources as one, in the order given; those that name classes must name the same."""
+    """Several sources as one, in order; all that name their classes must name the same ones."""
     first, *others = [part for part in parts if part.classes] or parts
     for part in others:
         if part.classes not in (None, first.classes):
@@ -130,18 +143,18 @@ def _appended(parts: Sequence[Rows]) -> Rows:
 
 
 def _folded(rows: Rows, valid: Rows) -> Rows:
-    """These rows, then the validation rows; one that a transfer set has already, by id and image, is not added again."""
+    """These rows, then those validation rows that are not among them, by id and image."""
     held = dict(zip(rows.ids, rows.images, strict=True))
     added = [row for row, name in enumerate(valid.ids) if held.get(name) != valid.images[row]]
     for row in added:
         if valid.ids[row] in held:
-            found, fix = f"{valid.ids[row]!r} in transfer and, with another image, in valid", "Make the ids unique."
+            found, fix = f"{valid.ids[row]!r} in transfer and in valid, with different images", "Make the ids unique."
             raise InputError("transfer split, ids", expected="each id once", found=found, fix=fix)
     return _appended([rows, valid.take(np.array(added, np.int64))])
 
 
 def _class_names(splits: dict[str, Rows]) -> tuple[str, ...]:
-    """The training source's names, or numbers where it names none; every other source must agree."""
+    """The class names of the training source, or numbers if it names none; every other source must agree."""
     train = splits["train"]
     classes = train.classes or _numbered(train)
     for name, rows in splits.items():
@@ -150,23 +163,19 @@ def _class_names(splits: dict[str, Rows]) -> tuple[str, ...]:
             found = ", ".join(rows.classes)
             raise InputError(f"{name} source {rows.source}", expected=expected, found=found, fix="Use one label map for all.")
     if len(classes) < 2:
-        raise InputError(
-            f"train source {train.source}", expected="two classes or more", found=str(len(classes)), fix="Add rows."
-        )
+        found = str(len(classes))
+        raise InputError(f"train source {train.source}", expected="two classes or more", found=found, fix="Add rows.")
     return classes
 
 
 def _numbered(rows: Rows) -> tuple[str, ...]:
-    """0 to the largest label; every one of them must occur, so that a stray label does not become many classes."""
+    """The classes 0 to the largest label. Each must occur, so that one stray label does not make many classes."""
     present = np.unique(rows.labels[rows.labels != UNLABELLED])
     gaps = np.flatnonzero(present != np.arange(len(present)))
     if len(gaps):
-        raise InputError(
-            f"train source {rows.source}",
-            expected=f"labels 0, 1, 2, … without a gap, or class names in the schema metadata (no row has label {gaps[0]})",
-            found=f"label {present[gaps[0]]}",
-            fix="Correct the labels or name the classes.",
-        )
+        expected = f"labels 0, 1, 2, … without a gap, or class names in the schema metadata (no row has label {gaps[0]})"
+        found, fix = f"label {present[gaps[0]]}", "Correct the labels or name the classes."
+        raise InputError(f"train source {rows.source}", expected=expected, found=found, fix=fix)
     return tuple(str(label) for label in present)
 
 
@@ -182,24 +191,22 @@ def _check_labels(splits: dict[str, Rows], classes: tuple[str, ...]) -> None:
 
 
 def _check_ids(splits: dict[str, Rows]) -> None:
-    """Ids are unique within a split, and a test or validation row is never a training row."""
+    """Raise InputError unless every id is unique within the transfer set, and within the other splits together."""
     for group in (("train", "valid", "test"), ("transfer",)):
         seen: dict[str, str] = {}
         for name in group:
             for identity in splits[name].ids if name in splits else ():
                 if identity in seen:
-                    found = (
-                        f"{identity!r} in {seen[identity]} and in {name}" if seen[identity] != name else f"{identity!r} twice"
-                    )
+                    found = f"{identity!r} " + (f"in {seen[identity]} and in {name}" if seen[identity] != name else "twice")
                     raise InputError(f"{name} split, ids", expected="each id once", found=found, fix="Make the ids unique.")
                 seen[identity] = name
 
 
 def _decoded(splits: dict[str, Rows], damaged: str) -> tuple[dict[str, Rows], dict[str, list[str]], str, tuple[int, int]]:
-    """Decode every image. Returns the rows that can be, the ids of those that cannot, the mode, and the one size of all.
+    """Decode every image. Returns the sound rows and the ids of the others, by split, the mode, and the common size.
 
     The mode is RGB if any image is in colour. Raises InputError for an image of another size and, unless `damaged` is
-    exclude, for one that does not decode.
+    `exclude`, for one that does not decode.
     """
     sound: dict[str, Rows] = {}
     excluded: dict[str, list[str]] = {}
@@ -218,9 +225,9 @@ def _decoded(splits: dict[str, Rows], damaged: str) -> tuple[dict[str, Rows], di
                 continue
             sizes = sizes or size
             if size != sizes:
-                wanted, found = (f"{height}×{width} pixels" for height, width in (sizes, size))
-                expected, fix = f"{wanted} as in the first image", "Resize the images."
-                raise InputError(rows.places[row], expected=expected, found=found, fix=fix)
+                first, found = (f"{height}×{width} pixels" for height, width in (sizes, size))
+                expected = f"{first} as in the first image"
+                raise InputError(rows.places[row], expected=expected, found=found, fix="Resize the images.")
             modes.add(mode)
         excluded[name] = [rows.ids[row] for row in bad]
         sound[name] = rows.take(np.setdiff1d(np.arange(len(rows.ids)), bad))

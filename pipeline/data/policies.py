@@ -1,4 +1,4 @@
-"""Policies: the steps that augment images, each a pure function of pixels and addressed draws."""
+"""Policies: steps that augment images. Each is a pure function of pixels and of addressed random draws."""
 
 import math
 from collections.abc import Callable
@@ -8,7 +8,7 @@ import torch
 
 from pipeline.base.errors import InputError
 
-# Gives random integers in [0, high) for the rows of a batch; the slot tells apart several draws of one step.
+# draw(high, slot): random integers in [0, high), one per image of the batch; a step's draws have different slots.
 Draw = Callable[[int, int], np.ndarray]
 
 
@@ -18,7 +18,7 @@ def none(images: torch.Tensor, draw: Draw) -> torch.Tensor:
 
 
 def shift(images: torch.Tensor, draw: Draw, pixels: int) -> torch.Tensor:
-    """Move the image by up to `pixels` in both directions, uniformly; what moves in is 0."""
+    """Move the image by up to `pixels` in both directions, uniformly; uncovered pixels are 0."""
     count, _, height, width = images.shape
     _require_within("shift", pixels, images)
     device = images.device
@@ -38,9 +38,9 @@ def flip(images: torch.Tensor, draw: Draw) -> torch.Tensor:
 
 
 def affine(images: torch.Tensor, draw: Draw, rotate: float = 0, zoom: float = 0, shear: float = 0) -> torch.Tensor:
-    """Turn by up to `rotate` degrees, zoom by up to the share `zoom`, shear by up to the share `shear`, all uniformly.
+    """Rotate by up to `rotate` degrees, zoom by up to the share `zoom`, shear by up to the share `shear`, all uniformly.
 
-    About the middle of the image, bilinear; what moves in is 0.
+    The center of the image stays. Bilinear; uncovered pixels are 0.
     """
     height, width = images.shape[2:]
     angle, grown, leaning = (
@@ -48,9 +48,9 @@ def affine(images: torch.Tensor, draw: Draw, rotate: float = 0, zoom: float = 0,
         for slot, reach in enumerate((math.radians(rotate), math.log1p(zoom), shear))
     )
     cosine, sine = np.cos(angle) * np.exp(-grown), np.sin(angle) * np.exp(-grown)
-    back = np.stack([cosine, sine, leaning * cosine - sine, leaning * sine + cosine])  # from where a pixel is to where it was
+    back = np.stack([cosine, sine, leaning * cosine - sine, leaning * sine + cosine])  # maps a pixel to its source
     down_down, right_down, down_right, right_right = _fixed(back).to(images.device)[:, :, None, None]
-    # Twice the distance from the middle, which lies between pixels where their number is even.
+    # Twice the distance from the center, which lies between pixels if their number is even.
     down = torch.arange(height, dtype=torch.int32, device=images.device)[:, None] * 2 - (height - 1)
     right = torch.arange(width, dtype=torch.int32, device=images.device) * 2 - (width - 1)
     was_down = (down_down * down + (height - 1) * _ONE) + right_down * right
@@ -59,10 +59,10 @@ def affine(images: torch.Tensor, draw: Draw, rotate: float = 0, zoom: float = 0,
 
 
 def elastic(images: torch.Tensor, draw: Draw, pixels: int, points: int = 4) -> torch.Tensor:
-    """Bend: the places of a grid of points × points move by up to `pixels` each way, uniformly, and all between with them.
+    """Bend the image: the points of a points × points grid move by up to `pixels` in both directions, uniformly.
 
-    After the elastic distortions of Simard, Steinkraus, Platt 2003, whose field is smoothed noise; this one is linear between
-    the places of the grid. Bilinear; what moves in is 0.
+    Like the elastic distortions of Simard, Steinkraus, Platt 2003, but their field is smoothed noise; this one is linear
+    between the grid's points. Bilinear; uncovered pixels are 0.
     """
     height, width = images.shape[2:]
     _require_within("elastic", pixels, images)
@@ -73,9 +73,9 @@ def elastic(images: torch.Tensor, draw: Draw, pixels: int, points: int = 4) -> t
     return _sampled(images, bent[0] + down[:, None], bent[1] + right)
 
 
-# Places in an image are whole numbers, 32 bits, so that pixels are the same on every device and in every batch.
-_ONE = 1 << 16  # a pixel
-_STEPS = 1000  # of a draw, on either side of 0
+# Coordinates are 32-bit integers, so that pixels are the same on every device and in every batch.
+_ONE = 1 << 16  # one pixel
+_STEPS = 1000  # a draw is one of this many steps to either side of 0
 
 
 def _require_within(step: str, pixels: int, images: torch.Tensor) -> None:
@@ -90,45 +90,38 @@ def _fixed(values: np.ndarray) -> torch.Tensor:
 
 
 def _between(grid: torch.Tensor, size: int, axis: int) -> torch.Tensor:
-    """`size` values along an axis, evenly from the first place of the grid to the last one, linear between them."""
+    """`size` values along an axis, evenly spaced from the grid's first point to its last, by linear interpolation."""
     steps, last = grid.shape[axis] - 1, max(size - 1, 1)
-    place = np.arange(size) * steps
-    below = np.minimum(place // last, steps - 1)
+    scaled = np.arange(size) * steps
+    below = np.minimum(scaled // last, steps - 1)
     shape = [1] * grid.dim()
     shape[axis] = size
-    share = torch.from_numpy(np.rint((place / last - below) * 256).astype(np.int32)).view(shape).to(grid.device)
+    share = torch.from_numpy(np.rint((scaled / last - below) * 256).astype(np.int32)).view(shape).to(grid.device)
     first = torch.from_numpy(below).to(grid.device)
     one, next_one = (grid.index_select(axis, first + step) for step in (0, 1))
     return one + ((next_one - one) * share >> 8)
 
 
 def _sampled(images: torch.Tensor, down: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """The images at other places, bilinear, 0 outside. down, right: (B, H, W) int32, in 1/_ONE pixels."""
+    """The images sampled at other coordinates, bilinear, 0 outside. down, right: (B, H, W) int32, in 1/_ONE pixels."""
     _, channels, height, width = images.shape
     down, right = down.clamp(-_ONE, height * _ONE), right.clamp(-_ONE, width * _ONE)
     framed = torch.nn.functional.pad(images, (1, 2, 1, 2)).to(torch.int32)
     pairs = framed[..., :-1] | framed[..., 1:] << 8
     fours = (pairs[..., :-1, :] | pairs[..., 1:, :] << 16).flatten(2)  # a pixel, right of it, below it, below right
-    places = (((down >> 16) + 1) * (width + 2) + ((right >> 16) + 1)).flatten(1).to(torch.int64)
-    seen = fours.gather(2, places[:, None].expand(-1, channels, -1))
-    low, far = (((place & (_ONE - 1)) >> 8).flatten(1)[:, None] for place in (down, right))  # weights, out of 256
+    indices = (((down >> 16) + 1) * (width + 2) + ((right >> 16) + 1)).flatten(1).to(torch.int64)
+    seen = fours.gather(2, indices[:, None].expand(-1, channels, -1))
+    low, far = (((offset & (_ONE - 1)) >> 8).flatten(1)[:, None] for offset in (down, right))  # weights, out of 256
     above = (seen & 255) * (256 - far) + (seen >> 8 & 255) * far
     below = (seen >> 16 & 255) * (256 - far) + (seen >> 24 & 255) * far
     return ((above * (256 - low) + below * low + (1 << 15)) >> 16).to(torch.uint8).view(images.shape)
 
 
-_Table = dict[str, Callable[..., torch.Tensor]]
-
-POLICIES: _Table = {
-    "none": none,
-    "shift": shift,
-    "flip": flip,
-    "affine": affine,
-    "elastic": elastic,
-}
+POLICIES: dict[str, Callable[..., torch.Tensor]] = {
+    "none": none, "shift": shift, "flip": flip, "affine": affine, "elastic": elastic,
+}  # fmt: skip
 VERSIONS = {"none": 1, "shift": 1, "flip": 1, "affine": 1, "elastic": 1}
-
-RANGES = {  # setting → whether it is a whole number, least, most
+RANGES = {  # setting → (whether it is an integer, least, most)
     "pixels": (True, 0, math.inf),
     "points": (True, 2, 64),
     "rotate": (False, 0, 180),

@@ -1,4 +1,4 @@
-"""Rows: which rows of a split a model trains on. The split and its caches stay as they are; what is not chosen is not read.
+"""Selection: which rows of a split a model trains on. The split and its caches do not change; other rows are not read.
 
 A selection is a spec: `all`, `fraction(0.03)`, `only([7, 8])`, `without([3])`, or a function of your own,
 `package.module:attribute(…)`, from (labels, class names) and its settings to row numbers.
@@ -20,45 +20,61 @@ _ROW, _CLASS = range(2)  # the second part of an address: random bits of a row, 
 
 @dataclass(frozen=True)
 class Selection:
-    """A choice of rows, not yet made; `spec.text` is its canonical text."""
+    """A parsed selection of rows, not yet applied to a split."""
 
     spec: spec.Spec
 
     @classmethod
     def parse(cls, text: str) -> "Selection":
-        """Raises InputError for what is not one of ROWS, or a plug-in, with settings that fit."""
+        """Parse a selection.
+
+        Args:
+            text: A spec such as `fraction(0.5)`: one of ROWS, or a plug-in.
+
+        Returns:
+            The selection.
+
+        Raises:
+            InputError: The name is unknown, or a setting does not fit.
+        """
         return cls(spec.parse(text, ROWS, VERSIONS, given=2))
 
     @property
     def text(self) -> str:
-        """Canonical, with every setting by name; equal text chooses equal rows of equal labels."""
+        """The canonical text, with every setting by name."""
         return self.spec.text
 
     def choose(self, labels: np.ndarray, classes: Sequence[str]) -> np.ndarray:
-        """The chosen rows, ascending: (n,) int64. labels: (N,) int64, -1 where unknown; classes: names in label order.
+        """Apply the selection to the rows of a split.
 
-        Raises InputError for settings that do not fit these rows, and where no row is chosen.
+        Args:
+            labels: (N,) int64, the label of each row; -1 where unknown.
+            classes: Class names in label order.
+
+        Returns:
+            (n,) int64, the numbers of the selected rows, ascending.
+
+        Raises:
+            InputError: The settings do not fit these rows, no row is selected, or a plug-in returns something else.
         """
+        what, fix = f"rows {self.text}", "Correct the function."
         try:
             rows = np.asarray(self.spec(labels, tuple(classes)))
-        except (ValueError, TypeError) as error:  # of lists that are no array
-            found, fix = first_line(error), "Correct the function."
-            raise InputError(f"rows {self.text}", expected="row numbers", found=found, fix=fix) from error
+        except (ValueError, TypeError) as error:  # from numpy, for what is not an array
+            raise InputError(what, expected="row numbers", found=first_line(error), fix=fix) from error
         if not rows.size:
-            found = f"none of {len(labels):,}"
-            raise InputError(f"rows {self.text}", expected="one row or more", found=found, fix=_FIX)
+            raise InputError(what, expected="one row or more", found=f"none of {len(labels):,}", fix=_FIX)
         distinct = np.unique(rows)
         if rows.ndim != 1 or rows.dtype.kind not in "iu" or distinct.size < rows.size:
             found = f"{rows.dtype} {rows.shape}" + (" with duplicates" if distinct.size < rows.size else "")
-            raise InputError(f"rows {self.text}", expected="different row numbers", found=found, fix="Correct the function.")
+            raise InputError(what, expected="different row numbers", found=found, fix=fix)
         if not 0 <= distinct[0] <= distinct[-1] < len(labels):
-            found = f"{distinct[0]} to {distinct[-1]}"
             expected = f"row numbers from 0 to {len(labels) - 1}"
-            raise InputError(f"rows {self.text}", expected=expected, found=found, fix="Correct the function.")
+            raise InputError(what, expected=expected, found=f"{distinct[0]} to {distinct[-1]}", fix=fix)
         return distinct.astype(np.int64)
 
 
-# ---------------------------------------------------------------- what can be chosen: (labels, class names, settings) → rows
+# ---------------------------------------------------------------- selections: (labels, class names, settings) → rows
 
 
 def every(labels: np.ndarray, names: Sequence[str]) -> np.ndarray:
@@ -67,10 +83,10 @@ def every(labels: np.ndarray, names: Sequence[str]) -> np.ndarray:
 
 
 def fraction(labels: np.ndarray, names: Sequence[str], share: float, balanced: bool = True, seed: int = 0) -> np.ndarray:
-    """A share of the rows, in (0, 1]; at one seed a smaller share is part of a larger one.
+    """A random share, in (0, 1], of the rows. With the same seed a smaller share is part of a larger one.
 
-    balanced: every class gives its share, to within one row; rows without a label count as a class of their own. Else the
-    rows with the smallest random bits, round(share · N) of them, whatever their classes.
+    balanced: whether every class gives this share, to within one row; rows without a label count as one class. If not,
+    the classes are ignored and round(share · N) rows are selected.
     """
     number = isinstance(share, int | float) and not isinstance(share, bool)
     if not number or not 0 < share <= 1:
@@ -82,7 +98,7 @@ def fraction(labels: np.ndarray, names: Sequence[str], share: float, balanced: b
     order = randomness.permutation(len(labels), seed, Use.ROWS, _ROW)
     if not balanced:
         return order[: round(share * len(labels))]
-    # Row k of the n of a class is taken where k + u < share · n. Every class has a u of its own, evenly spread over (0, 1):
+    # Row k of the n rows of a class is selected if k + u < share · n. Each class has its own u, evenly spread over (0, 1):
     # with one u for all, classes of equal size would all round up or all round down.
     present = np.unique(labels)
     offsets = np.empty(len(present))
@@ -91,7 +107,7 @@ def fraction(labels: np.ndarray, names: Sequence[str], share: float, balanced: b
 
 
 def only(labels: np.ndarray, names: Sequence[str], classes: list[int | str]) -> np.ndarray:
-    """The rows of some classes, each given by its label or its name."""
+    """The rows of the given classes, each named or given by its label."""
     return np.flatnonzero(np.isin(_labelled(labels), class_numbers(classes, names, "rows by class")))
 
 
@@ -100,17 +116,15 @@ def without(labels: np.ndarray, names: Sequence[str], classes: list[int | str]) 
     return np.flatnonzero(~np.isin(_labelled(labels), class_numbers(classes, names, "rows by class")))
 
 
-_Table = dict[str, Callable[..., np.ndarray]]
-
-ROWS: _Table = {"all": every, "fraction": fraction, "only": only, "without": without}
+ROWS: dict[str, Callable[..., np.ndarray]] = {"all": every, "fraction": fraction, "only": only, "without": without}
 VERSIONS = {"all": 1, "fraction": 1, "only": 1, "without": 1}
 
 
 def stratified(labels: np.ndarray, order: np.ndarray, offsets: np.ndarray | float = 0.5) -> np.ndarray:
-    """Each row's place within its class, as a share of the class: (N,) float64, in (0, 1) for offsets in (0, 1).
+    """How far down its class each row is, as a share of the class: (N,) float64, in (0, 1) for offsets in (0, 1).
 
-    (k + u) / n for the k-th, from 0 on, of the n rows of a class in this order. order: a permutation of the rows;
-    offsets: u, one for all, or one for each label that occurs, ascending.
+    It is (k + u) / n for row k, counted from 0, of the n rows of a class in the given order. order: a permutation of the
+    rows. offsets: u, one for all classes, or one for each label that occurs, ascending.
     """
     _, group, sizes = np.unique(labels[order], return_inverse=True, return_counts=True)
     by_class = np.argsort(group, kind="stable")  # every class's rows together, each in this order
@@ -121,7 +135,7 @@ def stratified(labels: np.ndarray, order: np.ndarray, offsets: np.ndarray | floa
 
 
 def _labelled(labels: np.ndarray) -> np.ndarray:
-    """The labels, where all are known."""
+    """The labels; raises InputError unless all are known."""
     if missing := int((labels == UNLABELLED).sum()):
         fix = "Choose by fraction(…), which needs no labels, or label the rows."
         raise InputError("rows by class", expected="a label for every row", found=f"{missing:,} rows without", fix=fix)

@@ -1,4 +1,4 @@
-"""Sources: where labelled images come from, read into memory as rows."""
+"""Sources: labelled images, from a Parquet file or built in, read into memory as rows."""
 
 import io
 import json
@@ -13,17 +13,16 @@ from PIL import Image
 
 from pipeline.base.errors import InputError, first_line
 from pipeline.base.facts import NOT_JSON
-from pipeline.data.splits import UNLABELLED
+from pipeline.data.splits import DAMAGE, UNLABELLED
 
 DIGITS = "digits"
-_DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError, MemoryError, OverflowError)  # of pyarrow, for damaged files
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows in memory: encoded images and labels (N,) int64, -1 where unknown; class names in label order.
+    """Rows in memory: encoded images; labels (N,) int64, -1 where unknown; class names in label order.
 
-    places: where each row came from, for messages.
+    places: the file and row number that each row comes from, for messages.
     """
 
     source: str
@@ -40,7 +39,7 @@ class Rows:
 
 
 def load(source: str, role: str, first: int = 0) -> Rows:
-    """Read a source. Rows without an `id` column are called after their role and number, from `first` on: train-000007."""
+    """Read a source. Without an `id` column the ids are made of role and number, from `first` on: train-000007."""
     rows = _digits() if source == DIGITS else _parquet(Path(source), role, first)
     if not rows.ids:
         raise InputError(f"{role} source {source}", expected="rows", found="none", fix="Give a source that has rows.")
@@ -48,7 +47,7 @@ def load(source: str, role: str, first: int = 0) -> Rows:
 
 
 def load_all(sources: Sequence[str]) -> list[Rows]:
-    """Several sources of a transfer set, whose rows are numbered on."""
+    """Read the sources of a transfer set; the row numbers in their ids continue from one source to the next."""
     parts: list[Rows] = []
     for source in sources:
         parts.append(load(source, "transfer", sum(len(part.ids) for part in parts)))
@@ -56,7 +55,7 @@ def load_all(sources: Sequence[str]) -> list[Rows]:
 
 
 def _digits() -> Rows:
-    """The 1,797 handwritten digits of scikit-learn (UCI, Alpaydin & Kaynak 1998): 8×8 pixels of 0 to 16, times 15."""
+    """scikit-learn's 1,797 handwritten digits (UCI, Alpaydin & Kaynak 1998): 8×8 pixels from 0 to 16, times 15."""
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
@@ -70,11 +69,11 @@ def _digits() -> Rows:
         Image.fromarray(pixels).save(held, format="PNG")
         images.append(held.getvalue())
     ids = [f"digits-{row:06d}" for row in range(len(images))]
-    return Rows(DIGITS, ids, ids, images, bunch.target.astype(np.int64), tuple(str(name) for name in bunch.target_names))
+    return Rows(DIGITS, ids, ids, images, bunch.target.astype(np.int64), tuple(map(str, bunch.target_names)))
 
 
 def _parquet(path: Path, role: str, first: int) -> Rows:
-    """Parquet in the Hugging Face layout: image (struct of bytes and path), label (integer), optionally id."""
+    """Read Parquet in the Hugging Face layout: image (struct of bytes and path), label (integer), optionally id."""
     fix = "Give a Parquet file with the columns image (struct of bytes and path) and label (int64)."
     if not path.is_file():
         found = "a folder" if path.is_dir() else "no such file"
@@ -93,12 +92,12 @@ def _parquet(path: Path, role: str, first: int) -> Rows:
                 labels += batch.column("label").to_pylist() if "label" in columns else [None] * len(batch)
                 given += batch.column("id").to_pylist() if "id" in columns else []
             classes = _names(file.schema_arrow.metadata, path)
-    except _DAMAGE as error:
+    except DAMAGE as error:
         found = f"another kind of file, or a damaged one ({first_line(error)})"
         raise InputError(f"{role} source {path}", expected="a Parquet file", found=found, fix=fix) from error
     if None in given:
-        found = f"none in row {given.index(None)}"
-        raise InputError(f"{path}, column id", expected="an id in every row", found=found, fix="Fill or drop it.")
+        found, fix = f"none in row {given.index(None)}", "Fill the column, or drop it."
+        raise InputError(f"{path}, column id", expected="an id in every row", found=found, fix=fix)
     ids = [str(name) for name in given] or [f"{role}-{first + row:06d}" for row in range(len(images))]
     places = [
         f"{path}, row {row} (id {name}{f', path {inner}' if inner else ''})"
@@ -106,29 +105,27 @@ def _parquet(path: Path, role: str, first: int) -> Rows:
     ]
     encoded = [data for data in images if data is not None]
     if len(encoded) < len(images):
-        place = places[images.index(None)]
-        raise InputError(place, expected="image bytes", found="none", fix="Embed the images in the file.")
-    largest = np.iinfo(np.int64).max  # what does not fit is refused as out of range
+        fix = "Embed the images in the file."
+        raise InputError(places[images.index(None)], expected="image bytes", found="none", fix=fix)
+    largest = np.iinfo(np.int64).max  # a larger label is refused later, as out of range
     known = np.array([UNLABELLED if label is None else min(label, largest) for label in labels], np.int64)
     return Rows(str(path), ids, places, encoded, known, classes)
 
 
 def _columns(schema: pa.Schema, path: Path, role: str, fix: str) -> list[str]:
-    """Check the columns by name and type; only a transfer set may lack `label`."""
+    """The columns to read, after a check of names and types; only a transfer set may lack `label`."""
     found = ", ".join(schema.names) or "no columns"
-    if twice := sorted({name for name in ("id", "image", "label") if schema.names.count(name) > 1}):
-        expected = f"one column `{twice[0]}`"
-        raise InputError(f"{role} source {path}", expected=expected, found=f"{schema.names.count(twice[0])} of it", fix=fix)
-    required = ("image",) if role == "transfer" else ("image", "label")
-    for name in required:
-        if name not in schema.names:
+    for name in ("id", "image", "label"):
+        if (count := schema.names.count(name)) > 1:
+            raise InputError(f"{role} source {path}", expected=f"one column `{name}`", found=f"{count} of it", fix=fix)
+        if not count and (name == "image" or (name == "label" and role != "transfer")):
             raise InputError(f"{role} source {path}", expected=f"a column `{name}`", found=found, fix=fix)
     image = schema.field("image").type
     if not (pa.types.is_struct(image) and image.get_field_index("bytes") >= 0 and _is_bytes(image.field("bytes").type)):
         raise InputError(f"{path}, column image", expected="a struct of bytes and path", found=str(image), fix=fix)
     if "label" in schema.names and not pa.types.is_integer(schema.field("label").type):
-        kind = schema.field("label").type
-        raise InputError(f"{path}, column label", expected="whole numbers", found=str(kind), fix=fix)
+        found = str(schema.field("label").type)
+        raise InputError(f"{path}, column label", expected="whole numbers", found=found, fix=fix)
     return [name for name in ("id", "image", "label") if name in schema.names]
 
 
@@ -137,7 +134,7 @@ def _is_bytes(kind: pa.DataType) -> bool:
 
 
 def _names(metadata: dict[bytes, bytes] | None, path: Path) -> tuple[str, ...] | None:
-    """Class names out of the schema metadata, where Hugging Face datasets keep them."""
+    """Class names from the schema metadata, where Hugging Face datasets keep them; None if there are none."""
     try:
         names = json.loads((metadata or {})[b"huggingface"])["info"]["features"]["label"]["names"]
     except (KeyError, TypeError, *NOT_JSON):
@@ -150,5 +147,5 @@ def _names(metadata: dict[bytes, bytes] | None, path: Path) -> tuple[str, ...] |
 
 
 def _is_unicode(text: str) -> bool:
-    """Whether there are no halves of characters in it, which JSON may hold and UTF-8 may not."""
+    """Whether UTF-8 can hold a text: JSON may hold surrogates, UTF-8 may not."""
     return not any("\ud800" <= char <= "\udfff" for char in text)

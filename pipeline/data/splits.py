@@ -1,9 +1,9 @@
-"""The transfer set and its companions: splits of encoded images and labels in Parquet, in one fixed row order.
+"""Splits: encoded images and labels in Parquet, in one fixed row order.
 
 A split file has the columns `id` (string), `image` (struct of bytes and path, as Hugging Face datasets write it) and
-`label` (int64, null where unknown). Its schema metadata holds, under `softcache`, what every reader needs: class
-names, pixel mode and shape, span, and digests. Beside the splits of one ingest lies splits.json, which binds them to each
-other: the sha256 of every file's footer, by the split's name.
+`label` (int64, null where unknown). Its schema metadata holds, under `softcache`, what every reader needs: class names, pixel
+mode and shape, span, and digests. splits.json binds the splits of one ingest to each other: it holds the sha256 of every
+file's footer, by the split's name.
 """
 
 import hashlib
@@ -28,8 +28,8 @@ ROW_GROUP_BYTES = 64 << 20
 SPAN_BYTES = 64 << 20
 SPAN_ROWS = (256, 8192)
 UNLABELLED = -1
-_MAGIC = b"PAR1"  # what a Parquet file ends in, after the size of its footer
-_DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError, MemoryError, OverflowError)  # of pyarrow, for damaged files
+DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError, MemoryError, OverflowError)  # pyarrow's errors for damaged files
+_MAGIC = b"PAR1"  # the end of a Parquet file, after the size of its footer
 
 _IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 _SCHEMA = pa.schema([("id", pa.string()), ("image", _IMAGE), ("label", pa.int64())])
@@ -37,7 +37,7 @@ _SCHEMA = pa.schema([("id", pa.string()), ("image", _IMAGE), ("label", pa.int64(
 
 def span_rows(classes: int) -> int:
     """Rows of a span: the largest power of two whose float32 logits fit 64 MB, between 256 and 8,192."""
-    fitting = 1 << ((SPAN_BYTES // (classes * 4)).bit_length() - 1) if classes * 4 <= SPAN_BYTES else 1
+    fitting = 1 << max(0, (SPAN_BYTES // (classes * 4)).bit_length() - 1)
     return min(max(fitting, SPAN_ROWS[0]), SPAN_ROWS[1])
 
 
@@ -45,7 +45,7 @@ def span_rows(classes: int) -> int:
 
 
 def rows_digest(ids: Sequence[str], images: Sequence[bytes]) -> str:
-    """sha256 over ids and encoded images in order; lengths are hashed too, so that nothing can move across a border."""
+    """sha256 of ids and encoded images in order, with their lengths, so that equal digests mean equal rows."""
     digest = hashlib.sha256()
     for name, data in zip(ids, images, strict=True):
         encoded = name.encode()
@@ -56,10 +56,7 @@ def rows_digest(ids: Sequence[str], images: Sequence[bytes]) -> str:
 
 
 def inputs_digest(decoder: str, mode: str, shape: Sequence[int], span_digests: Sequence[str], excluded: Sequence[str]) -> str:
-    """Digest of what a model sees: the decoder and every span's rows, in order, and which rows were left out as damaged.
-
-    Labels are not inputs.
-    """
+    """Digest of a model's inputs: the decoder, every span's rows in order, and the excluded rows. Labels are no inputs."""
     facts = {"decoder": decoder, "mode": mode, "shape": list(shape), "spans": list(span_digests), "excluded": list(excluded)}
     return files.sha256(files.canonical_json(facts))
 
@@ -89,7 +86,7 @@ def _row_groups(images: Sequence[bytes], span: int) -> Iterator[tuple[int, int]]
 
 @dataclass(frozen=True)
 class _Facts:
-    """What a split's file says of itself."""
+    """The facts in a split's file."""
 
     role: str  # train, valid, test or transfer
     rows: int
@@ -101,15 +98,15 @@ class _Facts:
     span_digests: tuple[str, ...]
     inputs_digest: str
     labels_digest: str
-    excluded: tuple[str, ...]  # ids of rows that were left out, their images being damaged
-    folded: bool  # whether these are validation rows that are training rows too
+    excluded: tuple[str, ...]  # ids of the rows that were left out because their images are damaged
+    folded: bool  # whether these validation rows are training rows too
 
 
 @dataclass(frozen=True)
 class Split(_Facts):
-    """One split, opened: its facts are read, its rows are not.
+    """One opened split: its facts are in memory, its rows are read on demand.
 
-    witness: of the file that binds it to its companions; of one that was opened by itself, of its own footer.
+    witness: of splits.json if `open_splits` opened it, else of the file's own footer.
     """
 
     path: Path
@@ -117,22 +114,30 @@ class Split(_Facts):
 
     @classmethod
     def open(cls, path: Path) -> "Split":
-        """Read a split's facts.
+        """Open one split; `open_splits` also checks that it belongs to the others.
 
-        Raises InputError where it is missing or was not written by ingest, IntegrityError where it is damaged.
+        Args:
+            path: The Parquet file.
+
+        Returns:
+            The split. No rows are read.
+
+        Raises:
+            InputError: The file is missing, was not written by ingest, or is of another format or decoder.
+            IntegrityError: The file is damaged.
         """
         fix = f"Run {commands.ingest(path.parent)}."
         try:
             metadata = pq.read_schema(path).metadata or {}
         except FileNotFoundError as error:
             raise InputError(str(path), expected="a split written by ingest", found="no file", fix=fix) from error
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise IntegrityError(str(path), expected="Parquet", found=first_line(error), fix=fix) from error
         if b"softcache" not in metadata:
             raise InputError(str(path), expected="a split written by ingest", found="another Parquet file", fix=fix)
         text = metadata[b"softcache"]
         if files.sha256(text) != metadata.get(b"softcache_sha256", b"").decode(errors="replace"):
-            raise IntegrityError(str(path), expected="its facts as ingest wrote them", found="others", fix=fix)
+            raise IntegrityError(str(path), expected="its facts as ingest wrote them", found="other facts", fix=fix)
         try:
             found = json.loads(text)
             version = found.pop("version")
@@ -163,81 +168,95 @@ class Split(_Facts):
         excluded: Sequence[str] = (),
         folded: bool = False,
     ) -> None:
-        """Write one split. labels: (N,) int64, -1 where unknown; size: (height, width). Rows are kept in the order given.
+        """Write one split, its rows in the given order.
 
-        role: train, valid, test or transfer.
-        excluded: ids of rows that were left out because their images are damaged. folded: whether these are validation rows
-        that are training rows too.
+        A row group holds at most 64 MB of image bytes, or a single larger image, and never crosses the border of a span.
 
-        A row group holds at most 64 MB of image bytes (one row where a single image is larger) and never straddles a span.
+        Args:
+            path: The file to write.
+            ids: The id of each row.
+            images: The encoded image (PNG or JPEG) of each row, all of one size.
+            labels: (N,) int64, -1 where unknown.
+            role: `train`, `valid`, `test` or `transfer`.
+            classes: Class names in label order.
+            mode: The mode to decode to, `L` or `RGB`.
+            size: (height, width) in pixels.
+            excluded: Ids of the rows that were left out because their images are damaged.
+            folded: Whether these validation rows are training rows too.
         """
-        span = span_rows(len(classes))
-        shape = [CHANNELS[mode], *size]
-        spans = [rows_digest(ids[start:stop], images[start:stop]) for start, stop in _ranges(len(ids), span)]
-        held = {
-            "role": role,
-            "rows": len(ids),
-            "classes": list(classes),
-            "decoder": DECODER,
-            "mode": mode,
-            "shape": shape,
-            "span": span,
-            "span_digests": spans,
-            "inputs_digest": inputs_digest(DECODER, mode, shape, spans, excluded),
-            "excluded": list(excluded),
-            "labels_digest": labels_digest(labels),
-            "folded": folded,
-        }
+        shape, span = (CHANNELS[mode], *size), span_rows(len(classes))
+        digests = tuple(rows_digest(ids[start:stop], images[start:stop]) for start, stop in _ranges(len(ids), span))
+        held = _Facts(
+            role=role, rows=len(ids), classes=tuple(classes), decoder=DECODER, mode=mode, shape=shape, span=span,
+            span_digests=digests, inputs_digest=inputs_digest(DECODER, mode, shape, digests, excluded),
+            labels_digest=labels_digest(labels), excluded=tuple(excluded), folded=folded,
+        )  # fmt: skip
         features = {"image": {"_type": "Image"}, "label": {"names": list(classes), "_type": "ClassLabel"}}
-        text = files.canonical_json({"version": FORMAT, **held})
-        metadata = {
-            "softcache": text,
-            "softcache_sha256": files.sha256(text),
-            "huggingface": json.dumps({"info": {"features": features}}),
-        }
+        text, shown = files.canonical_json({"version": FORMAT, **asdict(held)}), json.dumps({"info": {"features": features}})
+        metadata = {"softcache": text, "softcache_sha256": files.sha256(text), "huggingface": shown}
         with pq.ParquetWriter(path, _SCHEMA.with_metadata(metadata), compression="none") as writer:
             for start, stop in _row_groups(images, span):
+                names = pa.array(ids[start:stop], pa.string())
                 column = pa.array([{"bytes": data, "path": None} for data in images[start:stop]], _IMAGE)
-                known = labels[start:stop]
-                batch = pa.record_batch(
-                    [pa.array(ids[start:stop], pa.string()), column, pa.array(known, pa.int64(), mask=known == UNLABELLED)],
-                    schema=_SCHEMA,
-                )
+                known = pa.array(labels[start:stop], pa.int64(), mask=labels[start:stop] == UNLABELLED)
+                batch = pa.record_batch([names, column, known], schema=_SCHEMA)
                 writer.write_batch(batch, row_group_size=stop - start)
 
     def require_unfolded(self, what: str) -> None:
-        """Raise InputError where these rows were trained on, and `what`, a setting, would choose by how well they are known."""
+        """Check that models may be chosen by these validation rows.
+
+        Args:
+            what: The setting that would choose by them, for the message.
+
+        Raises:
+            InputError: The rows are training rows too.
+        """
         if self.folded:
-            raise InputError(
-                what,
-                expected="validation rows that are not training rows",
-                found=f"{self.path} with the setting ingest.fold",
-                fix="Choose with ingest.fold: false, and fold for the final models, with what was chosen.",
-            )
+            expected, found = "validation rows that are not training rows", f"{self.path} with the setting ingest.fold"
+            fix = "Choose with ingest.fold: false, then fold for the final models."
+            raise InputError(what, expected=expected, found=found, fix=fix)
 
     def spans(self) -> list[tuple[int, int]]:
-        """(start, stop) rows of every span."""
+        """The (start, stop) row numbers of every span."""
         return list(_ranges(self.rows, self.span))
 
     def labels(self) -> np.ndarray:
-        """(N,) int64, -1 where unknown. Raises IntegrityError where they disagree with their digest."""
+        """All labels: (N,) int64, -1 where unknown. Raises IntegrityError if the file was changed."""
         try:
             with pq.ParquetFile(self.path) as file:  # read_table imports ten times as much
                 column = file.read(columns=["label"]).column("label")
             labels: np.ndarray = column.fill_null(UNLABELLED).to_numpy().astype(np.int64)
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise self._damaged(error) from error
         self._check("labels", self.labels_digest, labels_digest(labels))
         return labels
 
     def ids(self, span: int) -> list[str]:
-        """Ids of one span's rows. Raises IntegrityError where bytes have changed."""
+        """The ids of a span's rows.
+
+        Args:
+            span: The index of the span.
+
+        Returns:
+            One id per row.
+
+        Raises:
+            IntegrityError: The span's bytes have changed.
+        """
         return self._read(span)[0]
 
     def images(self, span: int, indices: np.ndarray | None = None) -> np.ndarray:
-        """Pixels of one span: (rows, channels, height, width) uint8. Raises IntegrityError where bytes have changed.
+        """Decode the images of one span. All bytes of the span are checked.
 
-        indices: (n,) rows counted from the span's first, to decode only those; the whole span's bytes are checked.
+        Args:
+            span: The index of the span.
+            indices: (n,) integers, the images to decode, counted from the span's first row; None for all.
+
+        Returns:
+            (n, channels, height, width) uint8.
+
+        Raises:
+            IntegrityError: The span's bytes have changed.
         """
         start, stop = self.spans()[span]
         ids, images = self._read(span)
@@ -248,12 +267,12 @@ class Split(_Facts):
         return pixels
 
     def all_images(self) -> np.ndarray:
-        """Pixels of the whole split: (N, channels, height, width) uint8, in memory."""
+        """All pixels: (N, channels, height, width) uint8, in memory. Raises IntegrityError if the file was changed."""
         spans = runtime.progress(range(len(self.span_digests)), f"reading {self.path.name}", unit="spans")
         return np.concatenate([self.images(span) for span in spans])
 
     def _read(self, span: int) -> tuple[list[str], list[bytes]]:
-        """Ids and encoded images of one span, which is whole row groups, compared with their digest."""
+        """Ids and encoded images of one span, which consists of whole row groups, compared with their digest."""
         start, stop = self.spans()[span]
         ids: list[str] = []
         images: list[bytes] = []
@@ -266,7 +285,7 @@ class Split(_Facts):
                             ids += batch.column("id").to_pylist()
                             images += batch.column("image").field("bytes").to_pylist()
                     first_row += file.metadata.row_group(group).num_rows
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise self._damaged(error) from error
         if None in ids or None in images:
             raise self._damaged(ValueError("a row without id or image"))
@@ -282,20 +301,14 @@ class Split(_Facts):
 
     def _check(self, what: str, expected: str, found: str) -> None:
         if expected != found:
-            raise IntegrityError(
-                f"{self.path}, {what}",
-                expected=f"digest {expected[:12]}…",
-                found=f"{found[:12]}…",
-                fix=self._fix,
-            )
+            expected, found = f"digest {expected[:12]}…", f"{found[:12]}…"
+            raise IntegrityError(f"{self.path}, {what}", expected=expected, found=found, fix=self._fix)
 
 
 def class_numbers(these: Sequence[int | str], names: Sequence[str], what: str) -> list[int]:
-    """Labels of classes that are given by name, or by label where no class has such a name, each once.
+    """The labels of classes that are given by name or, if no class has that name, by label. names: in label order.
 
-    names: in label order.
-
-    Raises InputError, naming the setting `what`, for anything else.
+    Raises InputError, naming the setting `what`, for an unknown class or one that is given twice.
     """
     fix = f"Correct the setting `{what.split()[0]}`."
     if not isinstance(these, list | tuple):
@@ -319,32 +332,41 @@ def class_numbers(these: Sequence[int | str], names: Sequence[str], what: str) -
 
 @dataclass(frozen=True)
 class _Binding:
-    """What splits.json says. footers: sha256 of each file's footer, by the split's name."""
+    """The content of splits.json. footers: the sha256 of each file's footer, by the split's name."""
 
     version: int
     footers: Mapping[str, str]
 
 
 def bind_splits(folder: Path, names: Sequence[str]) -> None:
-    """Write splits.json, which says that these splits in `folder` belong together."""
+    """Write splits.json, which binds these splits in `folder` to each other."""
     binding = _Binding(FORMAT, {name: _footer_sha256(folder / f"{name}.parquet") or "" for name in names})
     files.write(folder / BINDING, facts.sealed(asdict(binding)))
 
 
 def open_splits(folder: Path, names: Sequence[str]) -> dict[str, Split]:
-    """Open the named splits below `folder`; `transfer` is the training split where it has no file of its own.
+    """Open splits of one ingest. No rows are read, and torch is not needed.
 
-    Raises InputError where there are none, IntegrityError where one is damaged, is missing, or is of another ingest.
+    Args:
+        folder: The folder that ingest wrote.
+        names: Some of `train`, `valid`, `test` and `transfer`. `transfer` is the training split if it has no file of its own.
+
+    Returns:
+        The opened splits, by name.
+
+    Raises:
+        InputError: The folder has no splits, or they were made with another decoder.
+        IntegrityError: A split is missing or damaged, of another format, or from another ingest.
     """
     fix = f"Run {commands.ingest(folder)}."
     try:
         binding, witness = facts.read(_Binding, folder / BINDING, fix, FORMAT)
     except InputError as error:
         if any(folder.glob("*.parquet")):
-            raise IntegrityError(str(folder), expected=f"splits with {BINDING}", found="none of it", fix=fix) from error
+            raise IntegrityError(str(folder), expected=f"splits with {BINDING}", found="no such file", fix=fix) from error
         raise InputError(str(folder), expected="splits written by ingest", found="none", fix=fix) from error
     if "transfer" not in binding.footers and (folder / "transfer.parquet").exists():
-        found = "a transfer.parquet of another one"
+        found = "a transfer.parquet from another ingest"
         raise IntegrityError(str(folder), expected="the splits of one ingest", found=found, fix=fix)
     splits = {}
     for name in names:
@@ -362,7 +384,7 @@ def open_splits(folder: Path, names: Sequence[str]) -> dict[str, Split]:
 
 
 def _footer_sha256(path: Path) -> str | None:
-    """Digest of what a Parquet file ends in: its metadata, their size, and the magic bytes; None where there is no such end."""
+    """sha256 of a Parquet file's footer: its metadata, their size, and the magic bytes. None if it has no footer."""
     try:
         with path.open("rb") as file:
             end = file.seek(0, os.SEEK_END)

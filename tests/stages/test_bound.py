@@ -283,4 +283,4 @@ def test_a_cache_that_lies_elsewhere_is_to_be_copied_again(project):
     span = project / "copies/a/logits.zarr/transfer/c/1/1/0"
     span.write_bytes(span.read_bytes()[:-1])
     message = says(3, "verify", str(project / "copies/a"))
-    assert "so it is a copy: copy it again, whole" in message
+    assert "so it is a copy: copy all of it again" in message

@@ -565,7 +565,7 @@ def test_a_deep_look_that_finds_other_logits_is_mended_by_doing_it_anew(project,
         says(0, "capture", "a", "--anew")
     said = says(3, "verify", "a", "--deep", "100")
     assert "alignment of rows" in said
-    (fix,) = re.findall("Run `softcache (.* --anew)` to compute what is damaged again.", said)
+    (fix,) = re.findall("Run `softcache (.* --anew)` to compute the damaged part again.", said)
     says(0, "capture", "a")
     says(3, "verify", "a", "--deep", "100")
     assert "11 spans computed" in says(0, *shlex.split(fix))

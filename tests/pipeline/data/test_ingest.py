@@ -208,7 +208,7 @@ def test_a_validation_id_that_means_another_image_in_the_transfer_set(tmp_path):
     other = write_parquet(tmp_path / "other.parquet", *images(48, seed=1), id=names)
     run(tmp_path / "plain", source, transfer_set=[str(other)])
     refuse(
-        tmp_path, source, "transfer split, ids", "in transfer and, with another image, in valid",
+        tmp_path, source, "transfer split, ids", "in transfer and in valid, with different images",
         transfer_set=[str(other)], fold=True,
     )  # fmt: skip
 
@@ -415,7 +415,7 @@ def test_a_lost_transfer_set_is_not_replaced_by_the_training_split(tmp_path, sou
         open_splits(tmp_path / "out", ("transfer", "valid"))
     run(tmp_path / "out", source)
     (tmp_path / "aside.parquet").rename(tmp_path / "out/transfer.parquet")
-    with pytest.raises(IntegrityError, match="found a transfer.parquet of another one"):
+    with pytest.raises(IntegrityError, match="found a transfer.parquet from another ingest"):
         open_splits(tmp_path / "out", ("transfer", "valid"))
 
 
