@@ -13,6 +13,14 @@ class Pixels(nn.Module):
     """The first layer of a net: uint8 pixels to float32 in [0, 1], so that pixels are stored and moved as bytes."""
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Scale pixels to [0, 1].
+
+        Args:
+            pixels: uint8, of any shape.
+
+        Returns:
+            float32, of the same shape.
+        """
         return pixels.to(torch.float32) / 255
 
 

@@ -260,12 +260,11 @@ class _Training:
         try:
             state.save(tensors, facts, finished=finished)
         except TypeError as error:  # what JSON cannot hold
-            raise InputError(
+            what, expected = (
                 f"optimizer {self.recipe.optimizer.text}",
-                expected="a state of tensors and plain values, which can be kept",
-                found=str(error),
-                fix="Choose another optimizer.",
-            ) from error
+                "a state of tensors and plain values, which can be saved",
+            )
+            raise InputError(what, expected=expected, found=str(error), fix="Choose another optimizer.") from error
 
     @torch.no_grad()
     def resume(self, state: State) -> None:

@@ -70,12 +70,8 @@ def teach(
             net, examples, objective, recipe, validation, seed=seed, name=f"teacher {out.name}", state=kept.state([member])
         )
         if fitted.diverged:
-            raise InputError(
-                f"training of teacher {out.name}, epoch {fitted.diverged}",
-                expected="a finite loss and finite logits",
-                found="infinite or NaN ones: the training diverged",
-                fix="Lower the learning rate.",
-            )
+            what, found = f"training of teacher {out.name}, epoch {fitted.diverged}", "infinite or NaN ones: it diverged"
+            raise InputError(what, expected="a finite loss and finite logits", found=found, fix="Lower the learning rate.")
         kept_epoch = fitted.kept(recipe)
         taught = Net(seed, None, kept_epoch.epoch, chance=validation.at_chance(kept_epoch, f"teacher {out.name}"))
         Checkpoint.write(
