@@ -79,27 +79,27 @@ def recipe_of(epochs: int, precision: str = "float32") -> Recipe:
     return Recipe.parse(optimizer=OPTIMIZER, schedule=SCHEDULE, epochs=epochs, batch_size=BATCH, precision=precision)
 
 
-def lesson_of(folder: Path, soft: Soft | None, weighings: Iterable[LossWeights]) -> Lesson:
+def lesson_of(folder: Path, soft: Soft | None, weightings: Iterable[LossWeights]) -> Lesson:
     ground = Ground.open(folder / "transfer", ("transfer", "train", "valid"), folder / "work", CPU)
     return Lesson.prepare(
-        ground, views=Views("none", 1, 0), rows="all", soft=soft, weighings=list(weighings), correct=(), recipe=recipe_of(1)
+        ground, views=Views("none", 1, 0), rows="all", soft=soft, weightings=list(weightings), correct=(), recipe=recipe_of(1)
     )
 
 
 def training_of(
-    lesson: Lesson, model: str, weighings: Iterable[LossWeights] = (BOTH,), precision: str = "float32", seed: int = 0
+    lesson: Lesson, model: str, weightings: Iterable[LossWeights] = (BOTH,), precision: str = "float32", seed: int = 0
 ) -> _Training:
-    """The library's own loop between two epochs; as many nets as weighings, stacked where there are several.
+    """The library's own loop between two epochs; as many nets as weightings, stacked where there are several.
 
     It has hardly any validation rows: they are not what is timed.
     """
-    weighings = list(weighings)
-    nets = [build(parse_model(model), lesson.source.shape, len(lesson.source.classes), seed=seed) for _ in weighings]
+    weightings = list(weightings)
+    nets = [build(parse_model(model), lesson.source.shape, len(lesson.source.classes), seed=seed) for _ in weightings]
     net = Stack(nets) if len(nets) > 1 else nets[0]
     recipe = recipe_of(10**6, precision)
     whole = lesson.ground.validation
     few = Validation(whole.pixels[:BATCH], whole.labels[:BATCH])
-    return _Training(net, lesson.examples, lesson._objective(weighings), recipe, few, seed)
+    return _Training(net, lesson.examples, lesson._objective(weightings), recipe, few, seed)
 
 
 def tenths(training: _Training) -> Way:
@@ -171,8 +171,8 @@ def run_sweep(folder: Path, together: int) -> None:
     plan = Plan(SMALL, recipe_of(EPOCHS), Views("none", 1, 0), "all", soft_of(folder), (), (0,))
     given = {"splits": folder / "transfer", "work": folder / "work", "device": CPU, "anew": True}
     teachers = {name: folder / "teachers" / name for name in TEACHERS}
-    weighings = list(SWEPT.values())
-    sweep(plans={"small": plan}, weighings=weighings, baseline=True, together=together, teachers=teachers, out=out, **given)
+    weightings = list(SWEPT.values())
+    sweep(plans={"small": plan}, weightings=weightings, baseline=True, together=together, teachers=teachers, out=out, **given)
 
 
 def process(code: str, *words: object) -> None:
@@ -245,9 +245,9 @@ def same_students(lesson: Lesson) -> None:
     A rectifier whose input is 0 up to rounding may pass in one and not in the other, which moves its weights by the
     gradient of a row: 1e-4 here. On MNIST that befalls one of the 32 within 100 steps, so the bar is for the median one.
     """
-    weighings = list(SWEPT.values())
+    weightings = list(SWEPT.values())
     for what, count in (("gradients of a step", 1), ("weights after 100 steps", 100)):
-        stacked, alone = training_of(lesson, SMALL, weighings), [training_of(lesson, SMALL, [each]) for each in weighings]
+        stacked, alone = training_of(lesson, SMALL, weightings), [training_of(lesson, SMALL, [each]) for each in weightings]
         for training in (stacked, *alone):
             steps(training, count)
         far = [0.0] * len(alone)

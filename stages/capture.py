@@ -26,14 +26,14 @@ from stages.terminal import echo
 
 @click.command(
     cls=Stage,
-    short_help="Run a teacher once and keep its raw logits.",
+    short_help="Run a teacher once and cache its raw logits.",
     epilog=example('softcache capture a --views 8 --policy "shift(2)"'),
     sections={"capture": ("dtype", "tile"), "views": keys(Views)},
 )
 @click.argument("name", type=Name())
 @options_of(Views, "views")
 @option("--dtype", type=Text(), default="float32", show_default=True, help="float32 (exact) or float16 (half the size).")
-@option("--tile", type=Whole(), default=512, show_default=True, help="Rows of one forward pass.")
+@option("--tile", type=Whole(), default=512, show_default=True, help="Rows per forward pass.")
 @anew_option
 @params_option
 @data_option
@@ -53,7 +53,7 @@ def command(
 ) -> None:
     """Run teacher NAME once and write its raw logits to data/caches/NAME/: every view of the transfer set, valid and test.
 
-    Stopped at any moment, it goes on from the spans that were finished.
+    A capture that was stopped goes on from the spans that it finished.
     """
     from pipeline.base import runtime
     from pipeline.cache.capture import capture

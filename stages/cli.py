@@ -1,4 +1,4 @@
-"""The console script `softcache`: finds each command's file when it is asked for, and words every error."""
+"""The console script `softcache`: it imports a command when it is used, and turns errors into messages."""
 
 import errno
 import importlib
@@ -18,7 +18,7 @@ from stages.options import example
 COMMANDS = ("ingest", "teach", "capture", "verify", "inspect", "distill", "sweep", "evaluate", "report", "cost", "versions")
 
 _AGAIN = "run again; captures and trainings go on where they stopped."
-_MEND = {
+_FIX = {
     errno.ENOSPC: f"Make room, then {_AGAIN}",
     errno.EDQUOT: f"Make room, then {_AGAIN}",
     errno.EFBIG: f"Raise the limit on file sizes, then {_AGAIN}",
@@ -26,8 +26,6 @@ _MEND = {
     errno.EPERM: f"Give access, then {_AGAIN}",
     errno.EROFS: f"Write elsewhere with --data, then {_AGAIN}",
 }
-
-
 _LESS = "Lower batch_size, tile, views, `memory` or the size of the net, or choose another --device."
 
 
@@ -41,7 +39,7 @@ class Softcache(click.Group):
         return importlib.import_module(f"stages.{name}").command if name in COMMANDS else None
 
     def invoke(self, ctx: click.Context) -> Any:
-        """The one place where errors become messages: no traceback for what a user can mend."""
+        """The one place where errors become messages: no traceback for what a user can fix."""
         try:
             done = super().invoke(ctx)
             terminal.flush()
@@ -54,7 +52,7 @@ class Softcache(click.Group):
             if error.errno in (None, errno.EPIPE):
                 raise
             where = f"{error.filename}: " if error.filename else ""
-            raise _failure(f"{where}{error.strerror}. {_MEND.get(error.errno, 'Correct the path.')}", 2) from error
+            raise _failure(f"{where}{error.strerror}. {_FIX.get(error.errno, 'Correct the path.')}", 2) from error
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:
@@ -62,7 +60,7 @@ class Softcache(click.Group):
 
 
 def _unexpected(error: Exception) -> Exception:
-    """What an error of no family of ours is to the user: memory that is not there, or a plug-in's own; else itself."""
+    """An error of another library: a message about missing memory or about a plug-in; else the error itself."""
     if lacks_memory(error):
         reason = f": {first_line(error).rstrip('.')}" if error.args else ""
         return _failure(f"Not enough memory{reason}. {_LESS}", 2)
@@ -87,20 +85,20 @@ def _failure(message: str, exit_code: int) -> click.ClickException:
 def main(ctx: click.Context) -> None:
     """Run the teacher once, keep its raw logits, train any number of students at any temperature.
 
-    Settings come from params.yaml; an option on the command line comes before them. `dvc repro` runs everything.
+    Settings come from params.yaml; options on the command line override them. `dvc repro` runs everything.
 
     \b
     Exit codes: 0 done, 1 interrupted, 2 bad input or settings, 3 damaged or unfinished data, 4 busy (run again later).
     """
     _show_log()
     runtime.asked_threads()
-    ctx.obj = times.noted  # from here, so that no command depends on the code of it
-    if "DVC_STAGE" in os.environ:  # else a killed `dvc repro` leaves its stage running, and the next one starts a second
+    ctx.obj = times.noted  # set here, so that no command imports it
+    if "DVC_STAGE" in os.environ:  # else a killed `dvc repro` leaves its stage running, and the next run starts it twice
         runtime.die_with_parent()
 
 
 def _show_log() -> None:
-    """What the library tells along the way goes to standard error, above any progress bar."""
+    """Write the library's log to standard error, above any progress bar."""
 
     class Terminal(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:

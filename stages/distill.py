@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 _STUDENTS = (*keys(Training), "seeds", "rows", "correct")
 _SOFT = keys(Distillation)
 _SECTIONS = {"recipe": _STUDENTS, "views": keys(Views), "distill": _SOFT, "students.{name}": ("model", *_STUDENTS)}
-KEYS = (*_STUDENTS, *keys(Views), *_SOFT)  # what a sweep may set for all of its students
+KEYS = (*_STUDENTS, *keys(Views), *_SOFT)  # the settings that a sweep may have for all of its students
 
 
 class Distill(Stage):
-    """Writes several outputs of one NAME."""
+    """A command that writes several outputs for one NAME."""
 
     def run_name(self, given: Mapping[str, Any]) -> str:
         return run_name(given["name"], None if given["hard"] else given["temperature"], live=given["live"])
@@ -60,7 +60,7 @@ class Distill(Stage):
 @options_of(Training, "recipe")
 @option("--seeds", type=Whole(), multiple=True, default=[0], show_default=True, help="One student each; repeatable.")
 @option("--rows", type=Text(), default="all", show_default=True, help="all, fraction(0.03), only([7, 8]), without([3]).")
-@option("--correct", type=Text(), multiple=True, help="Class whose bias to correct on the validation split; repeatable.")
+@option("--correct", type=Text(), multiple=True, help="Class whose bias is corrected on the validation split; repeatable.")
 @options_of(Views, "views")
 @options_of(Distillation, "distillation")
 @params_option
@@ -89,7 +89,7 @@ def command(
 
     With --hard, train its baseline from the labels of the training split, in the same views, to data/students/NAME-hard/.
     With --live, run the teachers on every batch, as a reference, and write to data/students/NAME-T<temperature>-live/.
-    Stopped at any moment, it goes on from the last epoch that it kept, and ends with the same bits.
+    A training that was stopped goes on from the last epoch that it saved, and ends with the same bits.
     """
     from pipeline.base import runtime
     from pipeline.training.distill import distill
@@ -104,10 +104,10 @@ def command(
     given = [name for name in _SOFT if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE]
     if hard and given:
         names = ", ".join(f"--{name}" for name in given)
-        raise click.UsageError(f"{names}: of no use with --hard, whose students learn from labels alone.")
-    weighing = HARD
+        raise click.UsageError(f"{names}: not used with --hard, whose students learn from labels alone.")
+    weighting = HARD
     if temperature is not None:
-        weighing = LossWeights(float(temperature), distillation.alpha, distillation.label_weight)
+        weighting = LossWeights(float(temperature), distillation.alpha, distillation.label_weight)
     soft = soft_of(data, live, distillation)
     out = data / "students" / command.run_name(ctx.params)
     students = distill(
@@ -116,7 +116,7 @@ def command(
         views=views,
         rows=rows,
         soft=None if hard else soft,
-        weighing=weighing,
+        weighting=weighting,
         correct=correct,
         seeds=seeds,
         splits=data / "transfer",
@@ -124,17 +124,15 @@ def command(
         out=out,
         device=runtime.prepare(device, threads=threads),
     )
-    kept = [student.kept.valid_accuracy for student in students.values() if student.kept]
+    kept = [student.kept.valid_accuracy for student in students if student.kept]
     told = f", mean validation accuracy {sum(kept) / len(kept):.2%}" if kept else ""
-    lost = len(students) - len(kept)
-    echo(
-        f"wrote {out}: {counted(len(kept), 'seed')}{told}"
-        + (f"; {lost} of {counted(len(students), 'seed')} diverged" if lost else "")
-    )
+    if lost := len(students) - len(kept):
+        told += f"; {lost} of {counted(len(students), 'seed')} diverged"
+    echo(f"wrote {out}: {counted(len(kept), 'seed')}{told}")
 
 
 def soft_of(data: Path, live: bool, given: Distillation) -> "Soft":
-    """Where soft targets come from, by these settings."""
+    """The soft targets and their loss, from these settings."""
     from pipeline.training.lesson import Soft
     from pipeline.training.losses import SoftLoss
 

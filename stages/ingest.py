@@ -1,4 +1,4 @@
-"""softcache ingest: a source of images to the splits below data/transfer/."""
+"""softcache ingest: from sources of images to the splits in data/transfer/."""
 
 from pathlib import Path
 
@@ -15,8 +15,8 @@ from stages.terminal import echo
     sections={"ingest": ("train", "valid", "test", "transfer", "damaged", "seed", "fold")},
 )
 @option("--train", type=Text(), required=True, help="`digits`, or a Parquet file in the Hugging Face image layout.")
-@option("--valid", type=SourceOrAmount(), default=0.1, show_default=True, help="Likewise, or a share or count of train.")
-@option("--test", type=SourceOrAmount(), default=0.2, show_default=True, help="Likewise, or a share or count of train.")
+@option("--valid", type=SourceOrAmount(), default=0.1, show_default=True, help="The same, or a share or count of train.")
+@option("--test", type=SourceOrAmount(), default=0.2, show_default=True, help="The same, or a share or count of train.")
 @option(
     "--transfer",
     type=Text(),
@@ -24,15 +24,19 @@ from stages.terminal import echo
     help="Source of the transfer set, labels optional; repeatable.  [default: the training split]",
 )
 @option(
-    "--damaged", type=Text(), default="fail", show_default=True, help="Images that do not decode: fail, or exclude their rows."
+    "--damaged",
+    type=Text(),
+    default="fail",
+    show_default=True,
+    help="For images that do not decode: fail, or exclude their rows.",
 )
-@option("--seed", type=Whole(), default=0, show_default=True, help="Seed of carving and shuffling.")
+@option("--seed", type=Whole(), default=0, show_default=True, help="Seed of splitting and shuffling.")
 @option(
     "--fold/--no-fold",
     type=Switch(),
     default=False,
     show_default=True,
-    help="For final models: train on the validation rows as well.",
+    help="For final models: also train on the validation rows.",
 )
 @params_option
 @data_option
@@ -65,7 +69,7 @@ def command(
     left_out = len({name for split in splits.values() for name in split.excluded})
     bare = int((splits["transfer"].labels() < 0).sum()) if "transfer" in splits else 0
     if bare:
-        echo(f"{counted(bare, 'row')} of the transfer set without a label: students learn from them with alpha 1, not less")
+        echo(f"{counted(bare, 'row')} of the transfer set without a label: students need alpha 1 to learn from them")
     echo(
         f"wrote {data / 'transfer'}: {sizes} rows of {height}×{width}×{channels}, {len(splits['train'].classes)} classes"
         + (f", {counted(left_out, 'damaged row')} left out" if left_out else "")

@@ -1,4 +1,4 @@
-"""softcache inspect: what a cache is."""
+"""softcache inspect: describe a cache."""
 
 import json
 from pathlib import Path
@@ -10,13 +10,13 @@ from stages.options import cache_folder, counted, data_option, example, option, 
 from stages.terminal import echo
 
 
-@click.command(short_help="Say what a cache is.", epilog=example("softcache inspect a"))
+@click.command(short_help="Describe a cache.", epilog=example("softcache inspect a"))
 @click.argument("cache")
 @option("--json", "as_json", is_flag=True, help="Print JSON instead.")
 @data_option
 @work_option
 def command(cache: str, as_json: bool, data: Path, work: Path) -> None:
-    """Say what CACHE is, named by its teacher or by a path: teacher, data, views, size, accuracy, who made it."""
+    """Describe CACHE, named by its teacher or by a path: teacher, data, views, size, accuracy and origin."""
     from pipeline.cache.inspect import inspect
 
     path = cache_folder(data, cache)
@@ -25,8 +25,7 @@ def command(cache: str, as_json: bool, data: Path, work: Path) -> None:
     if as_json:
         echo(*json.dumps(facts, indent=2).split("\n"))
         return
-    lines = _lines(facts)
-    for name, value in lines.items():
+    for name, value in _lines(facts).items():
         echo(f"{name:16} {value}")
 
 
@@ -50,8 +49,8 @@ def _lines(facts: dict[str, Any]) -> dict[str, str]:
         "dtype": f"{facts['dtype']}, {facts['spans']:,} spans of at most {facts['span_rows']:,} rows",
         "size on disk": f"{facts['size_bytes'] / 1e6:,.2f} MB, {facts['bytes_per_row']:,.1f} bytes a row",
         "logit range": f"{low:.4g} to {high:.4g}",
-        "accuracy": "unknown: data/transfer is missing or holds other rows",
-        "created by": "unknown: no provenance of this very cache",
+        "accuracy": "unknown: data/transfer is missing or has other rows",
+        "created by": "unknown: no provenance file of this cache",
         "digest": facts["digest"],
     }
     if accuracy is not None:

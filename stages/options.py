@@ -1,4 +1,4 @@
-"""What the commands share: settings out of params.yaml, option types, and the options that several commands take."""
+"""What the commands share: settings from params.yaml, option types, and the options that several commands have."""
 
 import difflib
 import functools
@@ -29,7 +29,7 @@ _repr.maxlevel, _repr.maxlist, _repr.maxdict, _repr.maxstring, _repr.maxother = 
 
 
 def _shown(value: Any) -> str:
-    """A value out of YAML, which may be of any size, as a message shows it."""
+    """A value from YAML, cut to a length that a message can show."""
     try:
         return _repr.repr(value)
     except ValueError:  # Python writes no number of more than 4,300 digits
@@ -45,9 +45,9 @@ class Wrong(click.BadParameter):
 
 
 class Option(click.Option):
-    """An option that is given once, or one of `multiple` values that are all different: nothing that is given is dropped.
+    """An option that may be given once; with `multiple`, any number of times with different values.
 
-    repeats: a multiple one whose values may be equal, such as weights. setting: the range of its values.
+    repeats: its values may be equal, such as weights. setting: the range of its values.
     """
 
     def __init__(self, *args: Any, repeats: bool = False, setting: Setting | None = None, **kwargs: Any):
@@ -55,7 +55,7 @@ class Option(click.Option):
         self.repeats, self.setting = repeats, setting
 
     def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
-        """Let the parser collect every value, of which it would otherwise keep the last."""
+        """Let the parser collect every value; click's own keeps the last and drops the others."""
         multiple, self.multiple = self.multiple, True
         try:
             super().add_to_parser(parser, ctx)
@@ -71,7 +71,7 @@ class Option(click.Option):
         return super().handle_parse_result(ctx, opts, args)
 
     def process_value(self, ctx: click.Context, value: Any) -> Any:
-        """Its value, converted and checked; one out of params.yaml that is wrong is named by its place there."""
+        """Convert and check the value; an error about a value from params.yaml names its key there."""
         try:
             found = super().process_value(ctx, value)
             self._check(ctx, found)
@@ -88,8 +88,8 @@ class Option(click.Option):
 
     def _check(self, ctx: click.Context, found: Any) -> None:
         several = found if isinstance(found, tuple) else (found,)
-        for place, each in enumerate(several):
-            if each in several[:place] and not self.repeats:
+        for index, each in enumerate(several):
+            if each in several[:index] and not self.repeats:
                 twice = f"{short(each) if isinstance(each, float) else repr(each)} twice"
                 raise Wrong(twice, "each value once", self, ctx, f"{twice}; give each value once.")
             if self.setting and each is not None and not self.setting.allows(each):
@@ -97,15 +97,15 @@ class Option(click.Option):
 
 
 option = functools.partial(click.option, cls=Option)
-_PLACES = "softcache.places"  # in the context: where in params.yaml each setting was found
+_PLACES = "softcache.places"  # key in ctx.meta: where in params.yaml each setting was found
 
 
 class Stage(click.Command):
-    """A command whose options default to sections of params.yaml.
+    """A command whose options take their defaults from sections of params.yaml.
 
-    sections: section → the keys that it may have, where a later section comes before an earlier one and {name} is the
-    command's NAME argument; a key that is no option here is another command's. `unless` names a flag and the sections that
-    it leaves unread. collect: instead of sections, a function from all of params.yaml to option values.
+    sections: section → the keys that it may have. A later section overrides an earlier one; {name} is the NAME argument; a
+    key that is not an option of this command belongs to another command. unless: a flag, and the sections that are not read
+    with it. collect: instead of sections, a function from all of params.yaml to option values.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class Stage(click.Command):
         if not ctx.resilient_parsing and not set(args) & set(ctx.help_option_names):
             given = self._look(ctx, args)
             params = Params.read(Path(given["params"]) if given.get("params") else None)
-            if params is not None and ("name" not in given or given["name"] is not None):  # else click says what is wrong
+            if params is not None and ("name" not in given or given["name"] is not None):  # else click reports it
                 found = {} if self.collect else self._settings(params, given.get("name"), given)
                 ctx.meta[_PLACES] = {key: f"{params.path}, {each.place}" for key, each in found.items()}
                 values = self.collect(params) if self.collect else {key: each.value for key, each in found.items()}
@@ -133,13 +133,13 @@ class Stage(click.Command):
         return super().parse_args(ctx, args)
 
     def _look(self, ctx: click.Context, args: list[str]) -> dict[str, Any]:
-        """What is given on the command line, without any complaint; None for what is missing or wrong."""
+        """The values on the command line, without errors; None for what is missing or wrong."""
         look = self.context_class(self, parent=ctx.parent, info_name=ctx.info_name, resilient_parsing=True)
         super().parse_args(look, list(args))
         return look.params
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; one that takes --work within `ctx.obj`, which notes its time (see cli.py)."""
+        """Run the command; where it has --work, inside `ctx.obj`, which notes its time (see cli.py)."""
         given = ctx.params
         if "work" not in given or ctx.obj is None:
             return super().invoke(ctx)
@@ -148,7 +148,7 @@ class Stage(click.Command):
             return super().invoke(ctx)
 
     def run_name(self, given: Mapping[str, Any]) -> str:
-        """What the output of these options is called among those of the command."""
+        """The name of the output that the command writes with these options."""
         return given.get("name") or ""
 
     def _settings(self, params: "Params", name: str | None, given: Mapping[str, Any]) -> dict[str, "Found"]:
@@ -176,7 +176,7 @@ class Stage(click.Command):
 
 
 class Found(NamedTuple):
-    """A value in params.yaml, and where."""
+    """A value in params.yaml, and its dotted key there."""
 
     value: Any
     place: str
@@ -189,14 +189,14 @@ SECTIONS = (
 
 @dataclass(frozen=True)
 class Params:
-    """The file of settings, read."""
+    """The settings of a YAML file such as params.yaml."""
 
     path: Path
     values: Mapping[str, Any]
 
     @classmethod
     def read(cls, path: Path | None) -> "Params | None":
-        """Read `path`, or params.yaml where none is named; None where that is not there either."""
+        """Read `path`, or params.yaml if no path is given; None if params.yaml does not exist."""
         if path is None:
             path = Path("params.yaml")
             if not path.exists():
@@ -205,7 +205,7 @@ class Params:
 
     @classmethod
     def of(cls, path: Path) -> "Params":
-        """Read a file; raises InputError where it is not one of settings."""
+        """Read a file; raises InputError where it is not a YAML file of sections."""
         try:
             values = YAML(typ="safe", pure=True).load(path)
         except FileNotFoundError as error:
@@ -219,14 +219,14 @@ class Params:
         values = {} if values is None else values
         if not isinstance(values, Mapping):
             raise InputError(str(path), expected="sections", found=type(values).__name__, fix="Write `section: {…}`.")
-        for key in map(_text, values):  # others than these are the user's own
+        for key in map(_text, values):  # other sections than SECTIONS belong to the user
             close = [] if key in SECTIONS else difflib.get_close_matches(key, SECTIONS, n=1, cutoff=0.8)
             if close and close[0] not in values:
                 raise InputError(f"{path}, {key}", expected=f"the section {close[0]}", found=key, fix="Correct the name.")
         return cls(path, values)
 
     def section(self, dotted: str) -> Mapping[str, Any]:
-        """A section; raises InputError that lists what is there. A section that is empty is fine."""
+        """The section at a dotted key, which may be empty; raises InputError, with the names that exist, if there is none."""
         found: Any = self.values
         for key in dotted.split("."):
             named = {_text(name): value for name, value in found.items()} if isinstance(found, Mapping) else {}
@@ -241,17 +241,17 @@ class Params:
         return found or {}
 
     def names(self, section: str) -> list[str]:
-        """What the entries of a section are called; none where there is no such section."""
+        """The names of the entries of a section; none where there is no such section."""
         return list(map(_text, self.section(section))) if self.values.get(section) is not None else []
 
     def listed(self, key: str, value: Any) -> list[Any] | None:
-        """A list out of the file, or None; raises InputError for anything else."""
+        """The value of a key if it is a list or None; raises InputError for anything else."""
         if value is not None and not isinstance(value, list):
             raise self.error(key, "a list such as [1, 4]", _shown(value), "Write it in brackets.")
         return value
 
     def error(self, where: str, expected: str, found: str, fix: str) -> InputError:
-        """An error at a place in this file."""
+        """An error about a key of this file."""
         return InputError(f"{self.path}, {where}", expected=expected, found=found, fix=fix)
 
 
@@ -260,7 +260,7 @@ def _text(key: Any) -> str:
 
 
 def example(line: str) -> str:
-    """What a command's help ends in."""
+    """The end of the help of a command."""
     return f"\b\nExample:\n  {line}"
 
 
@@ -270,7 +270,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def cache_folder(data: Path, cache: str) -> Path:
-    """A cache as people name it: by its teacher's name below data/caches/, or by a path, which has a slash in it."""
+    """The folder of a cache: a teacher's name means data/caches/<name>; a text with a slash is a path."""
     return Path(cache) if "/" in cache else data / "caches" / cache
 
 
@@ -278,15 +278,15 @@ def cache_folder(data: Path, cache: str) -> Path:
 
 
 class Type(click.ParamType):  # type: ignore[type-arg]  # which takes none before click 8.5
-    """A type of one value, which comes as text from the command line, or as YAML has it."""
+    """A type of one value, which is text from the command line, or any value from YAML."""
 
     def fails(self, value: Any, expected: str, param: click.Parameter | None, ctx: click.Context | None) -> NoReturn:
-        """Say what was expected of a value that is something else."""
+        """Raise Wrong for a value that is not what was expected."""
         raise Wrong(_shown(value), expected, param, ctx)
 
 
 class Text(Type):
-    """Text; of what YAML knows, numbers and true or false are such too, but no lists, sections or dates."""
+    """Text. From YAML it also accepts numbers, true and false, but not lists, sections or dates."""
 
     name = "text"
 
@@ -329,7 +329,7 @@ class Number(Type):
 
 
 class Temperature(Type):
-    """A number that temperatures may be, written in the one way that names a folder: 4 and not 4.0 or 04."""
+    """A temperature, written as in the names of folders: 4, not 4.0 or 04."""
 
     name = "number"
 
@@ -341,12 +341,12 @@ class Temperature(Type):
         if not LEAST <= number <= MOST:
             self.fails(value, f"a number from {LEAST:g} to {MOST:g}", param, ctx)
         if str(value) != short(number):
-            self.fails(value, f"{short(number)}, written in that way, for it names a folder", param, ctx)
+            self.fails(value, f"{short(number)}, written that way, because it names a folder", param, ctx)
         return number
 
 
 class Whole(Type):
-    """A whole number of 64 bits; click's own type would cut 1.9 down to 1."""
+    """An integer of 64 bits; click's own type would cut 1.9 to 1."""
 
     name = "integer"
 
@@ -364,7 +364,7 @@ class Whole(Type):
 
 
 class Switch(click.types.BoolParamType):
-    """true or false; click's own type takes what YAML calls a number for text, and breaks."""
+    """true or false; click's own type fails for numbers from YAML."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> bool:
         try:
@@ -374,7 +374,7 @@ class Switch(click.types.BoolParamType):
 
 
 class SourceOrAmount(Type):
-    """`digits` or a path, or a number: the share or count of rows to carve out of the training rows."""
+    """`digits` or a path, or a number: the share or count of rows to take from the training rows."""
 
     name = "source|amount"
 
@@ -409,7 +409,7 @@ _TYPES: Mapping[Any, Type | Switch] = {int: Whole(), float: Number(), bool: Swit
 
 
 def options_of(kind: type, name: str) -> Decorator:
-    """An option for each setting of a dataclass (see base/settings.py), which the command gets as one argument, `name`."""
+    """An option for each setting of a dataclass (see base/settings.py); the command gets them as one argument, `name`."""
     hints, found = get_type_hints(kind, include_extras=True), settings_of(kind)
     decorators = [_option_of(key, hints[field.name], field.default, said) for key, (field, said) in found.items()]
 
@@ -426,7 +426,7 @@ def options_of(kind: type, name: str) -> Decorator:
 
 def _option_of(key: str, hint: Any, default: Any, said: Setting) -> Decorator:
     multiple = get_origin(hint) is tuple
-    if multiple or isinstance(hint, types.UnionType):  # of values, or of one and None
+    if multiple or isinstance(hint, types.UnionType):  # tuple[T, ...] or T | None
         hint = get_args(hint)[0]
     names = dict.fromkeys((key, key.replace("_", "-")))
     required, shown = default is MISSING, default not in (MISSING, None, ())
@@ -442,14 +442,14 @@ def keys(kind: type) -> tuple[str, ...]:
     return tuple(settings_of(kind))
 
 
-anew_option = option("--anew", is_flag=True, help="Do all of it again; use nothing that was done before.")
-params_option = option("--params", type=click.Path(dir_okay=False), help="File of settings.  [default: params.yaml]")
+anew_option = option("--anew", is_flag=True, help="Start again from the beginning; use nothing from earlier runs.")
+params_option = option("--params", type=click.Path(dir_okay=False), help="Settings file.  [default: params.yaml]")
 data_option = option(
     "--data",
     type=click.Path(file_okay=False, path_type=Path),
     default="data",
     show_default=True,
-    help="Where data lies.",
+    help="Folder of all data.",
 )
 work_option = option(
     "--work",
@@ -458,7 +458,7 @@ work_option = option(
     default=".softcache",
     show_default=True,
     show_envvar=True,
-    help="Where unfinished captures and trainings are kept.",
+    help="Folder of unfinished captures and trainings.",
 )
 machine_options = options(
     option(
@@ -468,14 +468,14 @@ machine_options = options(
         default="auto",
         show_default=True,
         show_envvar=True,
-        help="cpu, cuda, cuda:N.",
+        help="auto, cpu, cuda or cuda:N.",
     ),
     option(
         "--threads",
         type=Whole(),
         envvar="SOFTCACHE_THREADS",
         show_envvar=True,
-        help="CPU threads.  [default: OMP_NUM_THREADS, else as many as the work is worth]",
+        help="CPU threads.  [default: OMP_NUM_THREADS, or chosen by the size of the work]",
     ),
 )
 MODEL_HELP = "mlp(hidden=[…], dropout, input_dropout), cnn(channels=[…], dropout), or package.module:attribute(…)."

@@ -36,11 +36,11 @@ if TYPE_CHECKING:
     from pipeline.studies.groups import Plan
 
 _VARIED = ("students", "temperatures", "alphas", "baseline", "together")
-SECTIONS = ("recipe", "views", "distill", "students", "temperatures", "sweeps.{name}")  # what the command reads
+SECTIONS = ("recipe", "views", "distill", "students", "temperatures", "sweeps.{name}")  # that the command reads
 
 
 class Sweep(Stage):
-    """Reads what varies; all else is read as `softcache distill` reads it, and sweeps.NAME comes before that."""
+    """Reads what varies; other settings are read as in `softcache distill`, and sweeps.NAME overrides them."""
 
     def _settings(self, params: Params, name: str | None, given: Mapping[str, Any]) -> dict[str, Found]:
         own = super()._settings(params, name, given)
@@ -65,7 +65,7 @@ class Sweep(Stage):
 @option("--temperatures", type=Temperature(), multiple=True, help="Temperatures; repeatable.")
 @option("--alphas", type=Number(), multiple=True, help="Weights of the soft loss; repeatable.  [default: distill's]")
 @option(
-    "--baseline/--no-baseline", type=Switch(), default=True, show_default=True, help="Train each student on labels alone too."
+    "--baseline/--no-baseline", type=Switch(), default=True, show_default=True, help="Also train each student on labels alone."
 )
 @option("--together", type=Whole(), default=64, show_default=True, help="Students of one seed that share each step.")
 @anew_option
@@ -89,9 +89,9 @@ def command(
 ) -> None:
     """Train every student at every temperature and alpha, and its baseline; measure them; write all to data/sweeps/NAME/.
 
-    The section sweeps.NAME of params.yaml says what varies, and may set anything else of `softcache distill` for all of its
-    students: teachers, views, rows, epochs. Students of one seed are trained together, on batches that they share.
-    Stopped at any moment, it goes on from the last epoch that it kept, and ends with the same bits.
+    The section sweeps.NAME of params.yaml says what varies. It may have any setting of `softcache distill` for all of its
+    students: teachers, views, rows, epochs. Students of one seed are trained together, on the same batches.
+    A sweep that was stopped goes on from the last epoch that it saved, and ends with the same bits.
     """
     from pipeline.base import runtime
     from pipeline.results.wording import finding
@@ -107,7 +107,7 @@ def command(
     out = data / "sweeps" / name
     found = sweep(
         plans=plans,
-        weighings=[LossWeights(t, alpha, first["label_weight"]) for t in temperatures for alpha in shares],
+        weightings=[LossWeights(t, alpha, first["label_weight"]) for t in temperatures for alpha in shares],
         baseline=baseline,
         together=together,
         anew=anew,
@@ -126,7 +126,7 @@ def command(
 
 
 def settings_of(student: str, sweep: str, params: str | None) -> dict[str, Any]:
-    """The settings of one student, by the road that `softcache distill` takes."""
+    """The settings of one student, read as `softcache distill` reads them."""
     command = copy.copy(distill.command)
     command.sections = command.sections | {f"sweeps.{sweep}": (*_VARIED, *distill.KEYS)}
     words = [student, *(("--params", params) if params else ())]

@@ -54,7 +54,7 @@ def command(
 ) -> None:
     """Train teacher NAME on the training split and write it to data/teachers/NAME/.
 
-    Stopped at any moment, it goes on from the last epoch that it kept, and ends with the same bits.
+    A training that was stopped goes on from the last epoch that it saved, and ends with the same bits.
     """
     from pipeline.base import runtime
     from pipeline.training.recipe import Recipe

@@ -1,4 +1,4 @@
-"""The terminal: what commands print, to readers that may have gone away."""
+"""The terminal: printing for commands, also where the reader of a pipe has gone away."""
 
 import contextlib
 import os
@@ -10,10 +10,9 @@ from pipeline.base.errors import printable
 
 
 def echo(*lines: str, err: bool = False) -> None:
-    """Print lines, made printable: they may hold text out of data.
+    """Print lines, with control characters escaped, because they may have text from data.
 
-    Where nobody reads any more, as after `| head`, nothing is printed from then on: the work counts. So it does where messages
-    go to a full disk.
+    Where the reader has gone away, as after `| head`, or the disk of standard error is full, the command goes on in silence.
     """
     try:
         click.echo("\n".join(map(printable, lines)), err=err)
@@ -24,7 +23,7 @@ def echo(*lines: str, err: bool = False) -> None:
 
 
 def silence(*, err: bool = False) -> None:
-    """Let a stream lead nowhere, so that what is still to be written to it raises nothing, not even when Python ends."""
+    """Redirect a stream to the null device, so that writing to it raises no error, not even when Python exits."""
     stream = sys.stderr if err else sys.stdout
     with contextlib.suppress(OSError, ValueError, AttributeError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -33,7 +32,7 @@ def silence(*, err: bool = False) -> None:
 
 
 def flush() -> None:
-    """Hand over what is printed but not yet written; to nobody, where nobody reads."""
+    """Flush both streams; silence one whose reader has gone away."""
     for err, stream in ((False, sys.stdout), (True, sys.stderr)):
         try:
             if stream is not None:

@@ -1,4 +1,4 @@
-"""softcache verify: are caches what was sealed, and what their teachers say?"""
+"""softcache verify: check that caches are unchanged, and that they fit their teachers."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
     from pipeline.cache.verify import Probe
 
 
-@click.command(short_help="Look for any changed bit in caches.", epilog=example("softcache verify a b --deep 100"))
+@click.command(short_help="Check caches for changed bytes.", epilog=example("softcache verify a b --deep 100"))
 @click.argument("caches", metavar="CACHE...", nargs=-1, required=True)
 @option("--deep", type=Whole(), default=0, help="Run this many sampled (row, view) pairs through the teacher again.")
 @data_option
 @work_option
 @machine_options
 def command(caches: tuple[str, ...], deep: int, data: Path, work: Path, device: str, threads: int) -> None:
-    """Check caches, each named by its teacher or by a path: all spans there, no bit changed, nothing stray.
+    """Check caches, each named by its teacher or by a path: every span is there, no byte has changed, no file is added.
 
-    With --deep the teacher runs again on a sample, twice: cached logits may differ from fresh ones by no more than float32
-    rounding, and must fit their own rows clearly better than the next ones.
+    With --deep the teacher runs again on a sample, twice. Cached and new logits may differ only by float32 rounding, and
+    cached logits must fit their own rows clearly better than the next rows.
 
-    A damaged cache exits with 3.
+    The exit code is 3 for a damaged cache.
     """
     from pipeline.base import commands, files, runtime
     from pipeline.base.errors import IntegrityError
@@ -40,7 +40,7 @@ def command(caches: tuple[str, ...], deep: int, data: Path, work: Path, device: 
         raise click.UsageError("CACHE: the same one twice; name each once.")
     for path in folders:
         if not path.is_dir():
-            require_sealed(path, work)  # it may be on its way
+            require_sealed(path, work)  # raises another error for a capture that is under way
             fix = f"Run {commands.capture(path)}, or correct the name."
             raise InputError(str(path), expected="a cache", found="no such folder", fix=fix)
     done = []
@@ -62,26 +62,28 @@ def command(caches: tuple[str, ...], deep: int, data: Path, work: Path, device: 
                 try:
                     probe = job.probe(path, deep, teacher=teacher, splits=data / "transfer", device=chosen)
                 except (InputError, IntegrityError) as error:
-                    if mends:  # what was found of others, which ends this too
+                    if mends:  # the findings about other caches follow
                         echo(str(error))
                     _show_findings(findings, mends)
                     raise
                 _show_probe(path, probe)
                 if others := probe.findings(path):
                     findings[path] += others
-                    mends[path] = commands.capture_again(path, *options, "--anew")  # its bytes are as they were sealed
+                    mends[path] = commands.capture_again(
+                        path, *options, "--anew"
+                    )  # without --anew its spans, which are undamaged, would be kept
     _show_findings(findings, mends)
 
 
 def _show_probe(path: Path, probe: "Probe") -> None:
     allowed = f"allowed {probe.limit:.2g}, teacher against itself {probe.control:.2g}"
-    shifted = "the same: all rows have equal logits" if probe.shifted is None else f"{probe.shifted:.2g}"
+    shifted = "the same, because all rows have equal logits" if probe.shifted is None else f"{probe.shifted:.2g}"
     echo(f"{path}: {counted(probe.pairs, 'pair')} run again, largest difference {probe.difference:.2g} ({allowed})")
     echo(f"{path}: KL to the cached logits in nats, own row {probe.aligned:.2g}, next row {shifted}")
 
 
 def _show_findings(findings: dict[Path, list["Finding"]], mends: dict[Path, str]) -> None:
-    """Every finding, and what mends each cache; exits with 3 where there is one."""
+    """Print every finding and the fix for each cache; exit with 3 where there is one."""
     for finding in (finding for found in findings.values() for finding in found):
         echo(f"{finding.where}: expected {finding.expected}, found {finding.found}")
     if mends:

@@ -1,4 +1,4 @@
-"""softcache versions: what decides the results of each stage, by version or by source, for DVC to depend on."""
+"""softcache versions: the versions and sources that decide the results of each stage, for DVC to depend on."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -11,21 +11,21 @@ from pipeline.base.errors import InputError
 from stages.options import Params, Stage, counted, data_option, example
 from stages.terminal import echo
 
-SECTIONS = ("teach", "teachers", "views", "recipe", "students", "distill", "sweeps")  # what is read
-_TAUGHT = ("model", "optimizer", "schedule", "policy")  # the settings of each command that name something
-_STUDENT = (*_TAUGHT, "rows")
+SECTIONS = ("teach", "teachers", "views", "recipe", "students", "distill", "sweeps")  # that are read
+_TRAINING = ("model", "optimizer", "schedule", "policy")  # settings that name something with a version
+_STUDENT = (*_TRAINING, "rows")
 
-Lines = dict[str, str]  # what it is → its version, or the hash of its source
+Lines = dict[str, str]  # name → version, or hash of the source
 
 
 @click.command(short_help="Write what decides the results of each stage, for DVC.", epilog=example("softcache versions"))
 @data_option
 def command(data: Path) -> None:
-    """Write data/versions/: for every stage the versions of all that decides its results, under the settings of params.yaml.
+    """Write data/versions/: for every stage, the versions of everything that decides its results, by params.yaml.
 
     A version goes up when the same settings give another result. Plug-ins have the hash of their source instead, without
-    comments or docstrings. As a stage of dvc.yaml it wants the files of plug-ins among its deps. All settings that the stages
-    read are checked here, before any of them runs.
+    comments and docstrings. In dvc.yaml, the files of plug-ins must be deps of this stage. It checks all settings of the
+    other stages before any of them runs.
     """
     from pipeline.base import files
 
@@ -62,7 +62,7 @@ class _PlugIns:
 
 
 def _stages(params: Params | None, plug_ins: _PlugIns) -> Iterator[tuple[str, Lines]]:
-    """Every stage, as its file is called, and what decides its results."""
+    """For every stage, the name of its file and the versions that decide its results."""
     from pipeline.cache import manifest
     from pipeline.data import ingest, pixels
     from pipeline.data.splits import FORMAT
@@ -94,7 +94,7 @@ def _stages(params: Params | None, plug_ins: _PlugIns) -> Iterator[tuple[str, Li
         views = _settings(capture.command, "any")
         yield "capture", {"cache": f"format {manifest.FORMAT}", **inference, **_named(views, ("policy",), plug_ins)}
     for name in params.names("teachers"):
-        yield f"teach/{name}", training | _named(_settings(teach.command, name), _TAUGHT, plug_ins)
+        yield f"teach/{name}", training | _named(_settings(teach.command, name), _TRAINING, plug_ins)
     for name in params.names("students"):
         settings = _settings(distill.command, name)
         yield f"baseline/{name}", student(settings, soft=False)
@@ -108,7 +108,7 @@ def _stages(params: Params | None, plug_ins: _PlugIns) -> Iterator[tuple[str, Li
 
 
 def _settings(command: Stage, name: str) -> Mapping[str, Any]:
-    """The settings of a command for this name, by the road that the command itself takes."""
+    """The settings of a command for this name, read as the command itself reads them."""
     words = [name] if any(isinstance(each, click.Argument) for each in command.params) else []
     try:
         return command.make_context(command.name, words, parent=click.get_current_context()).params
@@ -117,7 +117,7 @@ def _settings(command: Stage, name: str) -> Mapping[str, Any]:
 
 
 def _named(settings: Mapping[str, Any], keys: tuple[str, ...], plug_ins: _PlugIns) -> Lines:
-    """What these settings name, and what it does: the version of what is built in, the source of a plug-in."""
+    """What these settings name, with the version of a built-in and the hash of a plug-in."""
     from pipeline.base.spec import names_in, versioned
 
     tables, lines = _tables(), {}
@@ -126,13 +126,13 @@ def _named(settings: Mapping[str, Any], keys: tuple[str, ...], plug_ins: _PlugIn
             known = tables[key].get(name)
             if ":" in name:
                 lines[f"{key} {name}"] = plug_ins.behaviour(name)
-            elif known is not None:  # else the command says what is wrong
+            elif known is not None:  # else the command reports it
                 lines[f"{key} {name}"] = versioned(known)
     return lines
 
 
 def _tables() -> Mapping[str, Mapping[str, int]]:
-    """Setting → the versions of what it may name."""
+    """For each setting, the versions of the names that it may have."""
     from pipeline.data import policies, selection
     from pipeline.models import ensemble, zoo
     from pipeline.training import losses, recipe
@@ -144,14 +144,13 @@ def _tables() -> Mapping[str, Mapping[str, int]]:
 
 
 def _require_deps(paths: set[Path]) -> None:
-    """Raise InputError where dvc.yaml does not let this stage depend on a file of a plug-in: DVC would not see it change.
+    """Raise InputError where a file of a plug-in is not a dep of this stage in dvc.yaml: DVC would not see it change.
 
-    Files in site-packages are the affair of whoever installs them.
+    Files in site-packages are not checked.
     """
     if not paths:
         return
-    described = Params.of(Path("dvc.yaml"))
-    stage = described.section("stages").get("versions") or {}
+    stage = Params.of(Path("dvc.yaml")).section("stages").get("versions") or {}
     if stage.get("always_changed"):
         return
     deps = [Path(dep).resolve() for dep in stage.get("deps") or [] if isinstance(dep, str)]
@@ -161,7 +160,7 @@ def _require_deps(paths: set[Path]) -> None:
         lines = " and ".join(f"`- {os.path.relpath(path)}`" for path in missing)
         raise InputError(
             "dvc.yaml, stage versions, deps",
-            expected="every file that a plug-in is made of",
-            found=f"none that is, or holds, {os.path.relpath(missing[0])}",
+            expected="every source file of a plug-in",
+            found=f"no dep for {os.path.relpath(missing[0])}",
             fix=f"Add {lines} there, so that DVC notices when it changes.",
         )

@@ -148,14 +148,14 @@ def _loss(name: str) -> Any:
 def _objective() -> Any:
     """With T² and standardised logits, weights, and labels; of one student and of several."""
     found = {}
-    for name, weighings in {
+    for name, weightings in {
         "one": [LossWeights(2.0, 0.7)], "weighed": [LossWeights(2.0, 3.0, 0.5)], "hard": [objective.HARD],
         "several": [objective.HARD, LossWeights(2.0, 0.7), LossWeights(5.0, 1.0)],
     }.items():  # fmt: skip
         made = Objective.of(
-            weighings, torch.from_numpy(LABELS), SoftLoss.parse("kl", standardised=name == "weighed"), NoTeacher()
+            weightings, torch.from_numpy(LABELS), SoftLoss.parse("kl", standardised=name == "weighed"), NoTeacher()
         )
-        logits = _logits(3) if len(weighings) == 1 else _logits(3, 10, len(weighings), 3)
+        logits = _logits(3) if len(weightings) == 1 else _logits(3, 10, len(weightings), 3)
         found[name] = made(logits, Batch(torch.arange(10), torch.zeros(10), torch.zeros(10), _logits(4)[:, None]))
     return found
 

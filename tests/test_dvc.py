@@ -359,7 +359,7 @@ def test_a_plug_in_and_its_helper_are_followed(repository, monkeypatch):
     (repository.folder / "helper.py").write_text(HELPER)
     repository.edit("params.yaml", 'tiny: {model: "mlp(hidden=[3])"}', "tiny: {model: nets:tiny}")
     message = repository.dvc("repro", code=255)
-    assert "expected every file that a plug-in is made of, found none that is, or holds, helper.py" in message
+    assert "expected every source file of a plug-in, found no dep for helper.py" in message
     assert "Add `- helper.py` and `- nets.py` there, so that DVC notices when it changes." in message
     repository.edit("dvc.yaml", "deps: [] #", "deps: [helper.py, nets.py] #")
     students = ["baseline@tiny", "distill@tiny-1"]

@@ -42,12 +42,12 @@ def jobs(folder: Path) -> dict[str, Callable[[], object]]:
     given = {"splits": folder / "transfer", "work": folder / "work", "device": CPU}
     soft = Soft({"a": folder / "caches/a", "b": folder / "caches/b"}, "probabilities", SoftLoss.parse("kl"))
     student = {"model": MODEL, "recipe": RECIPE, "views": VIEWS, "rows": "all", "soft": soft, "correct": (1,)}
-    weighings = {"T2": LossWeights(2.0, 0.5), "T4": LossWeights(4.0, 0.9)}
+    weightings = {"T2": LossWeights(2.0, 0.5), "T4": LossWeights(4.0, 0.9)}
     return {
         "teach": lambda: teach(model=MODEL, recipe=RECIPE, policy="shift(1)", seed=1, out=folder / "out", **given),
-        "distill": lambda: distill(weighing=weighings["T2"], seeds=(0, 1), out=folder / "out", **student, **given),
+        "distill": lambda: distill(weighting=weightings["T2"], seeds=(0, 1), out=folder / "out", **student, **given),
         "sweep": lambda: sweep(
-            plans={"s": Plan(seeds=(0, 1), **student)}, weighings=list(weighings.values()), baseline=True, together=2,
+            plans={"s": Plan(seeds=(0, 1), **student)}, weightings=list(weightings.values()), baseline=True, together=2,
             teachers={name: folder / "teachers" / name for name in "ab"}, out=folder / "out", **given
         ),
     }  # fmt: skip

@@ -41,14 +41,6 @@ def distill(student: str, temperature: float | None, folder: Path) -> str:
     return _command("distill", student, *words, data=folder.parent.parent)
 
 
-def run(student: str, folder: Path) -> str:
-    """The command that trained the run in a folder, judging by the folder's name."""
-    setting = folder.name.removeprefix(f"{student}-")
-    live = ("--live",) if setting.endswith("-live") else ()
-    temperature = None if setting == "hard" else setting.removesuffix("-live").removeprefix("T")
-    return distill(student, temperature, folder, *live)
-
-
 def sweep(out: Path) -> str:
     """The command that sweeps into this folder."""
     return _command("sweep", out.name, data=out.parent.parent)

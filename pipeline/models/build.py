@@ -1,4 +1,4 @@
-"""Building models: from a spec to a net that takes uint8 pixels (B, C, H, W) and gives logits (B, classes)."""
+"""Building models: from a spec to a net that takes uint8 pixels (B, C, H, W) and returns logits (B, classes)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,15 +14,36 @@ from pipeline.models.zoo import MODELS, VERSIONS, require
 
 
 def parse_model(text: str) -> Spec:
-    """Parse a model spec; a plug-in's callable takes (shape, classes) before its settings."""
+    """Parse a model spec.
+
+    Args:
+        text: A name and its settings, such as `mlp(hidden=[30])`, or a plug-in such as `my_nets:build(width=8)`. A plug-in
+            is called with (shape, classes) before its settings.
+
+    Returns:
+        The spec, for `build`.
+
+    Raises:
+        InputError: For bad syntax, an unknown name, and settings that do not fit.
+    """
     return spec.parse(text, MODELS, VERSIONS, given=2)
 
 
 def build(model: Spec, shape: Sequence[int], classes: int, *, seed: int = 0) -> nn.Module:
-    """Build a model with the initial weights of `seed`, leaving torch's own random state as it was.
+    """Build a net with the initial weights of a seed; torch's own random state stays as it was.
 
-    shape: (channels, height, width) of the pixels. Raises InputError for settings that make no model, and for a model
-    that cannot be trained, saved, or that does not give one logit per class.
+    Args:
+        model: From `parse_model`.
+        shape: Of the pixels: (channels, height, width).
+        classes: How many logits the net returns.
+        seed: Decides the initial weights.
+
+    Returns:
+        The net in training mode: uint8 pixels (B, C, H, W) to float logits (B, classes).
+
+    Raises:
+        InputError: For settings that make no net, and for a net that does not return one logit per class, or cannot be
+            trained or saved.
     """
     what = f"model {model.text}"
     with runtime.own_randomness():
@@ -46,22 +67,22 @@ def build(model: Spec, shape: Sequence[int], classes: int, *, seed: int = 0) -> 
     require(trained > 0, what, "parameters to train", "none")
     odd = [name for name, tensor in state.items() if not isinstance(tensor, torch.Tensor)]
     require(not odd, what, "a state of tensors", ", ".join(odd))
-    places = [tensor.data_ptr() for tensor in state.values() if tensor.numel()]
-    require(len(set(places)) == len(places), what, "weights of its own in every layer", "tied ones")
+    addresses = [tensor.data_ptr() for tensor in state.values() if tensor.numel()]
+    require(len(set(addresses)) == len(addresses), what, "weights of its own in every layer", "tied ones")
     if not all(bool(torch.isfinite(tensor).all()) for tensor in state.values() if tensor.is_floating_point()):
         require(False, what, "finite initial weights", "others")
     return built.train()
 
 
 def parameter_count(model: nn.Module) -> int:
-    """Number of trained values."""
+    """Number of values in all parameters."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def flops(model: nn.Module, shape: Sequence[int]) -> float:
-    """About how many operations a forward pass of one row takes: two for every weight, at every place of a module's output.
+    """Roughly the floating-point operations of a forward pass for one row: two per weight and position of a module's output.
 
-    shape: of the pixels. torch's own counter is exact, and takes a second to import.
+    shape: of the pixels, (channels, height, width). torch's own counter is exact, but takes a second to import.
     """
     total = 0.0
 

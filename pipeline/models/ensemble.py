@@ -1,4 +1,4 @@
-"""Ensembles: the logits of several teachers, combined at a temperature into those of one."""
+"""Ensembles: the logits of several teachers, combined at a temperature into the logits of one."""
 
 import math
 from collections.abc import Sequence
@@ -9,15 +9,14 @@ import torch
 from pipeline.base.errors import InputError
 from pipeline.models.temperature import require_temperature
 
-RULES = {"probabilities": 1, "logits": 1}  # rule → the version of what it does
+RULES = {"probabilities": 1, "logits": 1}  # rule → version of its behaviour
 
 
 @dataclass(frozen=True)
 class Ensemble:
-    """How teachers are combined, for students at one temperature or at several; make it with `Ensemble.of`.
+    """How teachers are combined for students at one or several temperatures; make it with `Ensemble.of`.
 
-    rule: see `combine`. weights: one per teacher, summing to 1. temperatures: those at which target logits are made, one layer
-    for each.
+    rule: see `combine`. weights: one per teacher, with sum 1. temperatures: target logits have one layer for each.
     """
 
     rule: str
@@ -28,9 +27,9 @@ class Ensemble:
     def of(
         cls, teachers: Sequence[str], *, rule: str, temperatures: Sequence[float], weights: Sequence[float] | None = None
     ) -> "Ensemble":
-        """temperatures: of all students, one or more; where target logits do not depend on them there is one layer for all.
+        """Combine these teachers for students at these temperatures; one layer serves all where targets do not depend on T.
 
-        Raises InputError for settings that do not fit, and where there is no teacher.
+        Raises InputError for settings out of range, and where there is no teacher.
         """
         if not teachers:
             raise InputError("teachers", expected="at least one", found="none", fix="Name them in the setting `teachers`.")
@@ -41,25 +40,37 @@ class Ensemble:
         return cls(rule, tuple(normalised(weights, len(teachers))), tuple(kept))
 
     def layer(self, temperature: float) -> int:
-        """Which layer holds the target logits at a temperature."""
+        """The index of the layer with the target logits for this temperature."""
         return self.temperatures.index(temperature) if len(self.temperatures) > 1 else 0
 
     def combine(self, members: Sequence[torch.Tensor], layer: int) -> torch.Tensor:
-        """The target logits of one layer, of the logits of every teacher: (..., C) each."""
+        """The target logits of one layer, from the logits of every teacher, each (..., C)."""
         return combine(members, self.temperatures[layer], self.rule, self.weights)
 
 
 def combine(
     members: Sequence[torch.Tensor], temperature: float, rule: str, weights: Sequence[float] | None = None
 ) -> torch.Tensor:
-    """Logits t of an ensemble: softmax(t / T) is its soft target.
+    """Combine the logits of several teachers into target logits t, where softmax(t / T) is the soft target.
 
-    members: one (..., C) tensor of raw logits per teacher. weights: one per teacher, by default equal; scaled to sum 1.
-    rule `probabilities`: t = T · log Σ wₘ softmax(zₘ / T), centred per row, the arithmetic mean at T;
-    rule `logits`: t = Σ wₘ zₘ, whose softmax is the geometric mean of the members', at any T.
-    Both are named in Hinton, Vinyals, Dean 2015, section 2. One member is returned as it is, under either rule. Several
-    are combined in float64 and rounded once to float32, so that a row's targets do not depend on which rows are beside it.
-    Raises InputError for an unknown rule, for weights that do not fit, and for a temperature that is not above 0.
+    Rule `probabilities`: t = T · log Σ wₘ softmax(zₘ / T), centred per row: the arithmetic mean of probabilities at T.
+    Rule `logits`: t = Σ wₘ zₘ: the geometric mean of probabilities, at any T.
+    Both are named in Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network" (2015, arXiv 1503.02531),
+    section 2.
+
+    Args:
+        members: Raw logits of each teacher, (..., C) each, with the classes last.
+        temperature: T, from 1e-6 to 1e6.
+        rule: `probabilities` or `logits`.
+        weights: One per teacher, scaled to sum to 1; None for equal ones.
+
+    Returns:
+        (..., C): a single member as it is; several combined in float64 and rounded once to float32, so that the targets of
+        a row do not depend on the other rows.
+
+    Raises:
+        InputError: For an unknown rule, for weights that are negative, all 0 or not one per teacher, and for a temperature
+            out of range.
     """
     _check(temperature, rule)
     scaled = normalised(weights, len(members))
@@ -78,7 +89,7 @@ def combine(
 
 
 def normalised(weights: Sequence[float] | None, count: int) -> list[float]:
-    """Weights that sum to 1, one for each of `count` teachers."""
+    """Scale weights to sum to 1; equal ones for `count` teachers where none are given."""
     given = list(weights) if weights else [1.0] * count
     if len(given) != count or not all(0 <= weight < math.inf for weight in given) or not 0 < sum(given) < math.inf:
         raise InputError(

@@ -1,4 +1,4 @@
-"""The file model.json: what a folder of trained nets is, and what binds its weights and its history. No torch is needed.
+"""The file model.json: it describes a folder of trained nets, with digests of their weights and history. No torch is needed.
 
 A folder holds one teacher, or the students of one setting, one net per seed.
 """
@@ -27,11 +27,11 @@ Kind = Literal["teacher", "student", "baseline", "live"]
 
 @dataclass(frozen=True)
 class Net:
-    """One net of a folder. sha256: of its weights file. kept_epoch: the epoch whose weights these are.
+    """One net of a folder. sha256: of its weights file. kept_epoch: the epoch that its weights are of.
 
-    offsets: what was added to the bias of each class after training, in logits; None where nothing was to be corrected.
-    diverged: the epoch in which its loss or its logits stopped being finite; then it has no weights. chance: whether it is no
-    better on the validation split than naming the commonest class.
+    offsets: what was added to the bias of each class after training, in logits; None without a correction. diverged: the
+    epoch in which its loss or its logits stopped being finite; the net then has no weights. chance: whether it is no better
+    on the validation split than always naming the commonest class.
     """
 
     seed: int
@@ -44,7 +44,7 @@ class Net:
 
 @dataclass(frozen=True)
 class Shown:
-    """The views that were trained on; see views.Policy.facts. count: of each row; None for one that no epoch had before."""
+    """The views that were trained on; see views.Policy. count: views of each row; None for a new view in every epoch."""
 
     policy: str
     seed: int
@@ -54,7 +54,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Chosen:
-    """The rows that were trained on. sha256: of their numbers."""
+    """The rows that were trained on. sha256: of their numbers as int64."""
 
     selection: str
     count: int
@@ -63,7 +63,7 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Data:
-    """Digests of the splits that were trained and validated on: of images and ids, and of labels."""
+    """Digests of the splits for training and validation: of images and ids (inputs), and of labels."""
 
     inputs: str
     labels: str
@@ -72,15 +72,15 @@ class Data:
 
     @classmethod
     def of(cls, split: Split, valid: Split) -> Self:
-        """The data as they are now."""
+        """The digests of the data as they are now."""
         return cls(split.inputs_digest, split.labels_digest, valid.inputs_digest, valid.labels_digest)
 
 
 @dataclass(frozen=True)
 class Learned:
-    """What soft targets were learned from, and how.
+    """The soft targets that students learned from, and their loss.
 
-    caches, live: by teacher, the digest of each cache, or of the weights of each teacher in the loop; one of them is None.
+    caches, live: by teacher name, the digest of each cache, or of the weights of each teacher in the loop; the other is None.
     """
 
     temperature: float
@@ -98,18 +98,17 @@ class Learned:
 
     @property
     def teachers(self) -> Mapping[str, str]:
-        """The digest of each, in the order given."""
+        """The digest of each teacher by name, in the order given."""
         return self.live or self.caches or {}
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What model.json says.
+    """The content of model.json.
 
-    model, behaviour: see spec.Spec.
-    name: of the folder's content, such as `a` or `tiny-T4`; of a sweep's student with the sweep before it, as in
-    `alphas/tiny-T4-alpha0.5`. shape: (channels, height, width) of the pixels. history_sha256: of the history's file.
-    rows, soft: None for a teacher, and soft for a baseline of labels alone.
+    name: such as `a` or `tiny-T4`; a student of a sweep has the name of the sweep before it: `alphas/tiny-T4-alpha0.5`.
+    model, behaviour: see spec.Spec. shape: (channels, height, width) of the pixels. history_sha256: of the history's file.
+    rows: None for a teacher. soft: None for a teacher or a baseline.
     """
 
     version: int
@@ -130,7 +129,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class ModelFile(Facts):
-    """A folder with trained nets, opened; its weights are not read. fix: the sentence that says how to make it anew."""
+    """A folder with trained nets, opened without reading the weights. fix: a sentence that says how to make it again."""
 
     folder: Path
     fix: str
@@ -140,15 +139,22 @@ class ModelFile(Facts):
     def open(cls, folder: Path, *, kinds: Iterable[Kind], name: str, fix: str) -> Self:
         """Read model.json.
 
-        Raises InputError where it is missing, IntegrityError where it is damaged, of another version, or not what is looked
-        for: one of `kinds`, of this name.
+        Args:
+            folder: The folder of the nets.
+            kinds: What they may be: `teacher`, `student`, `baseline`, `live`.
+            name: The name that model.json must have.
+            fix: A sentence for error messages that says how to make the folder again.
+
+        Returns:
+            The opened folder.
+
+        Raises:
+            InputError: Where model.json is missing.
+            IntegrityError: Where it is damaged, or has another version, kind or name.
         """
         path = folder / FILE_NAME
         said, witness = facts.read(Facts, path, fix, FORMAT)
-        for what, expected, found in (
-            ("kind", list(kinds), said.kind),
-            ("name", [name], said.name),
-        ):
+        for what, expected, found in (("kind", list(kinds), said.kind), ("name", [name], said.name)):
             if found not in expected:
                 wanted = " or ".join(map(str, expected))
                 raise IntegrityError(f"{path}, {what}", expected=wanted, found=str(found), fix=fix)
@@ -158,12 +164,22 @@ class ModelFile(Facts):
 
     @classmethod
     def teacher(cls, folder: Path) -> Self:
-        """Open the teacher whose folder this is; its only net is `nets[0]`."""
+        """Open the folder of a teacher, whose only net is `nets[0]`.
+
+        Args:
+            folder: Its folder, whose name is the name of the teacher.
+
+        Returns:
+            The opened folder.
+
+        Raises:
+            InputError, IntegrityError: As `open` does.
+        """
         return cls.open(folder, kinds=["teacher"], name=folder.name, fix=f"Run {commands.teach(folder)}.")
 
     @property
     def weights_sha256(self) -> str:
-        """Of the only net of a teacher; raises IntegrityError where it has no weights."""
+        """The sha256 of the weights of a teacher; raises IntegrityError where it has none."""
         if (found := self.nets[0].sha256) is None:
             raise IntegrityError(str(self.folder / FILE_NAME), expected="a teacher with weights", found="none", fix=self.fix)
         return found
@@ -174,13 +190,13 @@ class ModelFile(Facts):
         return [net for net in self.nets if net.sha256 is not None]
 
     def file(self, net: Net) -> Path:
-        """Where the weights of a net lie."""
+        """The path of the weights of a net."""
         return self.folder / weights_name(self.kind, net.seed)
 
     def read(self, path: Path, digest: str) -> bytes:
-        """The bytes of a file in the folder, which model.json binds by their sha256.
+        """Read a file of the folder, whose sha256 is in model.json.
 
-        Raises IntegrityError where they are others, BusyError where all of the folder has been replaced meanwhile.
+        Raises IntegrityError where its bytes have changed, BusyError where the whole folder was replaced meanwhile.
         """
         try:
             return files.read_bound(path, digest, self.fix)
@@ -189,12 +205,12 @@ class ModelFile(Facts):
             raise
 
     def history(self) -> list[dict[str, Any]]:
-        """A row for each epoch of each net, with HISTORY_COLUMNS. Raises IntegrityError where the file is not as written."""
+        """One entry for each epoch of each net, with HISTORY_COLUMNS; raises IntegrityError where the file has changed."""
         path = self.folder / HISTORY
         return table.from_parquet(self.read(path, self.history_sha256), HISTORY_COLUMNS, str(path), self.fix)
 
     def require_fit(self, split: Split) -> None:
-        """Raise InputError unless this teacher takes the pixels of `split` and knows its classes."""
+        """Raise InputError unless this teacher has the pixel shape and the classes of `split`."""
         for what, expected, found in (("classes", split.classes, self.classes), ("pixel shape", split.shape, self.shape)):
             if expected != found:
                 wanted = f"{expected} as in the transfer set"
@@ -203,5 +219,5 @@ class ModelFile(Facts):
 
 
 def weights_name(kind: Kind, seed: int) -> str:
-    """Name of the file of a net's weights."""
+    """The name of the file with the weights of a net."""
     return WEIGHTS if kind == "teacher" else f"seed-{seed}.safetensors"

@@ -1,7 +1,7 @@
 """The only inference loop: raw logits in tiles of a fixed number of rows.
 
-The last bits of a float32 product depend on the batch size, so every forward pass of a capture has the same number of
-rows; the last tile of a span is padded.
+The last bits of a float32 product depend on the batch size, so every forward pass has the same number of rows; the last
+tile is padded.
 """
 
 from collections.abc import Iterator
@@ -9,15 +9,20 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-VERSION = 1  # of what the loop gives for a net and its pixels
-TILE = 512  # rows of a forward pass where nothing else is asked for
+VERSION = 1  # of the logits that the loop computes for a net and its pixels
+TILE = 512  # rows of a forward pass, by default
 
 
 def predict(model: torch.nn.Module, pixels: torch.Tensor, *, tile: int = TILE) -> np.ndarray:
-    """Raw logits of a model in evaluation mode at T = 1.
+    """Raw logits of a net in evaluation mode; the net keeps its own mode.
 
-    pixels: (N, C, H, W) uint8, on any device; each tile moves to the model's. Returns float32 numpy:
-    (N, classes), or (N, nets, classes) for a stack.
+    Args:
+        model: A net, or a stack of nets, on any device.
+        pixels: (N, C, H, W) uint8, on any device; each tile moves to the device of the model.
+        tile: Rows of one forward pass; the last tile is padded to this size.
+
+    Returns:
+        Float32 numpy: (N, classes), or (N, nets, classes) for a stack; at T = 1.
     """
     buffer = HostBuffer(len(pixels))
     for start, logits in tiles(model, pixels, tile=tile):
@@ -26,7 +31,7 @@ def predict(model: torch.nn.Module, pixels: torch.Tensor, *, tile: int = TILE) -
 
 
 def tiles(model: torch.nn.Module, pixels: torch.Tensor, *, tile: int = TILE) -> Iterator[tuple[int, torch.Tensor]]:
-    """(first row, logits (rows, classes) float32 on the model's device), tile by tile."""
+    """Yields for each tile its first row, and its logits (rows, classes) float32 on the model's device."""
     training = model.training
     model.eval()
     try:
@@ -46,9 +51,9 @@ def _tile(model: torch.nn.Module, pixels: torch.Tensor, tile: int) -> torch.Tens
 
 
 class HostBuffer:
-    """Where logits of `rows` rows arrive on the host.
+    """A buffer on the host for the logits of `rows` rows.
 
-    From CUDA they are copied into pinned memory on a stream of their own, while the model goes on with the next tile.
+    From CUDA they are copied into pinned memory on a separate stream, while the model goes on with the next tile.
     """
 
     def __init__(self, rows: int):
@@ -57,7 +62,7 @@ class HostBuffer:
         self._stream: torch.cuda.Stream | None = None
 
     def add(self, start: int, logits: torch.Tensor) -> None:
-        """Take the logits of a tile: (n, classes) float32, of the rows from `start` on."""
+        """Copy the logits of a tile: (n, classes) float32, for the rows from `start` on."""
         cuda = logits.is_cuda
         if self._logits is None:
             self._logits = torch.empty((self._rows, *logits.shape[1:]), pin_memory=cuda)
@@ -69,10 +74,10 @@ class HostBuffer:
         self._stream.wait_stream(torch.cuda.current_stream(logits.device))
         with torch.cuda.stream(self._stream):
             target.copy_(logits, non_blocking=True)
-        logits.record_stream(self._stream)  # its memory is not given away before the copy is done
+        logits.record_stream(self._stream)  # keeps its memory until the copy is done
 
     def numpy(self) -> np.ndarray:
-        """(rows, classes) float32; waits until all of it has arrived."""
+        """The logits (rows, classes) float32; waits until all copies are done."""
         if self._stream is not None:
             self._stream.synchronize()
         if self._logits is None:

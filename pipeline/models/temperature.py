@@ -1,8 +1,8 @@
-"""Temperature: what a T may be, which divides logits before the softmax (Hinton et al. 2015, arXiv 1503.02531, section 2)."""
+"""Temperature: the range of T, which divides logits before the softmax (Hinton et al. 2015, arXiv 1503.02531, section 2)."""
 
 from pipeline.base.errors import InputError
 
-LEAST, MOST = 1e-6, 1e6  # beyond these T² and logits / T leave what float64 resolves
+LEAST, MOST = 1e-6, 1e6  # beyond these, float64 is too coarse for T² and logits / T
 
 
 def require_temperature(value: float) -> None:

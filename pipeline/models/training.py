@@ -1,6 +1,6 @@
-"""Training: how a net is trained, as options and params.yaml set it, and as model.json tells of it. No torch is needed.
+"""Training: the settings of a training, in options, in params.yaml and in model.json. No torch is needed.
 
-To add a setting, add a field here, and use it where it matters.
+To add a setting, add a field here and use it where it matters.
 """
 
 from dataclasses import dataclass
@@ -10,22 +10,22 @@ from pipeline.base.settings import setting
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """The settings of a training. In model.json, optimizer and schedule are identities; see spec.Spec."""
+    """The settings of a training. In model.json, optimizer and schedule are stored as identities; see spec.Spec."""
 
     optimizer: str = setting("Such as `sgd(lr=0.1, momentum=0.9)` or `adamw(lr=0.001)`.")
     schedule: str = setting("constant, cosine(warmup=…), one_cycle(…).", default="constant")
     epochs: int = setting("Passes over the rows.", above=0)
-    batch_size: int = setting("Rows of one step.", above=0)
-    # of the L2 norm, enforced after every step (Hinton et al. 2012, arXiv 1207.0580); None for no limit
-    max_norm: float | None = setting("Largest norm of the weights into a unit.", default=None, above=0)
-    # examples.py streams; above the most, bytes would leave what float64 tells apart
-    memory: float = setting(
-        "GB for pixels and cached logits; what takes more is streamed in windows.", default=4.0, above=0, most=1e9
-    )
+    batch_size: int = setting("Rows per step.", above=0)
+    # the L2 norm, enforced after every step (Hinton et al. 2012, arXiv 1207.0580); None for no limit
+    max_norm: float | None = setting("Largest L2 norm of the weights into a unit.", default=None, above=0)
+    # see examples.py; float64 holds bytes exactly up to this maximum
+    memory: float = setting("GB for pixels and cached logits; more data than that is streamed.", default=4.0, above=0, most=1e9)
     # the best epoch has the lowest validation NLL; patience counts epochs in a row that were not the best
-    keep: str = setting("Which weights: of the last epoch, or of the best on valid.", default="last", choices=("last", "best"))
-    patience: int | None = setting("Stop after so many epochs without a better one; with keep best.", default=None, above=0)
-    # of the products of the forward and backward pass (torch.autocast); weights are float32, losses float64
+    keep: str = setting(
+        "Which weights to keep: of the last epoch, or of the best on valid.", default="last", choices=("last", "best")
+    )
+    patience: int | None = setting("With keep best: stop after so many epochs without a better one.", default=None, above=0)
+    # products of the forward and backward pass (torch.autocast); weights stay float32, losses float64
     precision: str = setting(
-        "Of products in training: float32 or bfloat16.", default="float32", choices=("float32", "bfloat16")
+        "Precision of products in training: float32 or bfloat16.", default="float32", choices=("float32", "bfloat16")
     )

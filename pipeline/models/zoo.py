@@ -1,4 +1,4 @@
-"""Small built-in nets. A model takes uint8 pixels (B, C, H, W), normalises them itself and gives logits (B, classes)."""
+"""Small built-in nets. A net takes uint8 pixels (B, C, H, W), scales them itself and returns logits (B, classes)."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -10,22 +10,30 @@ from pipeline.base.errors import InputError
 
 
 class Pixels(nn.Module):
-    """uint8 pixels to float32 in [0, 1], so that what is stored and sent is bytes."""
+    """The first layer of a net: uint8 pixels to float32 in [0, 1], so that pixels are stored and moved as bytes."""
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Scale pixels to [0, 1].
+
+        Args:
+            pixels: uint8, of any shape.
+
+        Returns:
+            float32, of the same shape.
+        """
         return pixels.to(torch.float32) / 255
 
 
 class Dropout(nn.Module):
     """Zeroes each value with probability p while training and divides the others by 1 - p (Hinton et al. 2012).
 
-    Does what torch.nn.Dropout does, with p rounded to a multiple of 1/65536: a mask takes 16 random bits a value and not a
-    Bernoulli draw of its own, which on a CPU is five times as slow, and half of the time of a step.
+    Like torch.nn.Dropout, with p rounded to a multiple of 1/65536: a mask takes 16 random bits per value. On a CPU that is
+    five times as fast as torch's Bernoulli draws, which take half of the time of a step.
     """
 
     def __init__(self, p: float):
         super().__init__()
-        self.dropped = round(p * 65536)  # of 65536
+        self.dropped = round(p * 65536)
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         if not self.training:
@@ -33,9 +41,6 @@ class Dropout(nn.Module):
         words = torch.randint(-(2**63), 2**63 - 1, (-(-values.numel() // 4),), device=values.device)  # 64 bits each
         kept = words.view(torch.int16)[: values.numel()].view(values.shape) >= self.dropped - 32768
         return values * (kept.to(values.dtype) * (65536 / (65536 - self.dropped)))
-
-    def extra_repr(self) -> str:
-        return f"p={self.dropped / 65536:g}"
 
 
 def mlp(
@@ -75,9 +80,7 @@ def cnn(shape: Sequence[int], classes: int, channels: Sequence[int], dropout: fl
     return nn.Sequential(*layers, nn.Linear(width * height * breadth, classes))
 
 
-_Table = dict[str, Callable[..., nn.Module]]
-
-MODELS: _Table = {"mlp": mlp, "cnn": cnn}
+MODELS: dict[str, Callable[..., nn.Module]] = {"mlp": mlp, "cnn": cnn}
 VERSIONS = {"mlp": 1, "cnn": 1}
 
 
@@ -92,7 +95,7 @@ def _require_probability(what: str, value: object) -> None:
 
 
 def require(holds: bool, what: str, expected: str, found: object) -> None:
-    """Raise InputError about a model unless something holds."""
+    """Raise InputError about a model unless `holds`."""
     if not holds:
         shown = found if isinstance(found, str) else repr(found)
         raise InputError(what, expected=expected, found=shown, fix="Correct the model's spec.")

@@ -1,9 +1,10 @@
-"""Groups: which students of a sweep share a lesson, and train together."""
+"""Groups: which students of a sweep share a lesson and are trained together."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from pipeline.base.spec import Spec
 from pipeline.models.build import parse_model
 from pipeline.models.runname import run_name, setting
 from pipeline.training.lesson import Ground, Lesson, Soft, Student
@@ -17,7 +18,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Plan:
-    """One architecture and how it is trained: the settings of `distill` that do not vary within a sweep."""
+    """A student of a sweep: those settings of `distill` that do not vary within the sweep."""
 
     model: str
     recipe: Recipe
@@ -28,19 +29,19 @@ class Plan:
     seeds: Sequence[int]
 
 
-def key(weighing: LossWeights) -> str:
-    """How a setting is called in a sweep, such as T4-alpha0.5; `hard` for the baseline."""
-    return setting(*_facts(weighing))
+def key(weighting: LossWeights) -> str:
+    """What a weighting is called in a sweep, such as T4-alpha0.5; `hard` for the baseline."""
+    return setting(*_varied(weighting))
 
 
-def run_of(student: str, weighing: LossWeights) -> str:
-    """How a student at a setting is called in a sweep."""
-    return run_name(student, *_facts(weighing))
+def run_of(student: str, weighting: LossWeights) -> str:
+    """What the run of a student at a weighting is called."""
+    return run_name(student, *_varied(weighting))
 
 
-def _facts(weighing: LossWeights) -> tuple[float | None, float | None]:
-    """Temperature and alpha; none of the baseline."""
-    return (None, None) if weighing == HARD else (weighing.temperature, weighing.alpha)
+def _varied(weighting: LossWeights) -> tuple[float | None, float | None]:
+    """Temperature and alpha; None for those of the baseline."""
+    return (None, None) if weighting == HARD else (weighting.temperature, weighting.alpha)
 
 
 @dataclass(frozen=True)
@@ -49,41 +50,42 @@ class Group:
 
     name: str
     plan: Plan
+    model: Spec
     lesson: Lesson
-    weighings: Sequence[LossWeights]
+    weightings: Sequence[LossWeights]
+
+    @property
+    def runs(self) -> list[str]:
+        """The name of each student."""
+        return [run_of(self.name, each) for each in self.weightings]
 
     @property
     def members(self) -> list[Identity]:
-        """All that the weights of each student are a function of, seed by seed."""
-        model = parse_model(self.plan.model)
-        return [
-            self.lesson.identity(model, self.plan.recipe, each, seed) for seed in self.plan.seeds for each in self.weighings
-        ]
+        """The identity of each student, seed by seed."""
+        recipe, seeds = self.plan.recipe, self.plan.seeds
+        return [self.lesson.identity(self.model, recipe, each, seed) for seed in seeds for each in self.weightings]
 
-    def train(self, seed: int, kept: Kept) -> dict[LossWeights, Student]:
-        """The students of one seed."""
-        names = [run_of(self.name, each) for each in self.weighings]
-        model = parse_model(self.plan.model)
-        students = self.lesson.train(model, self.plan.recipe, self.weighings, seed=seed, names=names, kept=kept)
-        return dict(zip(self.weighings, students, strict=True))
+    def train(self, seed: int, kept: Kept) -> list[Student]:
+        """Train the students of one seed."""
+        return self.lesson.train(self.model, self.plan.recipe, self.weightings, seed=seed, names=self.runs, kept=kept)
 
 
 def groups_of(
-    ground: Ground, plans: Mapping[str, Plan], weighings: Sequence[LossWeights], baseline: bool, together: int
+    ground: Ground, plans: Mapping[str, Plan], weightings: Sequence[LossWeights], baseline: bool, together: int
 ) -> Iterator[Group]:
-    """The stacks of every plan, those that share a lesson next to each other.
+    """The groups of all plans; those that share a lesson follow each other.
 
-    Plans with the same rows, views, targets and budget share lessons. A lesson has no more temperatures than target logits
-    fit the budget. The baseline is in a stack with others where it learns from the same rows.
+    Plans with the same rows, views, targets and memory share lessons. A lesson has only as many temperatures as there is
+    memory for their target logits. The baseline is in a group with others where it learns from the same rows.
     """
 
     def lesson(plan: Plan, soft: Soft | None, members: Sequence[LossWeights]) -> Lesson:
         return Lesson.prepare(
-            ground, views=plan.views, rows=plan.rows, soft=soft, weighings=members, correct=plan.correct, recipe=plan.recipe
+            ground, views=plan.views, rows=plan.rows, soft=soft, weightings=members, correct=plan.correct, recipe=plan.recipe
         )
 
-    apart = baseline and (not weighings or ground.has_transfer_set)
-    temperatures = sorted({each.temperature for each in weighings})
+    apart = baseline and (not weightings or ground.has_transfer_set)
+    temperatures = sorted({each.temperature for each in weightings})
     alike: dict[Any, dict[str, Plan]] = {}
     for name, plan in plans.items():
         shared = (plan.views, plan.rows, repr(plan.soft), tuple(plan.correct), plan.recipe.settings.memory, plan.recipe.selects)
@@ -91,9 +93,9 @@ def groups_of(
     for sharing in alike.values():
         first = next(iter(sharing.values()))
         lessons = []
-        if weighings:
-            size = lesson(first, first.soft, weighings[:1]).examples.temperatures
-            parts = [[each for each in weighings if each.temperature in some] for some in _chunks(temperatures, size)]
+        if weightings:
+            size = lesson(first, first.soft, weightings[:1]).examples.temperatures
+            parts = [[each for each in weightings if each.temperature in some] for some in _chunks(temperatures, size)]
             if baseline and not apart:
                 parts[0].insert(0, HARD)
             lessons = [(lesson(first, first.soft, part), part) for part in parts]
@@ -102,9 +104,9 @@ def groups_of(
         for learned, part in lessons:
             for name, plan in sharing.items():
                 for chunk in _chunks(part, together):
-                    yield Group(name, plan, learned, chunk)
+                    yield Group(name, plan, parse_model(plan.model), learned, chunk)
 
 
 def _chunks(items: Sequence[T], size: int) -> list[Sequence[T]]:
-    """At most `size` at a time."""
+    """Slices of at most `size` items."""
     return [items[start : start + size] for start in range(0, len(items), size)]

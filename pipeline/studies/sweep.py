@@ -12,10 +12,9 @@ import torch
 
 from pipeline.base import commands, files, runtime
 from pipeline.base.errors import InputError
-from pipeline.models.build import parse_model
 from pipeline.results.evaluate import Evaluated, Trained, evaluate, require_comparable
 from pipeline.studies.groups import Group, Plan, groups_of, key, run_of
-from pipeline.training.lesson import Ground, Soft, Student, require_seeds
+from pipeline.training.lesson import Ground, Soft, require_seeds
 from pipeline.training.objective import HARD, LossWeights
 from pipeline.training.resume import Kept
 
@@ -25,7 +24,7 @@ _log = logging.getLogger(__name__)
 def sweep(
     *,
     plans: Mapping[str, Plan],
-    weighings: Sequence[LossWeights],
+    weightings: Sequence[LossWeights],
     baseline: bool,
     together: int,
     teachers: Mapping[str, Path],
@@ -35,25 +34,39 @@ def sweep(
     device: torch.device,
     anew: bool = False,
 ) -> Evaluated:
-    """Train every plan at every weighing, and its baseline, and measure all: students, metrics and plots below `out`.
+    """Train students at every weighting, and their baselines, and measure all of them.
 
-    plans: by student name. `students` has a folder <student>-<key> for each, as `distill` writes it. baseline: whether one
-    is trained for each plan, from the labels of the training split; weighings may then be empty. metrics and plots are those
-    of `evaluate`. The three are replaced together; whatever else is in `out` stays. together: how many nets of one seed may
-    share each step. teachers: their folders, by the names under which the plans have their caches. A sweep that was killed
-    goes on from what it kept in `work`, and ends with the same bits. A student that was trained before by the same settings
-    is not trained again, unless it is to be done anew; one that diverges leaves the others as they are.
-    Raises what `distill` and `evaluate` raise.
+    A sweep that was killed goes on from what it kept in `work`, and ends with the same bits. A student that was trained
+    before with the same settings is not trained again. A student that diverges does not disturb the others.
+
+    Args:
+        plans: By student name, the settings that do not vary; all plans have the same teachers, combined in the same way.
+        weightings: The temperatures and loss weights to train every plan at, all different; may be empty with `baseline`.
+        baseline: Whether to train each plan from the labels of the training split alone as well.
+        together: How many students of one seed may share each step, 1 or more.
+        teachers: Folders of the teachers, by the names under which the plans have their caches.
+        splits: The folder that ingest wrote.
+        work: The folder where trainings are kept.
+        out: The folder to write. `students` has a folder <student>-<key> for each run, as `distill` writes it; `metrics`
+            and `plots` are what `evaluate` writes. The three are replaced together; other files stay.
+        device: Where to train and measure; see base.runtime.prepare.
+        anew: Train everything again, whatever was kept.
+
+    Returns:
+        What was measured: every run, and the best setting of each student.
+
+    Raises:
+        InputError, IntegrityError, BusyError: As `distill` and `evaluate` do.
     """
     if together < 1:
         raise InputError("together", expected="1 or more", found=str(together), fix="Correct the setting.")
-    if not plans or not (weighings or baseline):
-        found = f"{len(plans)} students, {len(weighings)} settings, no baseline"
+    if not plans or not (weightings or baseline):
+        found = f"{len(plans)} students, {len(weightings)} settings, no baseline"
         raise InputError("sweep", expected="students, temperatures and alphas", found=found, fix="Correct the settings.")
     for plan in plans.values():
         require_seeds(plan.seeds)
     soft = _only_ensemble(plans)
-    every = (HARD, *weighings) if baseline else tuple(weighings)
+    every = (HARD, *weightings) if baseline else tuple(weightings)
     if len(set(every)) < len(every):
         found = ", ".join(map(key, every))
         expected = "each temperature and alpha once; alpha 0 is the baseline"
@@ -61,16 +74,13 @@ def sweep(
     ground = Ground.open(splits, ("transfer", "train", "valid"), work, device)
 
     def trained(students: Path) -> list[Trained]:
-        found = []
-        for name, each in [(name, each) for name in plans for each in every]:
-            run, temperature = run_of(name, each), None if each == HARD else each.temperature
-            found.append(Trained(run, name, temperature, students / run, commands.sweep(out)))
-        return found
+        runs = [(run_of(name, each), name, None if each == HARD else each.temperature) for name in plans for each in every]
+        return [Trained(run, name, temperature, students / run, commands.sweep(out)) for run, name, temperature in runs]
 
     require_comparable(list(teachers), list(soft.teachers), trained(out), ground.splits["valid"])
-    groups = list(groups_of(ground, plans, weighings, baseline, together))
+    groups = list(groups_of(ground, plans, weightings, baseline, together))
     members = [member for group in groups for member in group.members]
-    read = [each for group in groups for each in group.lesson.read(parse_model(group.plan.model), group.plan.recipe)]
+    read = [each for group in groups for each in group.lesson.read(group.model, group.plan.recipe)]
     with (
         Kept.hold(work, out, members, keep=True, anew=anew) as kept,
         files.replaced_folder(out, read=read, keep_others=True) as folder,
@@ -86,15 +96,15 @@ def sweep(
 
 
 def _tell_of_dropped(out: Path, names: set[str]) -> None:
-    """Say which students of the sweep before are not among these runs, and go when this one takes its place."""
+    """Warn about students of the former sweep in this folder that are not among these runs: they are removed."""
     dropped = sorted({path.name for path in out.glob("students/*")} - names)
     if dropped:
         shown = ", ".join(dropped[:3]) + (", …" if len(dropped) > 3 else "")
-        _log.warning("%s: students that are not of this sweep go, %d of them: %s", out, len(dropped), shown)
+        _log.warning("%s: former students that are not in this sweep are removed, %d of them: %s", out, len(dropped), shown)
 
 
 def _only_ensemble(plans: Mapping[str, Plan]) -> Soft:
-    """The teachers of all plans; raises InputError unless they are the same ones, combined in the same way."""
+    """The soft targets of all plans; raises InputError unless all have the same teachers, combined in the same way."""
     (first, plan), *others = plans.items()
     for name, other in others:
         for what in ("teachers", "rule", "weights"):
@@ -107,19 +117,16 @@ def _only_ensemble(plans: Mapping[str, Plan]) -> Soft:
 
 
 def _train(groups: Sequence[Group], kept: Kept, folder: Path, study: str) -> None:
-    """Train the groups one after the other; those that learn from the same rows follow each other, and share them."""
+    """Train one group after the other; those that share a lesson follow each other, and read its rows once."""
     steps = runtime.progress((), "sweep", total=sum(len(group.plan.seeds) for group in groups), unit="stacks")
     for _, sharing in groupby(groups, key=lambda group: id(group.lesson)):
         for group in sharing:
-            students: dict[LossWeights, dict[int, Student]] = {each: {} for each in group.weighings}
+            trained = []
             for seed in group.plan.seeds:
-                for each, student in group.train(seed, kept).items():
-                    students[each][seed] = student
+                trained.append(group.train(seed, kept))
                 steps.update()
-            for each in group.weighings:
-                run, plan = run_of(group.name, each), group.plan
+            for run, each, students in zip(group.runs, group.weightings, zip(*trained, strict=True), strict=True):
                 files.make_folder(folder / run)
-                model = parse_model(plan.model)
-                group.lesson.write(folder / run, model, plan.recipe, each, students[each], name=f"{study}/{run}")
+                group.lesson.write(folder / run, group.model, group.plan.recipe, each, students, name=f"{study}/{run}")
         group.lesson.examples.release()
     steps.close()

@@ -1,4 +1,4 @@
-"""Distill: train students of one architecture at one temperature, one per seed, from cached logits: no teacher runs."""
+"""Distill: train students of one architecture at one temperature, one per seed, from cached logits."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,31 +21,52 @@ def distill(
     views: Views,
     rows: str,
     soft: Soft | None,
-    weighing: LossWeights,
+    weighting: LossWeights,
     correct: Sequence[int | str],
     seeds: Sequence[int],
     splits: Path,
     work: Path,
     out: Path,
     device: torch.device,
-) -> dict[int, Student]:
-    """Write model.json, seed-<seed>.safetensors and the history below `out`; returns the students, by seed.
+) -> list[Student]:
+    """Train students of one architecture, one per seed, and write them to a folder.
 
-    soft None trains the hard-label baseline on the training split, in the same views; no cache is read. Order and views
-    are functions of (seed, epoch): they differ between seeds and agree between temperatures. rows, correct: see Lesson.
-    work: where a training keeps how far it is, to go on after a kill with the same bits. A student that diverges has no
-    weights: it is written as such. Raises InputError for settings that do not fit and for a cache that is not of these data
-    or views (the field is named), IntegrityError for a damaged cache, BusyError where another process trains the same, or
-    replaces what it is trained from meanwhile.
+    The folder gets model.json, seed-<seed>.safetensors for each student and history.parquet. The order of rows and their
+    views are functions of (seed, epoch): they differ between seeds and agree between temperatures. A training that was
+    killed goes on from what it kept in `work`, and ends with the same bits. A student that diverges is written without
+    weights.
+
+    Args:
+        model: A model spec, such as `mlp(hidden=[30])`; see models.build.parse_model.
+        recipe: Optimizer, schedule, epochs, batch size and so on.
+        views: The views that students draw from; those of the caches.
+        rows: Which rows to learn from: `all`, `fraction(0.03)`, `only([7, 8])`, `without([3])`; see data.selection.
+        soft: Where soft targets come from, and their loss. None trains the baseline: on the labels of the training split,
+            in the same views, without reading a cache.
+        weighting: Temperature and weights of soft loss and labels; objective.HARD for the baseline.
+        correct: Classes, as numbers or names, whose bias to correct on the validation split after training.
+        seeds: One student each; they decide initial weights, order of rows, drawn views and dropout.
+        splits: The folder that ingest wrote.
+        work: The folder where unfinished trainings are kept.
+        out: The folder to write; it is replaced as a whole.
+        device: Where to train; see base.runtime.prepare.
+
+    Returns:
+        The students in the order of the seeds.
+
+    Raises:
+        InputError: For bad settings, and for a cache of other data or views; it names the field.
+        IntegrityError: For a damaged cache.
+        BusyError: Where another process trains the same students, or replaces data or caches meanwhile.
     """
     require_seeds(seeds)
     ground = Ground.open(splits, ("transfer" if soft else "train", "valid"), work, device)
-    lesson = Lesson.prepare(ground, views=views, rows=rows, soft=soft, weighings=[weighing], correct=correct, recipe=recipe)
+    lesson = Lesson.prepare(ground, views=views, rows=rows, soft=soft, weightings=[weighting], correct=correct, recipe=recipe)
     spec = parse_model(model)
-    students = {}
-    members = [lesson.identity(spec, recipe, weighing, seed) for seed in seeds]
+    students = []
+    members = [lesson.identity(spec, recipe, weighting, seed) for seed in seeds]
     with Kept.hold(work, out, members) as kept, files.replaced_folder(out, read=lesson.read(spec, recipe)) as folder:
         for seed in seeds:
-            [students[seed]] = lesson.train(spec, recipe, [weighing], seed=seed, names=[out.name], kept=kept)
-        lesson.write(folder, spec, recipe, weighing, students, name=out.name)
+            students += lesson.train(spec, recipe, [weighting], seed=seed, names=[out.name], kept=kept)
+        lesson.write(folder, spec, recipe, weighting, students, name=out.name)
     return students

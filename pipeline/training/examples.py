@@ -1,8 +1,8 @@
 """Examples: the rows that a model trains on, with their pixels and target logits, in a new order every epoch.
 
-What fits the memory budget is read once, verified, and shuffled exactly. What does not is streamed: the spans in a
-random order, a window of them at a time, the rows shuffled within the window, the next window read in the background.
-Which of the two it is follows from sizes and settings alone, so that the same settings give the same order anywhere.
+Rows that fit in memory are read and verified once, and shuffled exactly. Other rows are streamed: the spans in a random
+order, a window of spans at a time, the rows shuffled within the window, the next window read in the background. Sizes and
+settings alone decide which of the two it is, so that the same settings give the same order on any machine.
 """
 
 import math
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from itertools import pairwise
+from itertools import cycle, pairwise
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -24,37 +24,37 @@ from pipeline.data.views import Policy
 from pipeline.training.signal import Signal
 from pipeline.training.targets import Targets
 
-BLOCK_BYTES = 1 << 20  # gathered at a time and cut into batches: many small gathers cost more than the bytes do
+BLOCK_BYTES = 1 << 20  # gathered at a time and cut into batches: one big gather is faster than many small ones
 _HOST = torch.device("cpu")
 READERS = 2  # threads that read spans: one waits for the disk or hashes while the other decodes
 
 
 class Inputs(Protocol):
-    """What nets see of rows: a split, or nothing, see `NoPixels`."""
+    """The pixels of rows: a split, or `NoPixels`."""
 
     @property
     def rows(self) -> int:
-        """How many there are."""
+        """Number of rows."""
 
     @property
     def span(self) -> int:
-        """Rows of a span; the last one may have fewer."""
+        """Number of rows in a span; the last span may have fewer."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the pixels of a row."""
+        """Shape of the pixels of a row."""
 
     @property
     def classes(self) -> Sequence[str]:
-        """Their names, in label order."""
+        """Names of the classes, in label order."""
 
     def images(self, span: int, indices: np.ndarray | None = None) -> np.ndarray:
-        """Pixels of a span, or of the rows at some indices in it: (rows, *shape) uint8."""
+        """Pixels of a span, or of the rows at these indices in it: (rows, *shape) uint8."""
 
 
 @dataclass(frozen=True)
 class NoPixels:
-    """The rows of a transfer set, for those who keep what their nets see elsewhere, in the same order. See Inputs."""
+    """Inputs without pixels, for training loops that keep the pixels of the transfer set themselves, in the same order."""
 
     rows: int
     span: int
@@ -62,16 +62,16 @@ class NoPixels:
     shape: tuple[int, ...] = (0,)
 
     def images(self, span: int, indices: np.ndarray | None = None) -> np.ndarray:
-        """Nothing of every row."""
+        """No pixels for every row: (rows, 0) uint8."""
         count = min(self.span, self.rows - span * self.span) if indices is None else len(indices)
         return np.empty((count, *self.shape), np.uint8)
 
 
 class Batch(NamedTuple):
-    """Rows of one step, on the device.
+    """The examples of one step, on the device.
 
-    rows, views: (B,) int64. pixels: (B, C, H, W) uint8, as the view shows them. targets: (B, layers, classes) target logits,
-    a layer for each temperature that they depend on; without a teacher they are empty, and so are pixels without a split.
+    rows, views: (B,) int64. pixels: (B, C, H, W) uint8, in that view; empty without a split. targets: (B, layers, classes)
+    target logits, one layer for each temperature that they depend on; empty without a teacher.
     """
 
     rows: torch.Tensor
@@ -80,11 +80,11 @@ class Batch(NamedTuple):
     targets: torch.Tensor
 
     def cut(self, start: int, stop: int) -> "Batch":
-        """Some of its rows, sharing memory."""
+        """Some of its rows, which share memory with it."""
         return Batch(*(column[start:stop] for column in self))
 
     def split(self, size: int) -> Iterator["Batch"]:
-        """Its rows in batches of `size`, which divides them, sharing memory."""
+        """Its rows in batches of `size`, which divides their number; they share memory with it."""
         if not len(self.rows):
             return iter(())  # torch would give one empty batch
         return map(Batch, *(torch.split(column, size) for column in self))
@@ -96,10 +96,10 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Window:
-    """Rows in memory, on the device.
+    """Rows in memory: all of them on the device, or a window on the host.
 
-    rows: (n,) int64, which they are. pixels: (n, C, H, W) uint8, untouched. stored: (views, n, *shape) of the signal; where
-    only the drawn view of each row was kept, views is 1.
+    rows: (n,) int64, their numbers. pixels: (n, C, H, W) uint8, without a view applied. stored: (views, n, *shape) of the
+    signal; views is 1 where only the drawn view of each row was read.
     """
 
     rows: np.ndarray
@@ -109,10 +109,10 @@ class Window:
     def blocks(
         self, order: np.ndarray, views: np.ndarray, cuts: Sequence[int], policy: Policy, device: torch.device
     ) -> Iterator[Batch]:
-        """The rows at the indices `order`, in the view of each, from cut to cut; their targets are what is stored.
+        """The rows at the indices `order`, each in its view, as one block from each cut to the next.
 
-        order, views: (n,) int64.
-        What says which rows they are goes to the devices once for all blocks, so that a GPU need not wait at each.
+        order, views: (n,) int64. The targets of a block are what is stored. Indices are copied to the device once for all
+        blocks, so that a GPU does not wait at each block.
         """
         rows, drawn = self.rows[order], views[order]
         held_on = self.pixels.device
@@ -128,14 +128,14 @@ class Window:
 
 @dataclass(frozen=True)
 class Examples:
-    """What a student trains on, or a teacher.
+    """What a student or a teacher trains on.
 
-    inputs: where pixels come from, seen under `policy`. views: each epoch draws, for each row, one of this many views; None
-    gives every row a view that no epoch had before. signal: what teachers say of them. memory_bytes: what rows may take; one
-    float32 logit per class and view is counted whether or not logits are stored, so that the order of rows, which depends on
-    it, does not depend on where they come from. chosen: (n,) ascending rows to train on, None for all; spans without one of
-    them are not read, and the rest come as they otherwise do.
-    Raises InputError where not even four spans fit in memory_bytes, and for rows that are not there.
+    inputs: where the pixels come from, shown under `policy`. views: each epoch draws one of this many views for each row;
+    None gives every row a new view in every epoch. signal: where the target logits come from. memory_bytes: memory for rows;
+    it counts one float32 logit per class and view even where no logits are stored, so that the order of rows is the same for
+    cached and live teachers. chosen: (n,) int64, the rows to train on, ascending; None for all. Spans without a chosen row
+    are not read; the chosen rows come in the order that they have among all rows.
+    Raises InputError where not even four spans fit in memory_bytes, and for rows that do not exist.
     """
 
     inputs: Inputs
@@ -149,7 +149,7 @@ class Examples:
 
     @classmethod
     def of_targets(cls, targets: Targets, views: int, memory_bytes: int, device: torch.device) -> "Examples":
-        """Target logits alone, for a training loop of your own."""
+        """Target logits alone, without pixels, for a training loop of your own."""
         classes = next(iter(targets.caches.values())).manifest.identity["classes"]
         return cls(NoPixels(targets.rows, targets.span, classes), Policy.parse("none", 0), views, targets, memory_bytes, device)
 
@@ -159,7 +159,7 @@ class Examples:
                 "chosen rows",
                 expected=f"one or more of rows 0 to {self.inputs.rows - 1}, ascending, int64",
                 found=f"{self.chosen.dtype} {self.chosen.shape}: {np.array2string(self.chosen, threshold=6, edgeitems=2)}",
-                fix="Choose them with rows.Selection.",
+                fix="Choose them with data.selection.Selection.",
             )
         if not self.whole and self.window_spans < 1:
             need = 4 * self._span_bytes / 1e9
@@ -172,39 +172,39 @@ class Examples:
 
     @property
     def rows(self) -> int:
-        """Rows of an epoch."""
+        """Number of rows in an epoch."""
         return self.inputs.rows if self.chosen is None else len(self.chosen)
 
     @property
     def whole(self) -> bool:
-        """Whether the rows, in all views, fit the budget and are kept from the first epoch on."""
+        """Whether the rows, in all views, fit in memory; then they are kept from the first epoch on."""
         return self.rows * (self._pixel_bytes + (self.views or 1) * self._logits_bytes) <= self.memory_bytes
 
     @property
     def temperatures(self) -> int:
-        """For how many temperatures, 1 or more, target logits side by side fit the budget."""
+        """The number of temperatures, at least 1, whose target logits fit in memory at once."""
         if not self.whole:
             return 1
         left = self.memory_bytes // self.rows - self._pixel_bytes
         return max(1, left // ((self.views or 1) * max(self._logits_bytes, 1)))
 
     def release(self) -> None:
-        """Give the memory of the rows back; the next epoch reads them again."""
+        """Free the memory of the rows; the next epoch reads them again."""
         self.__dict__.pop("_kept", None)
         self._spare.clear()
 
     @property
     def window_spans(self) -> int:
-        """Spans of a window while streaming: two windows fit the budget, and the two spans on their way into one.
+        """Number of spans in a window while streaming: two windows fit in memory, and the two spans that are being read.
 
-        Of spans that are chosen in part there are more in a window, up to as many rows.
+        Of spans with only some chosen rows, a window holds more, up to the same number of rows.
         """
         return (self.memory_bytes // self._span_bytes - READERS) // 2
 
     def epoch(self, seed: int, epoch: int, batch_size: int) -> Iterator[Batch]:
         """Every row once, in batches of `batch_size` (the last may be smaller); a pure function of (seed, epoch).
 
-        Raises IntegrityError for damage in what is read.
+        Raises IntegrityError for damaged data.
         """
         rest: Batch | None = None
         for block in self._blocks(seed, epoch, batch_size):
@@ -212,17 +212,18 @@ class Examples:
             count, rest = len(piece.rows), None
             if over := count % batch_size:
                 piece, rest = piece.cut(0, count - over), piece.cut(count - over, count)
-            yield from map(self._answered, piece.split(batch_size))
+            yield from map(self._with_targets, piece.split(batch_size))
         if rest is not None:
-            yield self._answered(rest)
+            yield self._with_targets(rest)
 
-    def _answered(self, batch: Batch) -> Batch:
-        """A batch with the target logits instead of what is stored for them."""
+    def _with_targets(self, batch: Batch) -> Batch:
+        """The batch with target logits in place of what is stored for them."""
         return batch._replace(targets=self.signal.targets(batch.targets, batch.pixels))
 
     def _blocks(self, seed: int, epoch: int, batch_size: int) -> Iterator[Batch]:
-        """The rows of the epoch, shuffled, in blocks that end where a batch does, or a window."""
-        size = batch_size * max(1, BLOCK_BYTES // (batch_size * max(1, self._pixel_bytes + self._stored_bytes)))
+        """The shuffled rows of the epoch, in blocks that end where a batch or a window ends."""
+        stored_bytes = math.prod(self.signal.shape) * self.signal.dtype.itemsize
+        size = batch_size * max(1, BLOCK_BYTES // (batch_size * max(1, self._pixel_bytes + stored_bytes)))
         given = 0
         for window in self._windows(seed, epoch):
             order = randomness.order(window.rows, seed, Use.ORDER, epoch)
@@ -236,25 +237,22 @@ class Examples:
             yield self._kept
             return
         order = self._spans[randomness.order(self._spans, seed, Use.SPANS, epoch)]
-        buffers = (
-            self._spare.pop() if self._spare else [self._buffer(min(self._window_rows, self.rows), 1, _HOST) for _ in range(2)]
-        )
-        jobs = (
-            partial(self._load, buffers[number % 2], spans, (seed, epoch)) for number, spans in enumerate(self._grouped(order))
-        )
+        size = min(self._window_rows, self.rows)
+        buffers = self._spare.pop() if self._spare else [self._buffer(size, 1, _HOST) for _ in range(2)]
+        windows = zip(cycle(buffers), self._grouped(order), strict=False)
         try:
-            yield from ahead(jobs, depth=1)  # filled again only when its window is used up
+            # a buffer is filled again only when its window is used up
+            yield from ahead((partial(self._load, buffer, spans, (seed, epoch)) for buffer, spans in windows), depth=1)
         finally:
-            self._spare.append(buffers)  # for the next epoch; an epoch beside this one has buffers of its own
+            self._spare.append(buffers)  # for the next epoch; an epoch that runs at the same time has its own buffers
 
     @cached_property
     def _kept(self) -> Window:
-        """The rows in all views."""
-        buffer = self._buffer(self.rows, self.views or 1, self.device)
-        return self._load(buffer, self._spans, None)
+        """All rows, in all views."""
+        return self._load(self._buffer(self.rows, self.views or 1, self.device), self._spans, None)
 
     def _grouped(self, spans: np.ndarray) -> Iterator[np.ndarray]:
-        """The spans in the order given, as many at a time as fit a window."""
+        """The spans in this order, as many at a time as fit in a window."""
         start, held = 0, 0
         for index, span in enumerate(spans):
             count = len(self._rows(int(span)))
@@ -270,9 +268,9 @@ class Examples:
         return Window(np.empty(rows, np.int64), pixels, stored)
 
     def _load(self, buffer: Window, spans: np.ndarray, draw: tuple[int, int] | None) -> Window:
-        """Fill a buffer with spans, and return as much of it as they take.
+        """Fill a buffer with spans, and return the part of it that they take.
 
-        draw: (seed, epoch), to keep of each row only the view that this epoch draws; None for every view.
+        draw: (seed, epoch), to read only the view of each row that this epoch draws; None for all views.
         """
         rows = [self._rows(int(span)) for span in spans]
         stops = np.cumsum([len(some) for some in rows])
@@ -289,14 +287,14 @@ class Examples:
 
     def _fill(self, buffer: Window, where: slice, span: int, draw: tuple[int, int] | None) -> None:
         rows = self._rows(span)
-        inside = None if len(rows) == self._count(span) else rows - span * self.inputs.span  # of the chosen ones, in the span
+        inside = None if len(rows) == self._count(span) else rows - span * self.inputs.span  # indices in the span
         buffer.pixels[where] = torch.from_numpy(self.inputs.images(span, inside))
         wanted = buffer.stored[:, where]
         if not wanted.numel():
             return
         drawn = None if draw is None else torch.from_numpy(self._drawn(*draw, rows))
         every = range(len(wanted)) if drawn is None else np.unique(drawn).tolist()
-        if inside is None and (drawn is None or len(every) == 1):  # straight to where it belongs
+        if inside is None and (drawn is None or len(every) == 1):  # read into the buffer itself
             for layer, view in zip(wanted, every, strict=True):
                 self.signal.read(view, span, layer)
             return
@@ -326,12 +324,12 @@ class Examples:
         return self.chosen[first:stop]
 
     def _count(self, span: int) -> int:
-        """How many rows a span has, chosen or not."""
+        """Number of rows in a span, chosen or not."""
         return min(self.inputs.span, self.inputs.rows - span * self.inputs.span)
 
     @cached_property
     def _spans(self) -> np.ndarray:
-        """The spans that have rows to train on."""
+        """The spans with rows to train on."""
         if self.chosen is None:
             return np.arange(-(-self.inputs.rows // self.inputs.span))
         return np.unique(self.chosen // self.inputs.span)
@@ -350,12 +348,8 @@ class Examples:
         return math.prod(self.inputs.shape)
 
     @property
-    def _stored_bytes(self) -> int:
-        return math.prod(self.signal.shape) * self.signal.dtype.itemsize
-
-    @property
     def _logits_bytes(self) -> int:
-        """What the budget counts for the logits of a row in one view."""
+        """Bytes that are counted for the logits of a row in one view."""
         return 0 if self.views is None else len(self.inputs.classes) * torch.float32.itemsize
 
     @property

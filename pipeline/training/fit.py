@@ -1,4 +1,4 @@
-"""The only training loop, of one net or of a stack of them. What is learned is the objective's business; this file steps.
+"""The only training loop, for one net or a stack of nets. The objective says what is learned.
 
 A training that was killed goes on from the last epoch that it kept, and ends with the same bits.
 """
@@ -8,7 +8,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ import torch
 from pipeline.base import plugins, randomness, runtime
 from pipeline.base.errors import InputError, SoftcacheError, lacks_memory
 from pipeline.base.randomness import Use
+from pipeline.base.spec import Spec
 from pipeline.data.splits import Split
 from pipeline.models.build import flops
 from pipeline.models.predict import VERSION as INFERENCE
@@ -26,18 +27,18 @@ from pipeline.stats import metrics
 from pipeline.training.examples import Batch, Examples
 from pipeline.training.objective import VERSION as OBJECTIVE
 from pipeline.training.recipe import Recipe
-from pipeline.training.resume import WEIGHTS, State
+from pipeline.training.resume import WEIGHTS, Identity, State
 
 Objective = Callable[[torch.Tensor, Batch], torch.Tensor]  # logits (B, classes) → losses (B,); (B, nets, classes) → (B, nets)
 
-VERSION = 1  # of what the loop makes of a net: order of rows, drawing of views, steps, which epoch is kept
-SAVING = 0.05  # the share of its time that a training may spend on writing how far it is
+VERSION = 1  # of what the loop computes: order of rows, drawing of views, steps, which epoch is kept
+SAVING = 0.05  # share of its time that a training may spend on saving its state
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What is measured of a net on the validation split: NaN where its logits are not finite."""
+    """Accuracy and NLL (nats) of a net on the validation split; both NaN where its logits are not finite."""
 
     valid_accuracy: float
     valid_nll: float
@@ -45,37 +46,37 @@ class Measured:
 
 @dataclass(frozen=True)
 class Epoch(Measured):
-    """How an epoch of a training went. epoch: its number, from 1. lr: of its last step."""
+    """How one epoch of a training went. epoch: its number, from 1. lr: the learning rate of its last step."""
 
     epoch: int
     lr: float
     train_loss: float
 
     def to_dict(self) -> dict[str, float]:
-        """As the history and a kept state hold it."""
+        """As the history and a saved state store it."""
         names = ("epoch", "lr", "train_loss", "valid_accuracy", "valid_nll")
         return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True)
 class Validation:
-    """What is measured after every epoch; the test split never is. pixels: (N, C, H, W) uint8; labels: (N,) int64."""
+    """The rows that nets are measured on after every epoch: pixels (N, C, H, W) uint8, and labels (N,) int64."""
 
     pixels: torch.Tensor
     labels: np.ndarray
 
     @classmethod
     def of(cls, split: Split, device: torch.device) -> "Validation":
-        """A whole split, on the device."""
+        """All rows of a split, on the device."""
         return cls(torch.from_numpy(split.all_images()).to(device), split.labels())
 
     def measure(self, model: torch.nn.Module) -> list[Measured]:
-        """Of each net: one, or those of a stack."""
+        """Measure each net: one, or those of a stack."""
         logits = predict(model, self.pixels)
         return [self._measured(each) for each in (logits.swapaxes(0, 1) if logits.ndim == 3 else logits[None])]
 
     def at_chance(self, net: Measured, name: str) -> bool:
-        """Whether a net measured so has learned nothing, as far as these rows can tell; says so."""
+        """Whether a net with this accuracy has learned nothing, as far as these rows can tell; warns if so."""
         found = metrics.at_chance(net.valid_accuracy, self.labels)
         if found:
             _log.warning(
@@ -94,8 +95,8 @@ class Validation:
 class Fitted:
     """How the training of one net went, epoch by epoch.
 
-    diverged: the epoch in which its loss, or its logits on validation rows, stopped being finite; then its weights are
-    worth nothing, and that epoch is not in the history. None where all went well.
+    diverged: the epoch in which its loss, or its logits on validation rows, stopped being finite. Its weights are then of
+    no use, and that epoch is not in the history. None for a net that did not diverge.
     """
 
     history: list[Epoch]
@@ -117,13 +118,13 @@ def fit(
     name: str,
     state: State,
 ) -> list[Fitted]:
-    """Train `model` in place, one net or a stack. Returns how it went for each of its nets.
+    """Train `model`, one net or a stack, in place. Returns how it went for each of its nets.
 
-    A stack is trained as its nets would be by themselves; a net whose patience is at an end, or which diverged, has no
-    further row, and disturbs no other. The order of the rows, their views and torch's own stream (dropout) are functions
-    of (seed, epoch); that stream is afterwards where it was before. The last batch of an epoch is smaller where the rows do
-    not divide. state: what keeps how far the training is; where it is kept, the training goes on from it, and to the same
-    bits. Raises InputError for an optimizer whose state cannot be kept, and for a net that cannot learn from the last batch.
+    The nets of a stack are trained as they would be alone. A net that ran out of patience or diverged gets no more epochs
+    in its history, and does not disturb the others. Order of rows, views and torch's random stream (dropout) are functions
+    of (seed, epoch); torch's own random state is left as it was. The last batch of an epoch may be smaller. If `state` was
+    saved before, the training goes on from it, to the same bits.
+    Raises InputError for an optimizer whose state cannot be saved, and for a net that cannot learn from the last batch.
     """
     net, count = (model.pattern, len(model)) if isinstance(model, Stack) else (model, 1)
     work = flops(net, examples.inputs.shape) * recipe.settings.batch_size * count
@@ -143,11 +144,11 @@ def fit(
         bar.close()
         training.restore_best()
         training.save(state, finished=True)
-    return training.fitted()
+    return [Fitted(*each) for each in zip(training.histories, training.diverged, strict=True)]
 
 
 class _Training:
-    """A training between two epochs: the model, its optimiser, and what has been seen so far."""
+    """A training between two epochs: the model, its optimizer, and the history so far."""
 
     def __init__(
         self,
@@ -167,12 +168,12 @@ class _Training:
         nets = len(model) if isinstance(model, Stack) else 1
         self.histories: list[list[Epoch]] = [[] for _ in range(nets)]
         self.diverged: list[int | None] = [None] * nets
-        self.running = np.ones(nets, bool)  # which neither diverged nor are at the end of their patience
+        self.running = np.ones(nets, bool)  # False for nets that diverged or ran out of patience
         self._require_steps()
         self.best = {name: tensor.clone() for name, tensor in side_by_side(model).items()} if recipe.selects else {}
 
     def epoch(self, bar: Any) -> None:
-        """Show the model every row once, then the validation split."""
+        """Train on every row once, then measure on the validation split."""
         recipe, device = self.recipe, self.examples.device
         torch.manual_seed(randomness.torch_seed(self.seed, Use.DROPOUT, self.done))
         self.model.train()
@@ -198,7 +199,7 @@ class _Training:
         bar.set_postfix(shown, refresh=False)
 
     def _forward(self, net: torch.nn.Module, pixels: torch.Tensor) -> torch.Tensor:
-        """Logits, in the precision that the recipe asks for."""
+        """Logits, computed in the precision of the recipe."""
         kind = getattr(torch, self.recipe.settings.precision)
         with torch.autocast(self.examples.device.type, kind, enabled=kind != torch.float32):
             logits: torch.Tensor = net(pixels)
@@ -221,13 +222,13 @@ class _Training:
             return
         stacked = int(isinstance(self.model, Stack))
         for parameter in self.model.parameters():
-            if parameter.dim() > 1 + stacked:  # weights; a bias is not into a unit
+            if parameter.dim() > 1 + stacked:  # a weight, not a bias
                 inputs = tuple(range(1 + stacked, parameter.dim()))
                 norms = torch.linalg.vector_norm(parameter, dim=inputs, keepdim=True)
                 parameter.mul_((self.recipe.settings.max_norm / norms).clamp_(max=1))  # torch.renorm takes three times as long
 
     def _select(self) -> None:
-        """Keep the weights of nets whose epoch was the best so far; stop those whose patience is at an end."""
+        """Keep the weights of nets whose epoch was their best so far; stop nets that ran out of patience."""
         if not self.recipe.selects:
             return
         for net in np.flatnonzero(self.running):
@@ -239,16 +240,12 @@ class _Training:
                 self.running[net] = False
 
     def restore_best(self) -> None:
-        """Give every net the weights of its best epoch, if those are to be kept."""
+        """Give every net the weights of its best epoch, with `keep: best`."""
         for name, now in side_by_side(self.model).items() if self.best else ():
             now.copy_(self.best[name])
 
-    def fitted(self) -> list[Fitted]:
-        """How it went, net by net."""
-        return [Fitted(*each) for each in zip(self.histories, self.diverged, strict=True)]
-
     def save(self, state: State, *, finished: bool = False) -> None:
-        """Write how far the training is; of one that is finished, the weights and how it went."""
+        """Save the training so far; of a finished one, only the weights and the history."""
         tensors = {f"{WEIGHTS}{name}": tensor for name, tensor in side_by_side(self.model).items()}
         histories = [[epoch.to_dict() for epoch in history] for history in self.histories]
         facts = {"done": self.done, "histories": histories, "diverged": self.diverged}
@@ -263,16 +260,15 @@ class _Training:
         try:
             state.save(tensors, facts, finished=finished)
         except TypeError as error:  # what JSON cannot hold
-            raise InputError(
+            what, expected = (
                 f"optimizer {self.recipe.optimizer.text}",
-                expected="a state of tensors and plain values, which can be kept",
-                found=str(error),
-                fix="Choose another optimizer.",
-            ) from error
+                "a state of tensors and plain values, which can be saved",
+            )
+            raise InputError(what, expected=expected, found=str(error), fix="Choose another optimizer.") from error
 
     @torch.no_grad()
     def resume(self, state: State) -> None:
-        """Go back to what `save` wrote, if anything."""
+        """Restore what `save` wrote, if anything."""
         if (found := state.load()) is None:
             return
         tensors, facts = found
@@ -294,9 +290,9 @@ class _Training:
         self.running = np.array(facts["running"])
 
     def _require_steps(self) -> None:
-        """Take a step on a copy, of two rows and of as many as the last batch of an epoch has, which may be one.
+        """Take a step on a copy: with two rows, and with one where the last batch of an epoch has one.
 
-        Raises InputError for a net that cannot: batch statistics, for one, want two rows.
+        Raises InputError for a net that cannot; batch statistics, for example, need two rows.
         """
         rows, size = self.examples.rows, self.recipe.settings.batch_size
         last = rows % size or min(rows, size)
@@ -311,7 +307,7 @@ class _Training:
                     raise
                 found = plugins.reason(error)
                 if count == 1:
-                    found = f"{rows:,} rows in batches of {size:,}: a last one of a single row ({found})"
+                    found = f"{rows:,} rows in batches of {size:,}, the last with a single row ({found})"
                     expected, fix = "batches that the net can learn from", "Choose another batch_size."
                     raise InputError("batch_size", expected=expected, found=found, fix=fix) from error
                 fix = "Correct the model, or the optimizer."
@@ -325,7 +321,7 @@ class _Training:
         logits = self._forward(net, pixels)
         found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
         if found != (rows, len(inputs.classes)):
-            raise TypeError(f"in training it gives {found} for {rows} rows, where ({rows}, {len(inputs.classes)}) is wanted")
+            raise TypeError(f"in training it returns {found} for {rows} rows, expected ({rows}, {len(inputs.classes)})")
         optimizer = self.recipe.optimizer(net.parameters())
         torch.autograd.backward(logits.double().sum())
         optimizer.step()
@@ -333,7 +329,7 @@ class _Training:
 
     @torch.no_grad()
     def _require_kept(self, net: torch.nn.Module, fresh: torch.nn.Module, pixels: torch.Tensor) -> None:
-        """Raise TypeError where what a trained net gives depends on buffers that its state does not keep."""
+        """Raise TypeError where the logits of a trained net depend on buffers that its state does not keep."""
         state, before = net.state_dict(), dict(fresh.named_buffers())
         lost = {name: now for name, now in net.named_buffers() if name not in state and name in before}
         if not lost:
@@ -345,9 +341,15 @@ class _Training:
             raise TypeError(f"its state does not keep buffers that training changes ({', '.join(lost)}): make them persistent")
 
 
-def circumstances(source: Split, valid: Split, device: torch.device) -> dict[str, Any]:
-    """What the bits of trained weights depend on besides settings: data, machine, and the versions of the loops."""
+def identity(
+    model: Spec, recipe: Recipe, seed: int, own: Identity, source: Split, valid: Split, device: torch.device
+) -> Identity:
+    """All that the bits of trained weights depend on: settings, data, machine and versions. own: settings of some nets only."""
     return {
+        "model": {"spec": model.text, "behaviour": model.behaviour},
+        "recipe": asdict(recipe.told),
+        "seed": seed,
+        **own,
         "data": {"inputs": source.inputs_digest, "labels": source.labels_digest},
         "classes": list(source.classes),
         "shape": list(source.shape),
@@ -358,5 +360,5 @@ def circumstances(source: Split, valid: Split, device: torch.device) -> dict[str
 
 
 def best_epoch(history: list[Epoch]) -> Epoch:
-    """The epoch with the lowest validation NLL, the first of equal ones; NaN is never the best."""
+    """The first epoch with the lowest validation NLL; NaN is never the best."""
     return min(history, key=lambda epoch: (math.isnan(epoch.valid_nll), epoch.valid_nll))

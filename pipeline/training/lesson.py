@@ -1,4 +1,4 @@
-"""A lesson: what students learn from, and how one of them, or a stack of them, is trained on it."""
+"""A lesson: what students learn from, and how one student or a stack of them is trained on it."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ from pipeline.models.predict import predict
 from pipeline.models.stack import Stack, stackable
 from pipeline.training import bias
 from pipeline.training.examples import Examples
-from pipeline.training.fit import Epoch, Fitted, Validation, circumstances, fit
+from pipeline.training.fit import Epoch, Fitted, Validation, fit, identity
 from pipeline.training.live import Live
 from pipeline.training.losses import SoftLoss
 from pipeline.training.objective import HARD, LossWeights, Objective
@@ -44,10 +44,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Soft:
-    """Where soft targets come from.
+    """Where soft targets come from, and the loss that students learn from them by.
 
-    teachers: by name, the folder of each one's cache, or with `live` of the teacher itself, which then runs in the loop.
-    weights: one per teacher, equal where None. rule: see ensemble.combine.
+    teachers: by name, the folder of each cache; with `live`, of each teacher, which then runs in the training loop.
+    rule: see ensemble.combine. weights: one per teacher; None for equal ones.
     """
 
     teachers: Mapping[str, Path]
@@ -59,23 +59,20 @@ class Soft:
 
 @dataclass(frozen=True)
 class Student:
-    """A student after its training. kept: the epoch whose weights these are.
+    """A student after its training. net, kept: with the weights of which epoch; None where it diverged.
 
-    offsets: what was added to the bias of each class after training, in logits; None where nothing was to be corrected.
-    diverged: the epoch in which it did; then it has no net, and no such epoch.
+    facts: what model.json says of it, before the sha256 of its weights is known.
     """
 
-    net: torch.nn.Module | None
+    facts: Net
     history: list[Epoch]
-    kept: Epoch | None
-    offsets: tuple[float, ...] | None
-    diverged: int | None
-    chance: bool
+    net: torch.nn.Module | None = None
+    kept: Epoch | None = None
 
 
 @dataclass(frozen=True)
 class Ground:
-    """What all lessons of one job stand on: the splits, opened once, and where to work."""
+    """What all lessons of one job share: the splits, opened once, the working folder and the device."""
 
     splits: Mapping[str, Split]
     work: Path
@@ -83,7 +80,7 @@ class Ground:
 
     @classmethod
     def open(cls, folder: Path, names: Sequence[str], work: Path, device: torch.device) -> "Ground":
-        """Open these splits in the folder that ingest wrote, `valid` among them; see open_splits."""
+        """Open these splits, `valid` among them, in the folder that ingest wrote; see open_splits."""
         return cls(open_splits(folder, names), work, device)
 
     @cached_property
@@ -93,16 +90,16 @@ class Ground:
 
     @property
     def has_transfer_set(self) -> bool:
-        """Whether the transfer set is other rows than the training split."""
+        """Whether the transfer set has other rows than the training split."""
         return self.splits["transfer"].path != self.splits["train"].path
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """Rows of a split in views, with labels and soft targets; made by `Lesson.prepare`.
+    """What students learn from: rows of a split in views, with labels and soft targets. Made by `Lesson.prepare`.
 
-    correct: classes whose bias is corrected on the validation split after training. rows, views: as model.json tells of
-    them. specs: of what else may be plug-ins.
+    correct: the classes whose bias is corrected on the validation split after training. rows, views: as model.json
+    describes them. specs: the specs of the lesson, each of which may name a plug-in.
     """
 
     ground: Ground
@@ -124,18 +121,18 @@ class Lesson:
         views: Views,
         rows: str,
         soft: Soft | None,
-        weighings: Sequence[LossWeights],
+        weightings: Sequence[LossWeights],
         correct: Sequence[int | str],
         recipe: Recipe,
     ) -> "Lesson":
         """Open caches or teachers, and refuse what does not fit.
 
-        rows: which of them, see rows.py. soft None: labels alone, of the training split. weighings: all that students of
-        this lesson will be trained on. Raises InputError for settings that do not fit and for a cache that is not of these
-        data or views, or whose teacher was trained anew since (the field is named), IntegrityError for a damaged one.
+        rows: which rows, see selection.py. soft: None for labels alone, of the training split. weightings: those of all
+        students of this lesson. Raises InputError for bad settings and for a cache of other data or views, or whose teacher
+        was trained again since (it names the field), IntegrityError for a damaged cache.
         """
         check(views)
-        temperatures = [each.temperature for each in weighings if each.alpha > 0] or [1.0]
+        temperatures = [each.temperature for each in weightings if each.alpha > 0] or [1.0]
         source, valid = ground.splits["transfer" if soft else "train"], ground.splits["valid"]
         for what, wanted in (("keep: best", recipe.selects), ("correct", bool(correct))):
             if wanted:
@@ -147,11 +144,9 @@ class Lesson:
         selection = Selection.parse(rows)
         labels = source.labels()
         chosen = selection.choose(labels, source.classes)
-        _require_labels(source, labels[chosen], soft, weighings)
-        whole = len(chosen) == source.rows
-        examples = Examples(
-            source, policy, views.count, signal, recipe.memory_bytes, ground.device, chosen=None if whole else chosen
-        )
+        _require_labels(source, labels[chosen], soft, weightings)
+        some = None if len(chosen) == source.rows else chosen
+        examples = Examples(source, policy, views.count, signal, recipe.memory_bytes, ground.device, some)
         numbers = class_numbers(correct, source.classes, "correct")
         bias.require_rows(valid.labels(), len(source.classes), numbers)
         told = Chosen(selection.text, len(chosen), files.sha256(chosen.tobytes()))
@@ -160,107 +155,93 @@ class Lesson:
         specs = (selection.spec, *policy.steps, *((soft.loss.spec,) if soft else ()))
         return cls(ground, source, examples, held, soft, signal, numbers, told, shown, specs)
 
-    def identity(self, model: Spec, recipe: Recipe, weighing: LossWeights, seed: int) -> Identity:
+    def identity(self, model: Spec, recipe: Recipe, weighting: LossWeights, seed: int) -> Identity:
         """All that the weights of a student are a function of."""
-        learned = self.learned(weighing)
-        device = self.examples.device
-        return {
-            "model": {"spec": model.text, "behaviour": model.behaviour},
-            "recipe": recipe.to_dict(),
-            "seed": seed,
-            "weighing": weighing.to_dict(),
+        learned = self.learned(weighting)
+        own = {
+            "weighing": weighting.to_dict(),
             "soft": None if learned is None else _plain(learned),
             "rows": vars(self.rows),
             "views": _plain(self.views),
             "correct": {"classes": list(self.correct), "version": bias.VERSION} if self.correct else None,
-            **circumstances(self.source, self.ground.splits["valid"], device),
         }
+        return identity(model, recipe, seed, own, self.source, self.ground.splits["valid"], self.examples.device)
 
-    def learned(self, weighing: LossWeights) -> Learned | None:
-        """What model.json says of the soft targets; the digests bind a student to the caches it learned from."""
-        if self.soft is None or weighing == HARD:
+    def learned(self, weighting: LossWeights) -> Learned | None:
+        """What model.json says of the soft targets; its digests bind a student to the caches that it learned from."""
+        if self.soft is None or weighting == HARD:
             return None
         loss, signal = self.soft.loss, self.signal
         return Learned(
-            **weighing.to_dict(),
+            **weighting.to_dict(),
             loss=loss.text,
             loss_behaviour=loss.spec.behaviour,
             squared=loss.squared,
             standardised=loss.standardised,
             rule=self.soft.rule,
             rule_version=RULES[self.soft.rule],
-            weights=signal.weights,
+            weights=signal.ensemble.weights,
             caches=signal.digests if signal.kind == "student" else None,
             live=signal.digests if signal.kind == "live" else None,
         )
 
     def read(self, model: Spec, recipe: Recipe) -> list[files.Witness]:
-        """All that students of such a model and recipe are made of, to be the same when the job ends."""
+        """Everything that students of this model and recipe depend on, and that must still be the same when the job ends."""
         return [self.source.witness, *self.signal.witnesses, *spec.witnesses(model, *recipe.specs, *self.specs)]
 
     def train(
-        self, model: Spec, recipe: Recipe, weighings: Sequence[LossWeights], *, seed: int, names: Sequence[str], kept: Kept
+        self, model: Spec, recipe: Recipe, weightings: Sequence[LossWeights], *, seed: int, names: Sequence[str], kept: Kept
     ) -> list[Student]:
-        """Train one student for each weighing, all of this seed: together if there are several, and if they can be.
+        """Train one student per weighting, all with this seed, and as one stack where possible.
 
-        The same order of rows, views, initial weights and dropout for all. Those that batch statistics, a loss of the user's
-        or an optimizer of whose inner life nothing is known would couple are trained one by one, and so are nets that fill a
-        CPU by themselves. Those that `kept` has finished are not trained again. names: of the students, for messages.
-        Raises InputError for settings that make no model.
+        All have the same order of rows, views, initial weights and dropout. They are trained one by one where a stack would
+        couple them (batch statistics, some losses and optimizers of the user), and where a single net keeps the CPU busy.
+        A student whose finished training is in `kept` is not trained again. names: of the students, for messages.
+        Raises InputError for settings that do not make a model.
         """
-        members = [self.identity(model, recipe, each, seed) for each in weighings]
-        nets = [self._build(model, seed) for _ in weighings]
-        alone = len(weighings) == 1
+        members = [self.identity(model, recipe, each, seed) for each in weightings]
+        nets = [self._build(model, seed) for _ in weightings]
+        alone = len(weightings) == 1
         restored = [_restored(net, kept, member, alone) for net, member in zip(nets, members, strict=True)]
         fitted = {index: found for index, found in enumerate(restored) if found is not None}
         missing = [index for index in range(len(nets)) if index not in fitted]
         together = self._together([nets[index] for index in missing], recipe, names)
         for indices in [missing] if together and missing else [[index] for index in missing]:
-            stacked = len(indices) > 1
-            several = Stack([nets[index] for index in indices]).to(self.examples.device) if stacked else nets[indices[0]]
-            others = f" and {len(indices) - 1} more" if stacked else ""
+            group = [nets[index] for index in indices]
+            model_of_all = Stack(group).to(self.examples.device) if len(group) > 1 else group[0]
+            others = f" and {len(group) - 1} more" if len(group) > 1 else ""
+            objective = Objective.of(
+                [weightings[index] for index in indices], self.labels, self.soft.loss if self.soft else None, self.signal
+            )
             found = fit(
-                several, self.examples, self._objective([weighings[index] for index in indices]), recipe,
-                self.ground.validation, seed=seed, name=f"{names[indices[0]]}{others}, seed {seed}",
-                state=kept.state([members[index] for index in indices]),
+                model_of_all, self.examples, objective, recipe, self.ground.validation, seed=seed,
+                name=f"{names[indices[0]]}{others}, seed {seed}", state=kept.state([members[index] for index in indices]),
             )  # fmt: skip
-            trained = several.nets() if isinstance(several, Stack) else [several]
+            trained = model_of_all.nets() if isinstance(model_of_all, Stack) else group
             for index, net, one in zip(indices, trained, found, strict=True):
                 nets[index], fitted[index] = net, one
-        labels = [f"{name}, seed {seed}" for name in names]
-        return [self._finished(label, nets[index], fitted[index], recipe) for index, label in enumerate(labels)]
+        return [self._finished(names[index], nets[index], fitted[index], recipe, seed) for index in range(len(nets))]
 
     def write(
-        self,
-        folder: Path,
-        model: Spec,
-        recipe: Recipe,
-        weighing: LossWeights,
-        students: Mapping[int, Student],
-        *,
-        name: str,
+        self, folder: Path, model: Spec, recipe: Recipe, weighting: LossWeights, students: Sequence[Student], *, name: str
     ) -> None:
-        """Write model.json, the history and the weights of these students, by seed, into `folder`."""
-        kind: Kind = "baseline" if weighing == HARD else self.signal.kind
-        nets = {
-            Net(seed, None, each.kept.epoch if each.kept else None, each.offsets, each.diverged, each.chance): each.net
-            for seed, each in students.items()
-        }
+        """Write model.json, the history and the weights of these students into `folder`."""
+        kind: Kind = "baseline" if weighting == HARD else self.signal.kind
         Checkpoint.write(
-            folder, kind=kind, name=name, model=model, split=self.source, nets=nets,
+            folder, kind=kind, name=name, model=model, split=self.source, nets={each.facts: each.net for each in students},
             data=Data.of(self.source, self.ground.splits["valid"]),
-            history=[{"seed": seed, **epoch.to_dict()} for seed, each in students.items() for epoch in each.history],
-            recipe=recipe.told, views=self.views, rows=self.rows, soft=self.learned(weighing),
+            history=[{"seed": each.facts.seed, **epoch.to_dict()} for each in students for epoch in each.history],
+            recipe=recipe.told, views=self.views, rows=self.rows, soft=self.learned(weighting),
         )  # fmt: skip
 
     def _together(self, nets: Sequence[torch.nn.Module], recipe: Recipe, names: Sequence[str]) -> bool:
-        """Whether these nets can be trained as a stack, and are faster so; says why where they could not."""
+        """Whether these nets can be trained as a stack, and are faster that way; logs why where they cannot."""
         if len(nets) < 2:
             return True
         if self.examples.device.type == "cpu" and parameter_count(nets[0]) > STACKED_WEIGHTS:
             return False
         for holds, reason in (
-            (recipe.elementwise, "of their optimizer, of which nothing is known"),
+            (recipe.elementwise, "their optimizer is a plug-in, which may mix the weights of several students"),
             (self.soft is None or self.soft.loss.stacks(len(self.source.classes)), "their loss takes one student at a time"),
             (stackable(nets, self.source.shape), "they keep batch statistics, or torch.func.vmap cannot run them"),
         ):
@@ -275,21 +256,20 @@ class Lesson:
             bias.require_bias(net, len(self.source.classes))
         return net.to(self.examples.device)
 
-    def _objective(self, weighings: Sequence[LossWeights]) -> Objective:
-        return Objective.of(weighings, self.labels, self.soft.loss if self.soft else None, self.signal)
-
-    def _finished(self, name: str, net: torch.nn.Module, fitted: Fitted, recipe: Recipe) -> Student:
-        """A student as it leaves its training, the bias of some classes corrected."""
+    def _finished(self, name: str, net: torch.nn.Module, fitted: Fitted, recipe: Recipe, seed: int) -> Student:
+        """The student after its training, with the bias of some classes corrected where that is asked for."""
+        name = f"{name}, seed {seed}"
         if fitted.diverged is not None:
             _log.warning("%s: diverged in epoch %d and is left out; lower the learning rate", name, fitted.diverged)
-            return Student(None, fitted.history, None, None, fitted.diverged, False)
+            return Student(Net(seed, None, None, diverged=fitted.diverged), fitted.history)
         kept, offsets, validation = fitted.kept(recipe), None, self.ground.validation
         if self.correct:
             logits = predict(net, validation.pixels)
             found = bias.offsets(logits, validation.labels, self.correct)
             bias.fold_into(net, found, validation.pixels, logits)
             kept, offsets = replace(kept, **vars(validation.measure(net)[0])), tuple(found.tolist())
-        return Student(net, fitted.history, kept, offsets, None, validation.at_chance(kept, name))
+        facts = Net(seed, None, kept.epoch, offsets, chance=validation.at_chance(kept, name))
+        return Student(facts, fitted.history, net, kept)
 
 
 def require_seeds(seeds: Sequence[int]) -> None:
@@ -299,16 +279,16 @@ def require_seeds(seeds: Sequence[int]) -> None:
 
 
 def _restored(net: torch.nn.Module, kept: Kept, member: Identity, alone: bool) -> Fitted | None:
-    """How the training of a net went that is finished already; fills the net with its weights. None where it is not."""
+    """How the finished training of a net went, whose weights the net then has; None where it is not finished."""
     if (found := kept.finished(member, alone=alone)) is None:
         return None
     weights, facts, index = found
-    net.load_state_dict(net.state_dict() | weights)  # a stack keeps no buffers, which stay as they are
+    net.load_state_dict(net.state_dict() | weights)  # a stack keeps no buffers; they stay as they are
     return Fitted([Epoch(**epoch) for epoch in facts["histories"][index]], facts["diverged"][index])
 
 
 def _signal(soft: Soft, ground: Ground, policy: Policy, views: int, temperatures: Sequence[float]) -> Signal:
-    """Open teachers, or caches; refuse what is not of exactly these splits and views, or not of its teacher any more."""
+    """Open teachers or caches; refuse caches of other splits or views, and those whose teacher was trained again."""
     if soft.live:
         return Live.open(
             soft.teachers, ground.splits["transfer"], ground.device, temperatures=temperatures, rule=soft.rule,
@@ -326,11 +306,11 @@ def _signal(soft: Soft, ground: Ground, policy: Policy, views: int, temperatures
     return targets
 
 
-def _require_labels(source: Split, labels: np.ndarray, soft: Soft | None, weighings: Sequence[LossWeights]) -> None:
+def _require_labels(source: Split, labels: np.ndarray, soft: Soft | None, weightings: Sequence[LossWeights]) -> None:
     missing = int((labels == UNLABELLED).sum())
     if not missing:
         return
-    if any(each.labels > 0 for each in weighings):
+    if any(each.labels > 0 for each in weightings):
         fix = "Set alpha to 1 (and no label_weight) to learn from the soft targets alone."
         raise InputError(str(source.path), expected="a label for every row", found=f"{missing:,} rows without", fix=fix)
     if soft and soft.loss.needs_labels:
@@ -339,5 +319,5 @@ def _require_labels(source: Split, labels: np.ndarray, soft: Soft | None, weighi
 
 
 def _plain(facts: Learned | Shown) -> dict[str, Any]:
-    """As JSON holds it."""
+    """Facts with lists for tuples, as JSON has them."""
     return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(facts).items()}

@@ -1,4 +1,4 @@
-"""Live: the teachers in the training loop, as a reference for what caches give, and for what they save."""
+"""Live: the teachers run in the training loop, as a reference for the results and the speed of caches."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,10 +15,7 @@ from pipeline.models.modelfile import Kind
 
 @dataclass(frozen=True)
 class Live:
-    """Teachers that are asked about every batch; make it with `Live.open`. See signal.Signal.
-
-    nets, digests, witnesses: of each of them, digests by name. ensemble: how they are combined.
-    """
+    """Teachers that run on every batch: a signal.Signal, made by `Live.open`."""
 
     nets: Sequence[torch.nn.Module]
     ensemble: Ensemble
@@ -39,9 +36,9 @@ class Live:
         rule: str,
         weights: Sequence[float] | None = None,
     ) -> "Live":
-        """Load the teachers in these folders, by name. split: the rows that they are to be asked about.
+        """Load the teachers in these folders, by name, to run them on rows of `split`.
 
-        Raises InputError where a teacher is not one of these data, IntegrityError for damaged weights.
+        Raises InputError for a teacher of other classes or another pixel shape, IntegrityError for damaged weights.
         """
         ensemble = Ensemble.of(list(teachers), rule=rule, temperatures=temperatures, weights=weights)
         taught = {name: Checkpoint.teacher(folder) for name, folder in teachers.items()}
@@ -54,19 +51,12 @@ class Live:
             witnesses=[each.witness for each in taught.values()],
         )
 
-    @property
-    def weights(self) -> tuple[float, ...]:
-        return self.ensemble.weights
-
     def read(self, view: int, span: int, out: torch.Tensor) -> None:
-        """Nothing is stored."""
+        """There is nothing to read."""
 
     @torch.no_grad()
     def targets(self, stored: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
-        """What the teachers say of these pixels, float32."""
+        """The combined logits of the teachers for these pixels, float32."""
         members = [net(pixels).float() for net in self.nets]
         layers = range(len(self.ensemble.temperatures))
         return torch.stack([self.ensemble.combine(members, layer) for layer in layers], dim=1)
-
-    def layer(self, temperature: float) -> int:
-        return self.ensemble.layer(temperature)

@@ -1,14 +1,14 @@
-"""Losses, one value per example, not reduced: five soft ones by name, and the cross-entropy with labels.
+"""Losses, with one value per example (not reduced): five soft losses by name, and the cross-entropy with labels.
 
 Every soft loss is called as loss(logits, targets, labels, temperature, **settings):
 
     logits       (B, C) of one student, or (B, K, C) of K students that share a batch; raw, any float dtype
-    targets      raw logits of the teacher: shaped like `logits`, or of as many axes and broadcastable, as (B, 1, C)
-    labels       (B,) int64, read by `dkd` alone; the others take None too
+    targets      raw logits of the teacher: shaped like `logits`, or with as many axes and broadcastable, as (B, 1, C)
+    labels       (B,) int64; only `dkd` reads them, the others accept None
     temperature  T, above 0: a number, or a float64 tensor (K, 1), one for each student
 
-and returns float64, (B,) or (B, K). The batch is the first axis and the classes are the last, whatever lies between.
-All is computed in float64: at high temperatures the terms of a sum nearly cancel, and T² multiplies what rounding leaves.
+and returns float64, (B,) or (B, K). The batch is the first axis and the classes are the last.
+Everything is computed in float64: at high temperatures the terms of a sum nearly cancel, and T² multiplies the rounding errors.
 No loss contains T²; `SoftLoss` multiplies by it.
 """
 
@@ -27,13 +27,13 @@ from pipeline.base.spec import Spec
 
 Temperature = float | torch.Tensor
 
-_CORRELATION_EPS = 1e-8  # both as in the code that the authors published
+_CORRELATION_EPS = 1e-8  # both as in the published code of the authors
 _STANDARD_EPS = 1e-7
-_NAMES = dict.fromkeys(("label", "labels", "y"), 2) | dict.fromkeys(("temp", "t", "tau"), 3)  # of parameters → their place
-_WORDS = {"temperature": 3, "student": 0, "teacher": 1}  # in such names → their place; the first of them decides
+_NAMES = dict.fromkeys(("label", "labels", "y"), 2) | dict.fromkeys(("temp", "t", "tau"), 3)  # parameter name → index
+_WORDS = {"temperature": 3, "student": 0, "teacher": 1}  # word in a parameter name → index; the first match decides
 _GIVEN = ("logits", "targets", "labels", "temperature")
-_MOST_WHOLE = 2**53  # up to here float64 tells whole numbers apart
-_FEW_CLASSES = 32  # up to here that is faster; 20 students with 10 classes take less than half the time
+_MOST_WHOLE = 2**53  # up to here float64 holds every whole number
+_FEW_CLASSES = 32  # up to here _log_softmax moves the classes to the front: twice as fast for 20 students and 10 classes
 
 
 def kl(logits: torch.Tensor, targets: torch.Tensor, labels: torch.Tensor | None, temperature: Temperature) -> torch.Tensor:
@@ -48,7 +48,7 @@ def kl(logits: torch.Tensor, targets: torch.Tensor, labels: torch.Tensor | None,
 def ce(logits: torch.Tensor, targets: torch.Tensor, labels: torch.Tensor | None, temperature: Temperature) -> torch.Tensor:
     """−Σ softmax(targets / T) · log softmax(logits / T), in nats: the soft term as Hinton et al. 2015, section 2, write it.
 
-    Greater than `kl` by the entropy of the softened targets, which no student changes: equal to it in gradient only.
+    It is `kl` plus the entropy of the softened targets, which does not depend on the student: the gradients are equal.
     """
     student = _log_softmax(logits.double() / temperature)
     return -(torch.softmax(targets.double() / temperature, dim=-1) * student).sum(dim=-1)
@@ -107,21 +107,19 @@ def dist(
     return beta * between + gamma * within
 
 
-_Table = dict[str, Callable[..., torch.Tensor]]
-
-LOSSES: _Table = {"kl": kl, "ce": ce, "mse": mse, "dkd": dkd, "dist": dist}
+LOSSES: dict[str, Callable[..., torch.Tensor]] = {"kl": kl, "ce": ce, "mse": mse, "dkd": dkd, "dist": dist}
 VERSIONS = {"kl": 1, "ce": 1, "mse": 1, "dkd": 1, "dist": 1}
 
 
 @dataclass(frozen=True)
 class SoftLoss:
-    """A soft loss with its settings, as students are trained with it; make it with `SoftLoss.parse`.
+    """A soft loss with its settings; make it with `SoftLoss.parse`, and call it on the logits of a batch.
 
-    squared: multiply by T², so that gradients keep their size when T changes (Hinton et al. 2015, section 2). `mse` has T²
-    in it and is never multiplied.
-    standardised: before T, every row of logits becomes (z − mean) / (std + 1e-7), of student and teacher: Sun, Ren, Li, Wang,
-    Cao, "Logit Standardization in Knowledge Distillation" (2024, arXiv 2403.01427), algorithm 1. std divides by C − 1, as in
-    the published code.
+    squared: multiply by T², so that gradients keep their size when T changes (Hinton et al. 2015, section 2). `mse` is
+    never multiplied: it is the limit of a loss that contains T².
+    standardised: before the division by T, the logits z of each row become (z − mean) / (std + 1e-7), for student and
+    teacher: Sun, Ren, Li, Wang, Cao, "Logit Standardization in Knowledge Distillation" (2024, arXiv 2403.01427),
+    algorithm 1. std divides by C − 1, as in the published code.
     """
 
     spec: Spec
@@ -130,21 +128,30 @@ class SoftLoss:
 
     @classmethod
     def parse(cls, text: str, *, squared: bool = True, standardised: bool = False) -> "SoftLoss":
-        """text: a name in LOSSES or a plug-in, with settings.
+        """Parse a loss spec.
 
-        Raises InputError for a setting that is not a finite number ≥ 0, and for a plug-in that takes something elsewhere than
-        it is given, by the names of its parameters: student and teacher, labels, temperature.
+        Args:
+            text: A name and its settings, such as `kl` or `dkd(beta=2)`, or a plug-in such as `my_losses:loss`.
+            squared: Multiply by T².
+            standardised: Standardise the logits of each row before the division by T.
+
+        Returns:
+            The loss.
+
+        Raises:
+            InputError: For an unknown name, for a setting that is not a finite number of at least 0, and for a plug-in
+                whose parameter names say that it takes logits, targets, labels and temperature in another order.
         """
         parsed = spec.parse(text, LOSSES, VERSIONS, given=4)
-        taken = list(inspect.signature(parsed.target).parameters)[:4]
-        if any(_place_of(name) not in (place, None) for place, name in enumerate(taken)):
-            fix = "Wrap it in a function that takes these four in this order and hands on what it wants."
+        parameters = inspect.signature(parsed.target).parameters
+        taken = list(parameters)[:4]
+        if any(_index_of(name) not in (index, None) for index, name in enumerate(taken)):
+            fix = "Wrap it in a function that takes these four in this order."
             expected, found = f"a function of ({', '.join(_GIVEN)}, …)", f"one of ({', '.join(taken)}, …)"
             raise InputError(f"loss {text!r}", expected=expected, found=found, fix=fix)
-        defaults = {name: each.default for name, each in inspect.signature(parsed.target).parameters.items()}
         for name, value in parsed.arguments.items():
-            if parsed.source is not None and value is defaults[name]:
-                continue  # whatever its author has set
+            if parsed.source is not None and value is parameters[name].default:
+                continue  # a default of a plug-in may be anything
             number = isinstance(value, int | float) and not isinstance(value, bool)
             most = _MOST_WHOLE if isinstance(value, int) else sys.float_info.max
             if not number or not 0 <= value <= most:
@@ -159,7 +166,7 @@ class SoftLoss:
 
     @property
     def needs_labels(self) -> bool:
-        """Whether labels may be read: by `dkd`, and by a plug-in for all that is known."""
+        """Whether the loss may read labels: `dkd` does, and a plug-in might."""
         return self.spec.target not in (kl, ce, mse, dist)
 
     def __call__(
@@ -170,14 +177,26 @@ class SoftLoss:
         temperature: Temperature,
         weight: float | torch.Tensor = 1.0,
     ) -> torch.Tensor:
-        """Shapes as at the top of this file; returns (B,) or (B, K) float64.
+        """The loss of each example, not reduced.
 
-        weight: a number, or (K,) float64; multiplied in together with T², because small products cost as much as big ones.
+        Args:
+            logits: Raw logits of a student, (B, C), or of K students, (B, K, C); any float dtype.
+            targets: Raw logits of the teacher: shaped like `logits`, or with as many axes and broadcastable, as (B, 1, C).
+            labels: (B,) int64; may be None unless `needs_labels`.
+            temperature: T, above 0: a number, or (K, 1) float64.
+            weight: A factor: a number, or (K,) float64.
+
+        Returns:
+            (B,) or (B, K) float64.
+
+        Raises:
+            InputError: For a plug-in that fails, or does not return one value per example.
+            ValueError: For targets with another number of axes than the logits.
         """
-        if targets.dim() != logits.dim():  # (B, C) against (K, K, C) would be broadcast the wrong way round
+        if targets.dim() != logits.dim():  # (B, C) against (K, K, C) would be broadcast along the wrong axes
             shapes = f"targets {tuple(targets.shape)} for logits {tuple(logits.shape)}"
             raise ValueError(f"expected as many axes of targets as of logits, found {shapes}")
-        if self.spec.source is not None:  # a loss of the user's own is given one dtype and one shape
+        if self.spec.source is not None:  # a plug-in gets logits and targets of one dtype and one shape
             logits = logits.double()
             targets = targets.double().expand_as(logits)
         if self.standardised:
@@ -185,23 +204,29 @@ class SoftLoss:
         values: torch.Tensor = self.spec(logits, targets, labels, temperature)
         self._require_per_row(values, logits)
         if self.squared and self.spec.target is not mse:
-            weight = weight * _per_student(temperature) ** 2
+            # T² and weight are (K,), and multiplied first: one product over the batch instead of two
+            weight = weight * (temperature.squeeze(-1) if isinstance(temperature, torch.Tensor) else temperature) ** 2
         return values.double() * weight
 
     def require_use(self, classes: int) -> None:
-        """Raise InputError where students of so many classes cannot learn by this loss, with the reason.
+        """Try the loss on a few rows of so many classes.
 
-        It is called on a few rows, to see that it gives a value for each of them, which depends on the logits.
+        Args:
+            classes: The number of classes, at least 2.
+
+        Raises:
+            InputError: Where a student could not learn by it: two classes for a loss that needs three, no value per
+                example, or no gradient. It says why.
         """
         between = self.spec.arguments.get("beta", 0) > 0 if self.spec.target is dist else False
         for holds, what, reason, fix in (
-            (self.standardised, "standardise", "a row of two standardised logits is (−1, 1) / √2 whatever they were",
+            (self.standardised, "standardise", "two standardised logits are always −1/√2 and 1/√2",
              "Set `standardise: false`."),
-            (between, f"loss {self.text}, beta", "two probabilities that sum to 1 correlate by −1 or 1 whatever they are",
+            (between, f"loss {self.text}, beta", "the correlation of two probabilities that sum to 1 is always −1 or 1",
              "Set `loss: kl`, or `dist(beta=0)` for the correlation over the batch alone."),
         ):  # fmt: skip
             if holds and classes == 2:
-                found = f"two, of which nothing is learned: {reason}"
+                found = f"two, from which nothing is learned: {reason}"
                 raise InputError(what, expected="three classes or more", found=found, fix=fix)
         logits, targets, labels = _probe(5 if classes != 5 else 6, None, classes)
         values = self(logits.requires_grad_(), targets, labels, 2.0)
@@ -209,11 +234,18 @@ class SoftLoss:
             [gradient] = torch.autograd.grad(values.sum(), logits, allow_unused=True)
             if gradient is not None and bool((gradient != 0).any()):
                 return
-        fix = "Compute it by torch, of the logits that it is given, and give its terms a weight."
+        fix = "Compute it with torch from the logits that it is given, and give its terms a weight above 0."
         raise InputError(f"loss {self.text}", expected="a loss with a gradient", found="one without", fix=fix)
 
     def stacks(self, classes: int) -> bool:
-        """Whether several students can share a call: a plug-in is tried, on a few rows, against one student at a time."""
+        """Try whether one call can serve several students, with the same values as one call for each student.
+
+        Args:
+            classes: The number of classes, at least 2.
+
+        Returns:
+            True for a built-in loss; for a plug-in, whether its values on a few rows agree.
+        """
         if self.spec.target in LOSSES.values():
             return True
         rows, nets = next((rows, nets) for rows, nets in ((5, 3), (7, 4), (6, 2)) if classes not in (rows, nets))
@@ -227,26 +259,26 @@ class SoftLoss:
             return False
 
     def _require_per_row(self, values: object, logits: torch.Tensor) -> None:
-        """Raise InputError unless a loss gave one number per row, and per student."""
+        """Raise InputError unless the loss returned one number per row and student."""
         wanted = logits.shape[:-1]
         if isinstance(values, torch.Tensor) and values.shape == wanted and values.is_floating_point():
             return
         found = type(values).__name__
         if isinstance(values, torch.Tensor):
             found = f"{'a scalar' if not values.dim() else f'shape {tuple(values.shape)}'} of {values.dtype}"
-        fix = "Return the loss of every row, neither summed nor averaged over rows; classes are the last axis, -1."
+        fix = "Return the loss of every row, without a sum or mean over rows; the classes are the last axis."
         raise InputError(f"loss {self.text}", expected=f"a float tensor of shape {tuple(wanted)}", found=found, fix=fix)
 
 
-def _place_of(name: str) -> int | None:
-    """Where a parameter of such a name belongs among the four; None for a name that says nothing."""
+def _index_of(name: str) -> int | None:
+    """The index in _GIVEN that a parameter of this name stands for; None for a name that does not tell."""
     words = [word.lower() for word in re.findall("[A-Z]*[a-z]+|[A-Z]+", name)]
-    found = [place for part, place in _WORDS.items() if any(word.startswith(part) or word.endswith(part) for word in words)]
+    found = [index for part, index in _WORDS.items() if any(word.startswith(part) or word.endswith(part) for word in words)]
     return found[0] if found else _NAMES.get("_".join(words))
 
 
 def _probe(rows: int, nets: int | None, classes: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Logits, targets and labels to try a loss on; nets: students of a stack, None for one that is not stacked."""
+    """Logits, targets and labels to try a loss on. nets: students in a stack; None for one that is not stacked."""
     generator = torch.Generator().manual_seed(0)
     several, shared = ((nets,), (1,)) if nets else ((), ())
     logits = torch.randn(rows, *several, classes, generator=generator, dtype=torch.float64)
@@ -263,35 +295,35 @@ def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return functional.cross_entropy(logits.double(), labels, reduction="none")
     rows = logits.shape[:-1]
     each = _aligned(labels, len(rows)).expand(rows)
-    return functional.cross_entropy(logits.double().movedim(-1, 1), each, reduction="none")  # torch wants the classes second
+    return functional.cross_entropy(logits.double().movedim(-1, 1), each, reduction="none")  # torch expects the classes second
 
 
 def _divergence(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
-    """KL(softmax(teacher) ‖ softmax(student)) over the last axis, float64. Logs stay finite where probabilities are 0."""
+    """KL(softmax(teacher) ‖ softmax(student)) over the last axis, float64; log-probabilities stay finite."""
     student, teacher = _log_softmax(student), _log_softmax(teacher)
     return (teacher.exp() * (teacher - student)).sum(dim=-1)
 
 
 def _log_softmax(logits: torch.Tensor) -> torch.Tensor:
-    """Over the last axis. Few classes of a stack are moved to the front, along which torch's vectors run over the rows."""
+    """Over the last axis. The few classes of a stack are moved to the front, so that torch vectorises over rows."""
     if logits.dim() == 2 or logits.shape[-1] > _FEW_CLASSES:
         return torch.log_softmax(logits, dim=-1)
     return torch.log_softmax(logits.movedim(-1, 0), dim=0).movedim(0, -1)
 
 
 def _apart(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(…, C) as logits of "the label or not", (…, 2), and of the classes that are not the label, (…, C − 1)."""
+    """Split logits (…, C) into those of "the label or not", (…, 2), and those of the other classes, (…, C − 1)."""
     label = _aligned(labels, logits.dim())  # (B, 1…, 1)
     shape = torch.broadcast_shapes(logits.shape[:-1], label.shape[:-1])
     logits = logits.expand(*shape, -1)
-    place = torch.arange(logits.shape[-1] - 1, device=logits.device)
+    index = torch.arange(logits.shape[-1] - 1, device=logits.device)
     own = logits.gather(-1, label.expand(*shape, -1))
-    others = logits.gather(-1, (place + (place >= label)).expand(*shape, -1))
+    others = logits.gather(-1, (index + (index >= label)).expand(*shape, -1))
     return torch.cat([own, torch.logsumexp(others, dim=-1, keepdim=True)], dim=-1), others
 
 
 def _correlation(one: torch.Tensor, other: torch.Tensor, dim: int) -> torch.Tensor:
-    """Pearson's r along an axis; 0 where either is constant, and there torch gives the norm the gradient 0."""
+    """Pearson's r along an axis; 0 where either is constant, with a gradient of 0 from the norm."""
     one, other = one - one.mean(dim=dim, keepdim=True), other - other.mean(dim=dim, keepdim=True)
     norms = torch.linalg.vector_norm(one, dim=dim) * torch.linalg.vector_norm(other, dim=dim)
     correlation: torch.Tensor = (one * other).sum(dim=dim) / (norms + _CORRELATION_EPS)
@@ -305,10 +337,5 @@ def _standardised(logits: torch.Tensor) -> torch.Tensor:
 
 
 def _aligned(labels: torch.Tensor, axes: int) -> torch.Tensor:
-    """(B,) as (B, 1, …) of so many axes."""
+    """(B,) as (B, 1, …) with this many axes."""
     return labels.view(-1, *[1] * (axes - 1))
-
-
-def _per_student(temperature: Temperature) -> Temperature:
-    """(K, 1), which fits (B, K, C), as (K,), which fits (B, K); a number as it is."""
-    return temperature.squeeze(-1) if isinstance(temperature, torch.Tensor) else temperature

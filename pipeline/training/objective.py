@@ -1,5 +1,6 @@
-"""The objective of a student: α · soft loss + w · cross-entropy with the labels, w being 1 − α unless it is given."""
+"""The objective of a student: α · soft loss + w · cross-entropy with the labels, where w is 1 − α unless it is given."""
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,15 +14,15 @@ from pipeline.training.examples import Batch
 from pipeline.training.losses import SoftLoss
 from pipeline.training.signal import Signal
 
-VERSION = 1  # of what is made of the losses of a batch: T², standardisation, weights, the cross-entropy
+VERSION = 1  # of how the losses of a batch are combined: T², standardisation, weights, the cross-entropy
 
 
 @dataclass(frozen=True)
 class LossWeights:
-    """What one student is trained on.
+    """How the two loss terms of one student are weighted. A term of weight 0 is left out.
 
-    temperature: T of the soft loss. alpha: weight of the soft loss (of the labels in some papers: not here).
-    label_weight: weight of the labels' cross-entropy at T = 1; None for 1 − alpha. A term of weight 0 adds nothing.
+    temperature: T of the soft loss. alpha: weight of the soft loss (some papers call the weight of the labels alpha).
+    label_weight: weight of the cross-entropy with the labels, which is taken at T = 1; None for 1 − alpha.
     """
 
     temperature: float
@@ -29,11 +30,12 @@ class LossWeights:
     label_weight: float | None = None
 
     def __post_init__(self) -> None:
-        """Raises InputError for numbers out of range."""
-        high = float("inf") if self.label_weight is not None else 1.0
-        expected = "a number from 0 to 1" if high == 1 else "a number of at least 0"
-        for name, value, most in (("alpha", self.alpha, high), ("label_weight", self.labels, float("inf"))):
-            if not 0 <= value <= most or value == float("inf"):
+        """Raise InputError for numbers out of range."""
+        most, expected = 1.0, "a number from 0 to 1"
+        if self.label_weight is not None:
+            most, expected = sys.float_info.max, "a number of at least 0"
+        for name, value in (("alpha", self.alpha), ("label_weight", self.labels)):
+            if not 0 <= value <= most:
                 raise InputError(name, expected=expected, found=str(value), fix="Correct the setting.")
         require_temperature(self.temperature)
         if self.alpha + self.labels == 0:
@@ -42,11 +44,11 @@ class LossWeights:
 
     @property
     def labels(self) -> float:
-        """Weight of the labels' cross-entropy."""
+        """Weight of the cross-entropy with the labels."""
         return 1 - self.alpha if self.label_weight is None else self.label_weight
 
     def to_dict(self) -> dict[str, float]:
-        """What model.json says of it."""
+        """As model.json stores it."""
         return {"temperature": self.temperature, "alpha": self.alpha, "label_weight": self.labels}
 
 
@@ -55,27 +57,27 @@ HARD = LossWeights(1.0, 0.0)  # the baseline: labels alone
 
 @dataclass(frozen=True)
 class Objective:
-    """The losses of one student, or of several that share batches: the sum of its terms. Made by `Objective.of`."""
+    """The loss of one student, or of several that share batches: a sum of terms. Made by `Objective.of`."""
 
     terms: tuple[Callable[[torch.Tensor, Batch], torch.Tensor], ...]
 
     @classmethod
     def of(
-        cls, weighings: Sequence[LossWeights], labels: torch.Tensor, soft: SoftLoss | None = None, signal: Signal | None = None
+        cls, weightings: Sequence[LossWeights], labels: torch.Tensor, soft: SoftLoss | None = None, signal: Signal | None = None
     ) -> "Objective":
-        """One weighing per net; a single one is for a net that is not stacked.
+        """The objective of a stack with one weighting per net; a single weighting is for a net that is not stacked.
 
-        labels: (N,) int64 of every row of the split. soft, signal: None where every alpha is 0.
+        labels: (N,) int64 of all rows of the split. soft, signal: needed unless every alpha is 0.
         """
         terms: list[Callable[[torch.Tensor, Batch], torch.Tensor]] = []
-        if soft is not None and signal is not None and any(each.alpha > 0 for each in weighings):
-            terms.append(_SoftTerm.of(weighings, labels, soft, signal))
-        if any(each.labels > 0 for each in weighings):
-            terms.append(_LabelTerm(labels, _number([each.labels for each in weighings], len(weighings) == 1, labels)))
+        if soft is not None and signal is not None and any(each.alpha > 0 for each in weightings):
+            terms.append(_SoftTerm.of(weightings, labels, soft, signal))
+        if any(each.labels > 0 for each in weightings):
+            terms.append(_LabelTerm(labels, _per_net([each.labels for each in weightings], len(weightings) == 1, labels)))
         return cls(tuple(terms))
 
     def __call__(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """logits (B, classes) → (B,) float64 losses; (B, nets, classes) → (B, nets)."""
+        """logits (B, classes) → losses (B,) float64; (B, nets, classes) → (B, nets)."""
         logits = logits.double()  # widened once for all terms
         first, *others = self.terms
         total = first(logits, batch)
@@ -97,11 +99,10 @@ class _LabelTerm:
 
 @dataclass(frozen=True)
 class _SoftTerm:
-    """alpha · soft loss, of those nets that have one: a soft term of weight 0 is not computed, for 0 · infinity is not 0.
+    """alpha · soft loss, for those nets whose alpha is above 0. It is not computed for the others: 0 · infinity is not 0.
 
-    temperature: a number, or (nets, 1) float64; alpha: a number, or (nets,) float64. layers: which of the target logits each
-    of them takes, a slice where all take the same. nets: which of the stack they are; None for all. All of these fields are
-    of those nets alone.
+    temperature: a number, or (nets, 1) float64. alpha: a number, or (nets,) float64. layers: which target logits each of
+    these nets takes; a slice where all take the same. nets: the indices of these nets in the stack; None for all.
     """
 
     loss: SoftLoss
@@ -112,24 +113,22 @@ class _SoftTerm:
     nets: slice | torch.Tensor | None
 
     @classmethod
-    def of(cls, weighings: Sequence[LossWeights], labels: torch.Tensor, soft: SoftLoss, signal: Signal) -> "_SoftTerm":
-        indices = [index for index, each in enumerate(weighings) if each.alpha > 0]
-        members, alone = [weighings[index] for index in indices], len(weighings) == 1
-        temperature = _number([each.temperature for each in members], alone, labels)
-        alpha = _number([each.alpha for each in members], alone, labels)
-        found = [signal.layer(each.temperature) for each in members]
+    def of(cls, weightings: Sequence[LossWeights], labels: torch.Tensor, soft: SoftLoss, signal: Signal) -> "_SoftTerm":
+        indices = [index for index, each in enumerate(weightings) if each.alpha > 0]
+        members, alone = [weightings[index] for index in indices], len(weightings) == 1
+        temperature = _per_net([each.temperature for each in members], alone, labels)
+        if isinstance(temperature, torch.Tensor):
+            temperature = temperature[:, None]
+        alpha = _per_net([each.alpha for each in members], alone, labels)
+        found = [signal.ensemble.layer(each.temperature) for each in members]
         layers: int | slice | torch.Tensor = torch.tensor(found, device=labels.device)
-        if alone:
-            layers = found[0]
-        elif len(set(found)) == 1:
-            layers = slice(found[0], found[0] + 1)  # which copies nothing
+        if len(set(found)) == 1:
+            layers = found[0] if alone else slice(found[0], found[0] + 1)  # a slice copies nothing
         nets: slice | torch.Tensor | None = None
-        if len(indices) < len(weighings):
+        if len(indices) < len(weightings):
             first, last = indices[0], indices[-1]
             chosen = torch.tensor(indices, dtype=torch.int64, device=labels.device)
             nets = slice(first, last + 1) if last - first + 1 == len(indices) else chosen
-        if isinstance(temperature, torch.Tensor):
-            temperature = temperature[:, None]
         return cls(soft, labels, temperature, alpha, layers, nets)
 
     def __call__(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
@@ -143,6 +142,6 @@ class _SoftTerm:
         return soft.new_zeros(len(soft), logits.shape[1]).index_copy(1, self.nets, soft)
 
 
-def _number(values: list[float], alone: bool, like: torch.Tensor) -> float | torch.Tensor:
-    """A value per net: float64 on the device of `like`; the only one as it is."""
+def _per_net(values: list[float], alone: bool, like: torch.Tensor) -> float | torch.Tensor:
+    """One value per net as float64 on the device of `like`; a net that is not stacked takes its only value as it is."""
     return values[0] if alone else torch.tensor(values, dtype=torch.float64, device=like.device)

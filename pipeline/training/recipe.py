@@ -1,8 +1,8 @@
-"""The recipe of a training: optimiser, schedule of its learning rate, and how long, in what precision, to which epoch."""
+"""The recipe of a training: optimizer, schedule of the learning rate, epochs, batch size, precision and so on."""
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from pipeline.base.errors import InputError, SoftcacheError, first_line
 from pipeline.base.settings import check
 from pipeline.models.training import Training
 
-# ---------------------------------------------------------------- optimisers
+# ---------------------------------------------------------------- optimizers
 
 
 def sgd(
@@ -37,7 +37,7 @@ OPTIMIZER_VERSIONS = {"sgd": 1, "adamw": 1}
 
 
 def constant(done: float) -> float:
-    """The learning rate as it is."""
+    """The learning rate stays as it is."""
     return 1.0
 
 
@@ -66,7 +66,7 @@ SCHEDULE_VERSIONS = {"constant": 1, "cosine": 1, "one_cycle": 1}
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model is trained; make it with `Recipe.parse`. settings: all of it, of which some name the two others."""
+    """How a model is trained; make it with `Recipe.parse`. optimizer, schedule: parsed from `settings`."""
 
     settings: Training
     optimizer: spec.Spec
@@ -74,7 +74,17 @@ class Recipe:
 
     @classmethod
     def parse(cls, **settings: Any) -> "Recipe":
-        """settings: see Training. Raises InputError for a spec that does not parse or a setting out of range."""
+        """Check settings and make a recipe of them.
+
+        Args:
+            settings: The fields of models.training.Training, such as optimizer="sgd(lr=0.1)", epochs=10, batch_size=128.
+
+        Returns:
+            The recipe, whose optimizer was tried on a tiny parameter.
+
+        Raises:
+            InputError: For a spec that does not parse, and for a setting out of range.
+        """
         given = Training(**settings)
         check(given)
         if given.patience is not None and given.keep != "best":
@@ -94,26 +104,22 @@ class Recipe:
 
     @property
     def told(self) -> Training:
-        """What model.json says of the training."""
+        """The settings as model.json stores them: with the identities of optimizer and schedule."""
         return replace(self.settings, optimizer=self.optimizer.identity, schedule=self.schedule.identity)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The same as plain values."""
-        return asdict(self.told)
 
     @property
     def specs(self) -> tuple[spec.Spec, ...]:
-        """The two parts that may be plug-ins."""
+        """The specs, each of which may name a plug-in."""
         return self.optimizer, self.schedule
 
     @property
     def memory_bytes(self) -> int:
-        """The budget of examples.py."""
+        """Bytes of memory for pixels and cached logits; see examples.py."""
         return int(self.settings.memory * 1e9)
 
     @property
     def elementwise(self) -> bool:
-        """Whether the optimizer is known to treat every weight by itself, so that stacked nets do not touch each other."""
+        """Whether the optimizer is known to update every weight by itself, so that stacked nets do not affect each other."""
         return self.optimizer.target in OPTIMIZERS.values()
 
     @property
@@ -123,7 +129,7 @@ class Recipe:
 
 
 def _try_optimizer(rate: spec.Spec) -> None:
-    """Raise InputError unless an optimizer can be made by these settings, and takes a step."""
+    """Raise InputError unless the spec makes an optimizer that takes a step."""
     what, weight = f"optimizer {rate.text}", torch.zeros(1, 1, requires_grad=True)
     weight.grad = torch.zeros(1, 1)
     try:

@@ -1,4 +1,4 @@
-"""What the training of students is set by, besides models.training: views and soft targets. No torch is needed."""
+"""The settings of students besides models.training: views and soft targets. No torch is needed."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from pipeline.base.settings import Name, setting
 
 @dataclass(frozen=True)
 class Views:
-    """The views that a teacher is asked about and a student draws from: of each row `count`, under a policy and its seed."""
+    """The views that a teacher is run on and a student draws from: `count` of each row, under a policy and its seed."""
 
     policy: str = setting("Views of a row, such as `shift(2) | flip()`.", default="none")
     count: int = setting("Views of a row; the first is the row itself.", default=1, least=1, key="views")
@@ -16,13 +16,13 @@ class Views:
 
 @dataclass(frozen=True)
 class Distillation:
-    """What students learn from besides labels, and what it weighs; see lesson.Soft, losses.SoftLoss, objective.LossWeights."""
+    """The soft targets and the loss weights of students; see lesson.Soft, losses.SoftLoss, objective.LossWeights."""
 
     teachers: tuple[Name, ...] = setting("Teachers whose caches to learn from; repeatable.", default=())
     weights: tuple[float, ...] = setting("Weight of each teacher; repeatable.  [default: equal]", default=(), repeats=True)
-    rule: str = setting("An ensemble averages probabilities or logits.", default="probabilities")
+    rule: str = setting("Average probabilities or logits of several teachers.", default="probabilities")
     loss: str = setting("Soft loss: kl, ce, mse, dkd(alpha, beta), dist(beta, gamma).", default="kl")
     t_squared: bool = setting("Multiply the soft loss by T².", default=True)
-    standardise: bool = setting("Logits by their mean and std.", default=False)
+    standardise: bool = setting("Scale logits of each row to mean 0 and std 1.", default=False)
     alpha: float = setting("Weight of the soft loss.", default=0.9)
     label_weight: float | None = setting("Weight of the labels.  [default: 1 − alpha]", default=None)

@@ -1,4 +1,4 @@
-"""The signal: what teachers say of rows, which students learn from besides labels. Out of caches, from nets, or none at all."""
+"""The signal: the target logits that students learn from besides labels. They come from caches or nets, or there are none."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -6,56 +6,54 @@ from typing import Protocol
 import torch
 
 from pipeline.base import files
+from pipeline.models.ensemble import Ensemble
 from pipeline.models.modelfile import Kind
 
 
 class Signal(Protocol):
-    """Target logits for the rows of a batch.
+    """Target logits for the examples of a batch.
 
-    Some of it may be stored: `shape` and `dtype` are those of what is kept in memory of a row in one view.
+    A signal may store logits: `shape` and `dtype` describe what is kept in memory for one row in one view.
     """
 
     @property
     def kind(self) -> Kind:
-        """What a student that learns from it is called in model.json."""
+        """The kind of a student that learns from it, as model.json names it."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of what is stored of a row; of no elements where nothing is."""
+        """Shape of what is stored for a row, with 0 elements where nothing is stored."""
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of what is stored."""
+        """Dtype of what is stored."""
 
     @property
-    def weights(self) -> tuple[float, ...]:
-        """One per teacher, summing to 1."""
+    def ensemble(self) -> Ensemble:
+        """How the logits of several teachers become one, and at which temperatures."""
 
     @property
     def digests(self) -> Mapping[str, str]:
-        """Of each teacher by name: the digest of its cache, or of its weights."""
+        """For each teacher by name: the digest of its cache, or of its weights."""
 
     @property
     def witnesses(self) -> Sequence[files.Witness]:
-        """Tell later whether all of it is still what was read."""
+        """They tell later whether caches and weights are still what was read."""
 
     def read(self, view: int, span: int, out: torch.Tensor) -> None:
-        """Put what is stored of one span of the transfer set into `out`: (rows, *shape) of this dtype, on any device."""
+        """Write what is stored for one span of the transfer set into `out`: (rows, *shape) of this dtype, on any device."""
 
     def targets(self, stored: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
-        """Target logits (B, layers, classes) of rows of which this is stored, (B, *shape), and seen, (B, C, H, W) uint8."""
-
-    def layer(self, temperature: float) -> int:
-        """Which layer of the target logits is for a temperature."""
+        """Target logits (B, layers, classes), from what is stored, (B, *shape), and the pixels, (B, C, H, W) uint8."""
 
 
 class NoTeacher:
-    """Labels alone: nothing is stored, and nothing said."""
+    """The signal of students that learn from labels alone: it stores nothing."""
 
     kind: Kind = "baseline"
     shape = (0,)
     dtype = torch.float32
-    weights = ()
+    ensemble = Ensemble("logits", (), (1.0,))
     digests: Mapping[str, str] = {}
     witnesses: Sequence[files.Witness] = ()
 
@@ -63,9 +61,5 @@ class NoTeacher:
         """There is nothing to read."""
 
     def targets(self, stored: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
-        """(B, 0)."""
+        """Empty: (B, 0)."""
         return stored
-
-    def layer(self, temperature: float) -> int:
-        """Of no use where nothing is said."""
-        return 0

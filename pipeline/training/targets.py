@@ -1,4 +1,4 @@
-"""Targets: the cached logits of one teacher or several, as the signal that students learn from."""
+"""Targets: the cached logits of one or several teachers, as the signal that students learn from."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,10 +14,7 @@ from pipeline.models.modelfile import Kind
 
 @dataclass(frozen=True)
 class Targets:
-    """Any list of caches as the target logits of one teacher; make it with `Targets.of`. See signal.Signal.
-
-    caches: by teacher name. ensemble: how they are combined.
-    """
+    """The caches of teachers, by name, combined into target logits: a signal.Signal, made by `Targets.of`."""
 
     caches: Mapping[str, Cache]
     ensemble: Ensemble
@@ -27,9 +24,9 @@ class Targets:
     def of(
         cls, caches: Mapping[str, Cache], *, temperatures: Sequence[float], rule: str, weights: Sequence[float] | None = None
     ) -> "Targets":
-        """temperatures: of all students that will learn from them. weights: by default equal; scaled to sum 1.
+        """Combine these caches for students at these temperatures. weights: equal by default, scaled to sum to 1.
 
-        Raises InputError for settings that do not fit, and for caches whose classes or rows differ: both are named.
+        Raises InputError for settings out of range, and for caches whose classes or rows differ; it names both.
         """
         ensemble = Ensemble.of(list(caches), rule=rule, temperatures=temperatures, weights=weights)
         (first, reference), *others = caches.items()
@@ -51,12 +48,8 @@ class Targets:
 
     @property
     def dtype(self) -> torch.dtype:
-        """That of the cache where it is one, else float32."""
+        """The dtype of a single cache; float32 for several."""
         return torch.float16 if len(self.caches) == 1 and self._first.layout.dtype == "float16" else torch.float32
-
-    @property
-    def weights(self) -> tuple[float, ...]:
-        return self.ensemble.weights
 
     @property
     def digests(self) -> Mapping[str, str]:
@@ -68,16 +61,16 @@ class Targets:
 
     @property
     def rows(self) -> int:
-        """Rows of the transfer set."""
+        """Number of rows in the transfer set."""
         return self._first.manifest.extents["transfer"].rows
 
     @property
     def span(self) -> int:
-        """Rows of a span."""
+        """Number of rows in a span."""
         return self._first.layout.span
 
     def read(self, view: int, span: int, out: torch.Tensor) -> None:
-        """Raises IntegrityError for a damaged cache."""
+        """Read one span of every cache, combined, into `out`; raises IntegrityError for a damaged cache."""
         if len(self.caches) == 1 and out.device.type == "cpu":
             self._first.span(self._first.record("transfer", view, span), out[:, 0].numpy())
             return
@@ -87,11 +80,8 @@ class Targets:
             out[:, layer].copy_(self.ensemble.combine(members, layer))
 
     def targets(self, stored: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
-        """What was read."""
+        """The stored logits, which are the targets already."""
         return stored
-
-    def layer(self, temperature: float) -> int:
-        return self.ensemble.layer(temperature)
 
     @property
     def _first(self) -> Cache:

@@ -13,7 +13,7 @@ from pipeline.models.build import build, parse_model
 from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.modelfile import Data, Net, Shown
 from pipeline.training.examples import Examples
-from pipeline.training.fit import Epoch, Validation, circumstances, fit
+from pipeline.training.fit import Epoch, Validation, fit, identity
 from pipeline.training.objective import HARD, Objective
 from pipeline.training.recipe import Recipe
 from pipeline.training.resume import Kept
@@ -31,12 +31,28 @@ def teach(
     out: Path,
     device: torch.device,
 ) -> Epoch:
-    """Write model.safetensors, model.json and its history below `out`. Returns the epoch that was kept.
+    """Train a teacher on the labels of the training split, and write it to a folder, whose name is the teacher's.
 
-    The teacher is called after `out`. policy: how training images are augmented; every epoch shows each row in a view that
-    no epoch had before, or as it is under `none`. splits: the folder that ingest wrote. work: where the training keeps how
-    far it is, to go on after a kill with the same bits. Raises InputError for settings that do not fit and where the training
-    diverges, BusyError where another process trains the same, or replaces the splits meanwhile.
+    The folder gets model.safetensors, model.json and history.parquet. A training that was killed goes on from what it kept
+    in `work`, and ends with the same bits.
+
+    Args:
+        model: A model spec, such as `mlp(hidden=[1200, 1200])`; see models.build.parse_model.
+        recipe: Optimizer, schedule, epochs, batch size and so on.
+        policy: How to augment, such as `shift(2) | flip()`: every epoch shows each row in a new view. `none` for no
+            augmentation.
+        seed: Decides initial weights, order of rows, augmentation and dropout.
+        splits: The folder that ingest wrote.
+        work: The folder where unfinished trainings are kept.
+        out: The folder to write; it is replaced as a whole.
+        device: Where to train; see base.runtime.prepare.
+
+    Returns:
+        The epoch whose weights the teacher has.
+
+    Raises:
+        InputError: For bad settings, and for a training that diverges.
+        BusyError: Where another process trains the same teacher, or replaces the splits meanwhile.
     """
     train, valid = open_splits(splits, ("train", "valid")).values()
     if recipe.selects:
@@ -47,25 +63,15 @@ def teach(
     examples = Examples(train, seen, None, NoTeacher(), recipe.memory_bytes, device)
     objective = Objective.of([HARD], torch.from_numpy(train.labels()).to(device))
     validation = Validation.of(valid, device)
-    identity = {
-        "model": {"spec": spec.text, "behaviour": spec.behaviour},
-        "recipe": recipe.to_dict(),
-        "seed": seed,
-        "views": seen.to_dict(),
-        **circumstances(train, valid, device),
-    }
+    member = identity(spec, recipe, seed, {"views": seen.to_dict()}, train, valid, device)
     read = [train.witness, *witnesses(spec, *recipe.specs, *seen.steps)]
-    with Kept.hold(work, out, [identity]) as kept, files.replaced_folder(out, read=read) as folder:
+    with Kept.hold(work, out, [member]) as kept, files.replaced_folder(out, read=read) as folder:
         [fitted] = fit(
-            net, examples, objective, recipe, validation, seed=seed, name=f"teacher {out.name}", state=kept.state([identity])
+            net, examples, objective, recipe, validation, seed=seed, name=f"teacher {out.name}", state=kept.state([member])
         )
         if fitted.diverged:
-            raise InputError(
-                f"training of teacher {out.name}, epoch {fitted.diverged}",
-                expected="a finite loss and finite logits",
-                found="others: it diverged",
-                fix="Lower the learning rate.",
-            )
+            what, found = f"training of teacher {out.name}, epoch {fitted.diverged}", "infinite or NaN ones: it diverged"
+            raise InputError(what, expected="a finite loss and finite logits", found=found, fix="Lower the learning rate.")
         kept_epoch = fitted.kept(recipe)
         taught = Net(seed, None, kept_epoch.epoch, chance=validation.at_chance(kept_epoch, f"teacher {out.name}"))
         Checkpoint.write(

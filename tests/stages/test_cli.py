@@ -308,7 +308,7 @@ def test_batch_statistics_want_two_rows(plugins, batch, fits):
     else:
         message = says(2, *command)
         assert (
-            f"found 20 rows in batches of {batch}: a last one of a single row (ValueError: Expected more than 1 value per"
+            f"found 20 rows in batches of {batch}, the last with a single row (ValueError: Expected more than 1 value per"
             in message
         )
         assert message.endswith("Choose another batch_size.\n")
@@ -327,7 +327,7 @@ def test_batch_statistics_want_two_rows(plugins, batch, fits):
         (("distill", "s", "-T", "2", "--teachers", "a", "--teachers", "a"), "'--teachers': 'a' twice; give each value once."),
         (("distill", "s", "-T", "2", "--seeds", "1", "--seeds", "01"), "'--seeds': 1 twice"),
         (("distill", "s", "-T", "2", "--data", "data", "--data", "data"), "'--data': given 2 times"),
-        (("distill", "s", "--hard", "--alpha", "0.5", "--rule", "logits"), "--rule, --alpha: of no use with --hard"),
+        (("distill", "s", "--hard", "--alpha", "0.5", "--rule", "logits"), "--rule, --alpha: not used with --hard"),
         (("ingest", "--train", "a", "--train", "b"), "'--train': given 2 times"),
         (("sweep", "all", "--alphas", "0.5", "--alphas", ".50"), "'--alphas': 0.5 twice"),
         (("distill", "s", "-T", "2", "--seeds", "0,1"), "To give several, repeat the option: --seeds … --seeds …"),
@@ -346,7 +346,7 @@ def test_what_is_given_twice_or_in_vain_is_told(project, command, message):
     [
         ("1e308", "'1e308': expected a number from 1e-06 to 1e+06"),
         ("1e-5", "'1e-5': expected 1e-05, written in that way"),
-        ("007", "'007': expected 7, written in that way, for it names a folder"),
+        ("007", "'007': expected 7, written that way, because it names a folder"),
         ("2.0", "'2.0': expected 2, written"),
         ("1e999", "expected a number from 1e-06 to 1e+06"),
         ("9" * 5000, "expected a number from 1e-06 to 1e+06"),

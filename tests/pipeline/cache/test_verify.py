@@ -106,8 +106,8 @@ def test_distill_stops_at_each_of_a_hundred_flipped_bits(folder):
     def student() -> None:
         distill(
             model="mlp(hidden=[3])", recipe=recipe, views=Views("shift(1)", 2, 5), rows="all", correct=(), seeds=(0,),
-            soft=Soft({"a": cache}, "logits", SoftLoss.parse("kl")), weighing=LossWeights(2.0, 1.0), splits=folder / "transfer",
-            work=folder / "work", out=folder / "s", device=CPU,
+            soft=Soft({"a": cache}, "logits", SoftLoss.parse("kl")), weighting=LossWeights(2.0, 1.0),
+            splits=folder / "transfer", work=folder / "work", out=folder / "s", device=CPU,
         )  # fmt: skip
 
     student()

@@ -36,7 +36,7 @@ PIXELS = GENERATOR.integers(0, 256, (ROWS, *SHAPE), dtype=np.uint8)
 LABELS = np.arange(ROWS) % CLASSES
 PIXELS[np.arange(ROWS), 0, LABELS] = 255
 TARGETS = torch.from_numpy(GENERATOR.normal(0, 4, (ROWS, CLASSES)).astype(np.float32))
-WEIGHINGS = [LossWeights(t, alpha) for t in (1.0, 2.5, 20.0) for alpha in (0.3, 1.0)] + [HARD, LossWeights(4.0, 2.0, 0.5)]
+WEIGHTINGS = [LossWeights(t, alpha) for t in (1.0, 2.5, 20.0) for alpha in (0.3, 1.0)] + [HARD, LossWeights(4.0, 2.0, 0.5)]
 MODELS = ["mlp(hidden=[30, 30])", "mlp(hidden=[30], dropout=0.3, input_dropout=0.1)", "cnn(channels=[4, 8], dropout=0.2)"]
 
 
@@ -62,8 +62,8 @@ class Table(NoTeacher):
 SIGNAL = Table()
 
 
-def objective(weighings: list[LossWeights], loss: str = "kl") -> Objective:
-    return Objective.of(weighings, torch.from_numpy(LABELS), SoftLoss.parse(loss), SIGNAL)
+def objective(weightings: list[LossWeights], loss: str = "kl") -> Objective:
+    return Objective.of(weightings, torch.from_numpy(LABELS), SoftLoss.parse(loss), SIGNAL)
 
 
 def recipe(**changes) -> Recipe:
@@ -71,11 +71,11 @@ def recipe(**changes) -> Recipe:
     return Recipe.parse(**settings | changes)
 
 
-def train(split, folder: Path, model: nn.Module, weighings: list[LossWeights], *, loss="kl", **changes):
+def train(split, folder: Path, model: nn.Module, weightings: list[LossWeights], *, loss="kl", **changes):
     examples = Examples(split, Policy.parse("none", 0), 1, SIGNAL, 10**9, CPU)
     validation = Validation(torch.from_numpy(PIXELS[:50]), LABELS[:50])
     state = State(folder, [{}])
-    fitted = fit(model, examples, objective(weighings, loss), recipe(**changes), validation, seed=3, name="s", state=state)
+    fitted = fit(model, examples, objective(weightings, loss), recipe(**changes), validation, seed=3, name="s", state=state)
     state.path.unlink()
     return [each.history for each in fitted]
 
@@ -143,13 +143,13 @@ def test_logits_are_those_of_each_net(model):
 def test_gradients_of_one_step_are_those_of_each_net(split, model, loss):
     examples = Examples(split, Policy.parse("none", 0), 1, SIGNAL, 10**9, CPU)
     batch = next(examples.epoch(0, 0, 40))
-    stack = Stack([doubled(net) for net in nets(model, len(WEIGHINGS))]).train()
+    stack = Stack([doubled(net) for net in nets(model, len(WEIGHTINGS))]).train()
     torch.manual_seed(5)
-    objective(WEIGHINGS, loss)(stack(batch.pixels), batch).mean(0).sum().backward()
-    for place, weighing in enumerate(WEIGHINGS):
+    objective(WEIGHTINGS, loss)(stack(batch.pixels), batch).mean(0).sum().backward()
+    for place, weighting in enumerate(WEIGHTINGS):
         [net] = map(doubled, nets(model))
         torch.manual_seed(5)  # the same dropout
-        objective([weighing], loss)(net.train()(batch.pixels), batch).mean().backward()
+        objective([weighting], loss)(net.train()(batch.pixels), batch).mean().backward()
         for column, parameter in zip(stack.stacked, net.parameters(), strict=True):
             torch.testing.assert_close(column.grad[place], parameter.grad, atol=1e-11, rtol=1e-9)
     grads = [column.grad.flatten(1) for column in stack.stacked]
@@ -161,11 +161,11 @@ def test_gradients_of_one_step_are_those_of_each_net(split, model, loss):
 def test_weights_after_100_steps_are_those_of_each_net(split, tmp_path, model, optimizer):
     """20 epochs of 5 steps, with a bound on norms; of T 1 and 20, of labels alone, and of weights that sum to more than 1."""
     settings = {"optimizer": optimizer, "max_norm": 1.5}
-    weighings = [WEIGHINGS[0], *WEIGHINGS[5:]]
-    stack = Stack([doubled(net) for net in nets(model, len(weighings))])
-    together = train(split, tmp_path, stack, weighings, **settings)
-    singles = [doubled(nets(model)[0]) for _ in weighings]
-    alone = [train(split, tmp_path, net, [one], **settings)[0] for net, one in zip(singles, weighings, strict=True)]
+    weightings = [WEIGHTINGS[0], *WEIGHTINGS[5:]]
+    stack = Stack([doubled(net) for net in nets(model, len(weightings))])
+    together = train(split, tmp_path, stack, weightings, **settings)
+    singles = [doubled(nets(model)[0]) for _ in weightings]
+    alone = [train(split, tmp_path, net, [one], **settings)[0] for net, one in zip(singles, weightings, strict=True)]
     assert farthest(stack, singles) <= 1e-8
     assert farthest(stack, singles[1:] + singles[:1]) > 1e-2
     for here, there in zip(together, alone, strict=True):
@@ -176,11 +176,11 @@ def test_weights_after_100_steps_are_those_of_each_net(split, tmp_path, model, o
 def test_each_net_keeps_its_own_best_epoch_and_patience(split, tmp_path):
     """At a learning rate that is too high nets get worse at different epochs; each stops and keeps as it would alone."""
     settings = {"keep": "best", "patience": 2, "optimizer": "sgd(lr=0.6, momentum=0.5)", "epochs": 12}
-    weighings = [LossWeights(1.0, 0.9), HARD, LossWeights(8.0, 0.1)]
+    weightings = [LossWeights(1.0, 0.9), HARD, LossWeights(8.0, 0.1)]
     stack = Stack([doubled(net) for net in nets(MODELS[0], 3)])
-    together = train(split, tmp_path, stack, weighings, **settings)
-    singles = [doubled(nets(MODELS[0])[0]) for _ in weighings]
-    alone = [train(split, tmp_path, net, [one], **settings)[0] for net, one in zip(singles, weighings, strict=True)]
+    together = train(split, tmp_path, stack, weightings, **settings)
+    singles = [doubled(nets(MODELS[0])[0]) for _ in weightings]
+    alone = [train(split, tmp_path, net, [one], **settings)[0] for net, one in zip(singles, weightings, strict=True)]
     assert [len(history) for history in together] == [len(history) for history in alone]
     assert len({len(history) for history in together}) > 1
     assert farthest(stack, singles) <= 1e-7
@@ -242,10 +242,10 @@ def test_weights_are_shared_side_by_side():
 
 def test_bfloat16_trains_near_float32(split, tmp_path):
     """Mixed precision differs, and ends nearly where float32 does, alone and in a stack."""
-    for weighings in ([HARD], [HARD, HARD]):
+    for weightings in ([HARD], [HARD, HARD]):
         last = {}
         for precision in ("float32", "bfloat16"):
-            model = Stack(nets(MODELS[0], 2)) if len(weighings) > 1 else nets(MODELS[0])[0]
-            last[precision] = train(split, tmp_path, model, weighings, precision=precision, epochs=3)[-1][-1].train_loss
+            model = Stack(nets(MODELS[0], 2)) if len(weightings) > 1 else nets(MODELS[0])[0]
+            last[precision] = train(split, tmp_path, model, weightings, precision=precision, epochs=3)[-1][-1].train_loss
         assert last["bfloat16"] != last["float32"]
         assert last["bfloat16"] == pytest.approx(last["float32"], rel=0.1)

@@ -27,8 +27,8 @@ def lessons(monkeypatch) -> list[tuple]:
     """What lessons were prepared, none of which is read: of which targets, and for whom. Each has room for one temperature."""
     made = []
 
-    def prepare(ground, *, soft, weighings, **given):
-        made.append((soft, list(weighings)))
+    def prepare(ground, *, soft, weightings, **given):
+        made.append((soft, list(weightings)))
         return SimpleNamespace(number=len(made), examples=SimpleNamespace(temperatures=ROOM))
 
     monkeypatch.setattr(groups, "Lesson", SimpleNamespace(prepare=prepare))
@@ -38,9 +38,9 @@ def lessons(monkeypatch) -> list[tuple]:
 ROOM = 2
 
 
-def formed(plans: dict, weighings: list, *, baseline=True, transfer=False, together=64) -> list[tuple]:
-    found = groups_of(SimpleNamespace(has_transfer_set=transfer), plans, weighings, baseline, together)
-    return [(group.name, group.lesson.number, list(group.weighings)) for group in found]
+def formed(plans: dict, weightings: list, *, baseline=True, transfer=False, together=64) -> list[tuple]:
+    found = groups_of(SimpleNamespace(has_transfer_set=transfer), plans, weightings, baseline, together)
+    return [(group.name, group.lesson.number, list(group.weightings)) for group in found]
 
 
 def test_a_baseline_is_in_a_stack_with_others(lessons):

@@ -29,7 +29,7 @@ from pipeline.training.recipe import Recipe
 
 CPU = torch.device("cpu")
 VIEWS = Views("shift(1)", 3, 5)
-WEIGHINGS = [LossWeights(1.0, 0.5), LossWeights(8.0, 0.5), LossWeights(8.0, 0.9)]
+WEIGHTINGS = [LossWeights(1.0, 0.5), LossWeights(8.0, 0.5), LossWeights(8.0, 0.9)]
 RECIPE = Recipe.parse(optimizer="sgd(lr=0.1, momentum=0.9)", schedule="constant", epochs=4, batch_size=7)
 STREAMED = Recipe.parse(
     optimizer="sgd(lr=0.1, momentum=0.9)", schedule="constant", epochs=4, batch_size=7, memory=1e-6
@@ -56,9 +56,9 @@ def swept(data: Path, out: Path, together: int, models=("mlp(hidden=[6])", "mlp(
     plans = {f"s{number}": Plan(model=model, **settings) for number, model in enumerate(models)}
     given = {"splits": data / "transfer", "work": data / "work", "device": CPU}
     teachers = {name: data / "teachers" / name for name in settings["soft"].teachers}
-    found = sweep(plans=plans, weighings=WEIGHINGS, baseline=True, together=together, teachers=teachers, out=out, **given)
+    found = sweep(plans=plans, weightings=WEIGHTINGS, baseline=True, together=together, teachers=teachers, out=out, **given)
     count = sum(len(run.seeds) + len(run.diverged) for run in found.runs if run.student)
-    assert count == len(plans) * (len(WEIGHINGS) + 1) * len(settings["seeds"])
+    assert count == len(plans) * (len(WEIGHTINGS) + 1) * len(settings["seeds"])
     assert {"best.parquet", "results.parquet", "tables.json"} <= {path.name for path in (out / "plots").iterdir()}
     return plain(out / "students")
 
@@ -87,16 +87,16 @@ def test_one_at_a_time_it_is_distill_to_the_last_byte(data, tmp_path, rule, reci
     swept(data, tmp_path / "sweep", 1, soft=soft(data, rule=rule), recipe=recipe)
     given = {"splits": data / "transfer", "work": data / "work", "device": CPU, "seeds": (0, 3), **same}
     for number, model in enumerate(("mlp(hidden=[6])", "mlp(hidden=[3], dropout=0.2)")):
-        for weighing in (HARD, *WEIGHINGS):
+        for weighting in (HARD, *WEIGHTINGS):
             distill(
                 model=model,
                 soft=soft(data, rule=rule),
-                weighing=weighing,
-                out=tmp_path / "one" / f"s{number}-{key(weighing)}",
+                weighting=weighting,
+                out=tmp_path / "one" / f"s{number}-{key(weighting)}",
                 **given,
             )
         baseline = tmp_path / f"baseline/s{number}-hard"
-        distill(model=model, soft=None, weighing=HARD, out=baseline, **given)
+        distill(model=model, soft=None, weighting=HARD, out=baseline, **given)
         assert plain(baseline) == plain(tmp_path / f"sweep/students/s{number}-hard")
     assert plain(tmp_path / "sweep/students") == plain(tmp_path / "one")
 
@@ -176,15 +176,15 @@ def test_the_baseline_of_a_transfer_set_of_its_own_learns_from_the_training_spli
     plan = Plan(model="mlp(hidden=[4])", soft=soft(tmp_path, "a"), seeds=(0,), **SAME)
     swept = {"plans": {"s": plan}, "teachers": {"a": tmp_path / "teachers/a"}, "out": tmp_path / "sweep"}
     swept |= {"baseline": True, "together": 8}
-    sweep(weighings=[LossWeights(2.0, 1.0)], **swept, **given)
-    distill(model=plan.model, soft=None, weighing=HARD, seeds=(0,), out=tmp_path / "hard", **SAME, **given)
+    sweep(weightings=[LossWeights(2.0, 1.0)], **swept, **given)
+    distill(model=plan.model, soft=None, weighting=HARD, seeds=(0,), out=tmp_path / "hard", **SAME, **given)
     distill(
-        model=plan.model, soft=plan.soft, weighing=LossWeights(2.0, 1.0), seeds=(0,), out=tmp_path / "soft", **SAME, **given
+        model=plan.model, soft=plan.soft, weighting=LossWeights(2.0, 1.0), seeds=(0,), out=tmp_path / "soft", **SAME, **given
     )
     assert plain(tmp_path / "sweep/students/s-hard") == plain(tmp_path / "hard")
     assert plain(tmp_path / "sweep/students/s-T2-alpha1") == plain(tmp_path / "soft")
     with pytest.raises(InputError, match="a label for every row"):
-        sweep(weighings=[LossWeights(2.0, 0.9)], **swept, **given)
+        sweep(weightings=[LossWeights(2.0, 0.9)], **swept, **given)
 
 
 @pytest.mark.parametrize(
@@ -201,13 +201,13 @@ def test_a_baseline_may_be_trained_alone(data, tmp_path):
     """And is the one that a sweep trains beside others, when it is trained one at a time."""
     plan = Plan(model="mlp(hidden=[4])", soft=soft(data, "a"), seeds=(0,), **SAME)
     given = {"splits": data / "transfer", "work": data / "work", "device": CPU, "teachers": {"a": data / "teachers/a"}}
-    for out, weighings in (("alone", []), ("beside", [LossWeights(2.0, 0.9)])):
-        sweep(plans={"s": plan}, weighings=weighings, baseline=True, together=1, out=tmp_path / out, **given)
+    for out, weightings in (("alone", []), ("beside", [LossWeights(2.0, 0.9)])):
+        sweep(plans={"s": plan}, weightings=weightings, baseline=True, together=1, out=tmp_path / out, **given)
     assert {path.split("/")[0] for path in tree(tmp_path / "alone/students")} == {"s-hard"}
     assert Tables.open(tmp_path / "alone/plots").read(BestRow) == []
     alone, beside = (tree(tmp_path / out / "students/s-hard") for out in ("alone", "beside"))
     assert alone["seed-0.safetensors"] == beside["seed-0.safetensors"]
-    sweep(plans={"s": plan}, weighings=[LossWeights(2.0, 0.9)], baseline=False, together=1, out=tmp_path / "without", **given)
+    sweep(plans={"s": plan}, weightings=[LossWeights(2.0, 0.9)], baseline=False, together=1, out=tmp_path / "without", **given)
     assert plain(tmp_path / "without/students") == {
         path: held for path, held in plain(tmp_path / "beside/students").items() if not path.startswith("s-hard")
     }
@@ -220,7 +220,7 @@ def test_a_corrected_student_is_measured_before_the_correction_too(data, tmp_pat
         plan = Plan(
             model="mlp(hidden=[4])", soft=soft(data, "a"), seeds=(0, 3), **SAME | {"correct": correct, "rows": "without([0])"}
         )
-        sweep(plans={"s": plan}, weighings=WEIGHINGS[:1], baseline=False, together=1, out=tmp_path / out, **given)
+        sweep(plans={"s": plan}, weightings=WEIGHTINGS[:1], baseline=False, together=1, out=tmp_path / out, **given)
     plain, corrected = (
         json.loads((tmp_path / f"{path}.json").read_text())
         for path in ("plain/metrics/s-T1-alpha0.5", "corrected/metrics/s-T1-alpha0.5-uncorrected")
@@ -296,7 +296,7 @@ def test_temperatures_whose_targets_do_not_fit_the_budget_are_trained_in_turn(da
     monkeypatch.setattr(
         Lesson,
         "prepare",
-        classmethod(lambda cls, ground, **given: seen.append(given["weighings"]) or real(cls, ground, **given)),
+        classmethod(lambda cls, ground, **given: seen.append(given["weightings"]) or real(cls, ground, **given)),
     )
     tight = Recipe.parse(optimizer="sgd(lr=0.1, momentum=0.9)", schedule="constant", epochs=4, batch_size=7, memory=1.6e-6)
     swept(data, tmp_path / "tight", 64, recipe=tight)
@@ -405,7 +405,7 @@ RATES = {f"s{number}": 0.05 + 0.01 * number for number in range(20)}
 
 
 def twenty(data: Path, out: Path, **changes) -> Evaluated:
-    """Twenty students of one weighing, each at a learning rate of its own, and no baseline."""
+    """Twenty students of one weighting, each at a learning rate of its own, and no baseline."""
     rates = RATES | changes
     plans = {
         name: Plan(
@@ -415,7 +415,7 @@ def twenty(data: Path, out: Path, **changes) -> Evaluated:
         for name, rate in rates.items()
     }  # fmt: skip
     given = {"splits": data / "transfer", "work": data / "work", "device": CPU, "teachers": {"a": data / "teachers/a"}}
-    return sweep(plans=plans, weighings=[LossWeights(2.0, 0.5)], baseline=False, together=64, out=out, **given)
+    return sweep(plans=plans, weightings=[LossWeights(2.0, 0.5)], baseline=False, together=64, out=out, **given)
 
 
 def test_of_twenty_three_diverge_and_a_changed_setting_trains_one(data, tmp_path, monkeypatch, caplog):
@@ -456,12 +456,12 @@ def test_of_twenty_three_diverge_and_a_changed_setting_trains_one(data, tmp_path
 
 def test_in_a_stack_one_net_diverges_and_the_others_are_as_without_it(data, tmp_path):
     """By a weight that is far too large; labels alone and another temperature are not touched."""
-    weighings = [LossWeights(1.0, 0.1), LossWeights(2.0, 1e30, 0.5)]
+    weightings = [LossWeights(1.0, 0.1), LossWeights(2.0, 1e30, 0.5)]
     plan = Plan(model="mlp(hidden=[6, 6])", soft=soft(data, "a"), seeds=(0, 3), **SAME)
     given = {"splits": data / "transfer", "work": data / "work", "device": CPU, "teachers": {"a": data / "teachers/a"}}
     runs = {}
-    for out, some in (("both", weighings), ("one", weighings[:1])):
-        found = sweep(plans={"s": plan}, weighings=some, baseline=True, together=64, out=tmp_path / out, **given)
+    for out, some in (("both", weightings), ("one", weightings[:1])):
+        found = sweep(plans={"s": plan}, weightings=some, baseline=True, together=64, out=tmp_path / out, **given)
         runs[out] = {run.name: run for run in found.runs}
     assert list(runs["both"]["s-T2-alpha1e+30"].diverged) == [0, 3]
     assert (runs["both"]["s-hard"].seeds, runs["both"]["s-T1-alpha0.1"].seeds) == ((0, 3), (0, 3))
@@ -479,7 +479,7 @@ def test_three_of_a_stack_diverge_and_the_others_have_the_bits_they_have_beside_
     given = {"splits": data / "transfer", "work": data / "work", "device": CPU, "teachers": {"a": data / "teachers/a"}}
     runs = {}
     for out, some in (("sound", sound), ("wild", wild)):
-        found = sweep(plans={"s": plan}, weighings=some, baseline=True, together=64, out=tmp_path / out, **given)
+        found = sweep(plans={"s": plan}, weightings=some, baseline=True, together=64, out=tmp_path / out, **given)
         runs[out] = {run.name: run for run in found.runs if run.student}
     assert {name for name, run in runs["wild"].items() if run.diverged} == {f"s-T{T}-alpha1e+30" for T in (1, 3, 5)}
     assert not any(run.diverged for run in runs["sound"].values())
@@ -498,8 +498,8 @@ def test_a_new_temperature_trains_itself_and_going_back_trains_nothing(data, tmp
     )
 
     def run(*temperatures: float) -> None:
-        weighings = [LossWeights(each, 0.5) for each in temperatures]
-        sweep(plans={"s": plan}, weighings=weighings, baseline=True, together=64, out=tmp_path / "sweep", **given)
+        weightings = [LossWeights(each, 0.5) for each in temperatures]
+        sweep(plans={"s": plan}, weightings=weightings, baseline=True, together=64, out=tmp_path / "sweep", **given)
 
     run(1.0, 2.0)
     assert trained == ["s-hard and 2 more, seed 0"]
@@ -507,7 +507,7 @@ def test_a_new_temperature_trains_itself_and_going_back_trains_nothing(data, tmp
     assert trained[1:] == ["s-T4-alpha0.5, seed 0"]
     assert "not of this sweep" not in caplog.text
     run(1.0, 4.0)
-    assert "students that are not of this sweep go, 1 of them: s-T2-alpha0.5" in caplog.text
+    assert "former students that are not in this sweep are removed, 1 of them: s-T2-alpha0.5" in caplog.text
     shutil.rmtree(tmp_path / "sweep")  # as DVC does before it runs a stage again
     run(4.0, 1.0)
     assert trained[2:] == []
@@ -534,7 +534,7 @@ def test_students_of_different_teachers_are_not_swept_together(data, tmp_path):
     plans = {name: Plan(model="mlp(hidden=[4])", soft=soft(data, name), seeds=(0,), **SAME) for name in "ab"}
     with pytest.raises(InputError, match="student b, teachers: expected .* as of student a"):
         sweep(
-            plans=plans, weighings=WEIGHINGS, baseline=False, together=4, out=tmp_path / "sweep", splits=data / "transfer",
+            plans=plans, weightings=WEIGHTINGS, baseline=False, together=4, out=tmp_path / "sweep", splits=data / "transfer",
             work=data / "work", device=CPU, teachers={name: data / "teachers" / name for name in "ab"},
         )  # fmt: skip
 

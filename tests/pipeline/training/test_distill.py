@@ -50,10 +50,11 @@ def data(tmp_path_factory) -> Path:
 
 
 def weights(data: Path, out: Path, given: tuple[Soft, LossWeights] | None, seeds=(0,), **changes) -> dict[str, bytes]:
-    soft, weighing = given or (None, HARD)
+    soft, weighting = given or (None, HARD)
     settings = {"model": "mlp(hidden=[4])", "recipe": recipe(), "views": VIEWS, "rows": "all", "correct": ()} | changes
     distill(
-        soft=soft, weighing=weighing, seeds=seeds, splits=data / "transfer", work=data / "work", out=out, device=CPU, **settings
+        soft=soft, weighting=weighting, seeds=seeds, splits=data / "transfer", work=data / "work", out=out, device=CPU,
+        **settings,
     )  # fmt: skip
     return {path.name: path.read_bytes() for path in out.glob("*.safetensors")}
 
@@ -61,9 +62,9 @@ def weights(data: Path, out: Path, given: tuple[Soft, LossWeights] | None, seeds
 def soft(
     data: Path, temperature=2.0, alpha=0.5, names="ab", rule="probabilities", chosen=None, loss="kl", live=False, **flags
 ) -> tuple[Soft, LossWeights]:
-    weighing = LossWeights(temperature, alpha, flags.pop("label_weight", None))
+    weighting = LossWeights(temperature, alpha, flags.pop("label_weight", None))
     folder = data / ("teachers" if live else "caches")
-    return Soft({name: folder / name for name in names}, rule, SoftLoss.parse(loss, **flags), chosen, live), weighing
+    return Soft({name: folder / name for name in names}, rule, SoftLoss.parse(loss, **flags), chosen, live), weighting
 
 
 def test_order_and_views_agree_between_temperatures_and_with_the_baseline(data, tmp_path):

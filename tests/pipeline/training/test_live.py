@@ -90,7 +90,7 @@ def trained(
     distill(
         model="mlp(hidden=[4], dropout=0.2)", recipe=recipe(batch_size, memory), views=Views("shift(1)", views, 5), rows="all",
         soft=Soft({name: folder / name for name in names}, rule, SoftLoss.parse("kl"), live=live),
-        weighing=LossWeights(temperature, 0.7), correct=(), seeds=(1,), splits=data / "transfer", work=data / "work",
+        weighting=LossWeights(temperature, 0.7), correct=(), seeds=(1,), splits=data / "transfer", work=data / "work",
         out=out, device=CPU,
     )  # fmt: skip
     return (out / "seed-1.safetensors").read_bytes()

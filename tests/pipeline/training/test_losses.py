@@ -632,7 +632,7 @@ def test_of_two_classes_some_losses_learn_nothing_and_are_refused():
         if text != "dist":  # its other term does learn
             assert gradient(loss(student, teacher, LABELS % 2, 2.0).sum(), student).abs().max() < 1e-5
         with pytest.raises(
-            InputError, match=f"{setting}: expected three classes or more, found two, of which nothing is learned"
+            InputError, match=f"{setting}: expected three classes or more, found two, from which nothing is learned"
         ):
             loss.require_use(2)
         loss.require_use(3)

@@ -101,10 +101,10 @@ def test_what_other_settings_had_reached_is_given_up(data, monkeypatch, caplog):
     students = {"model": MODEL, "recipe": RECIPE, "views": VIEWS, "rows": "all", "correct": (), "seeds": (0, 1)}
     given = {"splits": data / "transfer", "work": data / "work", "out": data / "out", "device": CPU}
     with caplog.at_level("WARNING", "pipeline"):
-        distill(soft=None, weighing=HARD, **students, **given)
-    assert "an unfinished training is given up, because these have changed since" in caplog.text
+        distill(soft=None, weighting=HARD, **students, **given)
+    assert "an unfinished training is dropped, because these have changed since" in caplog.text
     after = tree(data / "out")
-    distill(soft=None, weighing=HARD, **students, **given)
+    distill(soft=None, weighting=HARD, **students, **given)
     assert tree(data / "out") == after
 
 
@@ -118,7 +118,7 @@ def test_states_whose_settings_are_unknown_are_not_used(data, monkeypatch):
     (path,) = data.glob("work/trainings/*/*.state")
     soft = Soft({name: data / "caches" / name for name in "ab"}, "probabilities", SoftLoss.parse("kl"))
     ground = Ground.open(data / "transfer", ("transfer", "valid"), data / "work", CPU)
-    how = {"views": VIEWS, "rows": "all", "weighings": [LossWeights(2.0, 0.5)], "correct": (1,)}
+    how = {"views": VIEWS, "rows": "all", "weightings": [LossWeights(2.0, 0.5)], "correct": (1,)}
     lesson = Lesson.prepare(ground, soft=soft, recipe=RECIPE, **how)
     member = lesson.identity(parse_model(MODEL), RECIPE, LossWeights(2.0, 0.5), 0)
     path.rename(resume.State(path.parent, [member]).path)  # a teacher's state under the name of a student's
@@ -155,7 +155,7 @@ def test_a_state_is_taken_up_whole_or_given_up(data, monkeypatch, caplog, what, 
         caplog.clear()
         job()
         assert tree(data / "out") == expected
-        assert "trained anew" in caplog.text or "starts anew" in caplog.text or "given up" in caplog.text
+        assert "damaged: " in caplog.text or "dropped, because" in caplog.text
 
 
 def test_states_whose_names_were_swapped_are_taken_for_what_they_hold(data):
@@ -186,7 +186,7 @@ def test_a_flipped_bit_that_makes_half_a_character(data, caplog):
     path.write_bytes(held.replace(b"ude00", b"uee00"))
     kept = resume.Kept(data / "states")
     kept._look(data / "out", [member])
-    assert "not what was written: that training starts anew" in caplog.text
+    assert "damaged: this training starts again from the beginning" in caplog.text
     assert kept.finished(member, alone=False) is None
 
 
@@ -199,7 +199,7 @@ def test_what_was_trained_together_otherwise_is_given_up_and_said(data, monkeypa
     (path,) = data.glob("work/trainings/*/*.state")
     monkeypatch.setattr("pipeline.training.lesson.STACKED_WEIGHTS", 1)  # so that none is stacked
     job()
-    assert f"{path}: given up, because other students than these were trained together before" in caplog.text
+    assert f"{path}: dropped, because it holds other students than those that are trained together now" in caplog.text
     assert not path.exists()
     after = tree(data / "out")
     shutil.rmtree(data / "work/trainings")
@@ -322,7 +322,7 @@ def student(data: Path, model=MODEL, optimizer="adamw(lr=0.01)", schedule="const
     recipe = Recipe.parse(optimizer=optimizer, schedule=schedule, epochs=6, batch_size=4, keep=keep)
     soft = Soft({"a": data / "caches/a"}, "probabilities", SoftLoss.parse(loss))
     return distill(
-        model=model, recipe=recipe, views=VIEWS, rows=rows, soft=soft, weighing=LossWeights(2.0, 0.5), correct=(), seeds=(0,),
+        model=model, recipe=recipe, views=VIEWS, rows=rows, soft=soft, weighting=LossWeights(2.0, 0.5), correct=(), seeds=(0,),
         splits=data / "transfer", work=data / "work", out=data / "out", device=CPU,
     )  # fmt: skip
 
@@ -396,7 +396,7 @@ def test_a_cache_of_an_edited_view_step_is_refused(data, plugins):
     with pytest.raises(InputError, match="cache a, views.behaviours: expected"):
         distill(
             model=MODEL, recipe=RECIPE, views=Views("odd_parts:pixels()", 3, 5), rows="all",
-            soft=Soft({"a": data / "caches/a"}, "logits", SoftLoss.parse("kl")), weighing=LossWeights(2.0, 0.5), correct=(),
+            soft=Soft({"a": data / "caches/a"}, "logits", SoftLoss.parse("kl")), weighting=LossWeights(2.0, 0.5), correct=(),
             seeds=(0,), splits=data / "transfer", work=data / "work", out=data / "out", device=CPU,
         )  # fmt: skip
 
@@ -413,7 +413,7 @@ def test_what_cannot_be_corrected_is_told_before_training(data, monkeypatch, wha
         monkeypatch.setitem(zoo.MODELS, "mlp", lambda shape, classes, hidden: Unbiased(shape, classes))
     with pytest.raises(InputError, match="bias correction"):
         distill(
-            model=model, recipe=RECIPE, views=VIEWS, rows="all", soft=None, weighing=HARD, correct=(1,), seeds=(0,),
+            model=model, recipe=RECIPE, views=VIEWS, rows="all", soft=None, weighting=HARD, correct=(1,), seeds=(0,),
             splits=data / "transfer", work=data / "work", out=data / "out", device=CPU,
         )  # fmt: skip
 

@@ -1,0 +1,136 @@
+"""Objectives, of one student and of several, against a value worked out by hand and a formula written in numpy."""
+
+import math
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.base.errors import InputError
+from pipeline.models.ensemble import Ensemble
+from pipeline.training.examples import Batch
+from pipeline.training.losses import SoftLoss
+from pipeline.training.objective import HARD, LossWeights, Objective
+from pipeline.training.signal import NoTeacher
+
+ROWS, CLASSES = 6, 4
+LABELS = np.array([3, 0, 1, 2, 0, 1, 3, 2, 2])  # of all rows of a split, some of which are in the batch
+DRAWN = np.array([8, 2, 0, 5, 7, 1])
+GENERATOR = np.random.default_rng(0)
+LAYERS = GENERATOR.normal(0, 3, (ROWS, 3, CLASSES))  # target logits at these temperatures
+TEMPERATURES = (1.0, 2.0, 5.0)
+
+
+class Layered(NoTeacher):
+    """Three layers of target logits, one for each temperature."""
+
+    ensemble: ClassVar = Ensemble("probabilities", (0.5, 0.5), TEMPERATURES)
+
+
+def batch(targets: np.ndarray = LAYERS, rows: np.ndarray = DRAWN) -> Batch:
+    empty = torch.zeros(len(rows), 0)
+    return Batch(torch.from_numpy(rows), empty, empty, torch.from_numpy(targets))
+
+
+def objective(*weightings: LossWeights, loss: str = "kl", labels: np.ndarray = LABELS, **how) -> Objective:
+    return Objective.of(weightings, torch.from_numpy(labels), SoftLoss.parse(loss, **how), Layered())
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(logits)
+    return powers / powers.sum(-1, keepdims=True)
+
+
+def expected(logits: np.ndarray, temperature: float, alpha: float, labels_weight: float, *, squared: bool = True) -> np.ndarray:
+    """alpha · T² · KL + w · cross-entropy of one student, row by row."""
+    teacher, student = (softmax(z / temperature) for z in (LAYERS[:, TEMPERATURES.index(temperature)], logits))
+    soft = (teacher * np.log(teacher / student)).sum(-1) * (temperature**2 if squared else 1)
+    return alpha * soft - labels_weight * np.log(softmax(logits)[np.arange(ROWS), LABELS[DRAWN]])
+
+
+def logits(*nets: int) -> np.ndarray:
+    return np.random.default_rng(1).normal(0, 2, (ROWS, *nets, CLASSES))
+
+
+def test_a_value_by_hand():
+    """The student is uniform, the teacher 3/4 and 1/4 at T = 2: KL = 3/4 · ln 3/2 + 1/4 · ln 1/2; cross-entropy = ln 2."""
+    targets = np.array([[[2 * math.log(3), 0]]])
+    made = Objective.of([LossWeights(2.0, 0.25)], torch.tensor([1]), SoftLoss.parse("kl"), NoTeacher())
+    found = made(torch.zeros(1, 2), batch(targets, np.array([0])))
+    kl = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
+    assert found.dtype == torch.float64
+    assert found.tolist() == pytest.approx([0.25 * 4 * kl + 0.75 * math.log(2)], rel=1e-12)
+
+
+@pytest.mark.parametrize("temperature", TEMPERATURES)
+@pytest.mark.parametrize("squared", [True, False])
+@pytest.mark.parametrize(
+    ("alpha", "label_weight", "labels"), [(0.7, None, 0.3), (1.0, None, 0), (0.7, 2.0, 2), (3.0, 0.5, 0.5)]
+)
+def test_one_student(temperature, squared, alpha, label_weight, labels):
+    made = objective(LossWeights(temperature, alpha, label_weight), squared=squared)
+    found = made(torch.from_numpy(logits()), batch())
+    np.testing.assert_allclose(found, expected(logits(), temperature, alpha, labels, squared=squared), rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    "weightings",
+    [
+        [LossWeights(5.0, 0.9), LossWeights(1.0, 1.0), LossWeights(2.0, 0.5, 2.0)],  # a layer each, all of them soft
+        [LossWeights(2.0, 0.9), LossWeights(2.0, 0.1), LossWeights(2.0, 1.0)],  # one layer for all
+        [HARD, LossWeights(5.0, 0.9), LossWeights(1.0, 0.4)],  # the soft ones side by side
+        [LossWeights(5.0, 0.9), HARD, LossWeights(1.0, 1.0)],  # and apart
+        [LossWeights(5.0, 1.0), LossWeights(2.0, 1.0)],  # no labels at all
+        [HARD, HARD],
+    ],
+)
+def test_several_students(weightings):
+    several = logits(len(weightings))
+    found = objective(*weightings)(torch.from_numpy(several), batch())
+    assert found.shape == (ROWS, len(weightings))
+    for net, each in enumerate(weightings):
+        wanted = expected(several[:, net], each.temperature, each.alpha, each.labels)
+        np.testing.assert_allclose(found[:, net], wanted, rtol=1e-10)
+
+
+def test_a_soft_loss_that_overflows_does_not_reach_a_student_without_one():
+    """The soft loss of the second student, (1e200)², is infinite: times 0 it would be NaN."""
+    large = torch.zeros(ROWS, 2, CLASSES, dtype=torch.float64)
+    large[torch.arange(ROWS), 1, torch.from_numpy(LABELS[DRAWN])] = 1e200
+    large.requires_grad_()
+    found = objective(LossWeights(2.0, 0.5), HARD, loss="mse")(large, batch())
+    assert found[:, 1].tolist() == [0] * ROWS
+    found.sum().backward()
+    assert torch.isfinite(large.grad).all()
+
+
+def test_soft_targets_alone_read_no_labels():
+    found = objective(LossWeights(2.0, 1.0), labels=np.full(len(LABELS), -1))(torch.from_numpy(logits()), batch())
+    np.testing.assert_allclose(found, expected(logits(), 2.0, 1.0, 0), rtol=1e-10)
+
+
+def test_labels_alone_need_no_teacher():
+    made = Objective.of([HARD], torch.from_numpy(LABELS))
+    np.testing.assert_allclose(made(torch.from_numpy(logits()), batch()), expected(logits(), 1.0, 0, 1), rtol=1e-10)
+
+
+def test_the_weight_of_the_labels():
+    assert LossWeights(4.0, 0.75).to_dict() == {"temperature": 4.0, "alpha": 0.75, "label_weight": 0.25}
+    assert LossWeights(4.0, 3.0, 2.0).labels == 2.0
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ((1.0, math.nan), "alpha: expected a number from 0 to 1, found nan"),
+        ((1.0, 1.1), "alpha: expected a number from 0 to 1, found 1.1"),
+        ((1.0, math.inf, 1.0), "alpha: expected a number of at least 0, found inf"),
+        ((1.0, 0.5, math.inf), "label_weight: expected a number of at least 0, found inf"),
+        ((1.0, 0.0, 0.0), "alpha and label_weight: expected not both 0"),
+        ((0.0, 0.5), "temperature: expected a number from 1e-06"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(given, message):
+    with pytest.raises(InputError, match=message):
+        LossWeights(*given)
