@@ -125,10 +125,10 @@ def command(
         device=runtime.prepare(device, threads=threads),
     )
     kept = [student.kept.valid_accuracy for student in students if student.kept]
-    told = f", mean validation accuracy {sum(kept) / len(kept):.2%}" if kept else ""
+    detail = f", mean validation accuracy {sum(kept) / len(kept):.2%}" if kept else ""
     if lost := len(students) - len(kept):
-        told += f"; {lost} of {counted(len(students), 'seed')} diverged"
-    echo(f"wrote {out}: {counted(len(kept), 'seed')}{told}")
+        detail += f"; {lost} of {counted(len(students), 'seed')} diverged"
+    echo(f"wrote {out}: {counted(len(kept), 'seed')}{detail}")
 
 
 def soft_of(data: Path, live: bool, given: Distillation) -> "Soft":

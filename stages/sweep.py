@@ -121,8 +121,8 @@ def command(
         echo(finding(row))
     echo(f"To see every run: {shlex.join(('softcache', 'report', str(out), '--out', str(out / 'report')))}")
     count, lost = (sum(len(getattr(run, side)) for run in found.runs if run.student) for side in ("seeds", "diverged"))
-    told = f"; {lost} more diverged" if lost else ""
-    echo(f"wrote {out}: {counted(count, 'student')}, seeds counted, in students, metrics and plots{told}")
+    detail = f"; {lost} more diverged" if lost else ""
+    echo(f"wrote {out}: {counted(count, 'student')} over all seeds, metrics and plots{detail}")
 
 
 def settings_of(student: str, sweep: str, params: str | None) -> dict[str, Any]:

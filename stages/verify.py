@@ -53,7 +53,7 @@ def command(caches: tuple[str, ...], deep: int, data: Path, work: Path, device: 
         result = counted(len(found.findings), "finding") if found.findings else "as sealed"
         echo(f"{found.path!s:{width}}  {found.spans:6,}  {found.size_bytes / 1e6:10,.1f}  {result}")
     findings = {found.path: list(found.findings) for found in done}
-    mends = {found.path: commands.capture_again(found.path, *found.options) for found in done if found.findings}
+    fixes = {found.path: commands.capture_again(found.path, *found.options) for found in done if found.findings}
     if deep:
         chosen = runtime.prepare(device, threads=threads)
         for path, options in [(found.path, found.options) for found in done]:
@@ -62,17 +62,16 @@ def command(caches: tuple[str, ...], deep: int, data: Path, work: Path, device: 
                 try:
                     probe = job.probe(path, deep, teacher=teacher, splits=data / "transfer", device=chosen)
                 except (InputError, IntegrityError) as error:
-                    if mends:  # the findings about other caches follow
+                    if fixes:  # the findings about other caches follow
                         echo(str(error))
-                    _show_findings(findings, mends)
+                    _show_findings(findings, fixes)
                     raise
                 _show_probe(path, probe)
                 if others := probe.findings(path):
                     findings[path] += others
-                    mends[path] = commands.capture_again(
-                        path, *options, "--anew"
-                    )  # without --anew its spans, which are undamaged, would be kept
-    _show_findings(findings, mends)
+                    # without --anew the capture would keep these spans, which are undamaged
+                    fixes[path] = commands.capture_again(path, *options, "--anew")
+    _show_findings(findings, fixes)
 
 
 def _show_probe(path: Path, probe: "Probe") -> None:
@@ -82,13 +81,13 @@ def _show_probe(path: Path, probe: "Probe") -> None:
     echo(f"{path}: KL to the cached logits in nats, own row {probe.aligned:.2g}, next row {shifted}")
 
 
-def _show_findings(findings: dict[Path, list["Finding"]], mends: dict[Path, str]) -> None:
+def _show_findings(findings: dict[Path, list["Finding"]], fixes: dict[Path, str]) -> None:
     """Print every finding and the fix for each cache; exit with 3 where there is one."""
     for finding in (finding for found in findings.values() for finding in found):
         echo(f"{finding.where}: expected {finding.expected}, found {finding.found}")
-    if mends:
+    if fixes:
         echo(
-            *mends.values(),
+            *fixes.values(),
             "Did the cache come from a DVC remote? Then `dvc remote modify <remote> verify true` and `dvc pull` once more.",
         )
         raise SystemExit(3)

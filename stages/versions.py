@@ -39,8 +39,8 @@ def command(data: Path) -> None:
         for stage, lines in written.items():
             text = "".join(f"{what}: {version}\n" for what, version in lines.items())
             files.write(folder / f"{stage}.txt", text.encode())
-    told = f", {counted(len(plug_ins.read), 'plug-in')}" if plug_ins.read else ""
-    echo(f"wrote {out}: what decides the results of {counted(len(written), 'stage')}{told}")
+    detail = f", {counted(len(plug_ins.read), 'plug-in')}" if plug_ins.read else ""
+    echo(f"wrote {out}: what decides the results of {counted(len(written), 'stage')}{detail}")
 
 
 class _PlugIns:

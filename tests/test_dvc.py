@@ -243,8 +243,7 @@ REWORDED = {  # file → an edit that changes nothing that is computed
 MOVED = """
 
 def _sizes(value: object) -> bool:
-    whole = isinstance(value, list) and all(isinstance(size, int) and not isinstance(size, bool) for size in value)
-    return whole and all(size > 0 for size in value)
+    return isinstance(value, list) and all(isinstance(size, int) and not isinstance(size, bool) and size > 0 for size in value)
 """
 
 

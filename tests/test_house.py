@@ -26,9 +26,6 @@ def test_a_wing_says_what_lives_in_it_and_does_nothing(wing):
 
 
 TESTED_ELSEWHERE = {  # until they have a file of their own
-    "training/lesson": "by test_distill.py and test_sweep.py",
-    "training/objective": "by test_losses.py and test_stack.py",
-    "training/signal": "by test_fit.py, test_examples.py and test_live.py",
     "training/teach": "by test_resume.py and test_capture.py, with what it shares with distill",
 }
 

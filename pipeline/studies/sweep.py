@@ -50,7 +50,7 @@ def sweep(
         out: The folder to write. `students` has a folder <student>-<key> for each run, as `distill` writes it; `metrics`
             and `plots` are what `evaluate` writes. The three are replaced together; other files stay.
         device: Where to train and measure; see base.runtime.prepare.
-        anew: Train everything again, whatever was kept.
+        anew: Train everything again, and use nothing from earlier runs.
 
     Returns:
         What was measured: every run, and the best setting of each student.
@@ -85,7 +85,7 @@ def sweep(
         Kept.hold(work, out, members, keep=True, anew=anew) as kept,
         files.replaced_folder(out, read=read, keep_others=True) as folder,
     ):
-        _tell_of_dropped(out, {each.name for each in trained(out)})
+        _warn_of_dropped(out, {each.name for each in trained(out)})
         _train(groups, kept, folder / "students", out.name)
         files.require_unchanged(read)
         return evaluate(
@@ -95,7 +95,7 @@ def sweep(
         )  # fmt: skip
 
 
-def _tell_of_dropped(out: Path, names: set[str]) -> None:
+def _warn_of_dropped(out: Path, names: set[str]) -> None:
     """Warn about students of the former sweep in this folder that are not among these runs: they are removed."""
     dropped = sorted({path.name for path in out.glob("students/*")} - names)
     if dropped:

@@ -80,7 +80,7 @@ class Validation:
         found = metrics.at_chance(net.valid_accuracy, self.labels)
         if found:
             _log.warning(
-                "%s: learned nothing: its validation accuracy, %.2f %%, cannot be told from naming the commonest class",
+                "%s: learned nothing: its validation accuracy, %.2f %%, is not clearly above always naming the commonest class",
                 name, 100 * net.valid_accuracy,
             )  # fmt: skip
         return found
@@ -347,7 +347,7 @@ def identity(
     """All that the bits of trained weights depend on: settings, data, machine and versions. own: settings of some nets only."""
     return {
         "model": {"spec": model.text, "behaviour": model.behaviour},
-        "recipe": asdict(recipe.told),
+        "recipe": asdict(recipe.recorded),
         "seed": seed,
         **own,
         "data": {"inputs": source.inputs_digest, "labels": source.labels_digest},

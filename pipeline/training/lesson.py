@@ -59,9 +59,10 @@ class Soft:
 
 @dataclass(frozen=True)
 class Student:
-    """A student after its training. net, kept: with the weights of which epoch; None where it diverged.
+    """A student after its training.
 
-    facts: what model.json says of it, before the sha256 of its weights is known.
+    facts: its entry in model.json, still without the sha256 of its weights. kept: the epoch that the weights of `net` are of;
+    both are None for a student that diverged.
     """
 
     facts: Net
@@ -149,11 +150,11 @@ class Lesson:
         examples = Examples(source, policy, views.count, signal, recipe.memory_bytes, ground.device, some)
         numbers = class_numbers(correct, source.classes, "correct")
         bias.require_rows(valid.labels(), len(source.classes), numbers)
-        told = Chosen(selection.text, len(chosen), files.sha256(chosen.tobytes()))
+        selected = Chosen(selection.text, len(chosen), files.sha256(chosen.tobytes()))
         shown = Shown(policy.text, policy.seed, policy.behaviours, views.count)
         held = torch.from_numpy(labels).to(ground.device)
         specs = (selection.spec, *policy.steps, *((soft.loss.spec,) if soft else ()))
-        return cls(ground, source, examples, held, soft, signal, numbers, told, shown, specs)
+        return cls(ground, source, examples, held, soft, signal, numbers, selected, shown, specs)
 
     def identity(self, model: Spec, recipe: Recipe, weighting: LossWeights, seed: int) -> Identity:
         """All that the weights of a student are a function of."""
@@ -231,7 +232,7 @@ class Lesson:
             folder, kind=kind, name=name, model=model, split=self.source, nets={each.facts: each.net for each in students},
             data=Data.of(self.source, self.ground.splits["valid"]),
             history=[{"seed": each.facts.seed, **epoch.to_dict()} for each in students for epoch in each.history],
-            recipe=recipe.told, views=self.views, rows=self.rows, soft=self.learned(weighting),
+            recipe=recipe.recorded, views=self.views, rows=self.rows, soft=self.learned(weighting),
         )  # fmt: skip
 
     def _together(self, nets: Sequence[torch.nn.Module], recipe: Recipe, names: Sequence[str]) -> bool:

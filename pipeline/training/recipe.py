@@ -103,7 +103,7 @@ class Recipe:
         return cls(given, rate, course)
 
     @property
-    def told(self) -> Training:
+    def recorded(self) -> Training:
         """The settings as model.json stores them: with the identities of optimizer and schedule."""
         return replace(self.settings, optimizer=self.optimizer.identity, schedule=self.schedule.identity)
 

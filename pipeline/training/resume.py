@@ -64,21 +64,12 @@ class State:
         return found
 
 
-@dataclass(frozen=True)
-class _Finished:
-    """A net whose training is finished: the number of nets in its file, its index among them, and the file."""
-
-    size: int
-    index: int
-    path: Path
-
-
 class Kept:
     """The states of all trainings that write one output, in a folder of their own; open it with `Kept.hold`."""
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self._finished: dict[str, list[_Finished]] = {}  # by the digest of a member
+        self._finished: dict[str, list[tuple[int, int, Path]]] = {}  # by digest: nets in a file, index of this one, the file
         self._unfinished: dict[Path, set[str]] = {}  # digests of the members that are still to be trained
         self._used: set[Path] = set()
         self._open: tuple[Path, Read | None] | None = None  # the file that was read last
@@ -122,11 +113,10 @@ class Kept:
 
         alone: only a net that was trained by itself, because the last bits of one from a stack differ.
         """
-        candidates = [each for each in self._finished.get(_digest(member), ()) if each.size == 1 or not alone]
+        candidates = [each for each in self._finished.get(_digest(member), ()) if each[0] == 1 or not alone]
         if not candidates:
             return None
-        found_in = max(candidates, key=lambda each: each.size)
-        index, path = found_in.index, found_in.path
+        _, index, path = max(candidates, key=lambda each: each[0])  # the largest stack
         if self._open is None or self._open[0] != path:
             self._open = path, _read(path)
         found = self._open[1]
@@ -147,7 +137,7 @@ class Kept:
             digests = _digests(facts)
             if facts["finished"]:
                 for index, digest in enumerate(digests):
-                    self._finished.setdefault(digest, []).append(_Finished(len(digests), index, path))
+                    self._finished.setdefault(digest, []).append((len(digests), index, path))
             elif shared := wanted.keys() & set(digests):
                 self._unfinished[path] = shared
             else:

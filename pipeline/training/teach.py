@@ -76,7 +76,7 @@ def teach(
         taught = Net(seed, None, kept_epoch.epoch, chance=validation.at_chance(kept_epoch, f"teacher {out.name}"))
         Checkpoint.write(
             folder, kind="teacher", name=out.name, model=spec, split=train, data=Data.of(train, valid), nets={taught: net},
-            history=[{"seed": seed, **epoch.to_dict()} for epoch in fitted.history], recipe=recipe.told,
+            history=[{"seed": seed, **epoch.to_dict()} for epoch in fitted.history], recipe=recipe.recorded,
             views=Shown(seen.text, seen.seed, seen.behaviours, None),
         )  # fmt: skip
     return kept_epoch

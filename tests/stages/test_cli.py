@@ -345,7 +345,7 @@ def test_what_is_given_twice_or_in_vain_is_told(project, command, message):
     ("temperature", "message"),
     [
         ("1e308", "'1e308': expected a number from 1e-06 to 1e+06"),
-        ("1e-5", "'1e-5': expected 1e-05, written in that way"),
+        ("1e-5", "'1e-5': expected 1e-05, written that way"),
         ("007", "'007': expected 7, written that way, because it names a folder"),
         ("2.0", "'2.0': expected 2, written"),
         ("1e999", "expected a number from 1e-06 to 1e+06"),
@@ -386,7 +386,7 @@ EPOCHS, MODEL = "epochs: 1, batch_size: 8, seeds", 's: {model: "mlp(hidden=[3])"
         (EPOCHS, "epochs: 1.0, batch_size: 8, seeds", RUN, "expected a whole number"),
         ("alpha: 0.9", "alpha: [0.9]", RUN, "expected a number"),
         ("alpha: 0.9", "alpha: .inf", RUN, "distill.alpha: expected a finite number, found inf"),
-        (HEAT, "temperatures: [2, 2.0]", "evaluate", "expected 2, written in that way"),
+        (HEAT, "temperatures: [2, 2.0]", "evaluate", "expected 2, written that way"),
         (HEAT, "temperatures: [2024-01-01]", "evaluate", "expected a number from 1e-06 to 1e+06"),
         (HEAT, "temperatures: {a: 1}", "evaluate", "temperatures: expected a list such as [1, 4]"),
         (HEAT, "temperatures: [2, 2]", "evaluate", "2 twice"),

@@ -257,7 +257,7 @@ def test_a_sweep_says_what_was_best_on_validation_and_how_sure_that_is(finished)
     assert f"tiny at T = {short(best.temperature)} and alpha = {best.alpha} (lowest validation NLL)" in text
     assert "over 2 seeds (paired t; of so few it says little)" in text
     assert "over test rows (bootstrap)" in text
-    assert text.endswith("wrote data/sweeps/both: 10 students, seeds counted, in students, metrics and plots\n")
+    assert text.endswith("wrote data/sweeps/both: 10 students over all seeds, metrics and plots\n")
 
 
 def test_a_sweep_may_set_anything_for_its_students(finished, tmp_path, monkeypatch):
@@ -268,9 +268,10 @@ def test_a_sweep_may_set_anything_for_its_students(finished, tmp_path, monkeypat
     (tmp_path / "params.yaml").write_text(params)
     out = ok("sweep", "part", "--params", tmp_path / "params.yaml")
     assert out == (
-        "tiny-hard, seed 4: learned nothing: its validation accuracy, 33.33 %, cannot be told from naming the commonest class\n"
+        "tiny-hard, seed 4: learned nothing: its validation accuracy, 33.33 %, "
+        "is not clearly above always naming the commonest class\n"
         "To see every run: softcache report data/sweeps/part --out data/sweeps/part/report\n"
-        "wrote data/sweeps/part: 1 student, seeds counted, in students, metrics and plots\n"
+        "wrote data/sweeps/part: 1 student over all seeds, metrics and plots\n"
     )
     assert Tables.open(finished / "data/sweeps/part/plots").read(BestRow) == []
     folder = finished / "data/sweeps/part"

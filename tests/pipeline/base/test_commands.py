@@ -59,7 +59,7 @@ def test_without_settings_they_have_to_be_given(tmp_path):
 
 
 def test_a_cache_is_captured_again_where_it_lies(tmp_path, monkeypatch):
-    again = "Run `softcache capture a` to compute what is damaged again."
+    again = "Run `softcache capture a` to compute the damaged part again."
     assert commands.capture_again(Path("data/caches/a")) == again
     assert (
         commands.capture_again(tmp_path / "copies/a") == "It lies in no folder caches/, so it is a copy: copy it again, whole."

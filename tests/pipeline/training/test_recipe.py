@@ -70,9 +70,9 @@ def test_bad_recipes_are_refused(changes):
 def test_what_is_told_of_a_recipe():
     """Canonical specs with their versions, for model.json and for what a training goes on from."""
     found = recipe(memory=0.5, keep="best", patience=3)
-    assert found.to_dict() == {
+    assert vars(found.recorded) == {
         "optimizer": found.optimizer.identity, "schedule": found.schedule.identity, "epochs": 2, "batch_size": 16,
         "max_norm": None, "memory": 0.5, "keep": "best", "patience": 3, "precision": "float32",
     }  # fmt: skip
-    assert "sgd(lr=0.5, momentum=0.9, weight_decay=0.0, nesterov=False)" in found.told.optimizer
+    assert "sgd(lr=0.5, momentum=0.9, weight_decay=0.0, nesterov=False)" in found.recorded.optimizer
     assert (found.memory_bytes, found.selects, found.elementwise, recipe().selects) == (500_000_000, True, True, False)

@@ -47,7 +47,7 @@ def test_one_cache_is_its_logits_at_any_temperature(folder):
     assert (found.shape, found.rows, found.span, found.dtype) == ((1, 3), 20, 8, torch.float32)
     assert torch.equal(read(found, 2, 1, 8)[:, 0], logits(folder, "a")[2, 8:16])
     assert torch.equal(read(found, 1, 2, 4)[:, 0], logits(folder, "a")[1, 16:])  # the last span is shorter
-    assert found.layer(4.0) == found.layer(1.0) == 0
+    assert found.ensemble.layer(4.0) == found.ensemble.layer(1.0) == 0
     assert targets(folder, "half/a").dtype == torch.float16
 
 
@@ -57,13 +57,13 @@ def test_probabilities_have_a_layer_for_each_temperature(folder):
     assert found.shape == (2, 3)
     for temperature in (1.0, 4.0):
         expected = combine(members, temperature, "probabilities", [0.25, 0.75])
-        assert torch.equal(read(found, 1, 1, 8)[:, found.layer(temperature)], expected)
+        assert torch.equal(read(found, 1, 1, 8)[:, found.ensemble.layer(temperature)], expected)
 
 
 def test_logits_have_one_layer_for_all_temperatures(folder):
     found = targets(folder, "a", "b", temperatures=(4.0, 1.0), weights=[1, 3])
     expected = combine([logits(folder, name)[1, 8:16] for name in "ab"], 9.0, "logits", [0.25, 0.75])
-    assert torch.equal(read(found, 1, 1, 8)[:, found.layer(1.0)], expected)
+    assert torch.equal(read(found, 1, 1, 8)[:, found.ensemble.layer(1.0)], expected)
     assert found.shape == (1, 3)
 
 
