@@ -62,7 +62,7 @@ def test_a_cache_is_captured_again_where_it_lies(tmp_path, monkeypatch):
     again = "Run `softcache capture a` to compute the damaged part again."
     assert commands.capture_again(Path("data/caches/a")) == again
     assert (
-        commands.capture_again(tmp_path / "copies/a") == "It lies in no folder caches/, so it is a copy: copy it again, whole."
+        commands.capture_again(tmp_path / "copies/a") == "It lies in no folder caches/, so it is a copy: copy all of it again."
     )
     (tmp_path / "data/caches/a").mkdir(parents=True)
     (tmp_path / "short").symlink_to("data/caches/a")
