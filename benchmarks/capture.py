@@ -12,6 +12,7 @@ from pipeline.base import runtime
 from pipeline.cache.capture import capture
 from pipeline.cache.writer import Work
 from pipeline.data import ingest
+from pipeline.data.settings import Views
 
 
 def run(folder: Path, dtype: str) -> None:
@@ -19,7 +20,7 @@ def run(folder: Path, dtype: str) -> None:
     for made in ("work", "cache"):
         shutil.rmtree(folder / made, ignore_errors=True)
     capture(
-        teacher=folder / "teacher", splits=folder / "transfer", policy="none", views=1, view_seed=0, dtype=dtype,
+        teacher=folder / "teacher", splits=folder / "transfer", views=Views(), dtype=dtype,
         tile=512, work=folder / "work", out=folder / "cache", provenance=folder / "provenance.json", device=CPU,
     )  # fmt: skip
 

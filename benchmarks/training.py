@@ -23,6 +23,7 @@ from pipeline.base import runtime
 from pipeline.cache.capture import capture
 from pipeline.cache.reader import Cache
 from pipeline.data import ingest
+from pipeline.data.settings import Views
 from pipeline.data.splits import open_splits
 from pipeline.models.build import build, flops, parse_model
 from pipeline.models.checkpoint import Checkpoint
@@ -30,7 +31,7 @@ from pipeline.models.stack import Stack
 from pipeline.studies.groups import Plan
 from pipeline.studies.sweep import sweep
 from pipeline.training.fit import Validation, _Training
-from pipeline.training.lesson import Ground, Lesson, Soft, Views
+from pipeline.training.lesson import Ground, Lesson, Soft
 from pipeline.training.losses import SoftLoss
 from pipeline.training.objective import HARD, LossWeights
 from pipeline.training.recipe import Recipe
@@ -65,7 +66,7 @@ def prepare(folder: Path, mnist: Path | None) -> None:
     for name in TEACHERS:
         write_teacher(folder / "teachers" / name, "mlp(hidden=[1200, 1200])", splits)
         capture(
-            teacher=folder / "teachers" / name, splits=splits, policy="none", views=1, view_seed=0, dtype="float32",
+            teacher=folder / "teachers" / name, splits=splits, views=Views(), dtype="float32",
             tile=512, work=folder / "work", out=folder / "caches" / name, provenance=folder / "provenance.json", device=CPU,
         )  # fmt: skip
 

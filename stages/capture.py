@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from pipeline.training.settings import Views
+from pipeline.data.settings import Views
 from stages.options import (
     Name,
     Stage,
@@ -62,9 +62,7 @@ def command(
     done = capture(
         teacher=data / "teachers" / name,
         splits=data / "transfer",
-        policy=views.policy,
-        views=views.count,
-        view_seed=views.seed,
+        views=views,
         dtype=dtype,
         tile=tile,
         anew=anew,

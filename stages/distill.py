@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from pipeline.data.settings import Views
 from pipeline.models.runname import run_name
 from pipeline.models.training import Training
-from pipeline.training.settings import Distillation, Views
+from pipeline.training.settings import Distillation
 from stages.options import (
     MODEL_HELP,
     Name,

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.base.settings import gathered
+from pipeline.data.settings import Views
 from pipeline.models.training import Training
-from pipeline.training.settings import Distillation, Views
+from pipeline.training.settings import Distillation
 from stages import distill
 from stages.options import (
     Found,

@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 
 from pipeline.cache.capture import Captured, capture
+from pipeline.data.settings import Views
 from pipeline.data.splits import Split, bind_splits, open_splits
 from pipeline.models.build import build, parse_model
 from pipeline.models.checkpoint import Checkpoint
@@ -117,10 +118,12 @@ def write_stage_one(folder: Path, *, teachers: Sequence[str] = "a", rows: int = 
 
 def run_capture(folder: Path, name: str = "a", **changes) -> Captured:
     """Capture a teacher of write_stage_one, in three views, to `folder`/caches/`name`."""
-    settings = {"policy": "shift(1)", "views": 3, "view_seed": 5, "dtype": "float32", "tile": 4} | changes
+    settings = {"dtype": "float32", "tile": 4} | changes
+    views = Views(*(settings.pop(key, usual) for key, usual in (("policy", "shift(1)"), ("views", 3), ("view_seed", 5))))
     return capture(
         teacher=folder / "teachers" / name, splits=folder / "transfer", work=folder / "work",
-        out=folder / "caches" / name, provenance=folder / f"provenance/{name}.json", device=torch.device("cpu"), **settings,
+        out=folder / "caches" / name, provenance=folder / f"provenance/{name}.json", device=torch.device("cpu"),
+        views=views, **settings,
     )  # fmt: skip
 
 

@@ -21,10 +21,11 @@ import torch
 from kills import forked
 
 from conftest import tree
+from pipeline.data.settings import Views
 from pipeline.studies.groups import Plan
 from pipeline.studies.sweep import sweep
 from pipeline.training.distill import distill
-from pipeline.training.lesson import Soft, Views
+from pipeline.training.lesson import Soft
 from pipeline.training.losses import SoftLoss
 from pipeline.training.objective import LossWeights
 from pipeline.training.recipe import Recipe

@@ -20,11 +20,13 @@ import torch
 from pipeline.base import runtime, spec
 from pipeline.base.background import Behind, ahead
 from pipeline.base.errors import InputError, IntegrityError
+from pipeline.base.settings import check
 from pipeline.cache.identity import identity
 from pipeline.cache.layout import SPLITS, Layout, Unholdable
 from pipeline.cache.manifest import Extent, Manifest, Part
 from pipeline.cache.provenance import Provenance
 from pipeline.cache.writer import Work
+from pipeline.data.settings import Views
 from pipeline.data.splits import Split, open_splits
 from pipeline.data.views import Policy
 from pipeline.models.build import flops
@@ -47,9 +49,7 @@ def capture(
     *,
     teacher: Path,
     splits: Path,
-    policy: str,
-    views: int,
-    view_seed: int,
+    views: Views,
     dtype: str,
     tile: int,
     work: Path,
@@ -65,9 +65,7 @@ def capture(
     Args:
         teacher: The folder of the trained teacher.
         splits: The folder that ingest wrote.
-        policy: The view policy, such as `shift(2) | flip()`.
-        views: How many views of each transfer row, 1 or more; view 0 is the row's own image.
-        view_seed: The seed of the policy's random draws.
+        views: How many views of each transfer row, under which policy; view 0 is the row's own image.
         dtype: The stored dtype: `float32`, or `float16` for half the size and 11 significant bits.
         tile: Rows per forward pass, 1 or more.
         work: The folder for work in progress. Spans that it holds for an equal identity are reused.
@@ -84,18 +82,17 @@ def capture(
         IntegrityError: The teacher or the data are damaged, or a logit is NaN, infinite, or too large for `dtype`.
         BusyError: Another process runs the same capture, or has replaced the teacher or the data meanwhile.
     """
-    for setting, value in {"views": views, "tile": tile}.items():
-        if value < 1:
-            raise InputError(f"capture {setting}", expected="1 or more", found=str(value), fix="Correct the setting.")
+    check(views)
+    if tile < 1:
+        raise InputError("tile", expected="1 or more", found=str(tile), fix="Correct the setting.")
     opened = open_splits(splits, SPLITS)
-    seen = Policy.parse(policy, view_seed)
+    seen = Policy.parse(views.policy, views.seed)
     layout = Layout.plan(len(opened["transfer"].classes), dtype, opened["transfer"].span)
     taught = Checkpoint.teacher(teacher)
     model = taught.spec
     known = identity(taught, opened["transfer"], seen, tile, layout)
-    extents = {
-        split: Extent(found.rows, views if split == "transfer" else 1, found.inputs_digest) for split, found in opened.items()
-    }
+    counts = {split: views.count if split == "transfer" else 1 for split in opened}
+    extents = {split: Extent(found.rows, counts[split], found.inputs_digest) for split, found in opened.items()}
     started = time.monotonic()
     with Work.hold(work, out, known, layout, extents) as progress:
         # Load the teacher before spans are discarded: if it is damaged, they could not be computed again.

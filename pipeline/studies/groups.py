@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pipeline.base.spec import Spec
+from pipeline.data.settings import Views
 from pipeline.models.build import parse_model
 from pipeline.models.runname import run_name, setting
 from pipeline.training.lesson import Ground, Lesson, Soft, Student
 from pipeline.training.objective import HARD, LossWeights
 from pipeline.training.recipe import Recipe
 from pipeline.training.resume import Identity, Kept
-from pipeline.training.settings import Views
 
 T = TypeVar("T")
 

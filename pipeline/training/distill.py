@@ -6,12 +6,12 @@ from pathlib import Path
 import torch
 
 from pipeline.base import files
+from pipeline.data.settings import Views
 from pipeline.models.build import parse_model
 from pipeline.training.lesson import Ground, Lesson, Soft, Student, require_seeds
 from pipeline.training.objective import LossWeights
 from pipeline.training.recipe import Recipe
 from pipeline.training.resume import Kept
-from pipeline.training.settings import Views
 
 
 def distill(

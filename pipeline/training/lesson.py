@@ -18,6 +18,7 @@ from pipeline.cache.identity import require_teacher
 from pipeline.cache.reader import Cache
 from pipeline.cache.writer import require_sealed
 from pipeline.data.selection import Selection
+from pipeline.data.settings import Views
 from pipeline.data.splits import UNLABELLED, Split, class_numbers, open_splits
 from pipeline.data.views import Policy
 from pipeline.models.build import build, parameter_count
@@ -34,7 +35,6 @@ from pipeline.training.losses import SoftLoss
 from pipeline.training.objective import HARD, LossWeights, Objective
 from pipeline.training.recipe import Recipe
 from pipeline.training.resume import Identity, Kept
-from pipeline.training.settings import Views
 from pipeline.training.signal import NoTeacher, Signal
 from pipeline.training.targets import Targets
 

@@ -15,6 +15,7 @@ from pipeline.cache.manifest import fingerprint
 from pipeline.cache.reader import Cache
 from pipeline.data import policies, views
 from pipeline.data.ingest import ingest
+from pipeline.data.settings import Views
 from pipeline.data.splits import open_splits
 from pipeline.data.views import Policy
 from pipeline.models import predict, zoo
@@ -55,10 +56,11 @@ def data(tmp_path, monkeypatch) -> Path:
 
 
 def run(data: Path, **changes) -> Captured:
-    settings = {"policy": "shift(1)", "views": 3, "view_seed": 5, "dtype": "float32", "tile": 4} | changes
+    settings = {"dtype": "float32", "tile": 4} | changes
+    views = Views(*(settings.pop(key, usual) for key, usual in (("policy", "shift(1)"), ("views", 3), ("view_seed", 5))))
     return capture(
         teacher=data / "a", splits=data / "transfer", work=data / "work", out=data / "cache",
-        provenance=data / "provenance.json", device=CPU, **settings,
+        provenance=data / "provenance.json", device=CPU, views=views, **settings,
     )  # fmt: skip
 
 

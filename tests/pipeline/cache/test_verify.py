@@ -16,9 +16,10 @@ from pipeline.base.errors import InputError, IntegrityError
 from pipeline.cache.reader import Cache
 from pipeline.cache.verify import Probe, Verified, _sample, probe, verify
 from pipeline.cache.writer import Work
+from pipeline.data.settings import Views
 from pipeline.models import predict
 from pipeline.training.distill import distill
-from pipeline.training.lesson import Soft, Views
+from pipeline.training.lesson import Soft
 from pipeline.training.losses import SoftLoss
 from pipeline.training.objective import LossWeights
 from pipeline.training.recipe import Recipe

@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from pipeline.data.settings import Views
 from pipeline.studies import groups
 from pipeline.studies.groups import Plan, groups_of, key
-from pipeline.training.lesson import Views
 from pipeline.training.objective import HARD, LossWeights
 from pipeline.training.recipe import Recipe
 

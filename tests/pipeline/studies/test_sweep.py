@@ -11,6 +11,7 @@ import torch
 from conftest import images, run_capture, tree, write_parquet, write_stage_one
 from pipeline.base import runtime
 from pipeline.base.errors import BusyError, InputError
+from pipeline.data.settings import Views
 from pipeline.data.splits import open_splits
 from pipeline.models.checkpoint import Checkpoint
 from pipeline.results.evaluate import Evaluated
@@ -22,7 +23,7 @@ from pipeline.training import fit, lesson
 from pipeline.training import lesson as lesson_room
 from pipeline.training.distill import distill
 from pipeline.training.examples import Examples
-from pipeline.training.lesson import Lesson, Soft, Views
+from pipeline.training.lesson import Lesson, Soft
 from pipeline.training.losses import SoftLoss
 from pipeline.training.objective import HARD, LossWeights
 from pipeline.training.recipe import Recipe
@@ -170,7 +171,7 @@ def test_the_baseline_of_a_transfer_set_of_its_own_learns_from_the_training_spli
     given = {"splits": tmp_path / "transfer", "work": tmp_path / "work", "device": CPU}
     teach(model="mlp(hidden=[9])", recipe=RECIPE, policy="none", seed=0, out=tmp_path / "teachers/a", **given)
     capture(
-        teacher=tmp_path / "teachers/a", policy="shift(1)", views=3, view_seed=5, dtype="float32", tile=16,
+        teacher=tmp_path / "teachers/a", views=VIEWS, dtype="float32", tile=16,
         out=tmp_path / "caches/a", provenance=tmp_path / "provenance.json", **given,
     )  # fmt: skip
     plan = Plan(model="mlp(hidden=[4])", soft=soft(tmp_path, "a"), seeds=(0,), **SAME)

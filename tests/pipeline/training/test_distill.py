@@ -11,8 +11,9 @@ from pipeline.base import runtime
 from pipeline.base.errors import InputError
 from pipeline.cache.capture import capture
 from pipeline.data.ingest import ingest
+from pipeline.data.settings import Views
 from pipeline.training.distill import distill
-from pipeline.training.lesson import Soft, Views
+from pipeline.training.lesson import Soft
 from pipeline.training.losses import SoftLoss
 from pipeline.training.objective import HARD, LossWeights
 from pipeline.training.recipe import Recipe
@@ -42,7 +43,7 @@ def data(tmp_path_factory) -> Path:
             work=folder / "work", out=folder / "teachers" / name, device=CPU,
         )  # fmt: skip
         capture(
-            teacher=folder / "teachers" / name, splits=folder / "transfer", policy="shift(1)", views=3, view_seed=7,
+            teacher=folder / "teachers" / name, splits=folder / "transfer", views=VIEWS,
             dtype="float32", tile=16, work=folder / "work", out=folder / "caches" / name,
             provenance=folder / "provenance.json", device=CPU,
         )  # fmt: skip

@@ -13,6 +13,7 @@ from conftest import change_teacher, run_capture, write_split, write_stage_one
 from pipeline.base import files, runtime
 from pipeline.base.errors import InputError, IntegrityError
 from pipeline.cache.reader import Cache
+from pipeline.data.settings import Views
 from pipeline.data.splits import UNLABELLED
 from pipeline.data.views import Policy
 from pipeline.models.build import parse_model
@@ -25,7 +26,6 @@ from pipeline.training.losses import SoftLoss
 from pipeline.training.objective import HARD, LossWeights
 from pipeline.training.recipe import Recipe
 from pipeline.training.resume import Kept
-from pipeline.training.settings import Views
 
 CPU = torch.device("cpu")
 SETTINGS = {"optimizer": "sgd(lr=0.1)", "schedule": "constant", "epochs": 2, "batch_size": 8}

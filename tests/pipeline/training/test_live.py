@@ -11,6 +11,7 @@ from conftest import run_capture, write_split, write_teacher
 from pipeline.base import runtime
 from pipeline.base.errors import InputError
 from pipeline.cache.reader import Cache
+from pipeline.data.settings import Views
 from pipeline.data.splits import open_splits
 from pipeline.data.views import Policy
 from pipeline.models.build import build, parse_model
@@ -19,7 +20,7 @@ from pipeline.models.predict import predict
 from pipeline.training.distill import distill
 from pipeline.training.examples import Examples
 from pipeline.training.fit import Validation, fit
-from pipeline.training.lesson import Soft, Views
+from pipeline.training.lesson import Soft
 from pipeline.training.live import Live
 from pipeline.training.losses import SoftLoss
 from pipeline.training.objective import LossWeights, Objective

@@ -16,12 +16,13 @@ from training_kills import MODEL, RECIPE, VIEWS, jobs
 from conftest import run_capture, tree, write_stage_one
 from pipeline.base import runtime
 from pipeline.base.errors import BusyError, InputError
+from pipeline.data.settings import Views
 from pipeline.data.splits import Split, open_splits
 from pipeline.models import zoo
 from pipeline.models.build import parse_model
 from pipeline.training import fit, resume
 from pipeline.training.distill import distill
-from pipeline.training.lesson import Ground, Lesson, Soft, Views
+from pipeline.training.lesson import Ground, Lesson, Soft
 from pipeline.training.losses import SoftLoss
 from pipeline.training.objective import HARD, LossWeights
 from pipeline.training.recipe import Recipe
