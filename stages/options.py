@@ -204,12 +204,12 @@ class Params:
         return cls.of(path)
 
     @classmethod
-    def of(cls, path: Path) -> "Params":
+    def of(cls, path: Path, fix: str = "Correct --params.") -> "Params":
         """Read a file; raises InputError where it is not a YAML file of sections."""
         try:
             values = YAML(typ="safe", pure=True).load(path)
         except FileNotFoundError as error:
-            raise InputError(str(path), expected="a file of settings", found="none", fix="Correct --params.") from error
+            raise InputError(str(path), expected="a file of settings", found="none", fix=fix) from error
         except RecursionError as error:
             found = "one of so many levels that it cannot be read"
             raise InputError(str(path), expected="YAML", found=found, fix="Correct the file.") from error

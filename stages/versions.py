@@ -11,7 +11,7 @@ from pipeline.base.errors import InputError
 from stages.options import Params, Stage, counted, data_option, example
 from stages.terminal import echo
 
-SECTIONS = ("teach", "teachers", "views", "recipe", "students", "distill", "sweeps")  # that are read
+SECTIONS = ("teach", "teachers", "views", "recipe", "students", "distill", "sweeps")  # that name what has a version
 _TRAINING = ("model", "optimizer", "schedule", "policy")  # settings that name something with a version
 _STUDENT = (*_TRAINING, "rows")
 
@@ -24,8 +24,8 @@ def command(data: Path) -> None:
     """Write data/versions/: for every stage, the versions of everything that decides its results, by params.yaml.
 
     A version goes up when the same settings give another result. Plug-ins have the hash of their source instead, without
-    comments and docstrings. In dvc.yaml, the files of plug-ins must be deps of this stage. It checks all settings of the
-    other stages before any of them runs.
+    comments and docstrings. In dvc.yaml, the files of plug-ins must be deps of this stage. It reads the settings of the
+    other stages as they do, and refuses unknown keys and values of the wrong type before any of them runs.
     """
     from pipeline.base import files
 
@@ -71,6 +71,8 @@ def _stages(params: Params | None, plug_ins: _PlugIns) -> Iterator[tuple[str, Li
     from pipeline.stats import metrics
     from pipeline.training import bias, fit, objective
     from stages import capture, distill, sweep, teach
+    from stages import evaluate as evaluating
+    from stages import ingest as ingesting
 
     inference = {"inference": f"version {predict.VERSION}"}
     training = {"training": f"version {fit.VERSION}", "objective": f"version {objective.VERSION}", **inference}
@@ -86,19 +88,22 @@ def _stages(params: Params | None, plug_ins: _PlugIns) -> Iterator[tuple[str, Li
         return lines | _named(settings, ("loss", "rule"), plug_ins) if soft else lines
 
     yield "ingest", splits
-    yield "evaluate", measuring
     yield "report", {"report": f"version {report.VERSION}", "tables": f"format {tables.FORMAT}"}
     if params is None:
         return
-    if params.values.get("views") is not None:
+    if "ingest" in params.values:
+        _settings(ingesting.command, "")
+    if {"teachers", "students", "distill"} <= params.values.keys():
+        yield "evaluate", measuring | _named(_settings(evaluating.command, ""), ("rule",), plug_ins)
+    if "views" in params.values:
         views = _settings(capture.command, "any")
         yield "capture", {"cache": f"format {manifest.FORMAT}", **inference, **_named(views, ("policy",), plug_ins)}
     for name in params.names("teachers"):
         yield f"teach/{name}", training | _named(_settings(teach.command, name), _TRAINING, plug_ins)
     for name in params.names("students"):
-        settings = _settings(distill.command, name)
-        yield f"baseline/{name}", student(settings, soft=False)
-        yield f"distill/{name}", student(settings, soft=True)
+        yield f"baseline/{name}", student(_settings(distill.command, name, "--hard"), soft=False)
+        if "distill" in params.values:
+            yield f"distill/{name}", student(_settings(distill.command, name), soft=True)
     for name in params.names("sweeps"):
         lines = dict(measuring)
         for each in _settings(sweep.command, name)["students"]:
@@ -107,9 +112,9 @@ def _stages(params: Params | None, plug_ins: _PlugIns) -> Iterator[tuple[str, Li
         yield f"sweep/{name}", lines
 
 
-def _settings(command: Stage, name: str) -> Mapping[str, Any]:
+def _settings(command: Stage, name: str, *options: str) -> Mapping[str, Any]:
     """The settings of a command for this name, read as the command itself reads them."""
-    words = [name] if any(isinstance(each, click.Argument) for each in command.params) else []
+    words = [name, *options] if any(isinstance(each, click.Argument) for each in command.params) else []
     try:
         return command.make_context(command.name, words, parent=click.get_current_context()).params
     except click.UsageError as error:
@@ -118,11 +123,11 @@ def _settings(command: Stage, name: str) -> Mapping[str, Any]:
 
 def _named(settings: Mapping[str, Any], keys: tuple[str, ...], plug_ins: _PlugIns) -> Lines:
     """What these settings name, with the version of a built-in and the hash of a plug-in."""
-    from pipeline.base.spec import names_in, versioned
+    from pipeline.base.spec import name_in, versioned
 
     tables, lines = _tables(), {}
     for key in keys:
-        for name in names_in(settings[key]):
+        for name in map(name_in, settings[key].split("|") if key == "policy" else [settings[key]]):
             known = tables[key].get(name)
             if ":" in name:
                 lines[f"{key} {name}"] = plug_ins.behaviour(name)
@@ -150,7 +155,7 @@ def _require_deps(paths: set[Path]) -> None:
     """
     if not paths:
         return
-    stage = Params.of(Path("dvc.yaml")).section("stages").get("versions") or {}
+    stage = Params.of(Path("dvc.yaml"), "Run it where dvc.yaml is.").section("stages").get("versions") or {}
     if stage.get("always_changed"):
         return
     deps = [Path(dep).resolve() for dep in stage.get("deps") or [] if isinstance(dep, str)]

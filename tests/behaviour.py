@@ -11,13 +11,14 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
 
-from conftest import write_split
+from conftest import images, write_parquet, write_split
 from pipeline.base import randomness, runtime, table
-from pipeline.data import ingest, pixels, policies, selection
+from pipeline.data import ingest, pixels, policies, selection, sources
 from pipeline.data.views import Policy
 from pipeline.models import ensemble, predict, stack, zoo
 from pipeline.models.build import build, parse_model
@@ -78,7 +79,9 @@ POLICIES = {
 
 def _policy(name: str) -> Any:
     shown = [
-        Policy.parse(POLICIES[name], 5).apply(_pixels(3, 2), np.arange(7, 10), np.full(3, view)).flatten() for view in range(3)
+        Policy.parse(text, 5).apply(_pixels(3, 2), np.arange(7, 10), np.full(3, view)).flatten()
+        for text in (POLICIES[name], f"{POLICIES[name]} | {POLICIES[name]}")
+        for view in range(3)
     ]
     return torch.stack(shown)
 
@@ -91,11 +94,18 @@ def _rows(name: str) -> Any:
     return parsed.choose(np.arange(20) % 3, ("a", "b", "c"))
 
 
-def _order() -> Any:
-    """Which rows are carved out, and the order of all."""
-    source = ingest.Rows("x", [str(row) for row in range(40)], [""] * 40, [b""] * 40, np.arange(40) % 3, None)
+def _ingest() -> Any:
+    """What sources give; which rows are carved out, and the order of all."""
+    source = sources.Rows("x", [str(row) for row in range(40)], [""] * 40, [b""] * 40, np.arange(40) % 3, None)
     rest, carved = ingest.carve(source, 0.25, "test", 4)
-    return {"train": ingest._shuffled(rest, "train", 4).ids, "test": ingest._shuffled(carved, "test", 4).ids}
+    found = {"train": ingest._shuffled(rest, "train", 4).ids, "test": ingest._shuffled(carved, "test", 4).ids}
+    with tempfile.TemporaryDirectory() as folder:
+        file = write_parquet(Path(folder) / "x.parquet", *images(5), names=["low", "middle", "high"])
+        for name in ("digits", str(file)):
+            rows = sources.load(name, "train", 3)
+            shown = [pixels.decode(data, "L", "it").astype(int).sum() for data in rows.images[:20]]
+            found[Path(name).stem] = [rows.ids[:5], len(rows.ids), rows.labels[:20], rows.classes, shown]
+    return found
 
 
 # ---------------------------------------------------------------- nets and logits
@@ -152,11 +162,12 @@ def _objective() -> Any:
         "one": [LossWeights(2.0, 0.7)], "weighed": [LossWeights(2.0, 3.0, 0.5)], "hard": [objective.HARD],
         "several": [objective.HARD, LossWeights(2.0, 0.7), LossWeights(5.0, 1.0)],
     }.items():  # fmt: skip
-        made = Objective.of(
-            weightings, torch.from_numpy(LABELS), SoftLoss.parse("kl", standardised=name == "weighed"), NoTeacher()
-        )
-        logits = _logits(3) if len(weightings) == 1 else _logits(3, 10, len(weightings), 3)
-        found[name] = made(logits, Batch(torch.arange(10), torch.zeros(10), torch.zeros(10), _logits(4)[:, None]))
+        for loss in LOSSES.values():
+            soft = SoftLoss.parse(loss, standardised=name == "weighed")
+            made = Objective.of(weightings, torch.from_numpy(LABELS), soft, NoTeacher())
+            logits = _logits(3) if len(weightings) == 1 else _logits(3, 10, len(weightings), 3)
+            batch = Batch(torch.arange(10), torch.zeros(10), torch.zeros(10), _logits(4)[:, None])
+            found[f"{name}, {loss}"] = made(logits, batch)
     return found
 
 
@@ -186,9 +197,9 @@ def _schedule(name: str) -> Any:
 
 
 def _training() -> Any:
-    """Histories and weights of short trainings: as a teacher, in views of its own; and a stack, streamed, the best kept."""
-    found = {}
-    with tempfile.TemporaryDirectory() as folder:
+    """Short trainings: as a teacher, in views of its own; the best epoch kept; stacks; streamed; in bfloat16."""
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder, patch("pipeline.data.splits.span_rows", lambda classes: 8):
         split = write_split(Path(folder) / "data/train.parquet", _pixels(40).numpy(), np.arange(40) % 3, 3)
         validation = fit.Validation(_pixels(10), LABELS)
         labels = torch.from_numpy(np.arange(40) % 3)
@@ -196,6 +207,9 @@ def _training() -> Any:
             ("one", 1, None, {}),
             ("best", 1, 3, {"keep": "best", "patience": 2, "max_norm": 0.9, "schedule": "cosine(warmup=0.2)"}),
             ("stack", 2, 3, {"optimizer": "adamw(lr=0.01)"}),
+            ("best of a stack", 2, 3, {"keep": "best"}),
+            ("streamed", 1, 3, {"memory": 2.5e-6}),  # windows of two of the five spans
+            ("bfloat16", 1, None, {"precision": "bfloat16"}),
         ):
             how = Recipe.parse(
                 **{"optimizer": "sgd(lr=0.3, momentum=0.9)", "schedule": "constant", "epochs": 4, "batch_size": 16} | settings
@@ -209,7 +223,10 @@ def _training() -> Any:
                 seed=3, name="golden", state=State(Path(folder), [{"training": name}]),
             )  # fmt: skip
             histories = [[list(epoch.to_dict().values()) for epoch in each.history] for each in fitted]
+            assert examples.whole == (name != "streamed")
             found[name] = {"histories": histories, "weights": [each.sum() for each in net.parameters()]}
+    away = np.abs(np.array(found["bfloat16"]["histories"]) - found["one"]["histories"]).max()
+    found["bfloat16"] = bool(0 < away < 0.5)  # how it rounds is the processor's affair
     return found
 
 
@@ -295,7 +312,7 @@ def everything() -> dict[str, Measured]:
             found[f"{kind} {name}"] = (version, tolerance, lambda what=what, name=name: what(name))
     return found | {
         "decoder pillow": (pixels.VERSIONS["pillow"], EXACT, _decoder),
-        "ingest": (ingest.VERSION, EXACT, _order),
+        "ingest": (ingest.VERSION, EXACT, _ingest),
         "inference": (predict.VERSION, EXACT, _inference),
         "objective": (objective.VERSION, CLOSE, _objective),
         "training": (fit.VERSION, TRAINED, _training),

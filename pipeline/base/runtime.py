@@ -1,4 +1,4 @@
-"""The machine: device, threads, determinism, progress bars. It is part of provenance, never of an identity."""
+"""The machine: device, threads, determinism, progress bars. Only what last bits depend on is identity."""
 
 import contextlib
 import ctypes
@@ -125,7 +125,7 @@ def shaping(device: "torch.device") -> dict[str, str | int]:
 
 
 def provenance(device: "torch.device") -> dict[str, str | int]:
-    """The machine and the versions that made a result. It is for people: nothing may depend on it."""
+    """The machine and the versions that made a result. It is for people."""
     import numpy
     import torch
     import zarr

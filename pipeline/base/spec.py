@@ -51,9 +51,7 @@ def parse(text: str, table: Mapping[str, Callable[..., Any]], versions: Mapping[
     versions: for each name in the table a number that goes up whenever the same settings give another result.
     Raises InputError for bad syntax, an unknown name, or an argument that does not fit or is no literal.
     """
-    shape = _SHAPE.fullmatch(text) if isinstance(text, str) else None
-    if shape is None:
-        raise InputError(f"spec {text!r}", expected='"name(setting=value, …)"', found=repr(text), fix="Write it that way.")
+    shape = _shape(text)
     name = shape["name"]
     target, source = _resolve(name, table)
     behaviour = versioned(versions[name]) if source is None else source.sha256
@@ -67,10 +65,16 @@ def versioned(version: int) -> str:
     return f"version {version}"
 
 
-def names_in(text: str) -> list[str]:
-    """The names in one spec, or in several such as `shift(2) | my_views:blur()`; nothing is imported."""
-    shapes = [_SHAPE.fullmatch(step) for step in text.split("|")]
-    return [shape["name"] for shape in shapes if shape is not None]
+def name_in(text: str) -> str:
+    """The name in a spec. Nothing is imported. Raises InputError for bad syntax."""
+    return _shape(text)["name"]
+
+
+def _shape(text: str) -> re.Match[str]:
+    shape = _SHAPE.fullmatch(text) if isinstance(text, str) else None
+    if shape is None:
+        raise InputError(f"spec {text!r}", expected='"name(setting=value, …)"', found=repr(text), fix="Write it that way.")
+    return shape
 
 
 def witnesses(*specs: Spec) -> list[files.Witness]:

@@ -94,6 +94,8 @@ class Manifest:
             raise IntegrityError(str(path), expected=f"format {FORMAT}", found=f"format {version}", fix=fix)
         manifest = facts.typed(cls, found, str(path), fix)
         facts.typed(_Identity, manifest.identity, f"{path}, identity", fix)
+        if (own := "code" if version == 1 else "inference") not in manifest.identity:
+            raise IntegrityError(f"{path}, identity", expected=f"{own}, as in format {version}", found="none", fix=fix)
         if manifest.to_json() != data:  # the digest misses some edits: 1.0 and 1.00 are equal numbers
             edited = f"one edited since (digest {manifest.digest[:12]}…, not {str(digest)[:12]}…)"
             raise IntegrityError(str(path), expected="the manifest as it was sealed", found=edited, fix=fix)

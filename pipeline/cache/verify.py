@@ -120,7 +120,7 @@ def probe(path: Path, count: int, *, teacher: Path, splits: Path, device: torch.
         The differences, and what they may be; `Probe.findings` judges them.
 
     Raises:
-        InputError: Teacher, data or code differ from those of the cache; the message names the field.
+        InputError: Teacher, data or versions differ from those of the cache; the message names the field.
         IntegrityError: The cache, the splits or the teacher are damaged.
     """
     cache, opened = Cache.open(path), open_splits(splits, SPLITS)

@@ -349,7 +349,9 @@ class Examples:
 
     @property
     def _logits_bytes(self) -> int:
-        """Bytes that are counted for the logits of a row in one view."""
+        """Bytes that are counted for the logits of a row in one view: those stored, where they are all there is."""
+        if not self._pixel_bytes:
+            return math.prod(self.signal.shape) * self.signal.dtype.itemsize
         return 0 if self.views is None else len(self.inputs.classes) * torch.float32.itemsize
 
     @property

@@ -47,7 +47,7 @@ class Live:
         return cls(
             nets=[each.load(each.nets[0], device) for each in taught.values()],
             ensemble=ensemble,
-            digests={name: each.weights_sha256 for name, each in taught.items()},
+            digests={name: _digest(each) for name, each in taught.items()},
             witnesses=[each.witness for each in taught.values()],
         )
 
@@ -60,3 +60,8 @@ class Live:
         members = [net(pixels).float() for net in self.nets]
         layers = range(len(self.ensemble.temperatures))
         return torch.stack([self.ensemble.combine(members, layer) for layer in layers], dim=1)
+
+
+def _digest(taught: Checkpoint) -> str:
+    """What its logits are a function of, besides pixels."""
+    return files.sha256(files.canonical_json([taught.model, taught.behaviour, taught.weights_sha256]))

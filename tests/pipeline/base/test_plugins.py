@@ -161,5 +161,6 @@ def test_defaults_that_are_no_literals_are_left_to_the_source(place):
 
 
 def test_specs_name_plug_ins():
-    assert spec.names_in("shift(2) | a.b:c(d=[1]) | e:f") == ["shift", "a.b:c", "e:f"]
-    assert spec.names_in("a caption: with words") == []
+    assert [spec.name_in(text) for text in ("shift(2)", " a.b:c(how='a|b') ", "e:f")] == ["shift", "a.b:c", "e:f"]
+    with pytest.raises(InputError, match="spec 'a caption: with words': expected"):
+        spec.name_in("a caption: with words")

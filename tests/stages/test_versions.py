@@ -1,0 +1,104 @@
+"""softcache versions: which stages depend on which versions, under the settings that there are."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from pipeline.models import ensemble, zoo
+from pipeline.training import losses
+from stages.cli import main
+
+TEACHERS = """
+teach: {optimizer: sgd(lr=0.1), epochs: 1, batch_size: 8}
+teachers: {a: {model: "mlp(hidden=[5])"}, b: {model: "cnn(channels=[2])"}}
+views: {policy: shift(1) | flip()}
+capture: {}
+"""
+STUDENTS = """
+recipe: {optimizer: adamw(lr=0.1), epochs: 1, batch_size: 8}
+students: {tiny: {model: "mlp(hidden=[3])"}, odd: {model: "mlp(hidden=[3])", correct: [1], rows: without([1])}}
+temperatures: [1]
+views: {}
+"""
+DISTILL = """
+distill: {teachers: [a, b], loss: dkd(beta=2)}
+sweeps: {some: {students: [tiny], alphas: [0.5], loss: mse}}
+"""
+
+
+@pytest.fixture
+def written(tmp_path, monkeypatch):
+    """Writes params.yaml, runs the command, and returns the lines of every file."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(params: str, code: int = 0) -> dict[str, set[str]] | str:
+        Path("params.yaml").write_text(params)
+        result = CliRunner().invoke(main, ["versions"])
+        assert result.exit_code == code, result.output
+        files = Path("data/versions").rglob("*.txt")
+        found = {str(path.relative_to("data/versions")): set(path.read_text().splitlines()) for path in files}
+        return found if code == 0 else result.output
+
+    return run
+
+
+def test_every_stage_has_what_it_uses_and_no_more(written):
+    found = written(TEACHERS + STUDENTS.replace("views: {}", "") + DISTILL)
+    assert set(found) == {
+        *("ingest.txt", "capture.txt", "evaluate.txt", "report.txt", "sweep/some.txt", "teach/a.txt", "teach/b.txt"),
+        *(f"{kind}/{name}.txt" for kind in ("baseline", "distill") for name in ("tiny", "odd")),
+    }
+    assert {"model mlp: version 1", "optimizer sgd: version 1", "schedule constant: version 1"} <= found["teach/a.txt"]
+    assert "model cnn: version 1" in found["teach/b.txt"] - found["teach/a.txt"]
+    assert {"policy shift: version 1", "policy flip: version 1"} <= found["capture.txt"]
+    assert {"rule probabilities: version 1"} == {line for line in found["evaluate.txt"] if line.startswith("rule")}
+    assert found["distill/tiny.txt"] - found["baseline/tiny.txt"] == {"loss dkd: version 1", "rule probabilities: version 1"}
+    assert found["baseline/odd.txt"] ^ found["baseline/tiny.txt"] == {
+        "bias correction: version 1", "rows without: version 1", "rows all: version 1",
+    }  # fmt: skip
+    assert "tiny, loss mse: version 1" in found["sweep/some.txt"]
+
+
+@pytest.mark.parametrize(
+    ("table", "name", "changed"),
+    [
+        (zoo.VERSIONS, "cnn", {"teach/b.txt"}),
+        (losses.VERSIONS, "dkd", {"distill/tiny.txt", "distill/odd.txt"}),
+        (losses.VERSIONS, "kl", set()),
+        (ensemble.RULES, "probabilities", {"distill/tiny.txt", "distill/odd.txt", "evaluate.txt", "sweep/some.txt"}),
+        (ensemble.RULES, "logits", set()),
+    ],
+)
+def test_another_version_changes_the_files_of_what_uses_it(written, monkeypatch, table, name, changed):
+    params = TEACHERS + STUDENTS.replace("views: {}", "") + DISTILL
+    before = written(params)
+    monkeypatch.setitem(table, name, 2)
+    after = written(params)
+    assert {path for path in before if before[path] != after[path]} == changed
+
+
+def test_a_project_without_soft_targets_needs_no_section_for_them(written):
+    found = written(STUDENTS)
+    assert set(found) == {"ingest.txt", "report.txt", "capture.txt", "baseline/tiny.txt", "baseline/odd.txt"} - (
+        {"capture.txt"} if "capture.txt" not in found else set()
+    )
+
+
+def test_a_plug_in_is_read_whatever_its_arguments_hold(written, tmp_path):
+    (tmp_path / "my_nets.py").write_text("def build(shape, classes, how='x'):\n    return None\n")
+    [model] = [line for line in written(TEACHERS.replace("cnn(channels=[2])", "my_nets:build(how='a|c')"))["teach/b.txt"]
+               if line.startswith("model ")]  # fmt: skip
+    assert len(model.removeprefix("model my_nets:build: ")) == 64
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        (TEACHERS + "ingest: {train: digits, vlid: 0.1}", "params.yaml, ingest.vlid: expected one of train, valid"),
+        (TEACHERS.replace("epochs: 1", "epoch: 1"), "params.yaml, teach.epoch: expected one of"),
+        (TEACHERS.replace("mlp(hidden=[5])", "a net: mlp"), "spec 'a net: mlp': expected"),
+    ],
+)
+def test_wrong_settings_are_refused_before_any_stage_runs(written, params, message):
+    assert message in written(params, code=2)
