@@ -27,16 +27,15 @@ def command(as_json: bool, data: Path) -> None:
     """
     from pipeline.results.cost import cost
 
-    facts = cost(data)
+    found = cost(data)
     if as_json:
-        echo(*json.dumps(facts, indent=2).split("\n"))
+        echo(*json.dumps(found, indent=2).split("\n"))
         return
-    echo(*_table(facts["rows"]), *_comparisons(facts["student_epochs"]))
-    if facts["untimed"]:
-        told = f"Not counted, no command that {data / 'times.csv'} tells of made what is there"
-        echo("", f"{told}: {', '.join(facts['untimed'])}.")
-    if facts["others"]:
-        commands = [shlex.join(("softcache", "cost", "--data", each)) for each in facts["others"]]
+    echo(*_table(found["rows"]), *_comparisons(found["student_epochs"]))
+    if found["untimed"]:
+        echo("", f"Not counted, because no command in {data / 'times.csv'} made it: {', '.join(found['untimed'])}.")
+    if found["others"]:
+        commands = [shlex.join(("softcache", "cost", "--data", each)) for each in found["others"]]
         echo("", f"Other times: {', '.join(commands)}")
 
 
@@ -59,7 +58,7 @@ def _label(row: dict[str, Any]) -> str:
 
 
 def _comparisons(found: list[dict[str, Any]]) -> list[str]:
-    """What a student-epoch takes, and when the caches have paid for themselves."""
+    """The time of a student-epoch, and when the caches have paid for themselves."""
     lines = []
     for each in found:
         views = counted(each["views"], "view") + (f" by {each['policy']}" if each["policy"] != "none()" else "")
@@ -78,7 +77,7 @@ def _break_even(each: dict[str, Any]) -> str:
     if each["live"] is None:
         return f"no live student to compare with; on this device and threads, `{each['live_command']}` trains one"
     if each["capture_seconds"] is None:
-        return "how long the capture took is not known"
+        return "the time of the capture is not known"
     if each["break_even"] is None:
         return "live students take no longer: the caches save no time"
     students, epochs = each["break_even"]["students"], each["break_even"]["epochs"]
@@ -98,6 +97,6 @@ def _number(count: int) -> str:
 
 
 def _clock(seconds: float) -> str:
-    """h:mm:ss."""
+    """Seconds as h:mm:ss."""
     whole = round(seconds)
     return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
