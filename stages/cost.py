@@ -14,16 +14,16 @@ from stages.terminal import echo
 _STAGES = {1: "stage one", 2: "stage two"}
 
 
-@click.command(short_help="Say what was taken, and when a cache has paid for itself.", epilog=example("softcache cost"))
+@click.command(short_help="Show times, and when a cache has paid for itself.", epilog=example("softcache cost"))
 @option("--json", "as_json", is_flag=True, help="Print JSON instead.")
 @data_option
 def command(as_json: bool, data: Path) -> None:
-    """Say what teachers, caches and students took, and after how many students a cache has paid for itself.
+    """Show how long teachers, caches and students took, and after how many students a cache has paid for itself.
 
-    Times are of whole commands, as each leaves them in data/times.csv; the time of a sweep is shared out among its students
-    by the rows that they were shown. A sweep of students of more than one model, batch size, precision or memory counts in
-    the table only: what an epoch of each took cannot be told. To know what a cache saves, train a student with --live too.
-    The seconds in which a command starts count as training: where epochs are short, compare as many of them.
+    Times are of whole commands, from data/times.csv. The time of a sweep is divided among its students by the rows that they
+    were shown. A sweep with more than one model, batch size, precision or memory counts only in the table, because the time
+    of each student is not known. To see what a cache saves, train a student with --live too. The start of a command counts
+    as training, so if epochs are short, compare equal numbers of epochs.
     """
     from pipeline.results.cost import cost
 

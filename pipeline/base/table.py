@@ -20,18 +20,18 @@ def columns(kind: type[tuple[object, ...]]) -> Columns:
     return {name.rstrip("_"): _TYPES[(*get_args(hint), hint)[0]] for name, hint in get_type_hints(kind).items()}
 
 
-def to_csv(rows: Sequence[tuple[object, ...]], kind: type[tuple[object, ...]]) -> bytes:
+def to_csv(records: Sequence[tuple[object, ...]], kind: type[tuple[object, ...]]) -> bytes:
     """Records as CSV. Floats keep all digits, so equal results give equal bytes. None is an empty cell."""
-    held = io.StringIO()
-    csv.writer(held, lineterminator="\n").writerows([tuple(columns(kind)), *rows])
-    return held.getvalue().encode()
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows([tuple(columns(kind)), *records])
+    return buffer.getvalue().encode()
 
 
-def to_parquet(rows: Sequence[Mapping[str, object]], columns: Columns) -> bytes:
+def to_parquet(records: Sequence[Mapping[str, object]], columns: Columns) -> bytes:
     """Records as Parquet; a missing value is null. Equal records give equal bytes under one version of pyarrow."""
-    held = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist(list(rows), pa.schema(list(columns.items()))), held)
-    written: bytes = held.getvalue().to_pybytes()
+    buffer = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(list(records), pa.schema(list(columns.items()))), buffer)
+    written: bytes = buffer.getvalue().to_pybytes()
     return written
 
 
@@ -40,9 +40,9 @@ def from_parquet(data: bytes, columns: Columns, what: str, fix: str) -> list[dic
     expected = ", ".join(f"{name} {kind}" for name, kind in columns.items())
     try:
         found = pq.ParquetFile(pa.BufferReader(data)).read()
-        rows: list[dict[str, Any]] = found.to_pylist()  # decodes the text, which may fail
+        records: list[dict[str, Any]] = found.to_pylist()  # decodes the text, which may fail
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
         raise IntegrityError(what, expected=expected, found=first_line(error), fix=fix) from error
     if dict(zip(found.schema.names, found.schema.types, strict=True)) != dict(columns):
         raise IntegrityError(what, expected=expected, found=", ".join(map(str, found.schema)), fix=fix)
-    return rows
+    return records

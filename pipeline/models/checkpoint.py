@@ -66,11 +66,11 @@ class Checkpoint(ModelFile):
             written.append(Net(**vars(net) | {"sha256": digest}))
         epochs = table.to_parquet(history, modelfile.HISTORY_COLUMNS)
         files.write(folder / modelfile.HISTORY, epochs)
-        said = Facts(
+        content = Facts(
             modelfile.FORMAT, kind, name, model.text, model.behaviour, split.shape, split.classes, tuple(written),
             data, files.sha256(epochs), recipe, views, rows, soft,
         )  # fmt: skip
-        files.write(folder / modelfile.FILE_NAME, facts.sealed(asdict(said)))
+        files.write(folder / modelfile.FILE_NAME, facts.sealed(asdict(content)))
 
     @property
     def spec(self) -> Spec:

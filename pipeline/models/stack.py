@@ -84,7 +84,7 @@ def stackable(nets: Sequence[nn.Module], shape: Sequence[int]) -> bool:
 
 
 def _same_buffers(one: nn.Module, other: nn.Module) -> bool:
-    return all(torch.equal(here, there) for here, there in zip(one.buffers(), other.buffers(), strict=True))
+    return all(torch.equal(first, second) for first, second in zip(one.buffers(), other.buffers(), strict=True))
 
 
 def side_by_side(model: nn.Module) -> dict[str, torch.Tensor]:

@@ -119,34 +119,34 @@ class Published:
             key = (figure.folder, figure.of_class is None)
             if key not in records:
                 found = tables[figure.folder]
-                rows = found.read(RunRow) if figure.of_class is None else found.read(ClassRow)
-                records[key] = [row for row in rows if row.split == SPLIT]
-            measured.append(Measured(figure, tuple(_value(row, figure.metric) for row in _rows(records[key], figure, where))))
+                read = found.read(RunRow) if figure.of_class is None else found.read(ClassRow)
+                records[key] = [record for record in read if record.split == SPLIT]
+            measured.append(Measured(figure, tuple(_value(net, figure.metric) for net in _nets(records[key], figure, where))))
         return measured
 
 
-def _rows(rows: Sequence[RunRow | ClassRow], figure: Figure, where: str) -> list[RunRow | ClassRow]:
+def _nets(records: Sequence[RunRow | ClassRow], figure: Figure, where: str) -> list[RunRow | ClassRow]:
     """The records that a figure is computed from: one for each net."""
     chosen: list[RunRow | ClassRow] = []
     for run in figure.runs:
-        found = [row for row in rows if row.run == run]
-        _require(bool(found), f"{where}, runs", _listed(row.run for row in rows), repr(run))
-        found = [row for row in found if row.errors is not None]
+        found = [record for record in records if record.run == run]
+        _require(bool(found), f"{where}, runs", _listed(record.run for record in records), repr(run))
+        found = [record for record in found if record.errors is not None]
         _require(bool(found), f"{where}, runs", "a net that did not diverge", f"none in {run!r}")
         if figure.of_class is not None:
-            classes = [row for row in found if isinstance(row, ClassRow)]
-            of_class = [row for row in classes if row.class_ == figure.of_class]
-            _require(bool(of_class), f"{where}, class", _listed(row.class_ for row in classes), repr(figure.of_class))
-            any_rows = all(row.rows for row in of_class)
+            classes = [record for record in found if isinstance(record, ClassRow)]
+            of_class = [record for record in classes if record.class_ == figure.of_class]
+            _require(bool(of_class), f"{where}, class", _listed(record.class_ for record in classes), repr(figure.of_class))
+            any_rows = all(record.rows for record in of_class)
             _require(any_rows, f"{where}, class {figure.of_class!r}", f"rows of it in the {SPLIT} split", "none")
             found = [*of_class]
         chosen += found
     return chosen
 
 
-def _value(row: RunRow | ClassRow, metric: str) -> float:
+def _value(net: RunRow | ClassRow, metric: str) -> float:
     """The metric of a net that did not diverge."""
-    errors, right = (row.errors, row.accuracy) if isinstance(row, RunRow) else (row.errors, 1 - row.errors / row.rows)
+    errors, right = (net.errors, net.accuracy) if isinstance(net, RunRow) else (net.errors, 1 - net.errors / net.rows)
     assert errors is not None
     assert right is not None
     if metric == "errors":

@@ -84,5 +84,5 @@ class Measure:
 
 def mean_std(values: Iterable[float]) -> tuple[float, float | None]:
     """The mean, and the sample standard deviation if there are several values."""
-    held = list(values)
-    return statistics.fmean(held), statistics.stdev(held) if len(held) > 1 else None
+    numbers = list(values)
+    return statistics.fmean(numbers), statistics.stdev(numbers) if len(numbers) > 1 else None

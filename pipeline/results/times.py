@@ -90,9 +90,9 @@ def is_whole(line: bytes) -> bool:
 
 
 def _csv(values: tuple[object, ...]) -> bytes:
-    held = io.StringIO()
-    csv.writer(held, lineterminator="\n").writerow(values)
-    return held.getvalue().encode(errors="backslashreplace")
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerow(values)
+    return buffer.getvalue().encode(errors="backslashreplace")
 
 
 def _resolved(device: str, threads: int | None) -> tuple[str, int]:

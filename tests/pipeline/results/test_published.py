@@ -53,7 +53,7 @@ def test_measured(plots, change, values, mean, std):
     assert measured.std == (None if std is None else pytest.approx(std))
 
 
-def test_facts(plots):
+def test_to_dict(plots):
     row = {"what": "threes", "folder": "no3", "runs": ["s"], "class": 3, "metric": "error_rate", "published": 21.5}
     (measured,) = parse(row).measure({"other": None, "no3": plots})
     assert measured.to_dict() == row | {
