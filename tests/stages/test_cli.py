@@ -518,7 +518,7 @@ def test_a_teacher_that_was_trained_anew_is_told_wherever_its_cache_is_read(proj
     says(0, "capture", "a")
     says(0, "distill", "s", "-T", "2")
     says(0, "evaluate")
-    assert "trained anew" not in says(0, "report")
+    assert "trained again" not in says(0, "report")
     (project / "data/teachers/a").rename(project / "data/teachers/gone")
     says(0, "distill", "s", "-T", "2")  # a cache may come without its teacher
 
