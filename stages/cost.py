@@ -14,29 +14,28 @@ from stages.terminal import echo
 _STAGES = {1: "stage one", 2: "stage two"}
 
 
-@click.command(short_help="Say what was taken, and when a cache has paid for itself.", epilog=example("softcache cost"))
+@click.command(short_help="Show times, and when a cache has paid for itself.", epilog=example("softcache cost"))
 @option("--json", "as_json", is_flag=True, help="Print JSON instead.")
 @data_option
 def command(as_json: bool, data: Path) -> None:
-    """Say what teachers, caches and students took, and after how many students a cache has paid for itself.
+    """Show how long teachers, caches and students took, and after how many students a cache has paid for itself.
 
-    Times are of whole commands, as each leaves them in data/times.csv; the time of a sweep is shared out among its students
-    by the rows that they were shown. A sweep of students of more than one model, batch size, precision or memory counts in
-    the table only: what an epoch of each took cannot be told. To know what a cache saves, train a student with --live too.
-    The seconds in which a command starts count as training: where epochs are short, compare as many of them.
+    Times are of whole commands, from data/times.csv. The time of a sweep is divided among its students by the rows that they
+    were shown. A sweep with more than one model, batch size, precision or memory counts only in the table, because the time
+    of each student is not known. To see what a cache saves, train a student with --live too. The start of a command counts
+    as training, so if epochs are short, compare equal numbers of epochs.
     """
     from pipeline.results.cost import cost
 
-    facts = cost(data)
+    found = cost(data)
     if as_json:
-        echo(*json.dumps(facts, indent=2).split("\n"))
+        echo(*json.dumps(found, indent=2).split("\n"))
         return
-    echo(*_table(facts["rows"]), *_comparisons(facts["student_epochs"]))
-    if facts["untimed"]:
-        told = f"Not counted, no command that {data / 'times.csv'} tells of made what is there"
-        echo("", f"{told}: {', '.join(facts['untimed'])}.")
-    if facts["others"]:
-        commands = [shlex.join(("softcache", "cost", "--data", each)) for each in facts["others"]]
+    echo(*_table(found["rows"]), *_comparisons(found["student_epochs"]))
+    if found["untimed"]:
+        echo("", f"Not counted, because no command in {data / 'times.csv'} made it: {', '.join(found['untimed'])}.")
+    if found["others"]:
+        commands = [shlex.join(("softcache", "cost", "--data", each)) for each in found["others"]]
         echo("", f"Other times: {', '.join(commands)}")
 
 
@@ -59,7 +58,7 @@ def _label(row: dict[str, Any]) -> str:
 
 
 def _comparisons(found: list[dict[str, Any]]) -> list[str]:
-    """What a student-epoch takes, and when the caches have paid for themselves."""
+    """The time of a student-epoch, and when the caches have paid for themselves."""
     lines = []
     for each in found:
         views = counted(each["views"], "view") + (f" by {each['policy']}" if each["policy"] != "none()" else "")
@@ -78,7 +77,7 @@ def _break_even(each: dict[str, Any]) -> str:
     if each["live"] is None:
         return f"no live student to compare with; on this device and threads, `{each['live_command']}` trains one"
     if each["capture_seconds"] is None:
-        return "how long the capture took is not known"
+        return "the time of the capture is not known"
     if each["break_even"] is None:
         return "live students take no longer: the caches save no time"
     students, epochs = each["break_even"]["students"], each["break_even"]["epochs"]
@@ -98,6 +97,6 @@ def _number(count: int) -> str:
 
 
 def _clock(seconds: float) -> str:
-    """h:mm:ss."""
+    """Seconds as h:mm:ss."""
     whole = round(seconds)
     return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"

@@ -24,7 +24,7 @@ from stages.terminal import echo
 
 
 def _collect(params: Params) -> dict[str, Any]:
-    """The explicit list of runs: what params.yaml names, never what happens to lie on disk."""
+    """The runs to evaluate: those that params.yaml names, whatever else is on disk."""
     distill = params.section("distill")
     settings = {
         "teachers": list(params.section("teachers")),

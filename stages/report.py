@@ -1,4 +1,4 @@
-"""softcache report: one page with what came out."""
+"""softcache report: one page with the results."""
 
 import os
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ def command(folders: tuple[Path, ...], out: Path | None, published: bool, params
 
 
 def _named(folders: Sequence[Path]) -> dict[str, Path]:
-    """Where the tables of each folder are, by its last name."""
+    """The folder of tables of each folder, by the last part of its path."""
     named: dict[str, Path] = {}
     for folder in folders:
         name = os.path.basename(os.path.abspath(folder))

@@ -269,7 +269,7 @@ def _evaluate() -> Any:
     said = {name: [dict(zip(table.columns(type(row)), row, strict=True)) for row in each] for name, each in rows.items()}
     for row in said["results"]:
         del row["diverged"]  # as it was recorded: none did
-    return said | {"facts": [run.facts() for run in runs]}
+    return said | {"facts": [run.to_dict() for run in runs]}
 
 
 def _report() -> Any:

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: durable atomic writes, canonical JSON, sha256, locks."""
+"""Files: durable atomic writes, canonical JSON, sha256 and locks. A file is there as a whole or not at all."""
 
 import contextlib
 import datetime
@@ -15,12 +15,12 @@ from typing import Any
 
 from pipeline.base.errors import BusyError, InputError, IntegrityError, printable
 
-LOCK = "lock"  # the file in a folder that is worked in: locked, it says by whom
+LOCK = "lock"  # the lock file of a folder in use; it says who holds it
 
 
 @dataclass(frozen=True)
 class Witness:
-    """Something that a job has read, and how to see whether it is still the same. now: its digest, None where it is gone."""
+    """Something that a job has read, with its digest at that time. now: gives its present digest, None if it is gone."""
 
     what: str
     digest: str
@@ -28,22 +28,22 @@ class Witness:
 
     @classmethod
     def of_file(cls, path: Path, digest: str) -> "Witness":
-        """Of a file, by the sha256 of its bytes."""
+        """The witness of a file. digest: the sha256 of its bytes."""
         return cls(str(path), digest, lambda: sha256_file(path) if path.is_file() else None)
 
 
 def canonical_json(value: Any) -> bytes:
-    """The one encoding that digests are taken of: sorted keys, no spaces, UTF-8; NaN and infinity are refused."""
+    """The JSON that digests are taken of: sorted keys, no spaces, UTF-8. Raises ValueError for NaN and infinity."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
 def readable_json(value: Any) -> bytes:
-    """The same value for people: indented, keys in the order given, a newline at the end."""
+    """JSON for people: indented, keys in the given order, a newline at the end."""
     return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def read(path: Path, fix: str) -> bytes:
-    """The bytes of a file; raises InputError where there is none, IntegrityError where something else is in its place."""
+    """The bytes of a file. Raises InputError if it is missing, IntegrityError if it is a folder."""
     try:
         return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -53,10 +53,7 @@ def read(path: Path, fix: str) -> bytes:
 
 
 def read_bound(path: Path, digest: str, fix: str) -> bytes:
-    """The bytes of a file, compared with the sha256 that another file binds it by.
-
-    Raises IntegrityError where there is none, or where it has other bytes.
-    """
+    """The bytes of a file. Raises IntegrityError if it is missing or its sha256 is not `digest`."""
     try:
         data = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
@@ -68,30 +65,30 @@ def read_bound(path: Path, digest: str, fix: str) -> bytes:
 
 
 def sha256(data: bytes | memoryview) -> str:
-    """Hex digest of bytes."""
+    """The sha256 of bytes, in hex."""
     return hashlib.sha256(data).hexdigest()
 
 
 def sha256_file(path: Path) -> str:
-    """Hex digest of a file's bytes, read in pieces."""
+    """The sha256 of a file, in hex, without reading it into memory as a whole."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def require_unchanged(read: Iterable[Witness]) -> None:
-    """Raise BusyError where something is no longer what a job has read: its result would belong to neither."""
+    """Raise BusyError if something that a job has read was changed or removed since."""
     for witness in read:
         if (found := witness.now()) != witness.digest:
             raise BusyError(
                 witness.what,
                 expected=f"what it was when this started (sha256 {witness.digest[:12]}…)",
-                found="nothing" if found is None else f"another (sha256 {found[:12]}…)",
-                fix="Something else has replaced it meanwhile, so nothing was written: run this again.",
+                found="nothing" if found is None else f"sha256 {found[:12]}…",
+                fix="It was replaced during the run, so nothing was written: run this again.",
             )
 
 
 def write(path: Path, data: bytes) -> None:
-    """Write a file so that a reader, or a machine that lost power, sees all of it or none of it."""
+    """Write a file durably and atomically: a reader, or a restart after a power loss, sees all of it or none."""
     make_folder(path.parent)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -107,7 +104,7 @@ def write(path: Path, data: bytes) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those above it, durably: a file is lost if the entry of any folder above it is."""
+    """Make a folder and its missing parents, durably: a file is lost if the entry of any parent folder is."""
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     for folder in reversed(missing):
         folder.mkdir(exist_ok=True)
@@ -115,7 +112,7 @@ def make_folder(path: Path) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Make the names in a folder durable; fsync of a file does not cover the entry that points to it."""
+    """fsync a folder, to make its entries durable: fsync of a file does not cover its entry in the folder."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -134,9 +131,9 @@ def sync_tree(path: Path) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path, what: str) -> Iterator[None]:
-    """Hold the file `path`, which is made if need be, and removed afterwards. Raises BusyError if another process holds it.
+    """Hold a lock on the file `path`, which is created if missing and removed afterwards.
 
-    flock, not the file's existence: the kernel drops it when the holder dies, however it dies. The file says who holds it.
+    Raises BusyError if another process holds it. The lock is a flock: the kernel releases it however its holder ends.
     """
     descriptor = _held(path, what)
     try:
@@ -147,38 +144,38 @@ def locked(path: Path, what: str) -> Iterator[None]:
     finally:
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(descriptor), path.stat()):
-                path.unlink()  # while it is held still
+                path.unlink()  # before the lock is released
         os.close(descriptor)
 
 
 @contextlib.contextmanager
 def locked_folder(path: Path, what: str) -> Iterator[None]:
-    """Hold a folder that is worked in, by the lock in it, and remove it afterwards where nothing else is left in it."""
+    """Hold the lock file in a folder, and remove the folder afterwards if it is empty."""
     try:
         with locked(path / LOCK, what):
             yield
     finally:
-        with contextlib.suppress(OSError):  # something is in it, or another process has just begun
+        with contextlib.suppress(OSError):  # not empty, or another process has just started in it
             path.rmdir()
 
 
 def clear(path: Path, *, but: str = LOCK) -> None:
-    """Remove all that is in a folder but its lock, and one other file."""
+    """Remove everything in a folder, except its lock file and the entry named `but`."""
     for entry in sorted(path.iterdir()):
         if entry.name not in (LOCK, but):
             remove(entry)
 
 
 def _held(path: Path, what: str) -> int:
-    """The file at `path`, opened and locked."""
+    """The descriptor of the file at `path`, opened and locked."""
     while True:
         try:
             make_folder(path.parent)
-        except FileExistsError:  # a file is in the way, or was a folder that has gone just now
+        except FileExistsError:  # a file is in the way, or another process changes the folder
             if os.path.lexists(path.parent) and not path.parent.is_dir():
                 raise
             continue
-        with contextlib.suppress(FileNotFoundError):  # whoever held it has just removed it, or its folder
+        with contextlib.suppress(FileNotFoundError):  # another process has just removed it, or its folder
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
             held = False
             try:
@@ -188,7 +185,7 @@ def _held(path: Path, what: str) -> int:
                     return descriptor
             except BlockingIOError as error:
                 found, fix = f"{_holder(path)}, which holds {path}", "Wait for it, then run again."
-                raise BusyError(what, expected="no other process at work on it", found=found, fix=fix) from error
+                raise BusyError(what, expected="no other process working on it", found=found, fix=fix) from error
             finally:
                 if not held:
                     os.close(descriptor)
@@ -203,12 +200,12 @@ def _holder(path: Path) -> str:
 
 @contextlib.contextmanager
 def replaced_folder(path: Path, *, read: Iterable[Witness] = (), keep_others: bool = False) -> Iterator[Path]:
-    """Give an empty folder to fill; when the block ends well it takes the place of `path`, else nothing changes.
+    """Yield an empty folder to fill, which replaces `path` when the block succeeds. If the block fails, nothing changes.
 
-    A symbolic link stays, and what it leads to is replaced. read: what the new content was made of; where any of it is
-    another by now, BusyError is raised and nothing changes. keep_others: entries of the former folder that the new one
-    lacks move into it. A process that is killed at any moment leaves the former folder, the new one, or, between two
-    renames, neither under its name; then the next call puts the former one back first.
+    If `path` is a symbolic link, its target is replaced. read: the inputs of the new content; if one of them has changed,
+    BusyError is raised and nothing is replaced. keep_others: keep entries of the former folder that the new one lacks.
+    A process that is killed leaves the former folder or the new one. If it is killed between the two renames, `path` is
+    missing, and the next call restores the former folder first.
     """
     path = resolved(path)
     partial, former, lock = (path.with_name(f".{path.name}{end}.partial") for end in ("", ".former", ".lock"))
@@ -234,7 +231,7 @@ def replaced_folder(path: Path, *, read: Iterable[Witness] = (), keep_others: bo
 
 
 def _discard(former: Path, path: Path, keep_others: bool) -> None:
-    """Remove the former folder, after what is to be kept of it has moved."""
+    """Remove the former folder. keep_others: first move entries that are missing in `path` there."""
     if keep_others and former.is_dir():
         for entry in former.iterdir():
             if not os.path.lexists(path / entry.name):
@@ -243,7 +240,7 @@ def _discard(former: Path, path: Path, keep_others: bool) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, a link or a folder with all that is in it, if it is there."""
+    """Remove a file, a link, or a folder with its contents, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -251,8 +248,8 @@ def remove(path: Path) -> None:
 
 
 def resolved(path: Path) -> Path:
-    """A path without links; raises InputError for links that lead back to themselves."""
+    """A path with its symbolic links followed; raises InputError for links in a circle."""
     try:
         return path.resolve()
     except (RuntimeError, OSError) as error:
-        raise InputError(str(path), expected="a place", found="links that lead in a circle", fix="Remove them.") from error
+        raise InputError(str(path), expected="a path", found="symbolic links in a circle", fix="Remove them.") from error

@@ -1,4 +1,4 @@
-"""Tables: Parquet of typed columns, bound by a digest, for whoever reads them again; CSV for what DVC plots."""
+"""Tables: Parquet files with typed columns for tables that are read again; CSV files for the plots of DVC."""
 
 import csv
 import io
@@ -16,33 +16,33 @@ _TYPES = {str: TEXT, int: INTEGER, float: NUMBER, bool: FLAG}
 
 
 def columns(kind: type[tuple[object, ...]]) -> Columns:
-    """What columns rows of a NamedTuple have: its fields; a _ at the end of a name keeps it from being a word of Python."""
+    """The columns of a NamedTuple: its fields. A _ at the end of a field, which avoids a Python keyword, is dropped."""
     return {name.rstrip("_"): _TYPES[(*get_args(hint), hint)[0]] for name, hint in get_type_hints(kind).items()}
 
 
-def to_csv(rows: Sequence[tuple[object, ...]], kind: type[tuple[object, ...]]) -> bytes:
-    """Rows to CSV. Floats keep every digit, so that equal results are equal bytes; None is empty."""
-    held = io.StringIO()
-    csv.writer(held, lineterminator="\n").writerows([tuple(columns(kind)), *rows])
-    return held.getvalue().encode()
+def to_csv(records: Sequence[tuple[object, ...]], kind: type[tuple[object, ...]]) -> bytes:
+    """Records as CSV. Floats keep all digits, so equal results give equal bytes. None is an empty cell."""
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows([tuple(columns(kind)), *records])
+    return buffer.getvalue().encode()
 
 
-def to_parquet(rows: Sequence[Mapping[str, object]], columns: Columns) -> bytes:
-    """Rows to Parquet; what a row lacks is null. Equal rows are equal bytes under one pyarrow."""
-    held = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist(list(rows), pa.schema(list(columns.items()))), held)
-    written: bytes = held.getvalue().to_pybytes()
+def to_parquet(records: Sequence[Mapping[str, object]], columns: Columns) -> bytes:
+    """Records as Parquet; a missing value is null. Equal records give equal bytes under one version of pyarrow."""
+    buffer = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(list(records), pa.schema(list(columns.items()))), buffer)
+    written: bytes = buffer.getvalue().to_pybytes()
     return written
 
 
 def from_parquet(data: bytes, columns: Columns, what: str, fix: str) -> list[dict[str, Any]]:
-    """Rows of what `to_parquet` gave, null as None; raises IntegrityError, about `what`, for anything else."""
+    """The records in bytes from `to_parquet`; null becomes None. Raises IntegrityError, naming `what`, for other bytes."""
     expected = ", ".join(f"{name} {kind}" for name, kind in columns.items())
     try:
         found = pq.ParquetFile(pa.BufferReader(data)).read()
-        rows: list[dict[str, Any]] = found.to_pylist()  # only here is text decoded
+        records: list[dict[str, Any]] = found.to_pylist()  # decodes the text, which may fail
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
         raise IntegrityError(what, expected=expected, found=first_line(error), fix=fix) from error
     if dict(zip(found.schema.names, found.schema.types, strict=True)) != dict(columns):
         raise IntegrityError(what, expected=expected, found=", ".join(map(str, found.schema)), fix=fix)
-    return rows
+    return records

@@ -1,6 +1,6 @@
-"""Checkpoints: trained nets as safetensors weights, in a folder whose model.json binds them.
+"""Checkpoints: folders with the weights of trained nets, as safetensors files, and a model.json with their sha256.
 
-Weights never travel as pickles: reading one could run code.
+Weights are never pickled, because reading a pickle can run code.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,27 +15,14 @@ from pipeline.base import facts, files, table
 from pipeline.base.errors import IntegrityError, first_line
 from pipeline.base.spec import Spec
 from pipeline.data.splits import Split
+from pipeline.models import modelfile
 from pipeline.models.build import build, parse_model
-from pipeline.models.modelfile import (
-    FILE_NAME,
-    FORMAT,
-    HISTORY,
-    HISTORY_COLUMNS,
-    Chosen,
-    Data,
-    Facts,
-    Kind,
-    Learned,
-    ModelFile,
-    Net,
-    Shown,
-    weights_name,
-)  # fmt: skip
+from pipeline.models.modelfile import Chosen, Data, Facts, Kind, Learned, ModelFile, Net, Shown
 from pipeline.models.training import Training
 
 
 class Checkpoint(ModelFile):
-    """A folder with trained nets, opened, whose weights can be loaded."""
+    """An open folder of trained nets. `teacher` and `student` open one, `load` gives a net."""
 
     @staticmethod
     def write(
@@ -53,29 +40,45 @@ class Checkpoint(ModelFile):
         rows: Chosen | None = None,
         soft: Learned | None = None,
     ) -> None:
-        """Write model.json, the history, and the weights of every net that has some into `folder`; see modelfile.Facts.
+        """Write model.json, the history, and the weights of every net into `folder`. modelfile.Facts explains its contents.
 
-        nets: each as it is known before its sha256 is. split: whose pixels and classes the nets are of.
+        Args:
+            folder: Where the files are written.
+            kind: What was trained, such as "teacher".
+            name: Its name.
+            model: The spec of all nets.
+            split: The split that the nets were trained on, which sets the shape of the pixels and the classes.
+            data: The digests of the training and validation data.
+            nets: Each net with its module; None for a net that diverged. Their field sha256 is filled in here.
+            history: One record per net and epoch, with the columns modelfile.HISTORY_COLUMNS.
+            recipe: How the nets were trained.
+            views: The views that they were trained on.
+            rows: The rows that they were trained on, if recorded.
+            soft: The soft targets, for students.
         """
         written = []
         for net, module in nets.items():
             digest = None
             if module is not None:
-                held = _weights(module)
-                digest = files.sha256(held)
-                files.write(folder / weights_name(kind, net.seed), held)
+                weights = _weights(module)
+                digest = files.sha256(weights)
+                files.write(folder / modelfile.weights_name(kind, net.seed), weights)
             written.append(Net(**vars(net) | {"sha256": digest}))
-        past = table.to_parquet(history, HISTORY_COLUMNS)
-        files.write(folder / HISTORY, past)
-        said = Facts(
-            FORMAT, kind, name, model.text, model.behaviour, split.shape, split.classes, tuple(written),
-            data, files.sha256(past), recipe, views, rows, soft,
+        epochs = table.to_parquet(history, modelfile.HISTORY_COLUMNS)
+        files.write(folder / modelfile.HISTORY, epochs)
+        content = Facts(
+            modelfile.FORMAT, kind, name, model.text, model.behaviour, split.shape, split.classes, tuple(written),
+            data, files.sha256(epochs), recipe, views, rows, soft,
         )  # fmt: skip
-        files.write(folder / FILE_NAME, facts.sealed(asdict(said)))
+        files.write(folder / modelfile.FILE_NAME, facts.sealed(asdict(content)))
 
     @property
     def spec(self) -> Spec:
-        """The model, parsed; raises IntegrityError where it does something else by now than when it was trained."""
+        """The parsed spec of the model.
+
+        Raises:
+            IntegrityError: The code of the model has changed since it was trained.
+        """
         spec = parse_model(self.model)
         if spec.behaviour != self.behaviour:
             what, expected = f"{self.folder}, model {self.model}", f"{self.behaviour}, with which it was trained"
@@ -84,12 +87,21 @@ class Checkpoint(ModelFile):
         return spec
 
     def load(self, net: Net, device: torch.device) -> torch.nn.Module:
-        """Build the model and fill it with the weights of a net: those bytes, and no others, that model.json binds.
+        """Build the model, with the weights of a net.
 
-        Raises IntegrityError where the file is missing or changed, and what `spec` raises.
+        Args:
+            net: One of `nets`.
+            device: Where the model is put.
+
+        Returns:
+            The model in eval mode.
+
+        Raises:
+            IntegrityError: The weights file is missing or its sha256 is not that in model.json, the net diverged, or the
+                code of the model has changed since it was trained.
         """
         path = self.file(net)
-        data = self.read(path, net.sha256 or "none, for it diverged")
+        data = self.read(path, net.sha256 or "none, because it diverged")
         model = build(self.spec, self.shape, len(self.classes))
         try:
             model.load_state_dict(safetensors.torch.load(data))

@@ -1,4 +1,4 @@
-"""A stack: several nets of one architecture trained as one, on batches that they share."""
+"""Stack: several nets of one architecture that train as one module, on the same batches."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -11,17 +11,17 @@ from pipeline.base import runtime
 
 
 class Stack(nn.Module):
-    """Nets of one architecture, each parameter stacked along a new first axis; one forward pass runs all of them.
+    """Nets of one architecture as one module: each parameter is stacked along a new first axis.
 
-    Gives logits (B, nets, classes) for the pixels (B, C, H, W) that all nets see. In training, dropout falls on the same
-    units in every net, as it does in nets that are trained one by one with one seed. No value of a net depends on the
-    others, but the last bits of its sums are not those of a pass on its own. Buffers, which must not change in training,
-    are those of the first net.
+    `forward` maps pixels (B, C, H, W), the same for all nets, to logits (B, nets, classes). In training, dropout hits the
+    same units in all nets, as if each was trained alone with the same seed. The nets do not influence each other, but the
+    last bits of their sums may differ from those of a net that runs alone. Buffers are those of the first net, and must not
+    change in training.
     """
 
     def __init__(self, nets: Sequence[nn.Module]):
         super().__init__()
-        self._single = [copy.deepcopy(nets[0])]  # in a list, so that its own weights are not parameters of the stack
+        self._single = [copy.deepcopy(nets[0])]  # in a list, so that its weights do not become parameters of the stack
         weights, _ = stack_module_state(list(nets))
         self.names = list(weights)
         self.stacked = nn.ParameterList(nn.Parameter(each.detach(), each.requires_grad) for each in weights.values())
@@ -31,7 +31,7 @@ class Stack(nn.Module):
 
     @property
     def pattern(self) -> nn.Module:
-        """A net of this architecture, with the initial weights of the first one."""
+        """A net of this architecture, with the initial weights of the first net."""
         return self._single[0]
 
     def train(self, mode: bool = True) -> "Stack":
@@ -43,17 +43,17 @@ class Stack(nn.Module):
         return logits
 
     def nets(self) -> list[nn.Module]:
-        """The nets, each with weights of its own."""
+        """The nets as separate modules, each with its own copy of its weights."""
         unstacked = []
-        for place in range(len(self)):
+        for index in range(len(self)):
             net = copy.deepcopy(self._single[0])
-            weights = {name: column[place].detach().clone() for name, column in zip(self.names, self.stacked, strict=True)}
+            weights = {name: tensor[index].detach().clone() for name, tensor in zip(self.names, self.stacked, strict=True)}
             net.load_state_dict(net.state_dict() | weights)
             unstacked.append(net)
         return unstacked
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> "Stack":
-        """Take the buffers along to another device."""
+        """Move the buffers together with the parameters, such as to another device."""
         self._single[0]._apply(fn, recurse)
         nn.Module._apply(self, fn, recurse)
         return self
@@ -64,9 +64,9 @@ class Stack(nn.Module):
 
 
 def stackable(nets: Sequence[nn.Module], shape: Sequence[int]) -> bool:
-    """Whether these nets can be one stack: vmap runs them, and their buffers are alike and stay as they are in training.
+    """Whether these nets can form one stack: vmap can run them, and their buffers are equal and constant in training.
 
-    Batch statistics do not. shape: of the pixels, (channels, height, width).
+    Nets with batch statistics cannot. shape: of the pixels, (channels, height, width).
     """
     first, *others = nets
     generator = torch.Generator().manual_seed(0)
@@ -78,20 +78,17 @@ def stackable(nets: Sequence[nn.Module], shape: Sequence[int]) -> bool:
             if not all(_same_buffers(first, net) for net in (probe, *others)):
                 return False
             Stack([first, first]).train()(pixels)
-    except (RuntimeError, ValueError):  # vmap's word for what it cannot do
+    except (RuntimeError, ValueError):  # vmap cannot run this net
         return False
     return True
 
 
 def _same_buffers(one: nn.Module, other: nn.Module) -> bool:
-    return all(torch.equal(here, there) for here, there in zip(one.buffers(), other.buffers(), strict=True))
+    return all(torch.equal(first, second) for first, second in zip(one.buffers(), other.buffers(), strict=True))
 
 
 def side_by_side(model: nn.Module) -> dict[str, torch.Tensor]:
-    """What training changes of a model, by name, as (nets, …), sharing memory; one net is a stack of one.
-
-    Of a stack those are weights, of a net all of its state.
-    """
+    """The tensors of a model by name, each (nets, …), sharing its memory: parameters of a stack, all state of one net."""
     if isinstance(model, Stack):
         return dict(zip(model.names, (tensor.detach() for tensor in model.stacked), strict=True))
     return {name: tensor[None] for name, tensor in model.state_dict().items()}

@@ -1,4 +1,4 @@
-"""Results: what was measured, chosen and paid, and the page that shows it. Nothing is trained here.
+"""Results: metrics, the choice of the best setting, costs, and the report that shows them. Nothing is trained here.
 
 Read evaluate.py first, then report.py.
 """

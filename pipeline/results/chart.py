@@ -1,4 +1,4 @@
-"""The chart of a report: test accuracy against temperature, or against alpha where there is one temperature."""
+"""The chart of a report: test accuracy against temperature, or against alpha if all students have one temperature."""
 
 import io
 from collections.abc import Sequence
@@ -14,17 +14,17 @@ HUES = ["#1f6feb", "#d9480f", "#2b8a3e", "#9c36b5", "#0b7285", "#e67700", "#c225
 
 
 def axis_of(lines: Sequence[Line]) -> tuple[Axis, int]:
-    """What students are drawn against, and at how many values of it there are some."""
+    """The x axis of the chart, and how many different values the students have on it."""
     students = [line for line in lines if line.kind == "student" and line.seeds]
     temperatures, alphas = (len({getattr(line, name) for line in students}) for name in ("temperature", "alpha"))
     return ("alpha", alphas) if temperatures < 2 <= alphas else ("temperature", temperatures)
 
 
 def draw(lines: Sequence[Line], name: str, axis: Axis) -> str:
-    """The chart as SVG. name: of the folder whose lines they are, or empty."""
+    """The chart as SVG. name: of the folder that the lines come from; it may be empty. Raises InputError without altair."""
     try:
         import altair
-        import vl_convert  # noqa: F401  # by which altair draws without a browser or a network
+        import vl_convert  # noqa: F401  # altair needs it to draw without a browser or a network
     except ImportError as error:
         fix = 'Install them: pip install "softcache[report]".'
         raise InputError("report", expected="altair and vl-convert-python", found="not installed", fix=fix) from error
@@ -58,9 +58,9 @@ def draw(lines: Sequence[Line], name: str, axis: Axis) -> str:
         students.mark_point(filled=True, size=60, opacity=1).encode(x=x, y=y, color=colour),
     ).properties(width=600, height=340, title=title, background="white")
     chart = chart.configure(font="sans-serif").configure_view(stroke=None).configure_legend(labelFontSize=12)
-    held = io.StringIO()
-    chart.configure_axis(gridColor="#e5e7eb", labelFontSize=12, titleFontSize=12).save(held, format="svg")
-    return held.getvalue()
+    svg = io.StringIO()
+    chart.configure_axis(gridColor="#e5e7eb", labelFontSize=12, titleFontSize=12).save(svg, format="svg")
+    return svg.getvalue()
 
 
 def _point(line: Line, axis: Axis, several_alphas: bool = False) -> dict[str, Any]:

@@ -1,11 +1,11 @@
-"""Which setting of each student is best by the validation split, and what it gains over hard labels on the test split."""
+"""Choice: the best setting of each student by the validation split, and its gain over hard labels on the test split."""
 
 import logging
 import statistics
 from collections.abc import Sequence
 
 from pipeline.base.errors import InputError
-from pipeline.results.run import Run, spread
+from pipeline.results.run import Run, mean_std
 from pipeline.results.tables import BestRow
 from pipeline.stats import comparison
 
@@ -13,15 +13,15 @@ _log = logging.getLogger(__name__)
 
 
 def best(runs: Sequence[Run]) -> list[BestRow]:
-    """For each student the temperature and alpha with the lowest mean validation NLL, against its baseline on the test split.
+    """For each student: the temperature and alpha with the lowest mean validation NLL, compared with its baseline on test rows.
 
-    The difference is baseline minus distilled in errors: above 0 is a gain. Its intervals are those of comparison.py:
-    over_seeds is Student's paired over the seeds, over_rows is the bootstrap over test rows. All of a row is of the `seeds`
-    that both sides have; `lost` are those that one lacks, such as nets that diverged. The choice is among the settings that
-    share most seeds with the baseline, by the seeds that all of these have, if they have some. Where nothing is left to
-    compare, the student has no row.
+    The difference is baseline − student, in errors: above 0 is a gain. over_seeds is its interval by `comparison.paired`,
+    over_rows that by `comparison.bootstrap`. All figures are over the `seeds` that both sides have; `lost` counts seeds that
+    one side lacks, such as nets that diverged. The candidates are the settings that share most seeds with the baseline. They
+    are compared on the seeds that all of them have, if there are any. A student with nothing to compare is left out.
+    Raises InputError if a student and its baseline were trained with different seeds.
     """
-    rows = []
+    chosen_rows = []
     for baseline in (run for run in runs if run.kind == "baseline"):
         settings = [run for run in runs if run.kind == "student" and run.student == baseline.student]
         chosen = _chosen(baseline, settings)
@@ -34,29 +34,29 @@ def best(runs: Sequence[Run]) -> list[BestRow]:
         over_seeds = comparison.paired(*errors)
         over_rows = comparison.bootstrap(before.wrong["test"], after.wrong["test"])
         every = {*baseline.seeds, *baseline.diverged, *chosen.seeds, *chosen.diverged}
-        rows.append(
+        chosen_rows.append(
             BestRow(
                 baseline.student, chosen.name, chosen.temperature, chosen.alpha, len(shared), len(every) - len(shared),
-                *spread(after.column("valid", "nll")), *spread(errors[1].values()), *spread(errors[0].values()),
-                *spread(errors[0][seed] - errors[1][seed] for seed in shared),
+                *mean_std(after.column("valid", "nll")), *mean_std(errors[1].values()), *mean_std(errors[0].values()),
+                *mean_std(errors[0][seed] - errors[1][seed] for seed in shared),
                 over_seeds.low if over_seeds else None, over_seeds.high if over_seeds else None, over_rows.low, over_rows.high,
             )
         )  # fmt: skip
-    return rows
+    return chosen_rows
 
 
 def _seeds(run: Run) -> list[int]:
-    """Those of a student's nets that did not diverge."""
+    """The seeds of the nets that did not diverge."""
     return [seed for seed in run.seeds if seed is not None]
 
 
 def _shared(baseline: Run, run: Run) -> list[int]:
-    """Seeds that both have."""
+    """The seeds that both have."""
     return [seed for seed in _seeds(baseline) if seed in run.seeds]
 
 
 def _chosen(baseline: Run, settings: Sequence[Run]) -> Run | None:
-    """The best of those that share most seeds with the baseline; None where none shares any."""
+    """The best of the settings that share most seeds with the baseline; None if none shares a seed."""
     most = max((len(_shared(baseline, run)) for run in settings), default=0)
     if not most:
         return None
@@ -66,10 +66,9 @@ def _chosen(baseline: Run, settings: Sequence[Run]) -> Run | None:
 
 
 def _require_reason(baseline: Run, settings: Sequence[Run]) -> None:
-    """Say that nets diverged where nothing can be compared; raise InputError where none did."""
-    had = [{*run.seeds, *run.diverged} for run in settings]
-    if any({*baseline.seeds, *baseline.diverged} & seeds for seeds in had):
-        _log.warning("%s: nothing to compare: of the seeds that both sides had, all have diverged", baseline.student)
+    """Warn if the seeds in common are lost because nets diverged; raise InputError if there never were any in common."""
+    if any({*baseline.seeds, *baseline.diverged} & {*run.seeds, *run.diverged} for run in settings):
+        _log.warning("%s: nothing to compare: for each seed in common, the student or its baseline diverged", baseline.student)
     elif settings:
         found = f"{sorted(_seeds(baseline))} and {sorted(_seeds(settings[0]))}"
         what, fix = f"seeds of {baseline.name} and {settings[0].name}", "Train both with the same seeds."

@@ -1,8 +1,8 @@
-"""Cost: what stage one and stage two took, and after how many students a cache has paid for itself.
+"""Cost: the time that stage one and stage two took, and after how many students a cache has paid for itself.
 
-Times are those that commands left in times.csv, whole commands with all their loading. What made an output is taken to be
-the last commands of its name that ended well: an output that came from elsewhere since, as out of DVC's cache, is not told
-apart, and one that no command of the file made has no time.
+Times come from times.csv, and are those of whole commands, loading included. The time of an output is that of the last
+command of its name that succeeded. If the output was replaced since by a copy from elsewhere, such as DVC's cache, this is
+not noticed. An output that no command in the file made has no time.
 """
 
 import csv
@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Line:
-    """What commands took: one line of times.csv, or several lines of the same command and run, added up."""
+    """The time of a command: one line of times.csv, or the sum of several lines of the same command and run."""
 
     command: str
     name: str
@@ -43,18 +43,18 @@ class _Line:
 
     @property
     def key(self) -> Key:
-        """What the command wrote."""
+        """The command and its output."""
         return self.command, self.run
 
     @property
     def live(self) -> bool:
-        """Whether teachers ran in the loop, also where nothing came of it but this line, which says no more than the name."""
+        """Whether teachers ran in the loop. The name says so, even if the output is missing."""
         return self.command == "distill" and self.run.endswith(runname.LIVE)
 
 
 @dataclass(frozen=True)
 class _Kind:
-    """What decides, besides the device and its threads, how long an epoch of a student takes. teachers: none for a baseline."""
+    """What decides how long an epoch of a student takes, except device and threads. teachers: empty for a baseline."""
 
     model: str
     rows: int
@@ -67,30 +67,25 @@ class _Kind:
 
     @classmethod
     def of(cls, model: ModelFile) -> "_Kind":
-        """By what model.json says."""
+        """The kind of the students in a model.json."""
         recipe, views = model.recipe, model.views
+        rows = model.rows.count if model.rows else 0
+        teachers = tuple(sorted(model.soft.teachers)) if model.soft else ()
         way = (recipe.batch_size, recipe.precision, recipe.memory)
-        return cls(
-            model.model,
-            model.rows.count if model.rows else 0,
-            views.policy,
-            views.count,
-            *way,
-            tuple(sorted(model.soft.teachers if model.soft else ())),
-        )
+        return cls(model.model, rows, views.policy, views.count, *way, teachers)
 
     @property
     def pace(self) -> "_Kind":
-        """What is equal for students of one command whose time can be told apart by the rows that they were shown."""
+        """What must be equal for all students of a command, so that its time can be divided by the rows they were shown."""
         return replace(self, rows=0, teachers=())
 
 
 @dataclass(frozen=True)
 class _Trained:
-    """What lies in a folder with a model.json. count: its models, one per seed. epochs: of all of them together.
+    """The content of a folder with a model.json. count: the number of nets, one per seed. epochs: their sum over all nets.
 
-    name: of the student in its sweep. options: of `softcache distill`, for a live student of the same kind. A teacher has
-    none of these, and no kind.
+    name: of the student in its sweep. options: of the `softcache distill` that trains a live student of the same kind. For a
+    teacher these are empty, and kind is None.
     """
 
     run: str
@@ -103,14 +98,14 @@ class _Trained:
 
     @classmethod
     def open(cls, folder: Path, command: str, student: str | None) -> "_Trained":
-        """What `command` left in a folder; student: whose it is, where times tell.
+        """The output of `command` in a folder. student: its name, if times.csv has it.
 
-        Raises InputError or IntegrityError where it is damaged, or where it is something else.
+        Raises InputError or IntegrityError if the folder is damaged or holds something else.
         """
         if command == "teach":
             taught = ModelFile.teacher(folder)
             return cls(folder.name, 1, len(taught.history()))
-        name, fix = folder.name, f"Remove {folder}, which no command in {times.FILE} has made."
+        name, fix = folder.name, f"Remove {folder}, which no command in {times.FILE} made."
         if command == "sweep":
             sweep = folder.parents[1]
             name, fix = f"{sweep.name}/{name}", f"Run {commands.sweep(sweep)}."
@@ -124,24 +119,31 @@ class _Trained:
 
     @property
     def work(self) -> int:
-        """Rows that were shown to these students, over all epochs."""
+        """The number of rows that these students were shown, over all epochs."""
         return self.epochs * self.kind.rows if self.kind else 0
 
 
 def cost(data: Path) -> dict[str, Any]:
-    """What the commands that worked in folder `data` took, as plain values that JSON can hold.
+    """The time that the commands in folder `data` took, as plain values that JSON can hold.
 
-    rows: seconds, students and epochs of every stage, of every command in it, and of every name of that command; done:
-    whether any of these commands ended well, and made what is there. student_epochs: for nets of one spec that learned from
-    the same teachers, on equally many rows and views of one policy, in equal batches, precision and memory and on the same
-    device and threads, the seconds of one epoch of one student, from caches and live; break_even: after how many students
-    the captures of the caches have been saved again. A cache that is not of the last capture here, out of DVC's cache, say,
-    counts as not made. Sweeps of students of more than one model, or trained in more than one of these ways, are left out of
-    them: whose time is whose cannot be told. untimed: outputs that no command in times.csv made. others: folders in this one
-    that have times of their own, which are not counted.
-    Raises InputError where there are no times, IntegrityError where they, a model.json or a provenance are damaged.
+    Args:
+        data: The data folder, with times.csv.
+
+    Returns:
+        By name: `seconds`, the total. `rows`: seconds, students and epochs of each stage, of each command in it, and of each
+        name of that command; `done` says whether one of these commands succeeded and made the present output.
+        `student_epochs`: the seconds of one epoch of one student, from caches and live, for students with the same model,
+        teachers, number of rows, views, batch size, precision, memory, device and threads; its `break_even` is the number of
+        students after which the time of the captures is saved. Sweeps that mix models or ways of training are left out of
+        it, because the time of each student is unknown. `untimed`: the outputs that no command in times.csv made; a cache
+        counts as one if it is not from the last capture here. `others`: folders within `data` with their own times.csv,
+        which is not counted.
+
+    Raises:
+        InputError: There is no times.csv.
+        IntegrityError: times.csv, a model.json or a provenance file is damaged.
     """
-    lines = [line for line in _read(data / times.FILE) if line.ended != times.FAILED]  # nothing came of those
+    lines = [line for line in _read(data / times.FILE) if line.ended != times.FAILED]  # these made nothing
     spent = _spent(lines, lambda name: _kept(data, name))
     trained = _trained(data, {line.run: line.name for line in lines if line.command == "distill"})
     caches = [("capture", path.parent.name) for path in _visible(data, "caches/*/manifest.json")]
@@ -155,13 +157,13 @@ def cost(data: Path) -> dict[str, Any]:
     }
 
 
-# ---------------------------------------------------------------- what was spent
+# ---------------------------------------------------------------- times
 
 
 def _read(path: Path) -> list[_Line]:
     if not path.is_file():
         command = commands.evaluate(path.parent / "plots")
-        fix = f"Every command that trains, captures or evaluates notes its own when it runs, such as {command}."
+        fix = f"Every command that trains, captures or evaluates records its time, such as {command}."
         raise InputError(str(path), expected="times of commands", found="no file", fix=fix)
     head, *lines = path.read_bytes().splitlines() or [b""]
     if lines and head.decode(errors="replace").split(",") != list(times.COLUMNS):
@@ -180,7 +182,7 @@ def _line(path: Path, number: int, line: bytes) -> _Line:
             raise ValueError
         return _Line(command, name, run, float(seconds), ended, device, int(threads))
     except (ValueError, csv.Error) as error:
-        found, expected = line.decode(errors="backslashreplace"), f"{', '.join(times.COLUMNS)}, as they were noted"
+        found, expected = line.decode(errors="backslashreplace"), f"{', '.join(times.COLUMNS)}, as they were written"
         raise IntegrityError(f"{path}, line {number}", expected=expected, found=found, fix="Remove the line.") from error
 
 
@@ -202,11 +204,11 @@ def _spent(lines: Sequence[_Line], kept: Callable[[str], bool]) -> list[_Line]:
 
 
 def _last(lines: Sequence[_Line], numbers: Sequence[int]) -> Sequence[int]:
-    """The last that ended well, and the unfinished ones which it went on from: earlier ones are of what was replaced since.
+    """The last line that succeeded, with the unfinished ones that it continued. Earlier ones belong to a replaced output.
 
-    All, where none ended well.
+    All lines, if none succeeded.
     """
-    done = [place for place, number in enumerate(numbers) if lines[number].ended == times.DONE]
+    done = [index for index, number in enumerate(numbers) if lines[number].ended == times.DONE]
     if not done:
         return numbers
     return numbers[done[-2] + 1 if len(done) > 1 else 0 : done[-1] + 1]
@@ -217,29 +219,29 @@ def _added(lines: Sequence[_Line]) -> _Line:
 
 
 def _kept(data: Path, name: str) -> bool:
-    """Whether the last capture kept spans of one before, to which nothing in times.csv need point: views were added, say."""
+    """Whether the last capture kept spans of an earlier one, for example because it added views."""
     found = Provenance.open(data / "provenance" / f"{name}.json")
     return found is not None and found.spans_kept > 0
 
 
 def _is_strange(data: Path, name: str) -> bool:
-    """Whether a cache is another than the last capture here has made; says so."""
+    """Whether a cache is not from the last capture here. If so, a warning says it."""
     cache, path = data / "caches" / name, data / "provenance" / f"{name}.json"
     found, manifest = Provenance.open(path), Manifest.read(cache)
     if found is not None and found.manifest == manifest.digest:
         return False
     _log.warning(
-        "%s: not what was captured here last, by %s, so what it took is not known; %s makes it, or links it, again",
+        "%s: not the cache of the last capture in %s, so its time is not known. To make or link it again, run %s.",
         cache, path, commands.capture(cache, *manifest.options),
     )  # fmt: skip
     return True
 
 
-# ---------------------------------------------------------------- what was trained
+# ---------------------------------------------------------------- students and teachers
 
 
 def _trained(data: Path, students: Mapping[str, str]) -> dict[Key, list[_Trained]]:
-    """What lies in the folders that commands wrote: a sweep has many of them, others have one. students: whose runs are."""
+    """The outputs of each command: a sweep has many folders, others have one. students: the student of each run."""
     found: dict[Key, list[_Trained]] = {}
     for command, pattern in (("teach", "teachers/*"), ("distill", "students/*"), ("sweep", "sweeps/*/students/*")):
         for folder in (path for path in _visible(data, pattern) if path.is_dir()):
@@ -249,7 +251,7 @@ def _trained(data: Path, students: Mapping[str, str]) -> dict[Key, list[_Trained
 
 
 def _visible(data: Path, pattern: str) -> list[Path]:
-    """Files and folders that fit; none in folders that are not finished."""
+    """Files and folders that match, except in hidden folders, which are unfinished."""
     return [
         path for path in sorted(data.glob(pattern)) if not any(part.startswith(".") for part in path.relative_to(data).parts)
     ]
@@ -259,7 +261,7 @@ def _visible(data: Path, pattern: str) -> list[Path]:
 
 
 def _rows(spent: Sequence[_Line], trained: Mapping[Key, Sequence[_Trained]], made: set[Key]) -> Iterator[dict[str, Any]]:
-    """A row for each stage, below it one for each command, and below that one for each name: each the sum of what follows."""
+    """A line for each stage, then one for each of its commands, then one for each name; each is the sum of those below it."""
     total = sum(line.seconds for line in spent)
 
     def row(lines: Sequence[_Line], stage: int, **place: Any) -> dict[str, Any]:
@@ -295,22 +297,21 @@ def _rows(spent: Sequence[_Line], trained: Mapping[Key, Sequence[_Trained]], mad
 
 @dataclass
 class _Rate:
-    """Students of one kind: how many, of how many epochs together, in how many seconds."""
+    """The students of one kind: their number, and their epochs and seconds in total."""
 
     students: int = 0
     epochs: int = 0
     seconds: float = 0.0
 
-    def facts(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        seconds = {"seconds": self.seconds, "seconds_per_epoch": self.seconds / self.epochs}
-        return {"students": self.students, "epochs": self.epochs, **seconds}
+        return asdict(self) | {"seconds_per_epoch": self.seconds / self.epochs}
 
 
 def _student_epochs(
     spent: Sequence[_Line], trained: Mapping[Key, Sequence[_Trained]], data: Path, made: set[Key]
 ) -> list[dict[str, Any]]:
-    """Seconds of a student-epoch, from caches and live, wherever students learned from caches."""
+    """The seconds of a student-epoch, from caches and live, for each kind of students that learned from caches."""
     captures = {line.run: line.seconds for line in spent if line.command == "capture" and line.key in made}
     rates: dict[tuple[_Kind, str, int], dict[bool, _Rate]] = {}
     examples: dict[tuple[_Kind, str, int], str] = {}
@@ -334,10 +335,10 @@ def _student_epochs(
 
 
 def _shares(spent: Sequence[_Line], trained: Mapping[Key, Sequence[_Trained]]) -> Iterator[tuple[_Line, _Trained, float]]:
-    """(line, students of a folder, their seconds): a command's time goes to its students by the rows that they were shown.
+    """(line, students of a folder, their seconds): the time of a command is divided by the rows that its students were shown.
 
-    Only where all of them are of one model and trained in one way: a wide net and a narrow one that are shown equally many
-    rows take different times, and what each took is not known.
+    Commands whose students differ in model or way of training are left out: a wide net needs more time than a narrow one for
+    the same rows, so the time of each is unknown.
     """
     for line in spent:
         if STAGES[line.command] == 2 and line.ended == times.DONE:
@@ -348,28 +349,28 @@ def _shares(spent: Sequence[_Line], trained: Mapping[Key, Sequence[_Trained]]) -
 
 
 def _compared(cached: _Rate, live: _Rate | None, captures: Sequence[float | None]) -> dict[str, Any]:
-    """What students cost from caches and live, and after how many of them the captures are paid for; null where unknown."""
+    """The rates from caches and live, and after how many students the captures are paid for; None if unknown."""
     known = [each for each in captures if each is not None]
     capture = sum(known) if len(known) == len(captures) else None
     epochs = cached.epochs / cached.students
     saved = live.seconds / live.epochs - cached.seconds / cached.epochs if live else 0.0
     return {
-        "cached": cached.facts(),
-        "live": live.facts() if live else None,
+        "cached": cached.to_dict(),
+        "live": live.to_dict() if live else None,
         "capture_seconds": capture,
         "break_even": {"epochs": epochs, "students": capture / (epochs * saved)} if capture is not None and saved > 0 else None,
     }
 
 
 def _live_command(line: _Line, student: _Trained, data: Path) -> str:
-    """How to train a live student to compare with."""
+    """The command that trains a live student to compare with."""
     name = student.name if line.command == "sweep" else line.name
     place = () if data == Path("data") else ("--data", str(data))
     return shlex.join(("softcache", "distill", name, *student.options, *place))
 
 
 def _options(model: ModelFile, kind: _Kind) -> tuple[str, ...]:
-    """All that a sweep, or a command line, may have set otherwise than params.yaml does; none for a baseline."""
+    """The options that may differ from params.yaml, because a sweep or a command line set them; none for a baseline."""
     if model.soft is None or model.rows is None:
         return ()
     chosen = (("--rows", model.rows.selection, "all()"), ("--policy", model.views.policy, "none()"))

@@ -1,13 +1,12 @@
-"""Evaluate: every teacher, their ensemble, every baseline and student on the validation and the test split, at T = 1.
+"""Evaluate: measure teachers, their ensemble, baselines and students on the validation and the test split, at T = 1.
 
-Teachers are measured by their cached logits; none is run. This is the only job that reads the test split's labels.
+Teachers are not run: their cached logits are measured. No other job reads the labels of the test split.
 """
 
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -30,13 +29,13 @@ from pipeline.results.choice import best
 from pipeline.results.run import BEFORE, SPLITS, Measure, Run
 from pipeline.results.tables import BestRow
 
-VERSION = 1  # of what is made of measurements: the choice of the best, its intervals, what the tables say
+VERSION = 1  # of the choice of the best setting, its intervals, and the content of the tables
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What an evaluation found. missing: students that are not trained yet."""
+    """The result of an evaluation. missing: the students that are not trained yet."""
 
     runs: Sequence[Run]
     best: Sequence[BestRow]
@@ -45,9 +44,9 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class Trained:
-    """Where the weights of one student setting lie, one file per seed.
+    """One student setting, and the folder with its weights, one file per seed.
 
-    temperature: None for a baseline. command: what trains it, as commands.py writes it.
+    temperature: None for a baseline. command: the command that trains it, from commands.py.
     """
 
     name: str
@@ -58,11 +57,11 @@ class Trained:
 
     @property
     def kind(self) -> Kind:
-        """Which kind of run it is."""
+        """The kind of run."""
         return "baseline" if self.temperature is None else "student"
 
     def open(self, study: str | None) -> Checkpoint:
-        """Its model.json. study: the sweep that it is of. Raises what Checkpoint.open raises."""
+        """Open its folder. study: its sweep, if any. Raises what Checkpoint.open raises."""
         name = f"{study}/{self.name}" if study else self.name
         fix = f"Run {self.command}."
         checkpoint = Checkpoint.open(self.folder, kinds=[self.kind], name=name, fix=fix)
@@ -87,21 +86,39 @@ def evaluate(
     device: torch.device,
     study: str | None = None,
 ) -> Evaluated:
-    """Write a metrics file per run to `metrics_out`, and the tables to `plots_out`; see tables.py.
+    """Measure teachers, their ensemble, baselines and students, and write metrics files and tables.
 
-    A student whose class biases were corrected is measured as it was before that as well, as <name>-uncorrected. One that
-    is not trained yet is left out, and so is every net that diverged, while training or by logits that are not finite.
-    teachers: name → (model folder, cache folder). ensemble: names of those that teach. students: baselines among them;
-    study: the sweep that they are of, if any. Agreement and KL are with the ensemble.
-    Raises InputError for a name, a folder or data that do not match, where a teacher was trained anew since its cache was
-    made, and where settings of a student would be compared on validation rows that it was trained on; IntegrityError for
-    what is damaged; BusyError where any of it changes meanwhile.
+    A student whose class biases were corrected is also measured without the correction, as <name>-uncorrected. A student
+    that is not trained yet is left out with a warning, and so is a net that diverged in training or gives logits that are
+    not finite.
+
+    Args:
+        splits: The folder that ingest wrote.
+        teachers: (model folder, cache folder) of each teacher by name.
+        ensemble: The names of the teachers that students learn from. Agreement and KL are computed against them.
+        rule: What the ensemble averages: "probabilities" or "logits".
+        weights: The weight of each of `ensemble`; None for equal weights.
+        students: The student settings, and the baselines.
+        work: The folder for work in progress, where an unfinished capture is looked up.
+        metrics_out: The folder of the metrics files, one JSON per run. It is replaced.
+        plots_out: The folder of the tables (see tables.py). It is replaced.
+        device: Where students run.
+        study: The sweep that the students belong to, if any.
+
+    Returns:
+        The runs, the best setting of each student, and the students that are not trained yet.
+
+    Raises:
+        InputError: A name, a folder or data do not match, a teacher was trained again after its cache was made, or settings
+            of a student would be compared on validation rows that it was trained on.
+        IntegrityError: A cache, a model or a split is damaged or unfinished.
+        BusyError: An input changed during the run.
     """
     opened = open_splits(splits, ("train", *STORED))
     require_comparable(list(teachers), ensemble, students, opened["valid"])
     missing = [trained for trained in students if not trained.folder.exists()]
     for trained in missing:
-        _log.warning("%s: not trained yet and left out; %s trains it", trained.name, trained.command)
+        _log.warning("%s: not trained yet and left out. To train it, run %s.", trained.name, trained.command)
     labels = {name: opened[name].labels() for name in SPLITS}
     for _, folder in teachers.values():
         require_sealed(folder, work)
@@ -112,7 +129,7 @@ def evaluate(
         cache.require_of(name)
         require_teacher(cache, teachers[name][0])
         if taught[name].data != Data.of(opened["train"], opened["valid"]):
-            _log.warning("teacher %s: trained on other data than these, so it may have seen rows that it is measured on", name)
+            _log.warning("teacher %s: trained on other data than these, so it may have seen rows of the evaluation", name)
     logits = {name: {split: cache.read(split)[0] for split in SPLITS} for name, cache in caches.items()}
     combined = {split: _ensemble([logits[name][split] for name in ensemble], rule, weights) for split in SPLITS}
     read = [cache.witness for cache in caches.values()] + [each.witness for each in taught.values()]
@@ -126,8 +143,8 @@ def evaluate(
         size = sum(run.parameters for run in runs if run.name in ensemble)
         runs.append(measure.run("ensemble", "ensemble", size, {None: combined}))
     pixels = {name: torch.from_numpy(opened[name].all_images()).to(device) for name in SPLITS}
-    there = [trained for trained in students if trained not in missing]
-    for trained in runtime.progress(there, "evaluate", unit="runs"):
+    present = [trained for trained in students if trained not in missing]
+    for trained in runtime.progress(present, "evaluate", unit="runs"):
         checkpoint = trained.open(study)
         _check_student(trained, checkpoint, opened, caches)
         read.append(checkpoint.witness)
@@ -136,14 +153,27 @@ def evaluate(
         runs += _student_runs(trained, checkpoint, pixels, device, measure)
     found = best(runs)
     read += spec.witnesses(*specs)
-    _write(runs, found, histories, taught, opened["transfer"].classes, labels, read, metrics_out, plots_out)
+    with files.replaced_folder(metrics_out, read=read) as folder:
+        for run in runs:
+            files.write(folder / f"{run.name}.json", files.readable_json(run.to_dict()))
+    with files.replaced_folder(plots_out) as folder:
+        tables.write(
+            folder,
+            runs=summary.by_split(runs),
+            classes=summary.by_class(runs, labels, opened["transfer"].classes),
+            best=found,
+            results=summary.by_seed(runs),
+            history=summary.by_epoch(histories),
+            temperature=summary.by_temperature(runs),
+            teachers={name: each.nets[0].sha256 or "" for name, each in taught.items()},
+        )
     return Evaluated(runs, found, missing)
 
 
 def _student_runs(
     trained: Trained, checkpoint: Checkpoint, pixels: Mapping[str, torch.Tensor], device: torch.device, measure: Measure
 ) -> list[Run]:
-    """The run of a student, and that of the same before its biases were corrected, if they were."""
+    """The run of a student and, if its class biases were corrected, its run without the correction."""
     diverged = {net.seed: net.diverged for net in checkpoint.nets if net.diverged is not None}
     nets: dict[int | None, dict[str, np.ndarray]] = {}
     before: dict[int | None, dict[str, np.ndarray]] = {}
@@ -152,9 +182,7 @@ def _student_runs(
         with runtime.suited_threads(flops(module, checkpoint.shape) * TILE):
             logits = {split: predict(module, pixels[split]) for split in SPLITS}
         if not all(np.isfinite(each).all() for each in logits.values()):
-            _log.warning(
-                "%s, seed %d: its logits are not finite on rows to be measured, and it is left out", trained.name, net.seed
-            )
+            _log.warning("%s, seed %d: its logits are not finite, so it is left out", trained.name, net.seed)
             diverged[net.seed] = net.kept_epoch or 0
             continue
         nets[net.seed] = logits
@@ -170,7 +198,7 @@ def _student_runs(
 
 
 def _check_student(trained: Trained, checkpoint: Checkpoint, splits: Mapping[str, Split], caches: Mapping[str, Cache]) -> None:
-    """Refuse a student of other data, or of caches that are no longer these."""
+    """Raise InputError if a student was trained on other data, or on caches that have changed since."""
     source = splits["train" if checkpoint.soft is None else "transfer"]
     wanted = {"classes": list(source.classes), "shape": list(source.shape), "data": vars(Data.of(source, splits["valid"]))}
     found = {"classes": list(checkpoint.classes), "shape": list(checkpoint.shape), "data": vars(checkpoint.data)}
@@ -183,24 +211,24 @@ def _check_student(trained: Trained, checkpoint: Checkpoint, splits: Mapping[str
 
 
 def require_comparable(teachers: Sequence[str], ensemble: Sequence[str], students: Sequence[Trained], valid: Split) -> None:
-    """Raise InputError for what cannot be measured side by side.
+    """Raise InputError for runs that cannot be compared.
 
-    That is an ensemble of unknown teachers, or with one of them twice, two runs of one name, and several settings of a
-    student where the validation split, by which one would be chosen, was trained on.
+    These are an ensemble with an unknown or repeated teacher, two runs with one name, and several settings of a student that
+    was trained on the validation split, by which the best one is chosen.
     """
     if not ensemble:
-        fix = "Name those that teach in the setting `teachers`."
-        raise InputError("ensemble", expected="teachers to measure students by", found="none", fix=fix)
+        fix = "Name the teachers of the students in the setting `teachers`."
+        raise InputError("ensemble", expected="teachers to compare students with", found="none", fix=fix)
     if unknown := [name for name in ensemble if name not in teachers]:
         fix = "Correct the teachers that students learn from."
         raise InputError("ensemble", expected=f"some of {', '.join(teachers)}", found=", ".join(unknown), fix=fix)
     if len(set(ensemble)) < len(ensemble):
-        fix = "Name each once, and give `weights` to weigh them."
+        fix = "Name each once, and set `weights` to weight them."
         raise InputError("ensemble", expected="each teacher once", found=", ".join(ensemble), fix=fix)
     runs = [(name, "teacher") for name in teachers] + [("ensemble", "ensemble")] * (len(ensemble) > 1)
     for name in [*teachers, *(trained.student for trained in students)]:
         if name.endswith(BEFORE):
-            expected = f"a name that does not end in {BEFORE}, as those of corrected students do"
+            expected = f"a name that does not end in {BEFORE}, which marks students before their bias correction"
             raise InputError(f"run name {name}", expected=expected, found=name, fix="Rename it.")
     kinds: dict[str, str] = {}
     for name, kind in runs + [(trained.name, trained.kind) for trained in students]:
@@ -219,30 +247,3 @@ def _ensemble(members: list[np.ndarray], rule: str, weights: Sequence[float] | N
 
 def _parameters(checkpoint: Checkpoint) -> int:
     return parameter_count(build(checkpoint.spec, checkpoint.shape, len(checkpoint.classes)))
-
-
-def _write(
-    runs: Sequence[Run],
-    found: Sequence[BestRow],
-    histories: Mapping[str, Sequence[Mapping[str, Any]]],
-    taught: Mapping[str, Checkpoint],
-    classes: Sequence[str],
-    labels: Mapping[str, np.ndarray],
-    read: Sequence[files.Witness],
-    metrics_out: Path,
-    plots_out: Path,
-) -> None:
-    with files.replaced_folder(metrics_out, read=read) as folder:
-        for run in runs:
-            files.write(folder / f"{run.name}.json", files.readable_json(run.facts()))
-    with files.replaced_folder(plots_out) as folder:
-        tables.write(
-            folder,
-            runs=summary.by_split(runs),
-            classes=summary.by_class(runs, labels, classes),
-            best=found,
-            results=summary.by_seed(runs),
-            history=summary.by_epoch(histories),
-            temperature=summary.by_temperature(runs),
-            teachers={name: each.nets[0].sha256 or "" for name, each in taught.items()},
-        )

@@ -1,10 +1,10 @@
-"""A line of a report: one run, with the means of all its seeds."""
+"""Lines of a report: one for each run, with means over its seeds."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.results import wording
-from pipeline.results.run import SPLITS, spread
+from pipeline.results.run import SPLITS, mean_std
 from pipeline.results.tables import RunRow
 
 KINDS = {
@@ -21,15 +21,15 @@ COLUMNS = {  # metric → (heading, factor, digits)
     "ece": ("ECE, %", 100, 2),
     "agreement": ("agrees with teacher, %", 100, 2),
 }
-Cell = tuple[float, float | None]  # mean, and standard deviation where there are several seeds
+Cell = tuple[float, float | None]  # mean, and standard deviation if there are several seeds
 
 
 @dataclass(frozen=True)
 class Line:
-    """One run in the report: its cells by (split, metric), over seeds; none where all diverged.
+    """One run in the report. cells: by (split, metric), over seeds; empty if all nets diverged.
 
-    student, temperature, alpha: None where they do not apply. seeds: of the nets that are in the means; diverged: how many
-    are not; chance: how many of the former are no better than naming the commonest class.
+    student, temperature, alpha: None if they do not apply. seeds: the number of nets in the means. diverged: the number of
+    nets that are left out. chance: how many nets in the means are no better than predicting the commonest class.
     """
 
     run: str
@@ -45,13 +45,13 @@ class Line:
 
     @property
     def remark(self) -> str:
-        """What is to be said of nets that did not learn; empty where all did."""
-        lost = f"{self.diverged} diverged" if self.diverged else ""
-        vain = f"{self.chance} no better than the commonest class, on the validation split" if self.chance else ""
-        return ", ".join(filter(None, (lost, vain)))
+        """A remark on the nets that did not learn; empty if all did."""
+        diverged = f"{self.diverged} diverged" if self.diverged else ""
+        chance = f"{self.chance} no better than the commonest class, on the validation split" if self.chance else ""
+        return ", ".join(filter(None, (diverged, chance)))
 
     def shown(self, split: str, metric: str) -> str:
-        """What a cell of a table says."""
+        """The text of a cell of a table."""
         if (split, metric) not in self.cells:
             return "—"
         (mean, std), (_, factor, digits) = self.cells[split, metric], COLUMNS[metric]
@@ -59,7 +59,7 @@ class Line:
 
 
 def lines(rows: Sequence[RunRow]) -> list[Line]:
-    """Rows of `runs` (one per run, seed and split) to one line per run, in their order but for uncorrected ones: last."""
+    """One line per run, from records per run, seed and split. The order is kept, but uncorrected runs come last."""
     grouped: dict[str, list[RunRow]] = {}
     for row in rows:
         grouped.setdefault(row.run, []).append(row)
@@ -67,12 +67,12 @@ def lines(rows: Sequence[RunRow]) -> list[Line]:
 
 
 def _line(rows: Sequence[RunRow]) -> Line:
-    """The line of one run."""
+    """The line of one run, from its records."""
     cells: dict[tuple[str, str], Cell] = {}
     for split in SPLITS:
         measured = [row for row in rows if row.split == split and row.diverged is None]
         if measured:
-            cells |= {(split, metric): spread(getattr(row, metric) for row in measured) for metric in COLUMNS}
+            cells |= {(split, metric): mean_std(getattr(row, metric) for row in measured) for metric in COLUMNS}
     first, nets = rows[0], [row for row in rows if row.split == "test"]
     return Line(
         first.run, first.kind, first.student, first.temperature, first.alpha, first.parameters,

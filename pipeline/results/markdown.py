@@ -1,4 +1,4 @@
-"""Markdown: the tables of a report, as READMEs show them."""
+"""Markdown: the tables of a report as Markdown."""
 
 import html
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ SHOWN = ("accuracy", "errors", "nll", "agreement")
 
 
 def results(sections: Sequence[Section]) -> str:
-    """What results.md says: each folder's test table, under its name where it has one."""
+    """The text of results.md: the test table of each folder, under its name if it has one."""
     texts = [(section.name, _results(section)) for section in sections]
     return "\n".join(f"### {_plain(name)}\n\n{text.rstrip()}\n" if name else text for name, text in texts)
 
@@ -32,18 +32,18 @@ def _results(section: Section) -> str:
 
 
 def comparison(source: str, measured: Sequence[Measured]) -> str:
-    """What published.md says: the figures of a source beside those measured."""
+    """The text of published.md: published figures next to the measured ones."""
     rows = [[_plain(each.figure.what), *each.cells] for each in measured]
     return f"{_table(HEADING, rows)}\nPublished: {_plain(source)}\n"
 
 
 def _table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Numbers, which all columns but the first are, stand to the right."""
-    held = [heading, ["---", *["---:"] * (len(heading) - 1)], *rows]
-    return "".join(f"| {' | '.join(row)} |\n" for row in held)
+    """A Markdown table. All columns but the first hold numbers, so they are aligned to the right."""
+    lines = [heading, ["---", *["---:"] * (len(heading) - 1)], *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def _plain(text: str) -> str:
-    """Text as Markdown that shows it as it is, in a line and in a cell: no HTML, no link, no control character."""
+    """Text escaped for a line or a cell of Markdown: no HTML, no links, no control characters."""
     shown = html.escape(printable(" ".join(text.split())), quote=False)
     return "".join(f"\\{char}" if char in "\\`*[]|" else char for char in shown)

@@ -1,4 +1,4 @@
-"""Published figures, and the same figures as measured here, from the tables that `evaluate` writes."""
+"""Published figures, and the same figures as measured here, from the tables of `evaluate`."""
 
 import math
 import statistics
@@ -19,10 +19,9 @@ _KEYS = ("what", "folder", "runs", "class", "metric", "published")
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure: a metric of the nets of some runs, over all test rows, or over those of one class.
+    """One figure: a metric of the nets of some runs, over all test rows or over those of one class.
 
-    folder: where the runs are, a name of the report's folders; empty for the one without a name. published: None where
-    nobody published one.
+    folder: the name of the report's folder that has the runs; it may be empty. published: None if there is no published value.
     """
 
     what: str
@@ -34,7 +33,7 @@ class Figure:
 
     @classmethod
     def parse(cls, row: Any, where: str) -> "Figure":
-        """Check one row of the settings; raises InputError that says what is expected at `where`."""
+        """Parse one of the settings `rows`. Raises InputError that names `where` and what is expected there."""
         _require(isinstance(row, Mapping), where, f"a row with {', '.join(_KEYS)}", repr(row))
         _require_known(row, _KEYS, where)
         given = {key: value for key, value in row.items() if value is not None}
@@ -54,32 +53,32 @@ class Figure:
 
 @dataclass(frozen=True)
 class Measured:
-    """A figure with what was measured: a value for every seed of its runs, in their order."""
+    """A figure with its measured values: one for each seed of its runs, in their order."""
 
     figure: Figure
     values: tuple[float, ...]
 
     @property
     def mean(self) -> float:
-        """Over all values, each of one net."""
+        """The mean over all nets."""
         return statistics.fmean(self.values)
 
     @property
     def std(self) -> float | None:
-        """The sample standard deviation, where there are several values."""
+        """The sample standard deviation over all nets; None if there is one net."""
         return statistics.stdev(self.values) if len(self.values) > 1 else None
 
     @property
     def cells(self) -> tuple[str, str, str]:
-        """What the columns published, measured and runs say."""
+        """The texts of the columns published, measured and runs."""
         unit, digits = _UNITS[self.figure.metric]
         if self.figure.metric == "errors" and self.std is None:
             digits = 0
         published = "—" if self.figure.published is None else f"{self.figure.published}{unit}"
         return published, f"{spread(self.mean, self.std, digits)}{unit}", str(len(self.values))
 
-    def facts(self) -> dict[str, Any]:
-        """All of it, for a JSON file."""
+    def to_dict(self) -> dict[str, Any]:
+        """The record in results.json."""
         figure = self.figure
         return {
             "what": figure.what, "folder": figure.folder or None, "runs": list(figure.runs), "class": figure.of_class,
@@ -97,7 +96,7 @@ class Published:
 
     @classmethod
     def parse(cls, section: Mapping[str, Any]) -> "Published":
-        """Check the settings {source: text, rows: [{what, folder, runs, class, metric, published}]}; or InputError."""
+        """Parse {source: text, rows: [{what, folder, runs, class, metric, published}]}. Raises InputError if it is wrong."""
         _require_known(section, ("source", "rows"), "published")
         source: Any = section.get("source")
         rows: Any = section.get("rows")
@@ -106,54 +105,53 @@ class Published:
         return cls(source, tuple(Figure.parse(row, f"published, row {number}") for number, row in enumerate(rows, 1)))
 
     def measure(self, tables: Mapping[str, Tables]) -> list[Measured]:
-        """Look every figure up in the tables, by the names of their folders.
+        """Look up each figure in the tables. tables: by the name of their folder.
 
-        Raises InputError, which lists what there is, for a folder, run or class that is not there, and for a run of which
-        every net diverged.
+        Raises InputError for an unknown folder, run or class, listing the known ones, and for a run whose nets all diverged.
         """
-        held: dict[tuple[str, bool], list[RunRow | ClassRow]] = {}
+        records: dict[tuple[str, bool], list[RunRow | ClassRow]] = {}
         measured = []
         for figure in self.figures:
             where = f"published {figure.what!r}"
             if figure.folder not in tables:
                 fix = "Correct the section `published`, report on that folder as well, or give --no-published."
                 raise InputError(f"{where}, folder", expected=_listed(tables), found=repr(figure.folder), fix=fix)
-            found, whole = tables[figure.folder], figure.of_class is None
-            place = (figure.folder, whole)
-            if place not in held:
-                rows = found.read(RunRow) if whole else found.read(ClassRow)
-                held[place] = [row for row in rows if row.split == SPLIT]
-            measured.append(Measured(figure, tuple(_value(row, figure.metric) for row in _rows(held[place], figure, where))))
+            key = (figure.folder, figure.of_class is None)
+            if key not in records:
+                found = tables[figure.folder]
+                read = found.read(RunRow) if figure.of_class is None else found.read(ClassRow)
+                records[key] = [record for record in read if record.split == SPLIT]
+            measured.append(Measured(figure, tuple(_value(net, figure.metric) for net in _nets(records[key], figure, where))))
         return measured
 
 
-def _rows(rows: Sequence[RunRow | ClassRow], figure: Figure, where: str) -> list[RunRow | ClassRow]:
-    """Rows of a table that a figure is taken from: one for each net."""
+def _nets(records: Sequence[RunRow | ClassRow], figure: Figure, where: str) -> list[RunRow | ClassRow]:
+    """The records that a figure is computed from: one for each net."""
     chosen: list[RunRow | ClassRow] = []
     for run in figure.runs:
-        found = [row for row in rows if row.run == run]
-        _require(bool(found), f"{where}, runs", _listed(row.run for row in rows), repr(run))
-        found = [row for row in found if row.errors is not None]
+        found = [record for record in records if record.run == run]
+        _require(bool(found), f"{where}, runs", _listed(record.run for record in records), repr(run))
+        found = [record for record in found if record.errors is not None]
         _require(bool(found), f"{where}, runs", "a net that did not diverge", f"none in {run!r}")
         if figure.of_class is not None:
-            classes = [row for row in found if isinstance(row, ClassRow)]
-            of_class = [row for row in classes if row.class_ == figure.of_class]
-            _require(bool(of_class), f"{where}, class", _listed(row.class_ for row in classes), repr(figure.of_class))
-            any_rows = all(row.rows for row in of_class)
+            classes = [record for record in found if isinstance(record, ClassRow)]
+            of_class = [record for record in classes if record.class_ == figure.of_class]
+            _require(bool(of_class), f"{where}, class", _listed(record.class_ for record in classes), repr(figure.of_class))
+            any_rows = all(record.rows for record in of_class)
             _require(any_rows, f"{where}, class {figure.of_class!r}", f"rows of it in the {SPLIT} split", "none")
             found = [*of_class]
         chosen += found
     return chosen
 
 
-def _value(row: RunRow | ClassRow, metric: str) -> float:
-    """The metric, of a net that did not diverge."""
-    errors, right = (row.errors, row.accuracy) if isinstance(row, RunRow) else (row.errors, 1 - row.errors / row.rows)
+def _value(net: RunRow | ClassRow, metric: str) -> float:
+    """The metric of a net that did not diverge."""
+    errors, right = (net.errors, net.accuracy) if isinstance(net, RunRow) else (net.errors, 1 - net.errors / net.rows)
     assert errors is not None
     assert right is not None
     if metric == "errors":
         return float(errors)
-    return round(100 * (right if metric == "accuracy" else 1 - right), 9)  # without the noise of 1 - right
+    return round(100 * (right if metric == "accuracy" else 1 - right), 9)  # rounding removes the float error of 1 - right
 
 
 # ---------------------------------------------------------------- checks
@@ -170,8 +168,8 @@ def _require_known(given: Mapping[str, Any], known: Sequence[str], where: str) -
 
 
 def _listed(names: Iterable[str]) -> str:
-    held = [name for name in dict.fromkeys(names) if name]
-    return f"one of {', '.join(held)}" if held else "none, as there is none"
+    known = [name for name in dict.fromkeys(names) if name]
+    return f"one of {', '.join(known)}" if known else "none, because there are none"
 
 
 def _is_text(value: Any) -> bool:
@@ -179,7 +177,7 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_name(value: Any) -> bool:
-    """Names may be whole numbers, which YAML does not take for text."""
+    """Whether this is a name. It may be an integer, because YAML reads digits as one."""
     return _is_text(value) or (isinstance(value, int) and not isinstance(value, bool))
 
 

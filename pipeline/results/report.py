@@ -1,4 +1,4 @@
-"""Report: one page that opens offline: published figures beside those measured, tables of all runs, and pictures."""
+"""Report: one page that opens offline, with published and measured figures, tables of all runs, and charts."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -14,39 +14,46 @@ from pipeline.results.section import Section
 from pipeline.results.tables import Tables
 from pipeline.results.wording import finding
 
-VERSION = 1  # of what the page and its tables show
+VERSION = 1  # of the page and its tables
 _log = logging.getLogger(__name__)
 
 
 def report(*, plots: Mapping[str, Path], published: Published | None, out: Path, teachers: Path | None = None) -> None:
-    """Write index.html, results.md (its test tables) and pictures to `out`, from what `evaluate` or `sweep` wrote.
+    """Write the page index.html, its test tables as results.md, and its charts as SVG, from the tables of evaluate or sweep.
 
-    plots: name → folder with tables; they come under their names, in the order given. A folder whose name is empty has no
-    heading, and its picture is temperature.svg, there if it has students; that of another is <name>.svg, and is there if it
-    has students at two temperatures, or alphas, or more. published: figures to show beside those measured, on top of the
-    page and in published.md and results.json. teachers: the folder of the teachers, to tell of those that were trained anew
-    since. `out` is replaced; raises InputError where it holds something else than a report, IntegrityError for damaged tables.
+    Args:
+        plots: Folders of tables by name, shown in this order, each under its name. A folder with an empty name gets no
+            heading; its chart is temperature.svg, written if it has students. The chart of another is <name>.svg, written
+            if its students have at least two temperatures or alphas.
+        published: Published figures, shown next to the measured ones on the page, in published.md and in results.json.
+        out: The folder of the report, which is replaced.
+        teachers: The folder of the teachers. If given, a warning names teachers that were trained again since.
+
+    Raises:
+        InputError: `out` holds something other than a report, a folder has no tables, a published figure has no match, or
+            altair is not installed.
+        IntegrityError: The tables, or the files of a teacher, are damaged.
     """
     _require_a_report(out)
     opened = {name: Tables.open(folder) for name, folder in plots.items()}
     if teachers is not None:
         for tables in opened.values():
-            _tell_of_new_teachers(tables, teachers)
+            _warn_of_new_teachers(tables, teachers)
     sections = [Section.of(name, tables) for name, tables in opened.items()]
     measured = published.measure(opened) if published else []
     written = {"index.html": _page(sections, published, measured), "results.md": markdown.results(sections)}
     written |= {f"{section.name or 'temperature'}.svg": section.picture for section in sections if section.picture}
     if published:
-        told = {"source": published.source, "rows": [each.facts() for each in measured]}
+        compared = {"source": published.source, "rows": [each.to_dict() for each in measured]}
         written["published.md"] = markdown.comparison(published.source, measured)
-        written["results.json"] = files.readable_json(told).decode()
+        written["results.json"] = files.readable_json(compared).decode()
     with files.replaced_folder(out) as folder:
         for name, text in written.items():
             files.write(folder / name, text.encode())
 
 
 def _require_a_report(out: Path) -> None:
-    """The folder that is replaced has a name, and holds nothing but a report."""
+    """Raise InputError if the folder to replace has no name, or holds anything but a report."""
     others = [path.name for path in sorted(out.iterdir()) if not _is_ours(path)] if out.is_dir() else []
     if others or not out.name:
         fix = "Name a folder for the report."
@@ -57,13 +64,13 @@ def _is_ours(path: Path) -> bool:
     return path.suffix == ".svg" or path.name in ("index.html", "results.md", "published.md", "results.json")
 
 
-def _tell_of_new_teachers(tables: Tables, teachers: Path) -> None:
-    """Say where the teachers that were measured are others by now; the tables are of those that were."""
+def _warn_of_new_teachers(tables: Tables, teachers: Path) -> None:
+    """Warn if a teacher was trained again after it was measured."""
     for name, digest in tables.teachers.items():
         folder = teachers / name
         if (folder / FILE_NAME).exists() and ModelFile.teacher(folder).nets[0].sha256 != digest:
-            again = commands.evaluate(tables.folder)
-            _log.warning("%s: measured with teacher %s as it was before it was trained anew; %s", tables.folder, name, again)
+            fix = commands.evaluate(tables.folder)
+            _log.warning("%s: teacher %s was trained again after it was measured. Run %s.", tables.folder, name, fix)
 
 
 def _page(sections: Sequence[Section], published: Published | None, measured: Sequence[Measured]) -> str:

@@ -1,4 +1,4 @@
-"""What was measured of one teacher, ensemble, baseline or student setting, with all its seeds."""
+"""Run: the metrics of one teacher, ensemble, baseline or student setting, with all its seeds."""
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,18 +11,18 @@ from pipeline.stats import metrics
 from pipeline.stats.metrics import Summary
 
 SPLITS = ("valid", "test")
-BEFORE = "-uncorrected"  # how the run of a student before its bias correction ends
+BEFORE = "-uncorrected"  # the suffix of the run of a student before its bias correction
 SHOWN = ("accuracy", "errors", "nll", "ece", "agreement")
 
 
 @dataclass(frozen=True)
 class Run:
-    """One line of the results: a teacher, the ensemble, or one student setting with all its seeds.
+    """A teacher, the ensemble, a baseline or a student setting, with all its seeds.
 
-    kind: teacher, ensemble, baseline, student, or uncorrected: a student before the bias correction. student, temperature,
-    alpha: None where they do not apply. seeds: of the nets that are measured; values: of each, per split, every metric.
-    wrong: per split (seeds, N) bool, the rows that each seed got wrong. diverged: seed → epoch, of nets that are left out.
-    chance: seeds of nets that are no better than naming the commonest class.
+    kind: teacher, ensemble, baseline, student, or uncorrected (a student before its bias correction). student, temperature,
+    alpha: None if they do not apply. seeds: of the measured nets. values: for each of them all metrics, by split. wrong: by
+    split (seeds, N) bool, true where the net of that seed is wrong on that row. diverged: the epoch by seed, for nets that
+    are left out. chance: the seeds of nets that are no better than predicting the commonest class.
     """
 
     name: str
@@ -38,56 +38,51 @@ class Run:
     chance: frozenset[int | None] = frozenset()
 
     def column(self, split: str, metric: str) -> list[float]:
-        """One metric on one split, a value per seed."""
+        """One metric on one split: a value per seed."""
         return [getattr(measured[split], metric) for measured in self.values]
 
     def of(self, seeds: Sequence[int | None]) -> "Run":
-        """The same of these seeds alone, in this order."""
-        places = [self.seeds.index(seed) for seed in seeds]
-        wrong = {split: each[places] for split, each in self.wrong.items()}
-        return replace(self, seeds=tuple(seeds), values=tuple(self.values[place] for place in places), wrong=wrong)
+        """This run with only these seeds, in this order."""
+        indices = [self.seeds.index(seed) for seed in seeds]
+        wrong = {split: each[indices] for split, each in self.wrong.items()}
+        return replace(self, seeds=tuple(seeds), values=tuple(self.values[index] for index in indices), wrong=wrong)
 
-    def facts(self) -> dict[str, Any]:
-        """What goes into the metrics file: means, and the sample standard deviation where there are several seeds."""
-        facts: dict[str, Any] = {"parameters": self.parameters, "seeds": len(self.seeds)}
+    def to_dict(self) -> dict[str, Any]:
+        """The content of the metrics file: means, and sample standard deviations if there are several seeds."""
+        found: dict[str, Any] = {"parameters": self.parameters, "seeds": len(self.seeds)}
         if self.diverged:
-            facts["diverged"] = len(self.diverged)
+            found["diverged"] = len(self.diverged)
         for split in SPLITS if self.seeds else ():
-            facts[split] = {}
+            found[split] = {}
             for metric in SHOWN:
-                mean, std = spread(self.column(split, metric))
-                facts[split] |= {metric: mean} if std is None else {metric: mean, f"{metric}_std": std}
-        return facts
+                mean, std = mean_std(self.column(split, metric))
+                found[split] |= {metric: mean} if std is None else {metric: mean, f"{metric}_std": std}
+        return found
 
 
 @dataclass(frozen=True)
 class Measure:
-    """What logits are measured against. labels: per split; teacher: per split the ensemble's logits."""
+    """What logits are compared with, by split. labels: (N,) int64. teacher: (N, C) float, the logits of the ensemble."""
 
     labels: Mapping[str, np.ndarray]
     teacher: Mapping[str, np.ndarray]
 
     def run(self, name: str, kind: str, size: int, nets: Mapping[int | None, Mapping[str, np.ndarray]], **settings: Any) -> Run:
-        """A run of these nets, seed → split → logits (N, C). settings: further fields of Run."""
+        """The run of these nets. nets: logits (N, C) by seed and split. settings: further fields of Run."""
         values = [
             {split: metrics.summary(z[split], self.labels[split], self.teacher[split]) for split in SPLITS}
             for z in nets.values()
         ]
         wrong = {
-            split: np.stack([z[split].argmax(axis=1) != self.labels[split] for z in nets.values()])
-            if nets
-            else np.zeros((0, len(self.labels[split])), bool)
-            for split in SPLITS
+            split: np.array([z[split].argmax(axis=1) != labels for z in nets.values()], bool).reshape(len(nets), len(labels))
+            for split, labels in self.labels.items()
         }
-        chance = [
-            seed
-            for seed, measured in zip(nets, values, strict=True)
-            if metrics.at_chance(measured["valid"].accuracy, self.labels["valid"])
-        ]
-        return Run(name, kind, size, tuple(nets), tuple(values), wrong, chance=frozenset(chance), **settings)
+        at_chance = [metrics.at_chance(measured["valid"].accuracy, self.labels["valid"]) for measured in values]
+        chance = frozenset(seed for seed, is_so in zip(nets, at_chance, strict=True) if is_so)
+        return Run(name, kind, size, tuple(nets), tuple(values), wrong, chance=chance, **settings)
 
 
-def spread(values: Iterable[float]) -> tuple[float, float | None]:
-    """Mean, and sample standard deviation where there are several values."""
-    held = list(values)
-    return statistics.fmean(held), statistics.stdev(held) if len(held) > 1 else None
+def mean_std(values: Iterable[float]) -> tuple[float, float | None]:
+    """The mean, and the sample standard deviation if there are several values."""
+    numbers = list(values)
+    return statistics.fmean(numbers), statistics.stdev(numbers) if len(numbers) > 1 else None

@@ -1,4 +1,4 @@
-"""A section of a report: what one folder of results has to show."""
+"""Sections of a report: one for each folder of tables."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from pipeline.results.tables import BestRow, RunRow, Tables
 
 @dataclass(frozen=True)
 class Section:
-    """One folder of results on the page. picture: SVG against `axis`, or None where there is nothing to draw."""
+    """One folder of tables on the page. picture: its chart against `axis`, as SVG; None if there is nothing to draw."""
 
     name: str
     lines: Sequence[Line]
@@ -21,7 +21,7 @@ class Section:
 
     @classmethod
     def of(cls, name: str, tables: Tables) -> "Section":
-        """name: empty for a folder that needs none, which is drawn even where it has students at one value alone."""
+        """The section of these tables. name: if empty, the chart is drawn even if the students have only one value."""
         shown = lines(tables.read(RunRow))
         axis, values = chart.axis_of(shown)
         picture = chart.draw(shown, name, axis) if values >= (2 if name else 1) else None

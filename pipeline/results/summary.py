@@ -1,4 +1,4 @@
-"""What an evaluation writes of its runs, as the rows of tables."""
+"""Summary: the records of the tables, from the runs of an evaluation."""
 
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,11 +13,11 @@ from pipeline.stats.metrics import Summary
 
 _Net = tuple[int | None, Mapping[str, Summary], int | None, bool | None]  # seed, metrics by split, diverged, chance
 _Number = float | None
-_Metrics = tuple[_Number, int | None, _Number, _Number, _Number, _Number, _Number]  # as Summary has them; None where lost
+_Metrics = tuple[_Number, int | None, _Number, _Number, _Number, _Number, _Number]  # as in Summary, or all None
 
 
 def _nets(run: Run) -> Iterator[_Net]:
-    """Every net of a run, those last that diverged, which have no metrics."""
+    """All nets of a run. Those that diverged come last, without metrics."""
     yield from ((seed, values, None, seed in run.chance) for seed, values in zip(run.seeds, run.values, strict=True))
     yield from ((seed, {}, epoch, None) for seed, epoch in run.diverged.items())
 
@@ -27,7 +27,7 @@ def _metrics(values: Mapping[str, Summary], split: str) -> _Metrics:
 
 
 def by_seed(runs: Sequence[Run]) -> list[StudentRow]:
-    """One row per student and seed: settings, and each metric on both splits. T and alpha are null for baselines."""
+    """One record per student and seed, with all metrics on both splits. T and alpha are null for baselines."""
     return [
         StudentRow(
             run.student, run.temperature, run.alpha, seed, run.parameters,
@@ -40,7 +40,7 @@ def by_seed(runs: Sequence[Run]) -> list[StudentRow]:
 
 
 def by_split(runs: Sequence[Run]) -> list[RunRow]:
-    """One row per run, seed and split, with every metric."""
+    """One record per run, seed and split, with all metrics."""
     return [
         RunRow(
             run.name, run.kind, run.student, run.temperature, run.alpha, run.parameters, seed, split,
@@ -53,7 +53,7 @@ def by_split(runs: Sequence[Run]) -> list[RunRow]:
 
 
 def by_class(runs: Sequence[Run], labels: Mapping[str, np.ndarray], classes: Sequence[str]) -> list[ClassRow]:
-    """One row per run, seed, split and class: how many rows are of it, and how many of those were taken for another."""
+    """One record per run, seed, split and class: the rows of that class, and the errors on them."""
     rows = []
     for run in runs:
         for split in SPLITS:
@@ -66,7 +66,7 @@ def by_class(runs: Sequence[Run], labels: Mapping[str, np.ndarray], classes: Seq
 
 
 def by_temperature(runs: Sequence[Run]) -> list[TemperaturePoint]:
-    """One row per student, alpha and temperature, means over seeds; a line of the plot for each student and alpha."""
+    """One record per student, alpha and temperature, with means over seeds. Each student and alpha is one series."""
     rows = []
     several = len({run.alpha for run in runs if run.kind == "student"}) > 1
     for run in runs:
@@ -77,14 +77,14 @@ def by_temperature(runs: Sequence[Run]) -> list[TemperaturePoint]:
     return rows
 
 
-def by_epoch(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[EpochPoint]:
-    """Every training's history, the mean over seeds of each epoch."""
-    rows = []
-    for run, history in found.items():
+def by_epoch(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[EpochPoint]:
+    """One record per run and epoch, with means over seeds. histories: by run, one record per seed and epoch."""
+    points = []
+    for run, history in histories.items():
         epochs: dict[int, list[Mapping[str, Any]]] = {}
-        for row in history:
-            epochs.setdefault(row["epoch"], []).append(row)
-        for epoch, of_epoch in epochs.items():
-            means = (statistics.fmean(row[key] for row in of_epoch) for key in EpochPoint._fields[2:])
-            rows.append(EpochPoint(run, epoch, *means))
-    return rows
+        for record in history:
+            epochs.setdefault(record["epoch"], []).append(record)
+        for epoch, records in epochs.items():
+            means = (statistics.fmean(record[key] for record in records) for key in EpochPoint._fields[2:])
+            points.append(EpochPoint(run, epoch, *means))
+    return points

@@ -1,6 +1,6 @@
-"""The tables of an evaluation: what their rows say, and how they are written together, and read.
+"""Tables: the tables of an evaluation, how they are written together, and how they are read.
 
-Beside them lies tables.json, which binds them to each other by their sha256, and says which teachers were measured.
+The file tables.json next to them holds their sha256, and says which teachers were measured.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,9 +16,9 @@ FILE_NAME = "tables.json"
 
 
 class RunRow(NamedTuple):
-    """A net on a split. student, temperature, alpha: None where they do not apply; seed: None for a teacher.
+    """A net on a split. student, temperature, alpha: None if they do not apply. seed: None for a teacher.
 
-    diverged: the epoch in which it did; then it has no metrics. chance: whether it is no better than chance.
+    diverged: the epoch in which the net diverged; it then has no metrics. chance: whether it is no better than chance.
     """
 
     run: str
@@ -41,7 +41,7 @@ class RunRow(NamedTuple):
 
 
 class ClassRow(NamedTuple):
-    """A net on the rows of a class: how many there are, and how many were taken for another class."""
+    """A net on the rows of one class: their number, and the errors on them."""
 
     run: str
     seed: int | None
@@ -52,7 +52,7 @@ class ClassRow(NamedTuple):
 
 
 class BestRow(NamedTuple):
-    """A student at the setting that is best by the validation split, against its baseline; see choice.best."""
+    """A student at its best setting by the validation split, compared with its baseline; see choice.best."""
 
     student: str
     run: str
@@ -101,7 +101,7 @@ class StudentRow(NamedTuple):
 
 
 class EpochPoint(NamedTuple):
-    """For DVC's plots alone, as TemperaturePoint is; nothing reads them back."""
+    """A run at an epoch, means over its seeds. Like TemperaturePoint, only for the plots of DVC: nothing reads it back."""
 
     series: str
     epoch: int
@@ -127,7 +127,7 @@ NAMES: Mapping[type[tuple[object, ...]], str] = {
 
 @dataclass(frozen=True)
 class _Facts:
-    """What tables.json says. teachers: the sha256 of each one's weights. files: the sha256 of each table."""
+    """The content of tables.json. teachers: the sha256 of the weights of each. files: the sha256 of each table."""
 
     version: int
     teachers: Mapping[str, str]
@@ -136,7 +136,7 @@ class _Facts:
 
 @dataclass(frozen=True)
 class Tables:
-    """The tables in a folder, opened. teachers: the sha256 of the weights of each teacher that was measured."""
+    """An open folder of tables. teachers: the sha256 of the weights of each teacher that was measured."""
 
     folder: Path
     teachers: Mapping[str, str]
@@ -145,23 +145,23 @@ class Tables:
 
     @classmethod
     def open(cls, folder: Path) -> "Tables":
-        """Raises InputError where no tables are there, IntegrityError where they are damaged."""
+        """Open a folder. Raises InputError if it has no tables, IntegrityError if they are damaged."""
         fix = f"Run {commands.evaluate(folder)}."
         try:
-            said, _ = facts.read(_Facts, folder / FILE_NAME, fix, FORMAT)
+            found, _ = facts.read(_Facts, folder / FILE_NAME, fix, FORMAT)
         except InputError as error:
             if any(folder.glob("*.parquet")):
-                raise IntegrityError(str(folder), expected=f"tables with {FILE_NAME}", found="none of it", fix=fix) from error
+                raise IntegrityError(str(folder), expected=f"tables with {FILE_NAME}", found="no such file", fix=fix) from error
             raise InputError(str(folder), expected="tables", found="none", fix=f"{fix} Or correct the path.") from error
-        return cls(folder, said.teachers, said.files, fix)
+        return cls(folder, found.teachers, found.files, fix)
 
     def read(self, kind: type[Row]) -> list[Row]:
-        """The rows of this kind. Raises IntegrityError where their table is not what was written with the others."""
+        """The records of this kind. Raises IntegrityError if their table is not the one that tables.json names."""
         name = NAMES[kind]
         path, columns = self.folder / f"{name}.parquet", table.columns(kind)
         data = files.read_bound(path, self.files.get(name, ""), self.fix)
-        rows = table.from_parquet(data, columns, str(path), self.fix)
-        return [kind(*(row[column] for column in columns)) for row in rows]
+        records = table.from_parquet(data, columns, str(path), self.fix)
+        return [kind(*(record[column] for column in columns)) for record in records]
 
 
 def write(
@@ -175,12 +175,12 @@ def write(
     temperature: Sequence[TemperaturePoint] = (),
     teachers: Mapping[str, str],
 ) -> None:
-    """Write every table into a folder, and what binds those that are read again."""
-    held: Mapping[type[tuple[object, ...]], Sequence[tuple[object, ...]]] = {
+    """Write all tables into a folder, and tables.json with the sha256 of those that are read again."""
+    records: Mapping[type[tuple[object, ...]], Sequence[tuple[object, ...]]] = {
         RunRow: runs, ClassRow: classes, BestRow: best, StudentRow: results,
     }  # fmt: skip
     digests = {}
-    for kind, rows in held.items():
+    for kind, rows in records.items():
         columns = table.columns(kind)
         data = table.to_parquet([dict(zip(columns, row, strict=True)) for row in rows], columns)
         files.write(folder / f"{NAMES[kind]}.parquet", data)

@@ -1,7 +1,7 @@
-"""Times: how long commands took, one line each, for people who ask what a result cost.
+"""Times: how long commands took, one line for each in times.csv, from which `cost` computes what a result took.
 
-They lie beside the outputs and never in them: outputs are the same bytes however long they took. Every line ends in a check
-of what stands before it in the line.
+Times are kept out of the outputs, so that outputs are the same bytes however long they took. Each line ends with a checksum
+of the rest of the line.
 """
 
 import contextlib
@@ -30,10 +30,11 @@ _log = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def noted(data: Path, *, command: str, name: str, run: str, device: str, threads: int | None) -> Iterator[None]:
-    """Append a line to times.csv in folder `data` when the block ends, well or not; no line where there is no such folder.
+    """Append a line to times.csv in folder `data` when the block ends, also if it fails. Without the folder, do nothing.
 
-    run: the output's own name, where `name` has several. device, threads: the options; what they stand for is noted.
-    A line that cannot be written is a warning and no more. What is killed with SIGKILL (kill -9) leaves no line.
+    run: the name of the output, because one `name` can have several. device, threads: the options of the command; the line
+    has the device and the number of threads that they led to. If the line cannot be written, a warning says so. A process
+    that is killed with SIGKILL (kill -9) leaves no line.
     """
     started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
 
@@ -45,8 +46,8 @@ def noted(data: Path, *, command: str, name: str, run: str, device: str, threads
             seconds = f"{time.monotonic() - clock:.1f}"
             at = f"{started:%Y-%m-%dT%H:%M:%SZ}"
             append(path, (command, name, run, at, seconds, ended, *_resolved(device, threads)))
-        except Exception as error:  # whatever it is, the command's own end matters more
-            _log.warning("%s: the time of this command is not noted: %s", path, error)
+        except Exception as error:  # no error here may hide how the command itself ended
+            _log.warning("%s: the time of this command was not recorded: %s", path, error)
 
     try:
         with _noted_when_asked_to_end(note):
@@ -61,13 +62,10 @@ def noted(data: Path, *, command: str, name: str, run: str, device: str, threads
 
 
 def append(path: Path, values: tuple[object, ...]) -> None:
-    """Append one line, whole or not at all, after the header; several processes may do so at once.
-
-    values: of all COLUMNS but the check.
-    """
+    """Append one line, as a whole or not at all. Several processes may append at once. values: of all COLUMNS but the check."""
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)  # else two of them find no header
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # otherwise two processes could both write the header
         size = os.fstat(descriptor).st_size
         line = checked(_csv(values)) if size else _csv(COLUMNS) + checked(_csv(values))
         try:
@@ -81,24 +79,24 @@ def append(path: Path, values: tuple[object, ...]) -> None:
 
 
 def checked(line: bytes) -> bytes:
-    """A line with its check."""
+    """A line with its checksum."""
     line = line.rstrip(b"\n")
     return line + f",{files.sha256(line)[:_CHECK]}\n".encode()
 
 
 def is_whole(line: bytes) -> bool:
-    """Whether a line is as it was written."""
+    """Whether the checksum of a line is right."""
     return checked(line.rpartition(b",")[0]) == line + b"\n"
 
 
 def _csv(values: tuple[object, ...]) -> bytes:
-    held = io.StringIO()
-    csv.writer(held, lineterminator="\n").writerow(values)
-    return held.getvalue().encode(errors="backslashreplace")
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerow(values)
+    return buffer.getvalue().encode(errors="backslashreplace")
 
 
 def _resolved(device: str, threads: int | None) -> tuple[str, int]:
-    """The device that was used, once the command has imported torch, and the threads that it might use: all cores, or fewer."""
+    """The device that "auto" led to, if the command has imported torch, and the number of threads that it could use."""
     if device == "auto" and (torch := sys.modules.get("torch")) is not None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     return device, runtime.asked_threads(threads) or runtime.cores()
@@ -106,8 +104,8 @@ def _resolved(device: str, threads: int | None) -> tuple[str, int]:
 
 @contextlib.contextmanager
 def _noted_when_asked_to_end(note: Callable[[str], None]) -> Iterator[None]:
-    """A process that is asked to end notes it, and then ends of the same signal, as it would have."""
-    main = threading.current_thread() is threading.main_thread()  # Python lets no other set handlers
+    """If the process gets a signal to end, call `note`, and then let the signal end the process as usual."""
+    main = threading.current_thread() is threading.main_thread()  # only the main thread can set handlers
     taken = [number for number in _ASKED_TO_END if main and signal.getsignal(number) is signal.SIG_DFL]
 
     def give_back() -> None:

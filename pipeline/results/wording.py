@@ -1,18 +1,18 @@
-"""Wording: how results are written for people."""
+"""Wording: results as text."""
 
 from pipeline.base.commands import short
 from pipeline.results.tables import BestRow
 
-FEW_SEEDS = 3  # below so many a t-interval is said to say little
+FEW_SEEDS = 3  # with fewer seeds, the text warns that a t-interval says little
 
 
 def spread(mean: float, std: float | None, digits: int) -> str:
-    """How a mean with its standard deviation is written, such as 73.3 ± 2.5; a single value has none."""
+    """A mean with its standard deviation as text, such as 73.3 ± 2.5; without one, only the mean."""
     return f"{mean:.{digits}f}" + ("" if std is None else f" ± {std:.{digits}f}")
 
 
 def finding(row: BestRow) -> str:
-    """Distilled at the T and alpha that validation chose, against the baseline."""
+    """A sentence that compares a student at its best T and alpha with its baseline."""
     comparison = "fewer" if row.errors_saved >= 0 else "more"
     over_seeds = ""
     if row.over_seeds_low is not None and row.over_seeds_high is not None:

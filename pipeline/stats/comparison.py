@@ -1,8 +1,8 @@
-"""Comparison: how sure a difference in test errors between two settings is.
+"""Comparison: the difference in test errors between two settings, with confidence intervals.
 
-The difference is always baseline − student, in errors: above 0 is a gain. It has two intervals, which answer two questions
-and must not be taken for each other. `paired`: would other seeds say the same, on these test rows? `bootstrap`: would other
-test rows say the same, of these trained nets? Handed the same seeds, they have the same mean.
+The difference is always baseline − student, in errors: above 0 is a gain. The two intervals answer different questions.
+`paired`: would other seeds give the same difference on these test rows? `bootstrap`: would other test rows give the same
+difference for these trained nets? Both have the same mean if they get the same seeds.
 """
 
 import math
@@ -21,7 +21,7 @@ RESAMPLES = 10_000
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean difference in errors, and the ends of its interval at CONFIDENCE."""
+    """A mean difference in errors, and the ends of its interval with confidence CONFIDENCE."""
 
     mean: float
     low: float
@@ -29,10 +29,16 @@ class Interval:
 
 
 def paired(baseline: Mapping[int, float], student: Mapping[int, float]) -> Interval | None:
-    """Student's t-interval of the mean difference over the n seeds both have, with n − 1 degrees of freedom.
+    """Student's paired t-interval of the mean difference over the n seeds that both have, with n − 1 degrees of freedom.
 
-    baseline, student: seed → errors. None where they have fewer than two seeds in common. It takes the differences for
-    normal, and knows of no other test rows than these.
+    It assumes that the differences are normally distributed. It says nothing about other test rows.
+
+    Args:
+        baseline: Test errors of the baseline by seed.
+        student: Test errors of the student by seed.
+
+    Returns:
+        The interval, in errors; None if fewer than two seeds are in both.
     """
     seeds = sorted(baseline.keys() & student.keys())
     if len(seeds) < 2:
@@ -46,13 +52,20 @@ def paired(baseline: Mapping[int, float], student: Mapping[int, float]) -> Inter
 def bootstrap(baseline: np.ndarray, student: np.ndarray, *, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
     """Percentile interval of the difference over resampled test rows (Efron, Tibshirani 1993, chapter 13).
 
-    baseline, student: (seeds, N) bool, true where that seed's net is wrong on that row; the numbers of seeds may differ.
-    Both are averaged over their seeds, then rows are drawn with replacement, N each time, the same for both. Returns errors
-    on N rows. The same arguments give the same interval, as long as numpy draws multinomials as it does. Raises InputError
-    for arrays of other shapes or types.
+    Both sides are averaged over their seeds. Each resample then draws N rows with replacement, the same rows for both sides.
+    The same arguments always give the same interval, unless numpy changes how it draws multinomial numbers.
 
-    A resample's difference is a function of how often it holds each distinct difference of a row, and those counts are
-    multinomial: they are drawn, not the rows.
+    Args:
+        baseline: (seeds, N) bool, true if the net of that seed is wrong on that row.
+        student: The same for the student, (seeds, N) bool; its number of seeds may differ.
+        seed: The seed of the resamples.
+        resamples: The number of resamples.
+
+    Returns:
+        The interval, in errors on N rows.
+
+    Raises:
+        InputError: The arrays have other shapes or types.
     """
     sides = (baseline, student)
     fits = all(side.dtype == bool and side.ndim == 2 and side.size for side in sides)
@@ -60,8 +73,9 @@ def bootstrap(baseline: np.ndarray, student: np.ndarray, *, seed: int = 0, resam
         found = " and ".join(f"{side.dtype} {side.shape}" for side in sides)
         fix = "Compare predictions with labels, seed by seed, on the same split."
         raise InputError("bootstrap", expected="two bool arrays (seeds, N) of the same N rows", found=found, fix=fix)
-    scale = len(baseline) * len(student)  # makes the difference of a row a whole number
+    scale = len(baseline) * len(student)  # makes the difference on each row a whole number
     gains = baseline.sum(axis=0) * len(student) - student.sum(axis=0) * len(baseline)
+    # A resample's mean depends only on how often each distinct value occurs. Those counts are multinomial: draw them directly.
     values, counts = np.unique(gains, return_counts=True)
     generator = np.random.Generator(np.random.PCG64(randomness.torch_seed(seed, Use.BOOTSTRAP)))
     drawn = generator.multinomial(len(gains), counts / len(gains), size=resamples) @ values / scale
@@ -70,7 +84,7 @@ def bootstrap(baseline: np.ndarray, student: np.ndarray, *, seed: int = 0, resam
 
 
 def t_quantile(freedom: int, confidence: float = CONFIDENCE) -> float:
-    """The t that Student's distribution with `freedom` degrees of freedom, at least 1, stays within ± with `confidence`."""
-    from scipy import special  # as scipy.stats has it, which takes three times as long to import
+    """The t for which Student's distribution with `freedom` (at least 1) degrees has mass `confidence` in [−t, t]."""
+    from scipy import special  # scipy.stats gives the same value, but takes three times as long to import
 
     return float(special.stdtrit(freedom, (1 + confidence) / 2))

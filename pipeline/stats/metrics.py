@@ -1,4 +1,4 @@
-"""Metrics of logits against labels and against a teacher, in float64 at T = 1. numpy only.
+"""Metrics of logits against labels and against a teacher, computed in float64 at T = 1. Needs only numpy.
 
 logits: (N, C) float; labels: (N,) int64 in [0, C).
 """
@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-VERSION = 1  # of what is measured
+VERSION = 1  # of the metrics
 
 ECE_BINS = 15
 
 
 class Summary(NamedTuple):
-    """Every metric of one model on one split."""
+    """All metrics of one model on one split; NLL and KL in nats."""
 
     accuracy: float
     errors: int
@@ -32,20 +32,27 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def errors(logits: np.ndarray, labels: np.ndarray) -> int:
-    """Rows whose largest logit is not the label's; the first of equal logits counts."""
+    """Number of rows whose largest logit is not the label's. Of equal logits, the first counts."""
     return int((logits.argmax(axis=1) != labels).sum())
 
 
 def accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Share of rows that are right."""
+    """Share of rows that are classified correctly.
+
+    Args:
+        logits: (N, C) float.
+        labels: (N,) int64 in [0, C).
+
+    Returns:
+        The share, 0 to 1.
+    """
     return 1 - errors(logits, labels) / len(labels)
 
 
 def at_chance(accuracy: float, labels: np.ndarray) -> bool:
-    """Whether an accuracy on rows of these labels cannot be told from that of always naming the commonest class.
+    """Whether an accuracy is no better than always predicting the commonest class, within two standard errors.
 
-    It is at most two standard errors, of a share over so many rows, above that class's share. Where even a perfect one would
-    be, only what is no better than that share counts.
+    If even an accuracy of 1 would lie within two standard errors, the share of the commonest class itself is the limit.
     """
     share = np.bincount(labels).max() / len(labels)
     most = share + 2 * np.sqrt(share * (1 - share) / len(labels))
@@ -53,14 +60,30 @@ def at_chance(accuracy: float, labels: np.ndarray) -> bool:
 
 
 def nll(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Mean negative log-likelihood of the labels, in nats."""
+    """Mean negative log-likelihood of the labels.
+
+    Args:
+        logits: (N, C) float.
+        labels: (N,) int64 in [0, C).
+
+    Returns:
+        The mean over rows, in nats.
+    """
     return float(-log_softmax(logits)[np.arange(len(labels)), labels].mean())
 
 
 def ece(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Expected calibration error: |accuracy − confidence| of 15 bins of equal width in (0, 1], weighted by their rows.
+    """Expected calibration error (Guo et al. 2017, arXiv 1706.04599, equation 3).
 
-    Guo et al. 2017 (arXiv 1706.04599), equation 3. Bin b holds confidences in (b/15, (b+1)/15].
+    The mean of |accuracy − confidence| over 15 bins of equal width, weighted by the rows in each. Bin b holds confidences in
+    (b/15, (b+1)/15].
+
+    Args:
+        logits: (N, C) float.
+        labels: (N,) int64 in [0, C).
+
+    Returns:
+        The error, 0 to 1.
     """
     confidence = np.exp(log_softmax(logits).max(axis=1))
     right = logits.argmax(axis=1) == labels
@@ -70,14 +93,22 @@ def ece(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 def brier(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Mean squared distance of the probabilities from the one-hot label, summed over classes (Brier 1950): 0 to 2."""
+    """Brier score (Brier 1950), 0 to 2: squared distance of the probabilities from the one-hot label, mean over rows."""
     distance = np.exp(log_softmax(logits))
     distance[np.arange(len(labels)), labels] -= 1
     return float((distance**2).sum(axis=1).mean())
 
 
 def agreement(logits: np.ndarray, teacher: np.ndarray) -> float:
-    """Share of rows on which student and teacher name the same class."""
+    """Share of rows on which student and teacher predict the same class.
+
+    Args:
+        logits: (N, C) float, of the student.
+        teacher: (N, C) float, logits of the teacher.
+
+    Returns:
+        The share, 0 to 1.
+    """
     return float((logits.argmax(axis=1) == teacher.argmax(axis=1)).mean())
 
 
@@ -88,7 +119,16 @@ def kl_to_teacher(logits: np.ndarray, teacher: np.ndarray) -> float:
 
 
 def summary(logits: np.ndarray, labels: np.ndarray, teacher: np.ndarray) -> Summary:
-    """Measure one model on one split."""
+    """All metrics of one model on one split.
+
+    Args:
+        logits: (N, C) float.
+        labels: (N,) int64 in [0, C).
+        teacher: (N, C) float, logits of the teacher or of the ensemble.
+
+    Returns:
+        A named tuple of all metrics.
+    """
     return Summary(
         accuracy(logits, labels), errors(logits, labels), nll(logits, labels), ece(logits, labels), brier(logits, labels),
         agreement(logits, teacher), kl_to_teacher(logits, teacher),

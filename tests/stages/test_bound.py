@@ -85,11 +85,11 @@ def test_what_was_noted_of_another_capture_is_told_until_there_is_a_capture(two)
     swap(two / "data/provenance/a.json", two / "data/provenance/b.json")
     message = says(0, "cost")
     for name in "ab":
-        assert f"data/caches/{name}: not what was captured here last" in message
-    assert "made what is there: teach a, teach b, capture a, capture b" in message
+        assert f"data/caches/{name}: not the cache of the last capture in" in message
+    assert "made it: teach a, teach b, capture a, capture b" in message
     for name in "ab":
         says(0, "capture", name)
-    assert "not what was" not in says(0, "cost")
+    assert "not the cache of the last capture" not in says(0, "cost")
 
 
 def test_students_of_other_labels_are_not_measured_beside_these(project, monkeypatch):

@@ -501,7 +501,7 @@ def test_a_folder_that_another_command_wrote_is_told(project):
 def test_one_missing_student_leaves_the_others_measured(project):
     says(0, "distill", "s", "-T", "2")
     said = says(0, "evaluate")
-    assert "s-hard: not trained yet and left out; `softcache distill s --hard` trains it" in said
+    assert "s-hard: not trained yet and left out. To train it, run `softcache distill s --hard`." in said
     assert said.endswith("wrote data/metrics and data/plots: 2 runs, 1 not trained yet\n")
     assert sorted(path.stem for path in (project / "data/metrics").iterdir()) == ["a", "s-T2"]
 
@@ -514,11 +514,11 @@ def test_a_teacher_that_was_trained_anew_is_told_wherever_its_cache_is_read(proj
         said = says(2, *command)
         assert "cache a, teacher.weights_sha256: expected " in said
         assert said.endswith("Run `softcache capture a`.\n")
-    assert "data/plots: measured with teacher a as it was before it was trained anew" in says(0, "report")
+    assert "data/plots: teacher a was trained again after it was measured" in says(0, "report")
     says(0, "capture", "a")
     says(0, "distill", "s", "-T", "2")
     says(0, "evaluate")
-    assert "trained anew" not in says(0, "report")
+    assert "trained again" not in says(0, "report")
     (project / "data/teachers/a").rename(project / "data/teachers/gone")
     says(0, "distill", "s", "-T", "2")  # a cache may come without its teacher
 
@@ -541,7 +541,7 @@ def test_a_net_whose_logits_are_not_finite_on_test_rows_alone(project):
         split=open_splits(project / "data/transfer", ["train"])["train"],
     )  # fmt: skip
     said = says(0, "evaluate")
-    assert "s-T2, seed 0: its logits are not finite on rows to be measured, and it is left out" in said
+    assert "s-T2, seed 0: its logits are not finite, so it is left out" in said
     assert json.loads((project / "data/metrics/s-T2.json").read_text())["diverged"] == 1
     assert "test" in json.loads((project / "data/metrics/s-hard.json").read_text())
 

@@ -339,7 +339,7 @@ def test_folders_that_cannot_be_reported(finished, tmp_path, monkeypatch):
         )
     (tmp_path / "params.yaml").write_text(PARAMS + PUBLISHED)
     text = fails(2, "report", "--params", tmp_path / "params.yaml")
-    assert "published 'both teachers', folder: expected none, as there is none, found 'both'" in text
+    assert "published 'both teachers', folder: expected none, because there are none, found 'both'" in text
     ok("report", "--params", tmp_path / "params.yaml", "--no-published", "--out", tmp_path / "without")
     assert not (tmp_path / "without/published.md").exists()
     (tmp_path / "params.yaml").write_text(PARAMS + "published: 67")

@@ -110,7 +110,7 @@ def test_commands_leave_their_times_and_cost_reads_them(project):
     assert kind == {"rows": 27, "views": 1, "batch_size": 8, "precision": "float32", "memory": 4.0}
     (project / "data/times.csv").write_text("\n".join((project / "data/times.csv").read_text().splitlines()[:3]) + "\n")
     untimed = "distill tiny-T2.5, distill tiny-T2.5-live, distill tiny-hard"
-    assert run("cost").endswith(f"\nNot counted, no command that data/times.csv tells of made what is there: {untimed}.\n")
+    assert run("cost").endswith(f"\nNot counted, because no command in data/times.csv made it: {untimed}.\n")
 
 
 @pytest.mark.parametrize("data", ["data", "data/held out"])

@@ -504,7 +504,7 @@ def test_a_cache_of_which_another_was_noted_or_none_is_not_taken_for_the_one_tha
     path.write_bytes(sealed({name: value for name, value in facts.items() if name != "digest"} | {"manifest": "of another"}))
     for _ in range(2):
         found = cost(tmp_path)
-        assert "caches/a: not what was captured here last" in caplog.text
+        assert "caches/a: not the cache of the last capture in" in caplog.text
         assert found["untimed"] == ["capture a", "capture b"]
         assert found["rows"][-1]["done"] is False
         path.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ COMMAND = "`softcache sweep all`"
 
 
 def test_an_ensemble_has_teachers():
-    with pytest.raises(InputError, match="ensemble: expected teachers to measure students by, found none"):
+    with pytest.raises(InputError, match="ensemble: expected teachers to compare students with, found none"):
         require_comparable(["a"], [], [], None)
 
 

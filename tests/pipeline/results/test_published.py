@@ -53,14 +53,14 @@ def test_measured(plots, change, values, mean, std):
     assert measured.std == (None if std is None else pytest.approx(std))
 
 
-def test_facts(plots):
+def test_to_dict(plots):
     row = {"what": "threes", "folder": "no3", "runs": ["s"], "class": 3, "metric": "error_rate", "published": 21.5}
     (measured,) = parse(row).measure({"other": None, "no3": plots})
-    assert measured.facts() == row | {
+    assert measured.to_dict() == row | {
         "class": "3", "mean": 27.5, "std": pytest.approx(81.25**0.5), "count": 3, "values": [20, 25, 37.5],
     }  # fmt: skip
     (measured,) = parse(ROW | {"runs": ["a"], "folder": None, "published": None}).measure({"": plots})
-    assert measured.facts() == {
+    assert measured.to_dict() == {
         "what": "teachers", "folder": None, "runs": ["a"], "class": None, "metric": "errors", "published": None,
         "mean": 10, "std": None, "count": 1, "values": [10],
     }  # fmt: skip
@@ -123,7 +123,7 @@ def test_rows_that_are_wrong(row, message):
     [
         ({"folder": "no4"}, ("paper", "no3"), "folder: expected one of paper, no3, found 'no4'. Correct the section `publishe"),
         ({}, ("paper", "no3"), "folder: expected one of paper, no3, found ''."),
-        ({"folder": "no3"}, ("",), "folder: expected none, as there is none, found 'no3'."),
+        ({"folder": "no3"}, ("",), "folder: expected none, because there are none, found 'no3'."),
         ({"runs": ["a", "t"]}, ("",), "runs: expected one of a, b, s, found 't'."),
         ({"class": "3"}, ("",), "runs: expected one of b, s, found 'a'."),
         ({"runs": ["b"], "class": "4"}, ("",), "class: expected one of 3, seven, 7, none, found '4'."),
@@ -155,5 +155,5 @@ def test_a_net_that_diverged_is_not_counted(tmp_path):
 
 def test_an_empty_table(tmp_path):
     plots = Tables.open(write_tables(tmp_path / "plots"))
-    with pytest.raises(InputError, match="runs: expected none, as there is none, found 'a'"):
+    with pytest.raises(InputError, match="runs: expected none, because there are none, found 'a'"):
         parse(ROW).measure({"": plots})

@@ -203,4 +203,4 @@ def test_a_teacher_that_was_trained_anew_since_is_told(tmp_path, plots, caplog):
         digest = digest or json.loads((tmp_path / "data/teachers/a/model.json").read_text())["nets"][0]["sha256"]
         tables.write(plots, **rows, teachers={"a": digest, "not here": digest})
         report(plots={"": plots}, published=None, out=tmp_path / "out", teachers=tmp_path / "data/teachers")
-        assert ("measured with teacher a as it was before it was trained anew; `softcache evaluate" in caplog.text) == told
+        assert ("teacher a was trained again after it was measured. Run `softcache evaluate" in caplog.text) == told

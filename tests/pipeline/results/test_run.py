@@ -5,19 +5,19 @@ import math
 import numpy as np
 import pytest
 
-from pipeline.results.run import Measure, spread
+from pipeline.results.run import Measure, mean_std
 from runs import RUNS, run
 
 
 def test_facts_have_a_deviation_only_over_several_seeds():
-    several, single = RUNS[0].facts(), RUNS[3].facts()
+    several, single = RUNS[0].to_dict(), RUNS[3].to_dict()
     assert (several["test"]["errors"], several["test"]["errors_std"], several["seeds"]) == (12, 2, 3)
     assert single["test"]["errors"] == 7
     assert "errors_std" not in single["test"]
 
 
 def test_facts_of_a_run_without_nets():
-    assert run("student", "s", 1.0, (), np.zeros((0, 1)), []).facts() == {"parameters": 10, "seeds": 0}
+    assert run("student", "s", 1.0, (), np.zeros((0, 1)), []).to_dict() == {"parameters": 10, "seeds": 0}
 
 
 def test_seeds_are_picked_by_number_in_the_order_asked_for():
@@ -53,10 +53,10 @@ def test_what_is_measured_of_logits():
 def test_nothing_is_measured_where_all_diverged():
     found = Measure(LABELS, ZERO).run("s-T4", "student", 7, {}, diverged={0: 2})
     assert {split: wrong.shape for split, wrong in found.wrong.items()} == {"valid": (0, 4), "test": (0, 4)}
-    assert found.facts() == {"parameters": 7, "seeds": 0, "diverged": 1}
+    assert found.to_dict() == {"parameters": 7, "seeds": 0, "diverged": 1}
 
 
 def test_a_spread_by_hand():
     """2, 4 and 9: a mean of 5, and (9 + 1 + 16) / 2 = 13."""
-    assert spread([2, 4, 9]) == (5, pytest.approx(13**0.5))
-    assert spread(iter([2.5])) == (2.5, None)
+    assert mean_std([2, 4, 9]) == (5, pytest.approx(13**0.5))
+    assert mean_std(iter([2.5])) == (2.5, None)

@@ -52,7 +52,7 @@ def test_what_is_not_there(plots):
     with pytest.raises(InputError, match="nowhere: expected tables, found none. Run `softcache evaluate.* Or correct the path"):
         Tables.open(plots.with_name("nowhere"))
     (plots / "tables.json").unlink()
-    with pytest.raises(IntegrityError, match="plots: expected tables with tables.json, found none of it"):
+    with pytest.raises(IntegrityError, match="plots: expected tables with tables.json, found no such file"):
         Tables.open(plots)
 
 

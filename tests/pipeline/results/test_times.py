@@ -74,7 +74,7 @@ def test_what_cannot_be_written_is_a_warning(tmp_path, caplog):
     (tmp_path / "times.csv").mkdir()
     with times.noted(tmp_path, **WHAT):
         pass
-    assert "times.csv: the time of this command is not noted: " in caplog.text
+    assert "times.csv: the time of this command was not recorded: " in caplog.text
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes anywhere")
