@@ -18,13 +18,13 @@ def identity(dtype="float32") -> dict:
     layout = Layout.plan(CLASSES, dtype, SPAN)
     return {
         "output": "raw logits",
-        "teacher": {"model": "m", "weights_sha256": "w", "source_sha256": None},
+        "teacher": {"name": "a", "model": "m", "behaviour": "version 1", "weights_sha256": "w"},
         "classes": ["x", "y", "z"],
         "inputs": {"decoder": "d", "mode": "L", "shape": [1, 2, 2]},
-        "views": {"policy": "none()", "seed": 0},
+        "views": {"policy": "none()", "seed": 0, "behaviours": ["version 1"]},
         "precision": "float32",
         "tile": 4,
-        "code": {},
+        "inference": 1,
         "layout": layout.to_dict(),
     }
 
