@@ -1,7 +1,7 @@
 """softcache versions: the versions and sources that decide the results of each stage, for DVC to depend on."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ def command(data: Path) -> None:
 
     A version goes up when the same settings give another result. Plug-ins have the hash of their source instead, without
     comments and docstrings. In dvc.yaml, the files of plug-ins must be deps of this stage. It reads the settings of the
-    other stages as they do, and refuses unknown keys and values of the wrong type before any of them runs.
+    other stages as they do, and refuses unknown keys, names and values of the wrong type before any of them runs.
     """
     from pipeline.base import files
 
@@ -40,7 +40,7 @@ def command(data: Path) -> None:
             text = "".join(f"{what}: {version}\n" for what, version in lines.items())
             files.write(folder / f"{stage}.txt", text.encode())
     detail = f", {counted(len(plug_ins.read), 'plug-in')}" if plug_ins.read else ""
-    echo(f"wrote {out}: what decides the results of {counted(len(written), 'stage')}{detail}")
+    echo(f"wrote {out}: what decides results, in {counted(len(written), 'file')}{detail}")
 
 
 class _PlugIns:
@@ -118,33 +118,39 @@ def _settings(command: Stage, name: str, *options: str) -> Mapping[str, Any]:
     try:
         return command.make_context(command.name, words, parent=click.get_current_context()).params
     except click.UsageError as error:
-        raise click.UsageError(f"{command.name} {name}: {error.format_message()}", click.get_current_context()) from error
+        what = str(command.callback.__module__).rpartition(".")[2]  # what the command is called
+        raise click.UsageError(f"{what} {name}: {error.format_message()}", click.get_current_context()) from error
 
 
 def _named(settings: Mapping[str, Any], keys: tuple[str, ...], plug_ins: _PlugIns) -> Lines:
     """What these settings name, with the version of a built-in and the hash of a plug-in."""
-    from pipeline.base.spec import name_in, versioned
+    from pipeline.base.spec import name_in, parse
 
     tables, lines = _tables(), {}
     for key in keys:
-        for name in map(name_in, settings[key].split("|") if key == "policy" else [settings[key]]):
-            known = tables[key].get(name)
-            if ":" in name:
-                lines[f"{key} {name}"] = plug_ins.behaviour(name)
-            elif known is not None:  # else the command reports it
-                lines[f"{key} {name}"] = versioned(known)
+        for text in settings[key].split("|") if key == "policy" else [settings[key]]:
+            name, (table, versions, given) = name_in(text), tables[key]
+            is_plug_in = ":" in name
+            lines[f"{key} {name}"] = (
+                plug_ins.behaviour(name) if is_plug_in else parse(text, table, versions, given=given).behaviour
+            )
     return lines
 
 
-def _tables() -> Mapping[str, Mapping[str, int]]:
-    """For each setting, the versions of the names that it may have."""
+_Table = tuple[Mapping[str, Callable[..., Any]], Mapping[str, int], int]
+
+
+def _tables() -> Mapping[str, _Table]:
+    """For each setting: the names that it may have, their versions, and how many arguments the caller gives."""
     from pipeline.data import policies, selection
     from pipeline.models import ensemble, zoo
     from pipeline.training import losses, recipe
 
     return {
-        "model": zoo.VERSIONS, "optimizer": recipe.OPTIMIZER_VERSIONS, "schedule": recipe.SCHEDULE_VERSIONS,
-        "policy": policies.VERSIONS, "rows": selection.VERSIONS, "loss": losses.VERSIONS, "rule": ensemble.RULES,
+        "model": (zoo.MODELS, zoo.VERSIONS, 2), "optimizer": (recipe.OPTIMIZERS, recipe.OPTIMIZER_VERSIONS, 1),
+        "schedule": (recipe.SCHEDULES, recipe.SCHEDULE_VERSIONS, 1), "policy": (policies.POLICIES, policies.VERSIONS, 2),
+        "rows": (selection.ROWS, selection.VERSIONS, 2), "loss": (losses.LOSSES, losses.VERSIONS, 4),
+        "rule": (dict.fromkeys(ensemble.RULES, ensemble.combine), ensemble.RULES, 4),
     }  # fmt: skip
 
 

@@ -86,33 +86,33 @@ def capture(
     if tile < 1:
         raise InputError("tile", expected="1 or more", found=str(tile), fix="Correct the setting.")
     opened = open_splits(splits, SPLITS)
-    seen = Policy.parse(views.policy, views.seed)
+    view_policy = Policy.parse(views.policy, views.seed)
     layout = Layout.plan(len(opened["transfer"].classes), dtype, opened["transfer"].span)
-    taught = Checkpoint.teacher(teacher)
-    model = taught.spec
-    known = identity(taught, opened["transfer"], seen, tile, layout)
+    checkpoint = Checkpoint.teacher(teacher)
+    model = checkpoint.spec
+    cache_identity = identity(checkpoint, opened["transfer"], view_policy, tile, layout)
     counts = {split: views.count if split == "transfer" else 1 for split in opened}
     extents = {split: Extent(found.rows, counts[split], found.inputs_digest) for split, found in opened.items()}
     started = time.monotonic()
-    with Work.hold(work, out, known, layout, extents) as progress:
+    with Work.hold(work, out, cache_identity, layout, extents) as progress:
         # Load the teacher before spans are discarded: if it is damaged, they could not be computed again.
-        net = taught.load(taught.nets[0], device) if anew else None
+        net = checkpoint.load(checkpoint.nets[0], device) if anew else None
         missing = progress.resume({split: found.span_digests for split, found in opened.items()}, anew=anew)
         kept = progress.total - len(missing)
         try:
             if missing:
-                net = net if net is not None else taught.load(taught.nets[0], device)
+                net = net if net is not None else checkpoint.load(checkpoint.nets[0], device)
                 with runtime.suited_threads(flops(net, opened["transfer"].shape) * tile):
-                    _fill(progress, taught.name, net, opened, missing, seen, tile, device)
-            plugins = spec.witnesses(model, *seen.steps)
-            manifest = progress.seal([taught.witness, opened["transfer"].witness, *plugins])
+                    _fill(progress, checkpoint.name, net, opened, missing, view_policy, tile, device)
+            plugins = spec.witnesses(model, *view_policy.steps)
+            manifest = progress.seal([checkpoint.witness, opened["transfer"].witness, *plugins])
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise _without_room(progress, work) from error
             raise
-    made: dict[str, Any] = {"teacher": taught.name, "manifest": manifest.digest, **runtime.provenance(device)}
-    made |= {"spans_computed": len(missing), "spans_kept": kept, "seconds": round(time.monotonic() - started, 3)}
-    Provenance(**made).write(provenance)
+    facts: dict[str, Any] = {"teacher": checkpoint.name, "manifest": manifest.digest, **runtime.provenance(device)}
+    facts |= {"spans_computed": len(missing), "spans_kept": kept, "seconds": round(time.monotonic() - started, 3)}
+    Provenance(**facts).write(provenance)
     return Captured(manifest, len(missing), kept)
 
 
