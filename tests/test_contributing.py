@@ -123,7 +123,7 @@ def test_what_was_added_can_be_named_and_computes(followed):
 
 def test_the_new_command_shows_up(followed):
     printed = run(followed, sys.executable, "-c", "from stages.cli import main; main()", "--help")
-    assert re.search(r"^  classes +Print the names of the classes", printed, re.MULTILINE)
+    assert re.search(r"^  classes +Name the classes of the data", printed, re.MULTILINE)
     assert "\n## softcache classes\n" in (followed / "docs/commands.md").read_text(encoding="utf-8")
     assert "    softcache classes   " in (followed / "README.md").read_text(encoding="utf-8")
 

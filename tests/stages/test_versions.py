@@ -96,6 +96,9 @@ def test_a_plug_in_is_read_whatever_its_arguments_hold(written, tmp_path):
         (TEACHERS + "ingest: {train: digits, vlid: 0.1}", "params.yaml, ingest.vlid: expected one of train, valid"),
         (TEACHERS.replace("epochs: 1", "epoch: 1"), "params.yaml, teach.epoch: expected one of"),
         (TEACHERS.replace("mlp(hidden=[5])", "a net: mlp"), "spec 'a net: mlp': expected"),
+        (TEACHERS.replace("mlp(hidden=[5])", "mlp(hiden=[5])"), "spec mlp(…): expected hidden, dropout, input_dropout"),
+        (TEACHERS.replace("shift(1)", "shft(1)"), "spec shft(…): expected one of affine"),
+        (TEACHERS.replace("a: {model", "a.b: {model"), "teach a.b: Invalid value for 'NAME'"),
     ],
 )
 def test_wrong_settings_are_refused_before_any_stage_runs(written, params, message):
