@@ -181,7 +181,8 @@ def test_learned_from_a_cache(captured):
 def test_learned_from_a_teacher_in_the_loop(captured):
     found = prepare(captured, soft(captured, live=True)).learned(WEIGHTING)
     weights = files.sha256((captured / "teachers/a/model.safetensors").read_bytes())
-    assert (found.caches, dict(found.live), dict(found.teachers)) == (None, {"a": weights}, {"a": weights})
+    digest = files.sha256(files.canonical_json([Checkpoint.teacher(captured / "teachers/a").model, "version 1", weights]))
+    assert (found.caches, dict(found.live), dict(found.teachers)) == (None, {"a": digest}, {"a": digest})
 
 
 def test_a_baseline_has_learned_from_no_teacher(captured):

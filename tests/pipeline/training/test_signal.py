@@ -96,12 +96,13 @@ def test_what_is_stored(data):
         assert stored(made(data, kind), 0).numel() == 0
 
 
-def test_digests_are_of_caches_or_of_weights(data):
+def test_digests_are_of_caches_or_of_teachers(data):
+    """Of a teacher: its spec, what that does, and its weights."""
     assert made(data, "student").digests == {name: Cache.open(data / "caches" / name).manifest.digest for name in "ab"}
-    weights = {name: Checkpoint.teacher(data / "teachers" / name).nets[0].sha256 for name in "ab"}
-    assert made(data, "live").digests == weights
-    for name, digest in weights.items():
-        assert files.sha256((data / "teachers" / name / "model.safetensors").read_bytes()) == digest
+    for name, digest in made(data, "live").digests.items():
+        weights = files.sha256((data / "teachers" / name / "model.safetensors").read_bytes())
+        said = f'["{Checkpoint.teacher(data / "teachers" / name).model}","version 1","{weights}"]'
+        assert digest == files.sha256(said.encode())
     assert [len(made(data, kind).witnesses) for kind in ("student", "live", "baseline")] == [2, 2, 0]
 
 
