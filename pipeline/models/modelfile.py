@@ -80,7 +80,7 @@ class Data:
 class Learned:
     """The soft targets that students learned from, and their loss.
 
-    caches, live: by teacher name, the digest of each cache, or of the weights of each teacher in the loop; the other is None.
+    caches, live: by teacher name, the digest of each cache, or of each teacher in the loop; the other is None.
     """
 
     temperature: float
