@@ -96,7 +96,7 @@ def write_teacher(folder: Path, model: str, splits: Path) -> None:
     history = [{"seed": 0, "epoch": 1, "lr": 0.1, "train_loss": 1.0, "valid_accuracy": 0.1, "valid_nll": 3.0}]
     Checkpoint.write(
         folder, kind="teacher", name=folder.name, model=spec, split=split, nets={Net(0, None, 1): net},
-        history=history, recipe=RECIPE, data=Data.of(split, valid), views=Shown("none()", 0, None),
+        history=history, recipe=RECIPE, data=Data.of(split, valid), views=Shown("none()", 0, ("version 1",), None),
     )  # fmt: skip
 
 

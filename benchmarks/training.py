@@ -33,7 +33,7 @@ from pipeline.studies.sweep import sweep
 from pipeline.training.fit import Validation, _Training
 from pipeline.training.lesson import Ground, Lesson, Soft
 from pipeline.training.losses import SoftLoss
-from pipeline.training.objective import HARD, LossWeights
+from pipeline.training.objective import HARD, LossWeights, Objective
 from pipeline.training.recipe import Recipe
 
 ROWS = 55_000  # what MNIST has to train on when 5,000 rows validate
@@ -100,7 +100,8 @@ def training_of(
     recipe = recipe_of(10**6, precision)
     whole = lesson.ground.validation
     few = Validation(whole.pixels[:BATCH], whole.labels[:BATCH])
-    return _Training(net, lesson.examples, lesson._objective(weightings), recipe, few, seed)
+    objective = Objective.of(weightings, lesson.labels, lesson.soft.loss if lesson.soft else None, lesson.signal)
+    return _Training(net, lesson.examples, objective, recipe, few, seed)
 
 
 def tenths(training: _Training) -> Way:
