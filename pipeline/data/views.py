@@ -79,6 +79,8 @@ class Policy:
         Raises:
             InputError: A plug-in fails, or returns something other than uint8 pixels of this shape.
         """
+        if not self.augments:
+            return images
         untouched = torch.from_numpy(np.asarray(views) == 0).to(images.device)[:, None, None, None]
         seen = images
         for number, step in enumerate(self.steps):
@@ -87,7 +89,7 @@ class Policy:
                 return randomness.integers(high, self.seed, Use.POLICY, rows, views, number, slot)
 
             seen = self._whole(step, step(seen, draw), images)
-        return torch.where(untouched, images, seen) if self.augments else images
+        return torch.where(untouched, images, seen)
 
     def _whole(self, step: spec.Spec, seen: object, images: torch.Tensor) -> torch.Tensor:
         """Raise InputError unless a step, which may be a plug-in, returned pixels of the shape and dtype that it got."""

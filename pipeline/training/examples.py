@@ -218,7 +218,7 @@ class Examples:
 
     def _with_targets(self, batch: Batch) -> Batch:
         """The batch with target logits in place of what is stored for them."""
-        return batch._replace(targets=self.signal.targets(batch.targets, batch.pixels))
+        return Batch(batch.rows, batch.views, batch.pixels, self.signal.targets(batch.targets, batch.pixels))
 
     def _blocks(self, seed: int, epoch: int, batch_size: int) -> Iterator[Batch]:
         """The shuffled rows of the epoch, in blocks that end where a batch or a window ends."""
