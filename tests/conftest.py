@@ -27,6 +27,7 @@ from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.modelfile import Data, Net, Shown
 from pipeline.models.training import Training
 from pipeline.results import tables
+from pipeline.training.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPE = Training(optimizer="sgd(lr=0.1)", schedule="constant()", epochs=1, batch_size=64)
@@ -125,6 +126,18 @@ def run_capture(folder: Path, name: str = "a", **changes) -> Captured:
         out=folder / "caches" / name, provenance=folder / f"provenance/{name}.json", device=torch.device("cpu"),
         views=views, **settings,
     )  # fmt: skip
+
+
+def recipe(**changes) -> Recipe:
+    """A recipe of plain settings, of which some are others."""
+    settings = {
+        "optimizer": "sgd(lr=0.5, momentum=0.9)",
+        "schedule": "constant",
+        "epochs": 2,
+        "batch_size": 16,
+        "max_norm": None,
+    }
+    return Recipe.parse(**(settings | changes))
 
 
 def write_tables(folder: Path, **rows: Sequence[dict]) -> Path:

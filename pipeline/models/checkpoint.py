@@ -22,7 +22,7 @@ from pipeline.models.training import Training
 
 
 class Checkpoint(ModelFile):
-    """An open folder of trained nets. `teacher` and `student` open one, `load` gives a net."""
+    """An open folder of trained nets. `teacher` and `open` open one, `load` gives a net."""
 
     @staticmethod
     def write(

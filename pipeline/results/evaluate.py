@@ -133,7 +133,7 @@ def evaluate(
     logits = {name: {split: cache.read(split)[0] for split in SPLITS} for name, cache in caches.items()}
     combined = {split: _ensemble([logits[name][split] for name in ensemble], rule, weights) for split in SPLITS}
     read = [cache.witness for cache in caches.values()] + [each.witness for each in taught.values()]
-    read += [each for each in (opened["test"].witness,) if each]
+    read.append(opened["test"].witness)
     measure = Measure(labels, combined)
 
     runs, specs, histories = [], [], {name: each.history() for name, each in taught.items()}
@@ -165,7 +165,7 @@ def evaluate(
             results=summary.by_seed(runs),
             history=summary.by_epoch(histories),
             temperature=summary.by_temperature(runs),
-            teachers={name: each.nets[0].sha256 or "" for name, each in taught.items()},
+            teachers={name: each.weights_sha256 for name, each in taught.items()},
         )
     return Evaluated(runs, found, missing)
 

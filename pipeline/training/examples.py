@@ -222,8 +222,7 @@ class Examples:
 
     def _blocks(self, seed: int, epoch: int, batch_size: int) -> Iterator[Batch]:
         """The shuffled rows of the epoch, in blocks that end where a batch or a window ends."""
-        stored_bytes = math.prod(self.signal.shape) * self.signal.dtype.itemsize
-        size = batch_size * max(1, BLOCK_BYTES // (batch_size * max(1, self._pixel_bytes + stored_bytes)))
+        size = batch_size * max(1, BLOCK_BYTES // (batch_size * max(1, self._pixel_bytes + self._stored_bytes)))
         given = 0
         for window in self._windows(seed, epoch):
             order = randomness.order(window.rows, seed, Use.ORDER, epoch)
@@ -348,10 +347,14 @@ class Examples:
         return math.prod(self.inputs.shape)
 
     @property
+    def _stored_bytes(self) -> int:
+        return math.prod(self.signal.shape) * self.signal.dtype.itemsize
+
+    @property
     def _logits_bytes(self) -> int:
         """Bytes that are counted for the logits of a row in one view: those stored, where they are all there is."""
         if not self._pixel_bytes:
-            return math.prod(self.signal.shape) * self.signal.dtype.itemsize
+            return self._stored_bytes
         return 0 if self.views is None else len(self.inputs.classes) * torch.float32.itemsize
 
     @property

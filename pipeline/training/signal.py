@@ -34,11 +34,11 @@ class Signal(Protocol):
 
     @property
     def digests(self) -> Mapping[str, str]:
-        """For each teacher by name: the digest of its cache, or of its weights."""
+        """For each teacher by name: the digest of its cache, or of the teacher itself."""
 
     @property
     def witnesses(self) -> Sequence[files.Witness]:
-        """They tell later whether caches and weights are still what was read."""
+        """They tell later whether caches and teachers are still what was read."""
 
     def read(self, view: int, span: int, out: torch.Tensor) -> None:
         """Write what is stored for one span of the transfer set into `out`: (rows, *shape) of this dtype, on any device."""

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import write_split
+from conftest import recipe, write_split
 from pipeline.base import randomness, runtime
 from pipeline.base.randomness import Use
 from pipeline.data.views import Policy
@@ -37,17 +37,6 @@ def examples(policy: str, views: int | None) -> Examples:
 @pytest.fixture(autouse=True)
 def _prepared():
     runtime.prepare("cpu")
-
-
-def recipe(**changes) -> Recipe:
-    settings = {
-        "optimizer": "sgd(lr=0.5, momentum=0.9)",
-        "schedule": "constant",
-        "epochs": 2,
-        "batch_size": 16,
-        "max_norm": None,
-    }
-    return Recipe.parse(**(settings | changes))
 
 
 def train(**settings):

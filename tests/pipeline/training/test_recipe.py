@@ -5,19 +5,9 @@ import math
 import pytest
 import torch
 
+from conftest import recipe
 from pipeline.base.errors import InputError
-from pipeline.training.recipe import Recipe, constant, cosine, one_cycle
-
-
-def recipe(**changes) -> Recipe:
-    settings = {
-        "optimizer": "sgd(lr=0.5, momentum=0.9)",
-        "schedule": "constant",
-        "epochs": 2,
-        "batch_size": 16,
-        "max_norm": None,
-    }
-    return Recipe.parse(**(settings | changes))
+from pipeline.training.recipe import constant, cosine, one_cycle
 
 
 def test_schedules_at_known_points():
