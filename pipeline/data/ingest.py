@@ -1,25 +1,37 @@
-"""Ingest: from sources of labelled images to the splits that all other commands read.
+"""Ingest: from sources of rows to the splits that all other commands read.
 
-Rows are shuffled once, here, and keep that order. Every image is decoded before any split is written.
+Rows are shuffled once, here, and keep that order. Sources are read twice: first ids and labels, which decide where each row
+goes, then inputs, which are checked in parallel and put into buckets on disk. Memory holds some chunks and a bucket.
 """
 
+import hashlib
 import logging
-from collections.abc import Sequence
+import shutil
+from collections import defaultdict
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from pipeline.base import files, randomness, runtime
+from pipeline.base import files, runtime, spec
+from pipeline.base.background import ahead
 from pipeline.base.errors import InputError
-from pipeline.base.randomness import Use
-from pipeline.data.pixels import peek
-from pipeline.data.selection import stratified
-from pipeline.data.sources import DIGITS, Rows, load, load_all
-from pipeline.data.splits import UNLABELLED, Split, bind_splits, open_splits
+from pipeline.data.assignment import NOWHERE, SPLITS, Assignment
+from pipeline.data.buckets import Buckets
+from pipeline.data.index import Index, names
+from pipeline.data.inputs.form import Form
+from pipeline.data.inputs.kinds import KINDS
+from pipeline.data.inputs.resizing import Resizing
+from pipeline.data.sources.source import Chunk, Source
+from pipeline.data.sources.table import parse_source
+from pipeline.data.splitfile import Rows, write_split
+from pipeline.data.splits import UNLABELLED, Split, bind_splits, open_splits, span_rows
 
 VERSION = 1  # of the assignment of rows to splits, and of their order
 DAMAGED = ("fail", "exclude")
-_SPLITS = ("train", "valid", "test", "transfer")
+_AHEAD = 2  # chunks that wait for each thread that checks
 _log = logging.getLogger(__name__)
 
 
@@ -33,204 +45,254 @@ def ingest(
     seed: int,
     out: Path,
     fold: bool = False,
+    size: Sequence[int] = (),
+    fit: str = "crop",
 ) -> dict[str, Split]:
     """Write {train,valid,test}.parquet in `out`, and transfer.parquet if the transfer set has sources of its own.
 
-    All rows are held in memory, encoded. After an error `out` is unchanged.
+    Memory does not grow with the size of the inputs, and by about 50 bytes a row. After an error or a kill `out` is unchanged.
 
     Args:
-        train: `digits`, or the path of a Parquet file in the Hugging Face image layout.
+        train: A source: its spec, such as `csv("train.csv", text="question")`, or a path; see sources.table.
         valid: Likewise; or a number: this share (below 1) or count of the training rows is carved out, stratified by class,
             after the test rows.
         test: Likewise.
         transfer_set: Sources, which may lack labels; empty for the training split. Each is shuffled by itself and appended, so
             that a source added at the end moves no row of the others.
-        damaged: `fail`, or `exclude` to leave out rows whose images do not decode.
+        damaged: `fail`, or `exclude` to leave out rows whose images do not decode, or whose numbers are not finite.
         seed: The seed of carving and shuffling.
         out: The folder to write or replace.
         fold: Whether to append the validation rows to the training rows, and to the transfer set's own rows, for final models.
             No other row moves. They stay the validation split too, which is then marked as folded: nothing may be chosen by it.
+        size: What images are resized to whenever they are read, in pixels: one number, or height and width. Without it all
+            images must have one size.
+        fit: How images are brought to that size: `crop`, `pad` or `stretch`; see inputs.resizing.resized.
 
     Returns:
         The splits train, valid and test, and transfer if it has sources of its own, opened, by name.
 
     Raises:
         InputError: A source or a setting is wrong.
-        BusyError: Another process writes the same folder.
+        BusyError: Another process writes the same folder, or edits a plug-in meanwhile.
     """
     if damaged not in DAMAGED:
         raise InputError("damaged", expected=" or ".join(DAMAGED), found=repr(damaged), fix="Correct the setting.")
-    _require_apart((train, valid, test), transfer_set)
-    with files.replaced_folder(out) as folder:
-        splits = {"train": load(train, "train")}
-        for name, origin in (("test", test), ("valid", valid)):
-            if isinstance(origin, str):
-                splits[name] = load(origin, name)
-            else:
-                splits["train"], splits[name] = carve(splits["train"], origin, name, seed)
-        splits = {name: _shuffled(rows, name, seed) for name, rows in splits.items()}
-        if transfer_set:
-            splits["transfer"] = _appended([_shuffled(rows, "transfer", seed) for rows in load_all(transfer_set)])
-        classes = _class_names(splits)
-        _check_labels(splits, classes)
-        _check_ids(splits)
-        sound, excluded, mode, size = _decoded(splits, damaged)
-        for name in ("train", "transfer"):
-            if fold and name in sound:
-                sound[name] = _folded(sound[name], sound["valid"])
-                excluded[name] = list(dict.fromkeys(excluded[name] + excluded["valid"]))
-        for name, rows in sound.items():
-            Split.write(
-                folder / f"{name}.parquet", rows.ids, rows.images, rows.labels, role=name,
-                classes=classes, mode=mode, size=size, excluded=excluded[name], folded=fold and name == "valid",
+    resizing = Resizing.of(size, fit)
+    given = {"train": (train,), "test": test, "valid": valid, "transfer": transfer_set}
+    sources = {
+        name: [parse_source(each, name) for each in ((texts,) if isinstance(texts, str) else texts)]
+        for name, texts in given.items()
+        if not isinstance(texts, int | float)
+    }
+    amounts = {name: amount for name, amount in given.items() if isinstance(amount, int | float)}
+    _require_apart(sources)
+    form = _form(sources)
+    plug_ins = spec.witnesses(*(source.spec for some in sources.values() for source in some if source.spec))
+    with files.replaced_folder(out, read=plug_ins) as folder:
+        indices = {name: list(_indices(name, some)) for name, some in sources.items() if some}
+        classes = _class_names(indices)
+        indices = {name: [index.renamed(classes) for index in some] for name, some in indices.items()}
+        _check_labels(indices, classes)
+        plan = Assignment.plan(indices, amounts, seed=seed, fold=fold)
+        plan.require_unique()
+        room = folder / "buckets"
+        room.mkdir()
+        taken = _Taken.of(plan, room)
+        taken.read(form, damaged, resizing)
+        inputs = KINDS[form.kind].settle(form, taken.seen, resizing)
+        span = span_rows(len(classes), inputs.row_bytes(taken.stored_bytes / max(taken.rows, 1)))
+        excluded = taken.excluded()
+        for name, buckets in taken.buckets.items():
+            write_split(
+                folder / f"{name}.parquet", runtime.progress(buckets, f"writing {name}", unit="buckets"), role=name,
+                classes=classes, inputs=inputs, span=span, excluded=excluded[name], folded=fold and name == "valid",
             )  # fmt: skip
-        bind_splits(folder, list(sound))
-    return open_splits(out, [name for name in _SPLITS if name in splits])
+        shutil.rmtree(room)
+        bind_splits(folder, list(taken.buckets))
+    return open_splits(out, [name for name in SPLITS if name in plan.sizes])
 
 
-def _require_apart(splits: Sequence[str | float | int], transfer_set: Sequence[str]) -> None:
-    """Raise InputError if two splits, or the transfer set twice, read the same source: splits must not share rows.
+def _require_apart(sources: Mapping[str, Sequence[Source]]) -> None:
+    """Raise InputError if two splits, or the transfer set twice, read the same file: splits must not share rows.
 
     The transfer set may share rows with any split, because students learn the teachers' logits from it.
     """
-    for what, sources in (
-        ("train, valid and test", [each for each in splits if isinstance(each, str)]),
-        ("transfer", transfer_set),
+    for what, some in (
+        ("train, valid and test", [source for name in SPLITS[:3] for source in sources.get(name, ())]),
+        ("transfer", sources.get("transfer", ())),
     ):
-        places = [source if source == DIGITS else str(Path(source).resolve()) for source in sources]
-        if twice := [source for number, source in enumerate(sources) if places[number] in places[:number]]:
-            fix = "Give another source, or a share to carve out."
-            raise InputError(what, expected="different sources", found=f"{twice[0]} twice", fix=fix)
+        seen: set[object] = set()
+        for source in some:
+            places = {path.resolve() for path in source.files} or {source.text}
+            if places & seen:
+                fix = "Give another source, or a share to carve out."
+                raise InputError(what, expected="different sources", found=f"{source.text} twice", fix=fix)
+            seen |= places
 
 
-# ---------------------------------------------------------------- splits
+def _form(sources: Mapping[str, Sequence[Source]]) -> Form:
+    """The form of all rows; raises InputError, naming both sources, where they have several."""
+    every = [(name, source) for name, some in sources.items() for source in some]
+    _, first = every[0]
+    for name, source in every[1:]:
+        if source.form != first.form:
+            what, expected = f"{name} source {source.text}", f"{first.form} as in {first.text}"
+            raise InputError(what, expected=expected, found=str(source.form), fix="Give sources of one kind.")
+    return first.form
 
 
-def carve(rows: Rows, amount: float | int, name: str, seed: int) -> tuple[Rows, Rows]:
-    """Split `rows` into (the rest, the carved), stratified: every class gives the same share, to within one row.
-
-    amount: a share in (0, 1) of all rows, or a count.
-    """
-    total = len(rows.ids)
-    count = round(amount * total) if amount < 1 else int(amount)
-    if not 0 < count < total or (amount >= 1 and amount != count):
-        fix = f"Correct the setting `{name}`."
-        expected = f"a share in (0, 1) or a count below {total:,}"
-        raise InputError(f"{name} split", expected=f"{expected} that leaves rows on both sides", found=str(amount), fix=fix)
-    # The rows that come first in their classes are carved.
-    shuffled = randomness.permutation(total, seed, Use.CARVE, _SPLITS.index(name))
-    carved = shuffled[np.argsort(stratified(rows.labels, shuffled)[shuffled], kind="stable")][:count]
-    mask = np.zeros(total, bool)
-    mask[carved] = True
-    return rows.take(np.flatnonzero(~mask)), rows.take(np.flatnonzero(mask))
+def _indices(name: str, sources: Sequence[Source]) -> Iterator[Index]:
+    """The index of every source of a split; numbers in ids continue from one to the next."""
+    first = 0
+    for source in sources:
+        if not source.labelled and name != "transfer":
+            fix = "Name the column or folder of labels, or give another source."
+            raise InputError(f"{name} source {source.text}", expected="labels", found="none", fix=fix)
+        index = Index.read(source, name, first)
+        first += len(index)
+        yield index
 
 
-def _shuffled(rows: Rows, name: str, seed: int) -> Rows:
-    return rows.take(randomness.permutation(len(rows.ids), seed, Use.SHUFFLE, _SPLITS.index(name)))
-
-
-def _appended(parts: Sequence[Rows]) -> Rows:
-    """Several sources as one, in order; all that name their classes must name the same ones."""
-    first, *others = [part for part in parts if part.classes] or parts
-    for part in others:
-        if part.classes not in (None, first.classes):
-            expected, found = (", ".join(rows.classes or ()) for rows in (first, part))
-            fix = "Use one label map for all."
-            raise InputError(f"transfer source {part.source}", expected=f"the classes {expected}", found=found, fix=fix)
-    ids, places, images = ([item for part in parts for item in getattr(part, name)] for name in ("ids", "places", "images"))
-    sources = ", ".join(part.source for part in parts)
-    return Rows(sources, ids, places, images, np.concatenate([part.labels for part in parts]), first.classes)
-
-
-def _folded(rows: Rows, valid: Rows) -> Rows:
-    """These rows, then those validation rows that are not among them, by id and image."""
-    held = dict(zip(rows.ids, rows.images, strict=True))
-    added = [row for row, name in enumerate(valid.ids) if held.get(name) != valid.images[row]]
-    for row in added:
-        if valid.ids[row] in held:
-            found, fix = f"{valid.ids[row]!r} in transfer and in valid, with different images", "Make the ids unique."
-            raise InputError("transfer split, ids", expected="each id once", found=found, fix=fix)
-    return _appended([rows, valid.take(np.array(added, np.int64))])
-
-
-def _class_names(splits: dict[str, Rows]) -> tuple[str, ...]:
+def _class_names(indices: Mapping[str, Sequence[Index]]) -> tuple[str, ...]:
     """The class names of the training source, or numbers if it names none; every other source must agree."""
-    train = splits["train"]
+    [train] = indices["train"]
     classes = train.classes or _numbered(train)
-    for name, rows in splits.items():
-        if rows.classes not in (None, classes):
-            expected = f"the classes of train ({', '.join(classes)})"
-            found = ", ".join(rows.classes)
-            raise InputError(f"{name} source {rows.source}", expected=expected, found=found, fix="Use one label map for all.")
+    for name, some in indices.items():
+        for index in some:
+            declared = index.source.classes
+            unknown = [] if declared else sorted(set(index.classes or ()) - set(classes))
+            if (declared and declared != classes) or unknown:
+                expected = f"the classes of train ({', '.join(classes)})"
+                what, found = f"{name} source {index.source.text}", ", ".join(declared or unknown)
+                raise InputError(what, expected=expected, found=found, fix="Use one label map for all.")
     if len(classes) < 2:
         found = str(len(classes))
-        raise InputError(f"train source {train.source}", expected="two classes or more", found=found, fix="Add rows.")
+        raise InputError(f"train source {train.source.text}", expected="two classes or more", found=found, fix="Add rows.")
     return classes
 
 
-def _numbered(rows: Rows) -> tuple[str, ...]:
+def _numbered(index: Index) -> tuple[str, ...]:
     """The classes 0 to the largest label. Each must occur, so that one stray label does not make many classes."""
-    present = np.unique(rows.labels[rows.labels != UNLABELLED])
+    present = np.unique(index.labels[index.labels != UNLABELLED])
     gaps = np.flatnonzero(present != np.arange(len(present)))
     if len(gaps):
-        expected = f"labels 0, 1, 2, … without a gap, or class names in the schema metadata (no row has label {gaps[0]})"
+        expected = f"labels 0, 1, 2, … without a gap, or class names (no row has label {gaps[0]})"
         found, fix = f"label {present[gaps[0]]}", "Correct the labels or name the classes."
-        raise InputError(f"train source {rows.source}", expected=expected, found=found, fix=fix)
+        raise InputError(f"train source {index.source.text}", expected=expected, found=found, fix=fix)
     return tuple(str(label) for label in present)
 
 
-def _check_labels(splits: dict[str, Rows], classes: tuple[str, ...]) -> None:
-    for name, rows in splits.items():
+def _check_labels(indices: Mapping[str, Sequence[Index]], classes: tuple[str, ...]) -> None:
+    for name, some in indices.items():
         lowest = UNLABELLED if name == "transfer" else 0
-        bad = np.flatnonzero((rows.labels < lowest) | (rows.labels >= len(classes)))
-        if len(bad):
-            row = int(bad[0])
-            found = "no label" if rows.labels[row] == UNLABELLED else str(rows.labels[row])
-            expected = f"a label from 0 to {len(classes) - 1}"
-            raise InputError(rows.places[row], expected=expected, found=found, fix="Correct the label or the class names.")
+        for index in some:
+            bad = np.flatnonzero((index.labels < lowest) | (index.labels >= len(classes)))
+            if len(bad):
+                row = int(bad[0])
+                found = "no label" if index.labels[row] == UNLABELLED else str(index.labels[row])
+                expected = f"a label from 0 to {len(classes) - 1}"
+                raise InputError(index.place(row), expected=expected, found=found, fix="Correct the label or the class names.")
 
 
-def _check_ids(splits: dict[str, Rows]) -> None:
-    """Raise InputError unless every id is unique within the transfer set, and within the other splits together."""
-    for group in (("train", "valid", "test"), ("transfer",)):
-        seen: dict[str, str] = {}
-        for name in group:
-            for identity in splits[name].ids if name in splits else ():
-                if identity in seen:
-                    found = f"{identity!r} " + (f"in {seen[identity]} and in {name}" if seen[identity] != name else "twice")
-                    raise InputError(f"{name} split, ids", expected="each id once", found=found, fix="Make the ids unique.")
-                seen[identity] = name
+# ---------------------------------------------------------------- inputs
 
 
-def _decoded(splits: dict[str, Rows], damaged: str) -> tuple[dict[str, Rows], dict[str, list[str]], str, tuple[int, int]]:
-    """Decode every image. Returns the sound rows and the ids of the others, by split, the mode, and the common size.
+@dataclass
+class _Taken:
+    """The inputs, read once and put into buckets, and what was seen of them.
 
-    The mode is RGB if any image is in colour. Raises InputError for an image of another size and, unless `damaged` is
-    `exclude`, for one that does not decode.
+    damaged: by split, the place and id of rows that are left out. sums: sha256 of the inputs of those rows that are in the
+    validation split and in the transfer set, by the digest of their id.
     """
-    sound: dict[str, Rows] = {}
-    excluded: dict[str, list[str]] = {}
-    modes: set[str] = set()
-    sizes: list[int] = []
-    for name, rows in splits.items():
-        bad: list[int] = []
-        for row, data in enumerate(runtime.progress(rows.images, f"decoding {name}", unit="images")):
-            try:
-                mode, *size = peek(data, rows.places[row])
-            except InputError as error:
-                if damaged == "fail":
-                    raise
-                _log.warning("left out: %s", error)
-                bad.append(row)
-                continue
-            sizes = sizes or size
-            if size != sizes:
-                first, found = (f"{height}×{width} pixels" for height, width in (sizes, size))
-                expected = f"{first} as in the first image"
-                raise InputError(rows.places[row], expected=expected, found=found, fix="Resize the images.")
-            modes.add(mode)
-        excluded[name] = [rows.ids[row] for row in bad]
-        sound[name] = rows.take(np.setdiff1d(np.arange(len(rows.ids)), bad))
-        if not sound[name].ids:
-            raise InputError(f"{name} split", expected="images that decode", found="none", fix="Repair the images.")
-    return sound, excluded, "RGB" if "RGB" in modes else "L", (sizes[0], sizes[1])
+
+    plan: Assignment
+    buckets: dict[str, Buckets]
+    rows: int = 0
+    stored_bytes: int = 0
+    seen: dict[Hashable, str] = field(default_factory=dict)  # → the first row that it was seen of
+    damaged: dict[str, list[tuple[int, str]]] = field(default_factory=lambda: defaultdict(list))
+    sums: dict[bytes, bytes] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, plan: Assignment, folder: Path) -> "_Taken":
+        whole = sum(index.source.size_bytes for index in plan.indices)
+        total = sum(len(index) for index in plan.indices)
+        return cls(plan, {name: Buckets(folder / name, rows, whole * rows // total) for name, rows in plan.sizes.items()})
+
+    def read(self, form: Form, damaged: str, resizing: Resizing) -> None:
+        """Read and check all rows. Raises InputError for the first damaged one, unless they are to be excluded."""
+        total = sum(len(index) for index in self.plan.indices)
+        bar = runtime.progress((), "checking", total=total, unit="rows")
+        workers = runtime.cores()
+        jobs = (
+            partial(_checked, form, number, start, chunk)
+            for number, index in enumerate(self.plan.indices)
+            for start, chunk in index.chunks()
+        )
+        for number, start, chunk, results in ahead(jobs, depth=_AHEAD * workers, workers=workers):
+            index = self.plan.indices[number]
+            ids = names(chunk, index.role, index.first + start)
+            sound = np.ones(len(results), bool)
+            for row, found in enumerate(results):
+                if isinstance(found, InputError):
+                    if damaged == "fail":
+                        raise found
+                    _log.warning("left out: %s", found)
+                    sound[row] = False
+                elif found not in self.seen:
+                    self._see(found, form, resizing, chunk.place(row))
+            self._put(number, start, Rows(ids, chunk.inputs, index.labels[start : start + len(results)]), sound)
+            bar.update(len(results))
+        bar.close()
+        for name, size in self.plan.sizes.items():
+            if len(self.damaged[name]) == size:
+                fix = "Repair them."
+                raise InputError(f"{name} split", expected="inputs that are sound", found="none", fix=fix)
+
+    def excluded(self) -> dict[str, list[str]]:
+        """By split, the ids of the rows that are left out, in order."""
+        return {name: [identity for _, identity in sorted(self.damaged[name])] for name in self.plan.sizes}
+
+    def _see(self, found: Hashable, form: Form, resizing: Resizing, place: str) -> None:
+        """Remember something new about a row; raises InputError where it does not go together with the others."""
+        self.seen[found] = place
+        try:
+            KINDS[form.kind].settle(form, self.seen, resizing)
+        except InputError as error:
+            first = next(iter(self.seen.values()))
+            raise InputError(place, expected=f"{error.expected} as in {first}", found=error.found, fix=error.fix) from error
+
+    def _put(self, number: int, start: int, rows: Rows, sound: np.ndarray) -> None:
+        """Put the sound rows of a chunk into their buckets, and note the others."""
+        index = self.plan.indices[number]
+        stop = start + len(rows.ids)
+        self.rows += int(sound.sum())
+        self.stored_bytes += sum(map(len, rows.stored))
+        for name, every in self.plan.places[number].items():
+            places = every[start:stop]
+            here = np.flatnonzero(sound & (places != NOWHERE))
+            some = Rows([rows.ids[row] for row in here], [rows.stored[row] for row in here], rows.labels[here])
+            self.buckets[name].add(places[here], some)
+            self.damaged[name] += [(int(places[row]), rows.ids[row]) for row in np.flatnonzero(~sound & (places != NOWHERE))]
+        if len(self.plan.twice) and (index.role == "transfer" or "valid" in self.plan.places[number]):
+            self._compare(index.ids[start:stop], rows)
+
+    def _compare(self, digests: np.ndarray, rows: Rows) -> None:
+        """Raise InputError where a row is in the validation split and in the transfer set, with different inputs."""
+        for row in np.flatnonzero(np.isin(digests, self.plan.twice)):
+            found = hashlib.sha256(rows.stored[row]).digest()
+            if self.sums.setdefault(bytes(digests[row]), found) != found:
+                said, fix = f"{rows.ids[row]!r} in transfer and in valid, with different inputs", "Make the ids unique."
+                raise InputError("transfer split, ids", expected="each id once", found=said, fix=fix)
+
+
+def _checked(form: Form, number: int, start: int, chunk: Chunk) -> tuple[int, int, Chunk, list[Hashable | InputError]]:
+    """A chunk, and what was seen of each of its rows; an InputError for a damaged one."""
+    examine = KINDS[form.kind].examine
+    results: list[Hashable | InputError] = []
+    for row, data in enumerate(chunk.inputs):
+        try:
+            results.append(examine(form, data, chunk.place(row)))
+        except InputError as error:
+            results.append(error)
+    return number, start, chunk, results

@@ -1,9 +1,9 @@
-"""Splits: encoded images and labels in Parquet, in one fixed row order.
+"""Splits: inputs and labels in Parquet, in one fixed row order.
 
-A split file has the columns `id` (string), `image` (struct of bytes and path, as Hugging Face datasets write it) and
-`label` (int64, null where unknown). Its schema metadata holds, under `softcache`, what every reader needs: class names, pixel
-mode and shape, span, and digests. splits.json binds the splits of one ingest to each other: it holds the sha256 of every
-file's footer, by the split's name.
+A split file has the columns `id` (string), `label` (int64, null where unknown), and one for the inputs, by their kind: `image`
+(struct of bytes and path, as Hugging Face datasets write it), `array` (binary: C order, little-endian) or `text` (string).
+Its footer holds, under `softcache`, what every reader needs: class names, what the inputs are, span, and digests. splits.json
+binds the splits of one ingest to each other: it holds the sha256 of every file's footer, by the split's name.
 """
 
 import hashlib
@@ -12,7 +12,9 @@ import os
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,34 +22,36 @@ import pyarrow.parquet as pq
 
 from pipeline.base import commands, facts, files, runtime
 from pipeline.base.errors import InputError, IntegrityError, first_line
-from pipeline.data.pixels import CHANNELS, DECODER, decode
+from pipeline.data.inputs.image import Images
+from pipeline.data.inputs.kinds import Inputs
+from pipeline.data.pixels import DECODER
 
-FORMAT = 5
+FORMAT = 6
 BINDING = "splits.json"
-ROW_GROUP_BYTES = 64 << 20
 SPAN_BYTES = 64 << 20
-SPAN_ROWS = (256, 8192)
+SPAN_ROWS = 8192  # at most
 UNLABELLED = -1
 DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError, MemoryError, OverflowError)  # pyarrow's errors for damaged files
+KEY = "softcache"  # of the facts in a file's footer; their sha256 is beside them
 _MAGIC = b"PAR1"  # the end of a Parquet file, after the size of its footer
 
-_IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-_SCHEMA = pa.schema([("id", pa.string()), ("image", _IMAGE), ("label", pa.int64())])
 
+def span_rows(classes: int, row_bytes: int) -> int:
+    """Rows of a span: the largest power of two, up to 8,192, whose float32 logits fit 64 MB, and whose inputs do.
 
-def span_rows(classes: int) -> int:
-    """Rows of a span: the largest power of two whose float32 logits fit 64 MB, between 256 and 8,192."""
-    fitting = 1 << max(0, (SPAN_BYTES // (classes * 4)).bit_length() - 1)
-    return min(max(fitting, SPAN_ROWS[0]), SPAN_ROWS[1])
+    row_bytes: of an input in memory, once it is decoded.
+    """
+    fitting = SPAN_BYTES // max(classes * 4, row_bytes, 1)
+    return min(1 << max(0, fitting.bit_length() - 1), SPAN_ROWS)
 
 
 # ---------------------------------------------------------------- digests
 
 
-def rows_digest(ids: Sequence[str], images: Sequence[bytes]) -> str:
-    """sha256 of ids and encoded images in order, with their lengths, so that equal digests mean equal rows."""
+def rows_digest(ids: Sequence[str], stored: Sequence[bytes]) -> str:
+    """sha256 of ids and stored inputs in order, with their lengths, so that equal digests mean equal rows."""
     digest = hashlib.sha256()
-    for name, data in zip(ids, images, strict=True):
+    for name, data in zip(ids, stored, strict=True):
         encoded = name.encode()
         digest.update(struct.pack("<QQ", len(encoded), len(data)))
         digest.update(encoded)
@@ -55,10 +59,10 @@ def rows_digest(ids: Sequence[str], images: Sequence[bytes]) -> str:
     return digest.hexdigest()
 
 
-def inputs_digest(decoder: str, mode: str, shape: Sequence[int], span_digests: Sequence[str], excluded: Sequence[str]) -> str:
-    """Digest of a model's inputs: the decoder, every span's rows in order, and the excluded rows. Labels are no inputs."""
-    facts = {"decoder": decoder, "mode": mode, "shape": list(shape), "spans": list(span_digests), "excluded": list(excluded)}
-    return files.sha256(files.canonical_json(facts))
+def inputs_digest(inputs: Inputs, span_digests: Sequence[str], excluded: Sequence[str]) -> str:
+    """Digest of a model's inputs: what they are, every span's rows in order, and the excluded rows. Labels are no inputs."""
+    found = {"inputs": described(inputs), "spans": list(span_digests), "excluded": list(excluded)}
+    return files.sha256(files.canonical_json(found))
 
 
 def labels_digest(labels: np.ndarray) -> str:
@@ -66,44 +70,38 @@ def labels_digest(labels: np.ndarray) -> str:
     return files.sha256(labels.astype("<i8").tobytes())
 
 
+def described(inputs: Inputs) -> dict[str, Any]:
+    """The facts of inputs as plain values, as identities hold them."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(inputs).items()}
+
+
 # ---------------------------------------------------------------- a split on disk
 
 
-def _ranges(rows: int, span: int) -> Iterator[tuple[int, int]]:
+def ranges(rows: int, span: int) -> Iterator[tuple[int, int]]:
+    """The (start, stop) row numbers of every span."""
     for start in range(0, rows, span):
         yield start, min(start + span, rows)
 
 
-def _row_groups(images: Sequence[bytes], span: int) -> Iterator[tuple[int, int]]:
-    start, held = 0, 0
-    for row, data in enumerate(images):
-        if row > start and (row % span == 0 or held + len(data) > ROW_GROUP_BYTES):
-            yield start, row
-            start, held = row, 0
-        held += len(data)
-    yield start, len(images)
-
-
 @dataclass(frozen=True)
-class _Facts:
+class Facts:
     """The facts in a split's file."""
 
     role: str  # train, valid, test or transfer
     rows: int
     classes: tuple[str, ...]
-    decoder: str
-    mode: str
-    shape: tuple[int, int, int]  # channels, height, width
+    inputs: Inputs
     span: int
     span_digests: tuple[str, ...]
     inputs_digest: str
     labels_digest: str
-    excluded: tuple[str, ...]  # ids of the rows that were left out because their images are damaged
+    excluded: tuple[str, ...]  # ids of the rows that were left out because their inputs are damaged
     folded: bool  # whether these validation rows are training rows too
 
 
 @dataclass(frozen=True)
-class Split(_Facts):
+class Split(Facts):
     """One opened split: its facts are in memory, its rows are read on demand.
 
     witness: of splits.json if `open_splits` opened it, else of the file's own footer.
@@ -128,15 +126,15 @@ class Split(_Facts):
         """
         fix = f"Run {commands.ingest(path.parent)}."
         try:
-            metadata = pq.read_schema(path).metadata or {}
+            metadata = pq.read_metadata(path).metadata or {}
         except FileNotFoundError as error:
             raise InputError(str(path), expected="a split written by ingest", found="no file", fix=fix) from error
         except DAMAGE as error:
             raise IntegrityError(str(path), expected="Parquet", found=first_line(error), fix=fix) from error
-        if b"softcache" not in metadata:
+        if KEY.encode() not in metadata:
             raise InputError(str(path), expected="a split written by ingest", found="another Parquet file", fix=fix)
-        text = metadata[b"softcache"]
-        if files.sha256(text) != metadata.get(b"softcache_sha256", b"").decode(errors="replace"):
+        text = metadata[KEY.encode()]
+        if files.sha256(text) != metadata.get(f"{KEY}_sha256".encode(), b"").decode(errors="replace"):
             raise IntegrityError(str(path), expected="its facts as ingest wrote them", found="other facts", fix=fix)
         try:
             found = json.loads(text)
@@ -145,62 +143,14 @@ class Split(_Facts):
             raise IntegrityError(str(path), expected="facts of a split", found="something else", fix=fix) from error
         if version != FORMAT:
             raise InputError(str(path), expected=f"format {FORMAT}", found=f"format {version}", fix=fix)
-        read = facts.typed(_Facts, found, str(path), fix)
-        if read.decoder != DECODER:
-            raise InputError(f"{path}, decoder", expected=f"{DECODER} as it is now", found=read.decoder, fix=fix)
-        if min(read.rows, read.span, *read.shape) < 1 or len(read.span_digests) != -(-read.rows // read.span):
+        read = facts.typed(Facts, found, str(path), fix)
+        if isinstance(read.inputs, Images) and read.inputs.decoder != DECODER:
+            raise InputError(f"{path}, decoder", expected=f"{DECODER} as it is now", found=read.inputs.decoder, fix=fix)
+        if min(read.rows, read.span, *read.inputs.shape) < 1 or len(read.span_digests) != -(-read.rows // read.span):
             found = f"{read.rows:,} rows, spans of {read.span:,} and {len(read.span_digests):,} digests"
             raise IntegrityError(str(path), expected="a digest for every span of rows", found=found, fix=fix)
         footer = files.Witness(str(path), _footer_sha256(path) or "", lambda: _footer_sha256(path))
         return cls(**vars(read), path=path, witness=footer)
-
-    @staticmethod
-    def write(
-        path: Path,
-        ids: Sequence[str],
-        images: Sequence[bytes],
-        labels: np.ndarray,
-        *,
-        role: str,
-        classes: Sequence[str],
-        mode: str,
-        size: tuple[int, int],
-        excluded: Sequence[str] = (),
-        folded: bool = False,
-    ) -> None:
-        """Write one split, its rows in the given order.
-
-        A row group holds at most 64 MB of image bytes, or a single larger image, and never crosses the border of a span.
-
-        Args:
-            path: The file to write.
-            ids: The id of each row.
-            images: The encoded image (PNG or JPEG) of each row, all of one size.
-            labels: (N,) int64, -1 where unknown.
-            role: `train`, `valid`, `test` or `transfer`.
-            classes: Class names in label order.
-            mode: The mode to decode to, `L` or `RGB`.
-            size: (height, width) in pixels.
-            excluded: Ids of the rows that were left out because their images are damaged.
-            folded: Whether these validation rows are training rows too.
-        """
-        shape, span = (CHANNELS[mode], *size), span_rows(len(classes))
-        digests = tuple(rows_digest(ids[start:stop], images[start:stop]) for start, stop in _ranges(len(ids), span))
-        held = _Facts(
-            role=role, rows=len(ids), classes=tuple(classes), decoder=DECODER, mode=mode, shape=shape, span=span,
-            span_digests=digests, inputs_digest=inputs_digest(DECODER, mode, shape, digests, excluded),
-            labels_digest=labels_digest(labels), excluded=tuple(excluded), folded=folded,
-        )  # fmt: skip
-        features = {"image": {"_type": "Image"}, "label": {"names": list(classes), "_type": "ClassLabel"}}
-        text, shown = files.canonical_json({"version": FORMAT, **asdict(held)}), json.dumps({"info": {"features": features}})
-        metadata = {"softcache": text, "softcache_sha256": files.sha256(text), "huggingface": shown}
-        with pq.ParquetWriter(path, _SCHEMA.with_metadata(metadata), compression="none") as writer:
-            for start, stop in _row_groups(images, span):
-                names = pa.array(ids[start:stop], pa.string())
-                column = pa.array([{"bytes": data, "path": None} for data in images[start:stop]], _IMAGE)
-                known = pa.array(labels[start:stop], pa.int64(), mask=labels[start:stop] == UNLABELLED)
-                batch = pa.record_batch([names, column, known], schema=_SCHEMA)
-                writer.write_batch(batch, row_group_size=stop - start)
 
     def require_unfolded(self, what: str) -> None:
         """Check that models may be chosen by these validation rows.
@@ -218,7 +168,7 @@ class Split(_Facts):
 
     def spans(self) -> list[tuple[int, int]]:
         """The (start, stop) row numbers of every span."""
-        return list(_ranges(self.rows, self.span))
+        return list(ranges(self.rows, self.span))
 
     def labels(self) -> np.ndarray:
         """All labels: (N,) int64, -1 where unknown. Raises IntegrityError if the file was changed."""
@@ -245,52 +195,62 @@ class Split(_Facts):
         """
         return self._read(span)[0]
 
-    def images(self, span: int, indices: np.ndarray | None = None) -> np.ndarray:
-        """Decode the images of one span. All bytes of the span are checked.
+    def read(self, span: int, indices: np.ndarray | None = None) -> np.ndarray:
+        """Read the inputs of one span; images are decoded. All bytes of the span are checked.
 
         Args:
             span: The index of the span.
-            indices: (n,) integers, the images to decode, counted from the span's first row; None for all.
+            indices: (n,) integers, the rows to read, counted from the span's first row; None for all.
 
         Returns:
-            (n, channels, height, width) uint8.
+            (n, *shape): pixels (n, channels, height, width) uint8, which may lie in memory channels last; arrays of their
+            dtype; or texts, (n,) str objects.
 
         Raises:
             IntegrityError: The span's bytes have changed.
         """
-        start, stop = self.spans()[span]
-        ids, images = self._read(span)
-        wanted = range(stop - start) if indices is None else indices
-        pixels = np.empty((len(wanted), *self.shape), np.uint8)
-        for number, row in enumerate(wanted):
-            pixels[number] = decode(images[row], self.mode, f"{self.path}, row {start + row} (id {ids[row]})")
-        return pixels
+        start, _ = self.spans()[span]
+        ids, stored = self._read(span)
+        wanted = range(len(stored)) if indices is None else indices
+        return self.inputs.read(
+            stored if indices is None else [stored[row] for row in wanted],
+            lambda row: f"{self.path}, row {start + wanted[row]} (id {ids[wanted[row]]})",
+        )
 
-    def all_images(self) -> np.ndarray:
-        """All pixels: (N, channels, height, width) uint8, in memory. Raises IntegrityError if the file was changed."""
+    def read_all(self) -> np.ndarray:
+        """All inputs, as `read` gives them, in memory. Raises IntegrityError if the file was changed."""
         spans = runtime.progress(range(len(self.span_digests)), f"reading {self.path.name}", unit="spans")
-        return np.concatenate([self.images(span) for span in spans])
+        return np.concatenate([self.read(span) for span in spans])
+
+    @cached_property
+    def _groups(self) -> tuple[pq.FileMetaData, list[list[int]]]:
+        """The footer, which takes long to parse, and the row groups of every span."""
+        footer = pq.read_metadata(self.path)
+        groups: list[list[int]] = [[] for _ in self.span_digests]
+        first_row = 0
+        for group in range(footer.num_row_groups):
+            if first_row < self.rows:
+                groups[first_row // self.span].append(group)
+            first_row += footer.row_group(group).num_rows
+        return footer, groups
 
     def _read(self, span: int) -> tuple[list[str], list[bytes]]:
-        """Ids and encoded images of one span, which consists of whole row groups, compared with their digest."""
+        """Ids and stored inputs of one span, which consists of whole row groups, compared with their digest."""
         start, stop = self.spans()[span]
         ids: list[str] = []
-        images: list[bytes] = []
+        stored: list[bytes] = []
         try:
-            with pq.ParquetFile(self.path) as file:
-                first_row = 0
-                for group in range(file.metadata.num_row_groups):
-                    if start <= first_row < stop:
-                        for batch in file.iter_batches(row_groups=[group], columns=["id", "image.bytes"]):
-                            ids += batch.column("id").to_pylist()
-                            images += batch.column("image").field("bytes").to_pylist()
-                    first_row += file.metadata.row_group(group).num_rows
+            footer, groups = self._groups
+            with pq.ParquetFile(self.path, metadata=footer) as file:
+                for batch in file.iter_batches(row_groups=groups[span], columns=["id", self.inputs.COLUMN]):
+                    ids += batch.column("id").to_pylist()
+                    stored += self.inputs.stored(batch.column(self.inputs.COLUMN))
         except DAMAGE as error:
             raise self._damaged(error) from error
-        if None in ids or None in images:
-            raise self._damaged(ValueError("a row without id or image"))
-        self._check(f"rows {start} to {stop - 1}", self.span_digests[span], rows_digest(ids, images))
-        return ids, images
+        if None in ids or None in stored:
+            raise self._damaged(ValueError("a row without id or input"))
+        self._check(f"rows {start} to {stop - 1}", self.span_digests[span], rows_digest(ids, stored))
+        return ids, stored
 
     def _damaged(self, error: BaseException) -> IntegrityError:
         return IntegrityError(str(self.path), expected="Parquet as ingest wrote it", found=first_line(error), fix=self._fix)

@@ -1,0 +1,83 @@
+"""Buckets: rows that arrive in one order and leave in another, on disk meanwhile, so that memory holds few of them.
+
+A bucket is a file with the rows of a range of places; it is sorted when it is read.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.data.splitfile import Rows
+
+BUCKET_BYTES = 32 << 20  # about, of a bucket
+HELD_BYTES = 16 << 20  # before rows are written
+_SCHEMA = pa.schema([("place", pa.int64()), ("id", pa.string()), ("stored", pa.binary()), ("label", pa.int64())])
+
+
+class Buckets:
+    """The rows of one split. places: how many it may have. size_bytes: about how large they are together."""
+
+    def __init__(self, folder: Path, places: int, size_bytes: int):
+        self._folder = folder
+        self._rows = max(1, -(-places // max(1, size_bytes // BUCKET_BYTES)))  # places of a bucket
+        self._count = -(-places // self._rows)
+        self._held: list[tuple[np.ndarray, Rows]] = []
+        self._held_bytes = 0
+        folder.mkdir()
+
+    def add(self, places: np.ndarray, rows: Rows) -> None:
+        """Take rows, with the place of each, (n,) int64."""
+        if not len(places):
+            return
+        self._held.append((places, rows))
+        self._held_bytes += sum(map(len, rows.stored))
+        if self._held_bytes > HELD_BYTES:
+            self._write()
+
+    def __iter__(self) -> Iterator[Rows]:
+        """All rows in the order of their places, a bucket at a time; each bucket is removed when it was read."""
+        self._write()
+        for bucket in range(self._count):
+            path = self._folder / str(bucket)
+            if not path.exists():  # all of its rows are damaged
+                continue
+            yield _sorted(path)
+            path.unlink()
+
+    def _write(self) -> None:
+        if not self._held:
+            return
+        places = np.concatenate([places for places, _ in self._held])
+        order = np.argsort(places, kind="stable")
+        batch = pa.record_batch(
+            [
+                pa.array(places),
+                pa.array([name for _, rows in self._held for name in rows.ids], pa.string()),
+                pa.array([data for _, rows in self._held for data in rows.stored], pa.binary()),
+                pa.array(np.concatenate([rows.labels for _, rows in self._held])),
+            ],
+            schema=_SCHEMA,
+        ).take(pa.array(order))
+        self._held, self._held_bytes = [], 0
+        buckets = places[order] // self._rows
+        starts = [0, *(np.flatnonzero(np.diff(buckets)) + 1).tolist(), len(buckets)]
+        for start, stop in zip(starts, starts[1:], strict=False):
+            with (self._folder / str(buckets[start])).open("ab") as file:
+                file.write(batch.slice(start, stop - start).serialize())
+
+
+def _sorted(path: Path) -> Rows:
+    """The rows of a bucket in the order of their places."""
+    batches = []
+    with pa.memory_map(str(path)) as file:
+        while file.tell() < file.size():
+            batches.append(pa.ipc.read_record_batch(pa.ipc.read_message(file), _SCHEMA))
+        columns = {name: [item for batch in batches for item in batch.column(name).to_pylist()] for name in ("id", "stored")}
+        places, labels = (np.concatenate([batch.column(name).to_numpy() for batch in batches]) for name in ("place", "label"))
+    order = np.argsort(places)
+    ids, stored = ([column[row] for row in order] for column in columns.values())
+    return Rows(ids, stored, labels[order])
+
+

@@ -1,0 +1,139 @@
+"""An index: the ids and labels of all rows of a source, read before their inputs, to decide which row goes where.
+
+It takes 24 bytes a row: a digest stands for each id.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pipeline.base import runtime
+from pipeline.base.errors import InputError
+from pipeline.data.sources.source import Chunk, Source
+from pipeline.data.splits import UNLABELLED
+
+_DIGEST = "S16"  # of an id; equal digests mean equal ids
+
+
+@dataclass(frozen=True)
+class Index:
+    """The rows of one source, in its order.
+
+    role: train, valid, test or transfer. first: number of its first row, in ids that are made of role and number.
+    ids: (N,) digests. labels: (N,) int64 in the order of `classes`, -1 where unknown. classes: None where labels are numbers
+    without names.
+    """
+
+    source: Source
+    role: str
+    first: int
+    ids: np.ndarray
+    labels: np.ndarray
+    classes: tuple[str, ...] | None
+
+    @classmethod
+    def read(cls, source: Source, role: str, first: int = 0) -> "Index":
+        """Read ids and labels. Raises InputError for a source without rows, and for labels of several kinds."""
+        digests: list[np.ndarray] = []
+        labels: list[np.ndarray] = []
+        codes: dict[str, int] = {name: number for number, name in enumerate(source.classes or ())}
+        known = len(codes)
+        numbered = False
+        rows = 0
+        for chunk in runtime.progress(source.chunks(False), f"reading the labels of {role}", unit="chunks"):
+            digests.append(id_digests(names(chunk, role, first + rows)))
+            values = chunk.labels
+            named = [value for value in values if isinstance(value, str)]
+            numbered |= len(named) < sum(value is not None for value in values)
+            for name in named:
+                if codes.setdefault(name, len(codes)) >= known > 0:
+                    row = list(values).index(name)
+                    expected = f"a class of {', '.join(source.classes or ())}"
+                    raise InputError(chunk.place(row), expected=expected, found=repr(name), fix="Correct the label.")
+            if named and numbered:
+                found = "numbers and names"
+                raise InputError(f"{role} source {source.text}, labels", expected="one kind", found=found, fix="Use one kind.")
+            labels.append(_coded(values, codes))
+            rows += len(values)
+        if not rows:
+            what, fix = f"{role} source {source.text}", "Give a source that has rows."
+            raise InputError(what, expected="rows", found="none", fix=fix)
+        found_labels, classes = np.concatenate(labels), source.classes
+        if codes and not known:
+            classes = tuple(sorted(codes))
+            order = np.array([classes.index(name) for name in codes], np.int64)
+            found_labels = np.where(found_labels < 0, found_labels, order[found_labels])
+        return cls(source, role, first, np.concatenate(digests), found_labels, classes)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def chunks(self) -> Iterator[tuple[int, Chunk]]:
+        """Each chunk with its inputs, after the number of its first row.
+
+        Raises InputError where the source has other rows than when the index was made.
+        """
+        start = 0
+        for chunk in self.source.chunks(True):
+            stop = start + len(chunk.inputs)
+            found = id_digests(names(chunk, self.role, self.first + start))
+            if stop > len(self) or (found != self.ids[start:stop]).any():
+                raise self._changed()
+            yield start, chunk
+            start = stop
+        if start != len(self):
+            raise self._changed()
+
+    def place(self, row: int) -> str:
+        """What a row is called in messages."""
+        start = 0
+        for chunk in self.source.chunks(False):
+            if row < start + len(chunk.labels):
+                return f"{chunk.place(row - start)}"
+            start += len(chunk.labels)
+        raise self._changed()
+
+    def name(self, row: int) -> str:
+        """The id of a row."""
+        start = 0
+        for chunk in self.source.chunks(False):
+            if row < start + len(chunk.labels):
+                return names(chunk, self.role, self.first + start)[row - start]
+            start += len(chunk.labels)
+        raise self._changed()
+
+    def renamed(self, classes: tuple[str, ...]) -> "Index":
+        """The same rows with labels in the order of other class names, which must hold all that these rows have."""
+        if self.classes in (None, classes):
+            return replace(self, classes=classes)
+        own = self.classes or ()
+        order = np.array([classes.index(name) if name in classes else len(classes) for name in own], np.int64)
+        labels = np.where(self.labels < 0, self.labels, order[np.clip(self.labels, 0, len(own) - 1)])
+        return replace(self, labels=labels, classes=classes)
+
+    def _changed(self) -> InputError:
+        what = f"{self.role} source {self.source.text}"
+        return InputError(what, expected="the same rows all the time", found="others", fix="Run this again when it is left alone.")
+
+
+def names(chunk: Chunk, role: str, first: int) -> Sequence[str]:
+    """The ids of a chunk; where it has none they are made: train-000007. first: the number of its first row."""
+    if chunk.ids is not None:
+        return chunk.ids
+    return [f"{role}-{first + row:06d}" for row in range(max(len(chunk.labels), len(chunk.inputs)))]
+
+
+def id_digests(ids: Sequence[str]) -> np.ndarray:
+    """A digest of 16 bytes for each id."""
+    joined = b"".join(hashlib.blake2b(each.encode(), digest_size=16).digest() for each in ids)
+    return np.frombuffer(joined, _DIGEST)
+
+
+def _coded(values: Sequence[int | str | None], codes: dict[str, int]) -> np.ndarray:
+    if isinstance(values, np.ndarray) and values.dtype.kind in "iu":
+        return values.astype(np.int64)
+    largest = np.iinfo(np.int64).max  # a larger label is refused later, as out of range
+    coded = [UNLABELLED if v is None else codes[v] if isinstance(v, str) else min(int(v), largest) for v in values]
+    return np.array(coded, np.int64)

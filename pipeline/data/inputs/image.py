@@ -1,0 +1,77 @@
+"""Images: files of PNG, JPEG or WebP, stored as they came, and decoded to pixels of one size when they are read."""
+
+import math
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.base.errors import InputError
+from pipeline.data import pixels
+from pipeline.data.inputs.form import Form
+from pipeline.data.inputs.resizing import Resizing
+
+_IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])  # as Hugging Face datasets write it
+
+
+@dataclass(frozen=True)
+class Images:
+    """The facts of a split of images. mode: L or RGB. shape: (channels, height, width). decoder: name and version.
+
+    fit: how images of other sizes are brought to this one, see resizing.py; None where all have it.
+    """
+
+    mode: str
+    shape: tuple[int, int, int]
+    decoder: str = pixels.DECODER
+    fit: str | None = None
+    kind: Literal["image"] = "image"
+
+    COLUMN: ClassVar[str] = "image"
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype(np.uint8)
+
+    def row_bytes(self, stored: float) -> int:
+        return math.prod(self.shape)
+
+    @staticmethod
+    def examine(form: Form, stored: bytes, where: str) -> Hashable:
+        """(mode, height, width); the image is decoded, to prove that it is sound."""
+        return pixels.peek(stored, where)
+
+    @classmethod
+    def settle(cls, form: Form, seen: Iterable[Any], resizing: Resizing) -> "Images":
+        """RGB if any image is in colour. Raises InputError for images of several sizes that are not to be resized."""
+        found = list(seen)
+        mode = "RGB" if any(mode == "RGB" for mode, _, _ in found) else "L"
+        sizes = sorted({(height, width) for _, height, width in found})
+        if resizing.size is None and len(sizes) > 1:
+            listed = " and ".join(f"{height}×{width}" for height, width in sizes[:2]) + " and others" * (len(sizes) > 2)
+            raise InputError("images", expected="all of one size", found=listed, fix="Give a `size`, and how they `fit` it.")
+        (height, width), fit = (sizes[0], None) if resizing.size is None else (resizing.size, resizing.fit)
+        return cls(mode, (pixels.CHANNELS[mode], height, width), fit=fit)
+
+    @staticmethod
+    def column(stored: Sequence[bytes]) -> pa.Array:
+        paths = pa.nulls(len(stored), pa.string())
+        return pa.StructArray.from_arrays([pa.array(stored, pa.binary()), paths], fields=list(_IMAGE))
+
+    @staticmethod
+    def stored(column: pa.Array) -> list[bytes | None]:
+        found: list[bytes | None] = column.field("bytes").to_pylist()
+        return found
+
+    def read(self, stored: Sequence[bytes], place: Callable[[int], str]) -> np.ndarray:
+        """Pixels: (n, channels, height, width) uint8."""
+        channels, height, width = self.shape
+        shown = np.empty((len(stored), height, width, channels), np.uint8)
+        for row, data in enumerate(stored):
+            try:
+                shown[row] = pixels.decode(data, self.mode, "an image", (height, width), self.fit)
+            except InputError as error:  # it was sound when it was ingested
+                raise InputError(place(row), expected=error.expected, found=error.found, fix=error.fix) from error
+        return shown.transpose(0, 3, 1, 2)
