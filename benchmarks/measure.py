@@ -14,7 +14,9 @@ import torch
 from PIL import Image
 
 from pipeline.base import runtime
-from pipeline.data.splits import Split, bind_splits, open_splits
+from pipeline.data.inputs.image import Images
+from pipeline.data.splitfile import Rows, write_split
+from pipeline.data.splits import bind_splits, open_splits, span_rows
 from pipeline.models.build import build, parse_model
 from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.modelfile import Data, Net, Shown
@@ -75,16 +77,12 @@ def write_splits(folder: Path, rows: int, *, classes: int, size: int) -> None:
     """A transfer set of `rows` synthetic rows, and valid and test splits of a few."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, count in {"train": rows, "valid": 64, "test": 64}.items():
-        Split.write(
-            folder / f"{name}.parquet",
-            [f"{name}-{row}" for row in range(count)],
-            images(count, size),
-            np.arange(count) % classes,
-            role=name,
-            classes=[str(label) for label in range(classes)],
-            mode="L",
-            size=(size, size),
-        )
+        inputs = Images("L", (1, size, size))
+        rows = Rows([f"{name}-{row}" for row in range(count)], images(count, size), np.arange(count) % classes)
+        write_split(
+            folder / f"{name}.parquet", [rows], role=name, classes=[str(label) for label in range(classes)], inputs=inputs,
+            span=span_rows(classes, inputs.row_bytes(0)),
+        )  # fmt: skip
     bind_splits(folder, ["test", "train", "valid"])
 
 
@@ -92,7 +90,7 @@ def write_teacher(folder: Path, model: str, splits: Path) -> None:
     """A teacher with its initial weights: what it says does not matter here, how long it takes does."""
     spec, (split, valid) = parse_model(model), open_splits(splits, ["train", "valid"]).values()
     folder.mkdir(parents=True, exist_ok=True)
-    net = build(spec, split.shape, len(split.classes))
+    net = build(spec, split.inputs, len(split.classes))
     history = [{"seed": 0, "epoch": 1, "lr": 0.1, "train_loss": 1.0, "valid_accuracy": 0.1, "valid_nll": 3.0}]
     Checkpoint.write(
         folder, kind="teacher", name=folder.name, model=spec, split=split, nets={Net(0, None, 1): net},

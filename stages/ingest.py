@@ -1,20 +1,38 @@
-"""softcache ingest: from sources of images to the splits in data/transfer/."""
+"""softcache ingest: from sources to the splits in data/transfer/."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from stages.options import SourceOrAmount, Stage, Switch, Text, Whole, counted, data_option, example, option, params_option
+from stages.options import (
+    Size,
+    SourceOrAmount,
+    Stage,
+    Switch,
+    Text,
+    Whole,
+    counted,
+    data_option,
+    example,
+    option,
+    params_option,
+)
 from stages.terminal import echo
+
+if TYPE_CHECKING:
+    from pipeline.data.inputs.kinds import Inputs
+
+SOURCE_HELP = "A file or folder, or a spec such as `csv('train.csv', text='question')`; see docs/data.md."
 
 
 @click.command(
     cls=Stage,
-    short_help="Read images, shuffle them once, and write the splits.",
+    short_help="Read sources, shuffle their rows once, and write the splits.",
     epilog=example("softcache ingest --train train.parquet --test test.parquet --valid 0.1"),
-    sections={"ingest": ("train", "valid", "test", "transfer", "damaged", "seed", "fold")},
+    sections={"ingest": ("train", "valid", "test", "transfer", "size", "fit", "damaged", "seed", "fold")},
 )
-@option("--train", type=Text(), required=True, help="`digits`, or a Parquet file in the Hugging Face image layout.")
+@option("--train", type=Text(), required=True, help=SOURCE_HELP)
 @option("--valid", type=SourceOrAmount(), default=0.1, show_default=True, help="The same, or a share or count of train.")
 @option("--test", type=SourceOrAmount(), default=0.2, show_default=True, help="The same, or a share or count of train.")
 @option(
@@ -24,11 +42,19 @@ from stages.terminal import echo
     help="Source of the transfer set, labels optional; repeatable.  [default: the training split]",
 )
 @option(
+    "--size",
+    type=Size(),
+    help="Pixels that images are resized to: 224, or 224x256 for height and width.  [default: they have one size]",
+)
+@option(
+    "--fit", type=Text(), default="crop", show_default=True, help="How images are brought to that size: crop, pad or stretch."
+)
+@option(
     "--damaged",
     type=Text(),
     default="fail",
     show_default=True,
-    help="For images that do not decode: fail, or exclude their rows.",
+    help="For images that do not decode, and numbers that are not finite: fail, or exclude their rows.",
 )
 @option("--seed", type=Whole(), default=0, show_default=True, help="Seed of splitting and shuffling.")
 @option(
@@ -45,13 +71,18 @@ def command(
     valid: str | float,
     test: str | float,
     transfer: tuple[str, ...],
+    size: tuple[int, ...] | None,
+    fit: str,
     damaged: str,
     seed: int,
     fold: bool,
     params: str | None,
     data: Path,
 ) -> None:
-    """Read images, check and shuffle them once, and write the splits to data/transfer/."""
+    """Read sources, check and shuffle their rows once, and write the splits to data/transfer/.
+
+    Memory does not grow with the size of the data: rows wait in buckets on disk until all of them are in order.
+    """
     from pipeline.data.ingest import ingest
 
     splits = ingest(
@@ -59,19 +90,30 @@ def command(
         valid=valid,
         test=test,
         transfer_set=transfer,
+        size=size or (),
+        fit=fit,
         damaged=damaged,
         seed=seed,
         fold=fold,
         out=data / "transfer",
     )
     sizes = ", ".join(f"{name} {split.rows:,}" for name, split in splits.items())
-    channels, height, width = splits["train"].shape
     left_out = len({name for split in splits.values() for name in split.excluded})
     bare = int((splits["transfer"].labels() < 0).sum()) if "transfer" in splits else 0
     if bare:
         echo(f"{counted(bare, 'row')} of the transfer set without a label: students need alpha 1 to learn from them")
     echo(
-        f"wrote {data / 'transfer'}: {sizes} rows of {height}×{width}×{channels}, {len(splits['train'].classes)} classes"
+        f"wrote {data / 'transfer'}: {sizes} rows of {_shown(splits['train'].inputs)}, {len(splits['train'].classes)} classes"
         + (f", {counted(left_out, 'damaged row')} left out" if left_out else "")
         + ("; folded: the validation rows are training rows too" if splits["valid"].folded else "")
     )
+
+
+def _shown(inputs: "Inputs") -> str:
+    """What rows are, in words."""
+    if inputs.kind == "text":
+        return "text"
+    if inputs.kind == "array":
+        return f"{'×'.join(map(str, inputs.shape))} {inputs.array_dtype}"
+    channels, height, width = inputs.shape
+    return f"{height}×{width}×{channels}"

@@ -391,6 +391,22 @@ class SourceOrAmount(Type):
         return number
 
 
+class Size(Type):
+    """Pixels: one number for height and width, or both: `224`, `224x256`, in params.yaml also [224, 256]."""
+
+    name = "pixels"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        parts = value if isinstance(value, list | tuple) else str(value).lower().split("x")
+        expected = "a number of pixels such as 224, or height and width, [224, 256]"
+        if isinstance(value, bool) or not 1 <= len(parts) <= 2:
+            self.fails(value, expected, param, ctx)
+        numbers = tuple(Whole().convert(part, param, ctx) for part in parts)
+        if min(numbers) < 1:
+            self.fails(value, expected, param, ctx)
+        return numbers
+
+
 # ---------------------------------------------------------------- options
 
 

@@ -11,7 +11,7 @@ from pipeline.base.errors import InputError
 from stages.options import Params, Stage, counted, data_option, example
 from stages.terminal import echo
 
-SECTIONS = ("teach", "teachers", "views", "recipe", "students", "distill", "sweeps")  # that name what has a version
+SECTIONS = ("ingest", "teach", "teachers", "views", "recipe", "students", "distill", "sweeps")  # that name what has a version
 _TRAINING = ("model", "optimizer", "schedule", "policy")  # settings that name something with a version
 _STUDENT = (*_TRAINING, "rows")
 
@@ -87,12 +87,11 @@ def _stages(params: Params | None, plug_ins: _PlugIns) -> Iterator[tuple[str, Li
             lines["bias correction"] = f"version {bias.VERSION}"
         return lines | _named(settings, ("loss", "rule"), plug_ins) if soft else lines
 
-    yield "ingest", splits
+    settings = _settings(ingesting.command, "") if params is not None and "ingest" in params.values else {}
+    yield "ingest", splits | _sources(settings, plug_ins)
     yield "report", {"report": f"version {report.VERSION}", "tables": f"format {tables.FORMAT}"}
     if params is None:
         return
-    if "ingest" in params.values:
-        _settings(ingesting.command, "")
     if {"teachers", "students", "distill"} <= params.values.keys():
         yield "evaluate", measuring | _named(_settings(evaluating.command, ""), ("rule",), plug_ins)
     if "views" in params.values:
@@ -110,6 +109,21 @@ def _stages(params: Params | None, plug_ins: _PlugIns) -> Iterator[tuple[str, Li
             found = student(sweep.settings_of(each, name, None), soft=True)
             lines |= {f"{each}, {what}": version for what, version in found.items()}
         yield f"sweep/{name}", lines
+
+
+def _sources(settings: Mapping[str, Any], plug_ins: _PlugIns) -> Lines:
+    """The sources that ingest reads, with their versions, or the hashes of plug-ins."""
+    from pipeline.base.spec import name_in
+    from pipeline.data.sources.table import is_plug_in, parse_spec
+
+    lines: Lines = {}
+    for text in (*(settings.get(name) for name in ("train", "test", "valid")), *(settings.get("transfer") or ())):
+        if isinstance(text, str) and is_plug_in(text):
+            lines[f"source {name_in(text)}"] = plug_ins.behaviour(name_in(text))
+        elif isinstance(text, str):
+            found = parse_spec(text)
+            lines[f"source {name_in(found.text)}"] = found.behaviour
+    return lines
 
 
 def _settings(command: Stage, name: str, *options: str) -> Mapping[str, Any]:

@@ -199,7 +199,7 @@ def _schedule(name: str) -> Any:
 def _training() -> Any:
     """Short trainings: as a teacher, in views of its own; the best epoch kept; stacks; streamed; in bfloat16."""
     found: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as folder, patch("pipeline.data.splits.span_rows", lambda classes: 8):
+    with tempfile.TemporaryDirectory() as folder, patch("pipeline.data.splits.span_rows", lambda classes, row_bytes: 8):
         split = write_split(Path(folder) / "data/train.parquet", _pixels(40).numpy(), np.arange(40) % 3, 3)
         validation = fit.Validation(_pixels(10), LABELS)
         labels = torch.from_numpy(np.arange(40) % 3)

@@ -20,7 +20,10 @@ import torch
 from PIL import Image
 
 from pipeline.cache.capture import Captured, capture
+from pipeline.data import splitfile, splits
+from pipeline.data.inputs.image import Images
 from pipeline.data.settings import Views
+from pipeline.data.splitfile import Rows
 from pipeline.data.splits import Split, bind_splits, open_splits
 from pipeline.models.build import build, parse_model
 from pipeline.models.checkpoint import Checkpoint
@@ -73,7 +76,9 @@ def write_split(path: Path, pixels: np.ndarray, labels: np.ndarray, classes: int
     names = [str(label) for label in range(classes)]
     encoded = [png(picture[0]) for picture in pixels]
     path.parent.mkdir(parents=True, exist_ok=True)
-    Split.write(path, ids, encoded, labels, role=path.stem, classes=names, mode="L", size=pixels.shape[2:])
+    inputs = Images("L", pixels.shape[1:])
+    span = splits.span_rows(classes, inputs.row_bytes(0))
+    splitfile.write_split(path, [Rows(ids, encoded, labels)], role=path.stem, classes=names, inputs=inputs, span=span)
     bind_splits(path.parent, sorted(other.stem for other in path.parent.glob("*.parquet")))
     return open_splits(path.parent, [path.stem])[path.stem]
 
@@ -106,13 +111,13 @@ def write_stage_one(folder: Path, *, teachers: Sequence[str] = "a", rows: int = 
     """Splits of random 4×4 pixels in spans of 8 rows below `folder`/transfer, and small nets below `folder`/teachers."""
     generator = np.random.default_rng(0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipeline.data.splits.span_rows", lambda classes: 8)
+        patch.setattr("pipeline.data.splits.span_rows", lambda classes, row_bytes: 8)
         for name, count in {"train": rows, "valid": 5, "test": 3}.items():
             pixels = generator.integers(0, 256, (count, 1, 4, 4), dtype=np.uint8)
             write_split(folder / f"transfer/{name}.parquet", pixels, np.arange(count) % classes, classes)
     split = open_splits(folder / "transfer", ["train"])["train"]
     for seed, name in enumerate(teachers):
-        net = build(parse_model("mlp(hidden=[5])"), (1, 4, 4), classes, seed=seed)
+        net = build(parse_model("mlp(hidden=[5])"), Images("L", (1, 4, 4)), classes, seed=seed)
         write_teacher(folder / "teachers" / name, net, split, model="mlp(hidden=[5])", seed=seed)
     return folder
 

@@ -234,7 +234,7 @@ def main(root: Path, first: int, count: int) -> None:
         facts._adapter(kind)
     for kind in (tables._Facts, splits._Facts, splits._Binding):
         facts._adapter(kind)
-    splits.span_rows = lambda classes: 16
+    splits.span_rows = lambda classes, row_bytes: 16
     start, place = root / "start", root / f"tries-{first}"
     expected, readers = {}, {}
     for command in COMMANDS:

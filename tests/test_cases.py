@@ -257,9 +257,9 @@ def test_growing_views_and_appended_rows_compute_only_what_is_new(tmp_path):
     from pipeline.data.splits import Split
 
     former = Split.open(tmp_path / "transfer/train.parquet")
-    pixels = np.concatenate([former.all_images(), former.all_images()[:6]])
+    pixels = np.concatenate([former.read_all(), former.read_all()[:6]])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipeline.data.splits.span_rows", lambda classes: 8)
+        patch.setattr("pipeline.data.splits.span_rows", lambda classes, row_bytes: 8)
         write_split(tmp_path / "transfer/train.parquet", pixels, np.arange(23) % 3, 3)
     assert pq.read_table(tmp_path / "transfer/train.parquet").num_rows == 23
     appended = run_capture(tmp_path, views=4)

@@ -102,7 +102,7 @@ def test_a_cache_is_read_with_numpy_alone(project, teacher):
     printed = run(project, "-c", f"import sys; sys.modules['torch'] = None\n{READING}")
     valid = open_splits(project / "data/transfer", ["valid"])["valid"]
     with torch.no_grad():
-        right = teacher(torch.from_numpy(valid.all_images())).argmax(dim=1).numpy() == valid.labels()
+        right = teacher(torch.from_numpy(valid.read_all())).argmax(dim=1).numpy() == valid.labels()
     assert float(printed) == pytest.approx(right.mean())
 
 

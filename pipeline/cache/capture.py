@@ -1,10 +1,11 @@
 """Capture: run one teacher once over the transfer set and its views, and store its raw logits.
 
-Three threads work at once: one decodes the next span's images, one runs the teacher, one encodes, hashes and writes the
-finished spans.
+Three threads work at once: one reads the next span and decodes its images, or encodes its texts, one runs the teacher on
+views that it makes tile by tile, one encodes, hashes and writes the finished spans.
 """
 
 import errno
+import logging
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,9 +32,12 @@ from pipeline.data.splits import Split, open_splits
 from pipeline.data.views import Policy
 from pipeline.models.build import flops
 from pipeline.models.checkpoint import Checkpoint
+from pipeline.models.encoding import example, tensor
 from pipeline.models.predict import HostBuffer, tiles
+from pipeline.models.showing import in_views, span_in_views
 
 BEHIND = 2  # spans that may wait to be written
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,8 @@ def capture(
         try:
             if missing:
                 net = net if net is not None else checkpoint.load(checkpoint.nets[0], device)
-                with runtime.suited_threads(flops(net, opened["transfer"].shape) * tile):
+                with runtime.suited_threads(flops(net, example(net, opened["transfer"].inputs)) * tile):
+                    _announce(progress, net, opened, missing, tile)
                     _fill(progress, checkpoint.name, net, opened, missing, view_policy, tile, device)
             plugins = spec.witnesses(model, *view_policy.steps)
             manifest = progress.seal([checkpoint.witness, opened["transfer"].witness, *plugins])
@@ -114,6 +119,36 @@ def capture(
     facts |= {"spans_computed": len(missing), "spans_kept": kept, "seconds": round(time.monotonic() - started, 3)}
     Provenance(**facts).write(provenance)
     return Captured(manifest, len(missing), kept)
+
+
+def _announce(work: Work, net: torch.nn.Module, splits: Mapping[str, Split], missing: Sequence[Part], tile: int) -> None:
+    """Say how large the cache will be and, by the time of one tile, how long the teacher will take."""
+    ends = {split: found.spans() for split, found in splits.items()}
+    rows = sum(stop - start for split, _, span in missing for start, stop in [ends[split][span]])
+    size = sum(
+        extent.views * sum(work.layout.shard_bytes(stop - start) for start, stop in ends[split])
+        for split, extent in work.extents.items()
+    )
+    shown = example(net, splits["transfer"].inputs, tile)
+    seconds = []
+    for _ in range(2):  # the first one warms up
+        started = time.perf_counter()
+        for _, logits in tiles(net, tile, shown.__getitem__, tile=tile):
+            logits.cpu()
+        seconds.append(time.perf_counter() - started)
+    each = seconds[-1] / tile
+    views = work.extents["transfer"].views
+    _log.info(
+        "%s: %s MB, %s rows × %s views; %s rows to run, about %s at %s rows a second",
+        work.out.name, f"{size / 1e6:,.1f}", f"{splits['transfer'].rows:,}", f"{views:,}", f"{rows:,}",
+        _duration(rows * each), f"{1 / each:,.0f}",
+    )  # fmt: skip
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(seconds, 1):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
 def _fill(
@@ -130,27 +165,52 @@ def _fill(
     bar = runtime.progress((), f"capture {name}", total=work.total, unit="spans")
     bar.update(work.total - len(missing))
     with Behind.running(BEHIND) as writer:
-        for split, span, views, pixels in _decoded(splits, missing):
-            rows = np.arange(*splits[split].spans()[span])
-            untouched = pixels.to(device)
+        for split, span, views, held in _read(splits, missing, net, policy):
+            on_device = held.to(device)
             for view in views:
-                shown = policy.apply(untouched, rows, np.full(len(rows), view))
-                buffer = HostBuffer(len(rows))
-                for first, logits in tiles(net, shown, tile=tile):
+
+                def shown(
+                    rows: slice,
+                    held: torch.Tensor = on_device,
+                    split: Split = splits[split],
+                    span: int = span,
+                    view: int = view,
+                ) -> torch.Tensor:
+                    if split.inputs.kind == "text":  # in its view already
+                        return held[rows]
+                    return in_views(held, split, span, rows, np.full(rows.stop - rows.start, view), policy)
+
+                buffer = HostBuffer(len(held))
+                for first, logits in tiles(net, len(held), shown, tile=tile):
                     writer.check()  # a full disk stops the teacher at once
                     buffer.add(first, logits)
                 writer.put(partial(_publish, work, name, splits[split], split, view, span, buffer, bar))
     bar.close()
 
 
-def _decoded(splits: Mapping[str, Split], missing: Sequence[Part]) -> Iterator[tuple[str, int, list[int], torch.Tensor]]:
-    """(split, span, its missing views, its pixels); the next span is decoded meanwhile."""
+def _read(
+    splits: Mapping[str, Split], missing: Sequence[Part], net: torch.nn.Module, policy: Policy
+) -> Iterator[tuple[str, int, list[int], torch.Tensor]]:
+    """(split, span, its missing views, its rows as the net takes them); the next span is read meanwhile.
+
+    Texts are encoded in each view by itself.
+    """
     ordered = sorted(missing, key=lambda part: (SPLITS.index(part[0]), part[2], part[1]))
     by_span = groupby(ordered, lambda part: (part[0], part[2]))
     plan = [(split, span, [view for _, view, _ in group]) for (split, span), group in by_span]
-    pixels = ahead(partial(splits[split].images, span) for split, span, _ in plan)
-    for (split, span, views), found in zip(plan, pixels, strict=True):
-        yield split, span, views, torch.from_numpy(found)
+    if splits["transfer"].inputs.kind == "text":
+        plan = [(split, span, [view]) for split, span, views in plan for view in views]
+    rows = ahead(partial(_rows, net, splits[split], span, views[0], policy) for split, span, views in plan)
+    for (split, span, views), found in zip(plan, rows, strict=True):
+        yield split, span, views, found
+
+
+def _rows(net: torch.nn.Module, split: Split, span: int, view: int, policy: Policy) -> torch.Tensor:
+    """The rows of a span: numbers untouched, texts in this view."""
+    if split.inputs.kind != "text":
+        return tensor(net, split.read(span))
+    start, stop = split.spans()[span]
+    return span_in_views(net, split, span, np.arange(stop - start), np.full(stop - start, view), policy)
 
 
 def _publish(work: Work, name: str, source: Split, split: str, view: int, span: int, buffer: HostBuffer, bar: Any) -> None:
@@ -172,7 +232,7 @@ def _without_room(work: Work, root: Path) -> InputError:
     left = work.total - len(work.records)
     return InputError(
         str(root),
-        expected=f"about {left * work.layout.shard_bytes() / 1e9:.3g} GB of room for the {left:,} spans that are left",
+        expected=f"about {left * work.layout.shard_bytes(work.layout.span) / 1e9:.3g} GB of room for the {left:,} spans that are left",
         found=f"{shutil.disk_usage(root).free / 1e9:.3g} GB",
         fix=f"Make room, or set SOFTCACHE_WORK to another disk, then run again: {len(work.records):,} spans are kept.",
     )

@@ -6,7 +6,7 @@ from typing import Any
 from pipeline.base import commands
 from pipeline.cache.layout import Layout
 from pipeline.cache.reader import Cache
-from pipeline.data.splits import Split
+from pipeline.data.splits import Split, described
 from pipeline.data.views import Policy
 from pipeline.models import predict
 from pipeline.models.modelfile import FILE_NAME, ModelFile
@@ -22,7 +22,7 @@ def identity(teacher: ModelFile, split: Split, policy: Policy, tile: int, layout
         "output": "raw logits, before any temperature",
         "teacher": _teacher(teacher),
         "classes": list(teacher.classes),
-        "inputs": {"decoder": split.decoder, "mode": split.mode, "shape": list(split.shape)},
+        "inputs": described(split.inputs),
         "views": policy.to_dict(),
         "precision": "float32",
         "tile": tile,

@@ -16,6 +16,7 @@ from pipeline.base.errors import InputError
 ARRAYS = "logits.zarr"  # the folder in a cache that holds one array per split
 SPLITS = ("transfer", "valid", "test")  # the splits that a cache covers
 CHUNK_BYTES = 1 << 20
+CHUNKS = 16  # of a span, at least: the last span of a split is filled up to a whole chunk
 DTYPES = ("float32", "float16")
 
 
@@ -42,22 +43,23 @@ class Layout:
 
     @classmethod
     def plan(cls, classes: int, dtype: str, span: int) -> "Layout":
-        """Choose the inner chunk: the largest power of two of rows within 1 MB, at most a span.
+        """Choose the inner chunk: the largest power of two of rows within 1 MB, at most a sixteenth of a span.
 
         Raises InputError for a dtype other than float32 (exact) or float16 (half the size, 11 significant bits).
         """
         if dtype not in DTYPES:
             raise InputError("cache dtype", expected=" or ".join(DTYPES), found=repr(dtype), fix="Correct the setting `dtype`.")
         fitting = max(1, CHUNK_BYTES // (classes * np.dtype(dtype).itemsize))
-        return cls(classes, dtype, span, min(span, 1 << (fitting.bit_length() - 1)))
+        return cls(classes, dtype, span, min(max(1, span // CHUNKS), 1 << (fitting.bit_length() - 1)))
 
     def to_dict(self) -> dict[str, int | str]:
         """The part of the layout that belongs to a cache's identity."""
         return {"dtype": self.dtype, "span": self.span, "chunk": self.chunk, "codecs": "bytes(little), crc32c"}
 
-    def shard_bytes(self) -> int:
-        """Bytes of one span's file: the chunks, a checksum and an index entry for each, and the index's checksum."""
-        return self.span * self.classes * np.dtype(self.dtype).itemsize + self.span // self.chunk * 20 + 4
+    def shard_bytes(self, rows: int) -> int:
+        """Bytes of the file of a span with so many rows: whole chunks and their checksums, and the index with its own."""
+        chunks = -(-rows // self.chunk)
+        return chunks * (self.chunk * self.classes * np.dtype(self.dtype).itemsize + 4) + self.span // self.chunk * 16 + 4
 
     def rounded(self, logits: np.ndarray) -> np.ndarray:
         """(rows, classes) float32 to the layout's dtype; raises Unholdable for NaN, infinity, and what rounds to infinity."""

@@ -9,16 +9,18 @@ from typing import Any, Literal
 from pipeline.base import commands, facts, files
 from pipeline.base.errors import InputError, IntegrityError
 from pipeline.cache.layout import SPLITS
+from pipeline.data.inputs.kinds import Inputs
 
-FORMAT = 2
-READ = (1, 2)  # formats that can be read; 1 had hashes of source text where 2 has versions of behaviour
+FORMAT = 3
+# Formats that can be read. 1 had hashes of source text where 2 has versions of behaviour; 3 has inputs of other kinds.
+READ = (1, 2, 3)
 FILE_NAME = "manifest.json"
 Part = tuple[str, int, int]  # (split, view, span)
 
 
 @dataclass(frozen=True)
 class Record:
-    """One stored span of one view. rows: digest of its ids and encoded images. low, high: its smallest and largest logit."""
+    """One stored span of one view. rows: digest of its ids and stored inputs. low, high: its smallest and largest logit."""
 
     split: str
     view: int
@@ -144,7 +146,9 @@ class _Teacher:
 
 
 @dataclass(frozen=True)
-class _Inputs:
+class _FormerInputs:
+    """Of formats 1 and 2, which had images only."""
+
     decoder: str
     mode: str
     shape: tuple[int, int, int]
@@ -173,7 +177,7 @@ class _Identity:
     output: str
     teacher: _Teacher
     classes: tuple[str, ...]
-    inputs: _Inputs
+    inputs: Inputs | _FormerInputs
     views: _Views
     precision: str
     tile: int

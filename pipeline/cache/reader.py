@@ -14,7 +14,7 @@ from pipeline.base.differences import differences
 from pipeline.base.errors import InputError, IntegrityError
 from pipeline.cache.layout import ARRAYS, Damaged, Layout, shard
 from pipeline.cache.manifest import FILE_NAME, Manifest, Part, Record
-from pipeline.data.splits import Split
+from pipeline.data.splits import Split, described
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ class Cache:
         source = splits["transfer"]
         wanted = {
             "classes": list(source.classes),
-            "inputs": {"decoder": source.decoder, "mode": source.mode, "shape": list(source.shape)},
+            "inputs": described(source.inputs),
             "rows": {name: split.rows for name, split in splits.items()},
         }
         held = {key: self.manifest.identity[key] for key in ("classes", "inputs")}

@@ -21,7 +21,9 @@ from pipeline.data.splits import Split, open_splits
 from pipeline.data.views import Policy
 from pipeline.models.build import flops
 from pipeline.models.checkpoint import Checkpoint
+from pipeline.models.encoding import example
 from pipeline.models.predict import predict
+from pipeline.models.showing import span_in_views
 from pipeline.stats import metrics
 
 TOLERANCE = 1e-5  # of the logit range: the last bits of float32 logits depend on the batch
@@ -134,10 +136,10 @@ def probe(path: Path, count: int, *, teacher: Path, splits: Path, device: torch.
         raise InputError(f"{path}, {field}", expected=f"{expected} as in the cache", found=f"{found} now", fix=fix)
     net = taught.load(taught.nets[0], device)
     rows, views = _sample(count, split.rows, cache.manifest.extents["transfer"].views)
-    pixels, cached, following = _read(cache, split, policy, rows, views)
-    with runtime.suited_threads(flops(net, split.shape) * facts["tile"]):
-        fresh = predict(net, pixels, tile=facts["tile"])
-        control = predict(net, pixels.flip(0), tile=facts["tile"])[::-1]
+    shown, cached, following = _read(cache, split, policy, net, rows, views)
+    with runtime.suited_threads(flops(net, example(net, split.inputs)) * facts["tile"]):
+        fresh = predict(net, shown, tile=facts["tile"])
+        control = predict(net, shown.flip(0), tile=facts["tile"])[::-1]
     records = [record for record in cache.manifest.records if record.split == "transfer"]
     low, high = min(record.low for record in records), max(record.high for record in records)
     noise = float(np.abs(fresh - control).max())
@@ -168,17 +170,16 @@ def _sample(count: int, rows: int, views: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _read(
-    cache: Cache, split: Split, policy: Policy, rows: np.ndarray, views: np.ndarray
+    cache: Cache, split: Split, policy: Policy, net: torch.nn.Module, rows: np.ndarray, views: np.ndarray
 ) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
-    """The pairs' pixels (n, C, H, W) uint8, cached logits (n, classes) float32, and those of the next row in the span."""
-    pixels, cached, following = [], [], []
+    """The pairs' inputs (n, *shape), cached logits (n, classes) float32, and those of the next row in the span."""
+    shown, cached, following = [], [], []
     for span in runtime.progress(np.unique(rows // split.span), "reading sampled rows", unit="spans"):
         start, stop = split.spans()[span]
         here = (rows >= start) & (rows < stop)
-        untouched = torch.from_numpy(split.images(int(span))[rows[here] - start])
-        pixels.append(policy.apply(untouched, rows[here], views[here]))
+        shown.append(span_in_views(net, split, int(span), rows[here] - start, views[here], policy))
         logits = {view: cache.span(cache.record("transfer", int(view), int(span))) for view in np.unique(views[here])}
         for row, view in zip(rows[here] - start, views[here], strict=True):
             cached.append(logits[view][row])
             following.append(logits[view][(row + 1) % (stop - start)])
-    return torch.cat(pixels), np.stack(cached).astype(np.float32), np.stack(following).astype(np.float32)
+    return torch.cat(shown), np.stack(cached).astype(np.float32), np.stack(following).astype(np.float32)

@@ -118,9 +118,7 @@ def carve(labels: np.ndarray, amount: float | int, name: str, seed: int) -> tupl
     return np.flatnonzero(~mask), np.flatnonzero(mask)
 
 
-def _after(
-    held: np.ndarray | None, sizes: dict[str, int], split: str, order: np.ndarray, rows: np.ndarray
-) -> np.ndarray:
+def _after(held: np.ndarray | None, sizes: dict[str, int], split: str, order: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """The places of a source's rows in a split, with these rows appended in this order. rows: (N,) bool."""
     places = np.full(len(order), NOWHERE) if held is None else held.copy()
     added = np.flatnonzero(rows)

@@ -79,5 +79,3 @@ def _sorted(path: Path) -> Rows:
     order = np.argsort(places)
     ids, stored = ([column[row] for row in order] for column in columns.values())
     return Rows(ids, stored, labels[order])
-
-

@@ -115,7 +115,9 @@ class Index:
 
     def _changed(self) -> InputError:
         what = f"{self.role} source {self.source.text}"
-        return InputError(what, expected="the same rows all the time", found="others", fix="Run this again when it is left alone.")
+        return InputError(
+            what, expected="the same rows all the time", found="others", fix="Run this again when it is left alone."
+        )
 
 
 def names(chunk: Chunk, role: str, first: int) -> Sequence[str]:

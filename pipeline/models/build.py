@@ -1,6 +1,5 @@
-"""Building models: from a spec to a net that takes uint8 pixels (B, C, H, W) and returns logits (B, classes)."""
+"""Building models: from a spec to a net that takes inputs (B, *shape), or texts that it encodes, and returns logits (B, classes)."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,6 +9,8 @@ from pipeline.base import plugins, randomness, runtime, spec
 from pipeline.base.errors import SoftcacheError, lacks_memory
 from pipeline.base.randomness import Use
 from pipeline.base.spec import Spec
+from pipeline.data.inputs.kinds import Inputs
+from pipeline.models.encoding import example, reads_text
 from pipeline.models.zoo import MODELS, VERSIONS, require
 
 
@@ -29,39 +30,46 @@ def parse_model(text: str) -> Spec:
     return spec.parse(text, MODELS, VERSIONS, given=2)
 
 
-def build(model: Spec, shape: Sequence[int], classes: int, *, seed: int = 0) -> nn.Module:
+def build(model: Spec, inputs: Inputs, classes: int, *, seed: int = 0) -> nn.Module:
     """Build a net with the initial weights of a seed; torch's own random state stays as it was.
 
     Args:
         model: From `parse_model`.
-        shape: Of the pixels: (channels, height, width).
+        inputs: What it takes, as a split says.
         classes: How many logits the net returns.
         seed: Decides the initial weights.
 
     Returns:
-        The net in training mode: uint8 pixels (B, C, H, W) to float logits (B, classes).
+        The net in training mode: numbers (B, *shape) to float logits (B, classes). A net for text has a method `encode`.
 
     Raises:
-        InputError: For settings that make no net, and for a net that does not return one logit per class, or cannot be
-            trained or saved.
+        InputError: For settings that make no net, and for a net for another kind of input, or one that does not return one
+            logit per class, or cannot be trained or saved.
     """
     what = f"model {model.text}"
     with runtime.own_randomness():
         torch.manual_seed(randomness.torch_seed(seed, Use.INIT))
         try:
-            built: nn.Module = model(tuple(shape), classes)
+            built: nn.Module = model(tuple(inputs.shape), classes)
             require(isinstance(built, nn.Module), what, "a torch.nn.Module", type(built).__name__)
+            found = "a net for text" if reads_text(built) else "a net for numbers, without a method `encode`"
+            require(reads_text(built) == (inputs.kind == "text"), what, f"a net for inputs of kind {inputs.kind}", found)
             with torch.no_grad():
-                logits = built.eval()(torch.zeros(2, *shape, dtype=torch.uint8))
+                logits = built.eval()(example(built, inputs))
             state = built.state_dict()
         except SoftcacheError:
             raise
         except Exception as error:
             if lacks_memory(error):
                 raise
-            require(False, what, f"a net for uint8 pixels {tuple(shape)}", plugins.reason(error))
+            require(
+                False,
+                what,
+                f"a net for {inputs.dtype} {inputs.kind} inputs of shape {tuple(inputs.shape)}",
+                plugins.reason(error),
+            )
     found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-    require(found == (2, classes), what, f"logits of shape (2, {classes}) for two images", found)
+    require(found == (2, classes), what, f"logits of shape (2, {classes}) for two rows", found)
     require(logits.is_floating_point(), what, "logits of a float dtype", logits.dtype)
     trained = sum(parameter.numel() for parameter in built.parameters() if parameter.requires_grad)
     require(trained > 0, what, "parameters to train", "none")
@@ -79,10 +87,10 @@ def parameter_count(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def flops(model: nn.Module, shape: Sequence[int]) -> float:
+def flops(model: nn.Module, inputs: torch.Tensor) -> float:
     """Roughly the floating-point operations of a forward pass for one row: two per weight and position of a module's output.
 
-    shape: of the pixels, (channels, height, width). torch's own counter is exact, but takes a second to import.
+    inputs: some rows, (n, *shape), on its device. torch's own counter is exact, but takes a second to import.
     """
     total = 0.0
 
@@ -96,7 +104,7 @@ def flops(model: nn.Module, shape: Sequence[int]) -> float:
     hooks = [module.register_forward_hook(count) for module in model.modules()]
     try:
         with torch.no_grad():
-            model.eval()(torch.zeros(2, *shape, dtype=torch.uint8, device=next(model.parameters()).device))
+            model.eval()(inputs)
     finally:
         model.train(training)
         for hook in hooks:

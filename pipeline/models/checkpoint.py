@@ -47,7 +47,7 @@ class Checkpoint(ModelFile):
             kind: What was trained, such as "teacher".
             name: Its name.
             model: The spec of all nets.
-            split: The split that the nets were trained on, which sets the shape of the pixels and the classes.
+            split: The split that the nets were trained on, which sets what they take and the classes.
             data: The digests of the training and validation data.
             nets: Each net with its module; None for a net that diverged. Their field sha256 is filled in here.
             history: One record per net and epoch, with the columns modelfile.HISTORY_COLUMNS.
@@ -67,7 +67,7 @@ class Checkpoint(ModelFile):
         epochs = table.to_parquet(history, modelfile.HISTORY_COLUMNS)
         files.write(folder / modelfile.HISTORY, epochs)
         content = Facts(
-            modelfile.FORMAT, kind, name, model.text, model.behaviour, split.shape, split.classes, tuple(written),
+            modelfile.FORMAT, kind, name, model.text, model.behaviour, split.inputs, split.classes, tuple(written),
             data, files.sha256(epochs), recipe, views, rows, soft,
         )  # fmt: skip
         files.write(folder / modelfile.FILE_NAME, facts.sealed(asdict(content)))
@@ -102,7 +102,7 @@ class Checkpoint(ModelFile):
         """
         path = self.file(net)
         data = self.read(path, net.sha256 or "none, because it diverged")
-        model = build(self.spec, self.shape, len(self.classes))
+        model = build(self.spec, self.inputs, len(self.classes))
         try:
             model.load_state_dict(safetensors.torch.load(data))
         except (RuntimeError, safetensors.SafetensorError) as error:

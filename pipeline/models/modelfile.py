@@ -10,10 +10,11 @@ from typing import Any, Literal, Self
 
 from pipeline.base import commands, facts, files, table
 from pipeline.base.errors import InputError, IntegrityError
-from pipeline.data.splits import Split
+from pipeline.data.inputs.kinds import Inputs
+from pipeline.data.splits import Split, described
 from pipeline.models.training import Training
 
-FORMAT = 4
+FORMAT = 5
 FILE_NAME = "model.json"
 WEIGHTS = "model.safetensors"  # of a teacher
 HISTORY = "history.parquet"
@@ -63,7 +64,7 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Data:
-    """Digests of the splits for training and validation: of images and ids (inputs), and of labels."""
+    """Digests of the splits for training and validation: of inputs and ids, and of labels."""
 
     inputs: str
     labels: str
@@ -107,7 +108,7 @@ class Facts:
     """The content of model.json.
 
     name: such as `a` or `tiny-T4`; a student of a sweep has the name of the sweep before it: `alphas/tiny-T4-alpha0.5`.
-    model, behaviour: see spec.Spec. shape: (channels, height, width) of the pixels. history_sha256: of the history's file.
+    model, behaviour: see spec.Spec. inputs: what they take. history_sha256: of the history's file.
     rows: None for a teacher. soft: None for a teacher or a baseline.
     """
 
@@ -116,7 +117,7 @@ class Facts:
     name: str
     model: str
     behaviour: str
-    shape: tuple[int, int, int]
+    inputs: Inputs
     classes: tuple[str, ...]
     nets: tuple[Net, ...]
     data: Data
@@ -210,12 +211,20 @@ class ModelFile(Facts):
         return table.from_parquet(self.read(path, self.history_sha256), HISTORY_COLUMNS, str(path), self.fix)
 
     def require_fit(self, split: Split) -> None:
-        """Raise InputError unless this teacher has the pixel shape and the classes of `split`."""
-        for what, expected, found in (("classes", split.classes, self.classes), ("pixel shape", split.shape, self.shape)):
-            if expected != found:
-                wanted = f"{expected} as in the transfer set"
+        """Raise InputError unless this teacher has the kind and shape of inputs and the classes of `split`."""
+        wanted = {"classes": split.classes} | described(split.inputs)
+        have = {"classes": self.classes} | described(self.inputs)
+        for what in (
+            "classes",
+            "kind",
+            "mode",
+            "array_dtype",
+            "shape",
+        ):  # one may be trained on images that were cropped otherwise
+            if (expected := wanted.get(what)) != (found := have.get(what)):
+                wanted_as = f"{expected} as in the transfer set"
                 fix = f"Train it on these data. {self.fix}"
-                raise InputError(f"teacher {self.name}, {what}", expected=wanted, found=str(found), fix=fix)
+                raise InputError(f"teacher {self.name}, {what}", expected=wanted_as, found=str(found), fix=fix)
 
 
 def weights_name(kind: Kind, seed: int) -> str:

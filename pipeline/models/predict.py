@@ -4,7 +4,7 @@ The last bits of a float32 product depend on the batch size, so every forward pa
 tile is padded.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -13,40 +13,45 @@ VERSION = 1  # of the logits that the loop computes for a net and its pixels
 TILE = 512  # rows of a forward pass, by default
 
 
-def predict(model: torch.nn.Module, pixels: torch.Tensor, *, tile: int = TILE) -> np.ndarray:
+def predict(model: torch.nn.Module, inputs: torch.Tensor, *, tile: int = TILE) -> np.ndarray:
     """Raw logits of a net in evaluation mode; the net keeps its own mode.
 
     Args:
         model: A net, or a stack of nets, on any device.
-        pixels: (N, C, H, W) uint8, on any device; each tile moves to the device of the model.
+        inputs: (N, *shape), as encoding.tensor gives them, on any device; each tile moves to the device of the model.
         tile: Rows of one forward pass; the last tile is padded to this size.
 
     Returns:
         Float32 numpy: (N, classes), or (N, nets, classes) for a stack; at T = 1.
     """
-    buffer = HostBuffer(len(pixels))
-    for start, logits in tiles(model, pixels, tile=tile):
+    buffer = HostBuffer(len(inputs))
+    for start, logits in tiles(model, len(inputs), inputs.__getitem__, tile=tile):
         buffer.add(start, logits)
     return buffer.numpy()
 
 
-def tiles(model: torch.nn.Module, pixels: torch.Tensor, *, tile: int = TILE) -> Iterator[tuple[int, torch.Tensor]]:
-    """Yields for each tile its first row, and its logits (rows, classes) float32 on the model's device."""
+def tiles(
+    model: torch.nn.Module, rows: int, inputs: Callable[[slice], torch.Tensor], *, tile: int = TILE
+) -> Iterator[tuple[int, torch.Tensor]]:
+    """Yields for each tile its first row, and its logits (rows, classes) float32 on the model's device.
+
+    inputs: gives those of some rows, (n, *shape), on any device; it is called tile by tile.
+    """
     training = model.training
     model.eval()
     try:
-        for start in range(0, len(pixels), tile):
-            yield start, _tile(model, pixels[start : start + tile], tile)
+        for start in range(0, rows, tile):
+            yield start, _tile(model, inputs(slice(start, min(start + tile, rows))), tile)
     finally:
         model.train(training)
 
 
 @torch.inference_mode()
-def _tile(model: torch.nn.Module, pixels: torch.Tensor, tile: int) -> torch.Tensor:
-    rows = len(pixels)
+def _tile(model: torch.nn.Module, inputs: torch.Tensor, tile: int) -> torch.Tensor:
+    rows = len(inputs)
     if rows < tile:
-        pixels = torch.cat([pixels, pixels.new_zeros((tile - rows, *pixels.shape[1:]))])
-    logits: torch.Tensor = model(pixels.to(next(model.parameters()).device))
+        inputs = torch.cat([inputs, inputs.new_zeros((tile - rows, *inputs.shape[1:]))])
+    logits: torch.Tensor = model(inputs.to(next(model.parameters()).device))
     return logits[:rows].to(torch.float32)
 
 

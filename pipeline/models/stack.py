@@ -13,7 +13,7 @@ from pipeline.base import runtime
 class Stack(nn.Module):
     """Nets of one architecture as one module: each parameter is stacked along a new first axis.
 
-    `forward` maps pixels (B, C, H, W), the same for all nets, to logits (B, nets, classes). In training, dropout hits the
+    `forward` maps inputs (B, *shape), the same for all nets, to logits (B, nets, classes). In training, dropout hits the
     same units in all nets, as if each was trained alone with the same seed. The nets do not influence each other, but the
     last bits of their sums may differ from those of a net that runs alone. Buffers are those of the first net, and must not
     change in training.
@@ -38,8 +38,8 @@ class Stack(nn.Module):
         self._single[0].train(mode)
         return super().train(mode)
 
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = vmap(self._one, (0, None), out_dims=1, randomness="same")(tuple(self.stacked), pixels)
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = vmap(self._one, (0, None), out_dims=1, randomness="same")(tuple(self.stacked), inputs)
         return logits
 
     def nets(self) -> list[nn.Module]:
@@ -58,26 +58,24 @@ class Stack(nn.Module):
         nn.Module._apply(self, fn, recurse)
         return self
 
-    def _one(self, weights: tuple[torch.Tensor, ...], pixels: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = functional_call(self._single[0], dict(zip(self.names, weights, strict=True)), (pixels,))
+    def _one(self, weights: tuple[torch.Tensor, ...], inputs: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = functional_call(self._single[0], dict(zip(self.names, weights, strict=True)), (inputs,))
         return logits
 
 
-def stackable(nets: Sequence[nn.Module], shape: Sequence[int]) -> bool:
+def stackable(nets: Sequence[nn.Module], inputs: torch.Tensor) -> bool:
     """Whether these nets can form one stack: vmap can run them, and their buffers are equal and constant in training.
 
-    Nets with batch statistics cannot. shape: of the pixels, (channels, height, width).
+    Nets with batch statistics cannot. inputs: some rows, (n, *shape), on their device.
     """
     first, *others = nets
-    generator = torch.Generator().manual_seed(0)
-    pixels = torch.randint(0, 256, (2, *shape), generator=generator, dtype=torch.uint8).to(next(first.parameters()).device)
     probe = copy.deepcopy(first).train()
     try:
         with torch.no_grad(), runtime.own_randomness():
-            probe(pixels)
+            probe(inputs)
             if not all(_same_buffers(first, net) for net in (probe, *others)):
                 return False
-            Stack([first, first]).train()(pixels)
+            Stack([first, first]).train()(inputs)
     except (RuntimeError, ValueError):  # vmap cannot run this net
         return False
     return True

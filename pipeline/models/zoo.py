@@ -1,8 +1,11 @@
-"""Small built-in nets. A net takes uint8 pixels (B, C, H, W), scales them itself and returns logits (B, classes)."""
+"""Small built-in nets. A net takes the inputs of a batch, scales or encodes them itself, and returns logits (B, classes)."""
 
 import math
+import re
+import zlib
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -10,18 +13,22 @@ from pipeline.base.errors import InputError
 
 
 class Pixels(nn.Module):
-    """The first layer of a net: uint8 pixels to float32 in [0, 1], so that pixels are stored and moved as bytes."""
+    """The first layer of a net: uint8 pixels to float32 in [0, 1], so that pixels are stored and moved as bytes.
 
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Scale pixels to [0, 1].
+    Other integers are divided by the largest that their dtype holds; floats stay as they are.
+    """
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Scale inputs.
 
         Args:
-            pixels: uint8, of any shape.
+            inputs: Numbers of any shape.
 
         Returns:
             float32, of the same shape.
         """
-        return pixels.to(torch.float32) / 255
+        values = inputs.to(torch.float32)
+        return values if inputs.is_floating_point() else values / torch.iinfo(inputs.dtype).max
 
 
 class Dropout(nn.Module):
@@ -64,6 +71,7 @@ def mlp(
 
 def cnn(shape: Sequence[int], classes: int, channels: Sequence[int], dropout: float = 0.0) -> nn.Module:
     """3×3 convolutions, each with a rectifier and 2×2 max pooling while the image is large enough; one linear layer."""
+    require(len(shape) == 3, "model cnn", "images, or arrays (channels, height, width)", f"inputs of shape {tuple(shape)}")
     require(_sizes(channels), "cnn channels", "a list of channel counts such as [32, 64]", channels)
     _require_probability("cnn dropout", dropout)
     width, height, breadth = shape
@@ -80,8 +88,62 @@ def cnn(shape: Sequence[int], classes: int, channels: Sequence[int], dropout: fl
     return nn.Sequential(*layers, nn.Linear(width * height * breadth, classes))
 
 
-MODELS: dict[str, Callable[..., nn.Module]] = {"mlp": mlp, "cnn": cnn}
-VERSIONS = {"mlp": 1, "cnn": 1}
+class Bag(nn.Module):
+    """The mean of embeddings of a text's words, and a linear layer: fastText (Joulin et al. 2017, arXiv 1607.01759).
+
+    Words, and runs of up to `ngrams` of them, fall into one of `buckets` by their CRC-32; bucket 0 is none.
+    """
+
+    def __init__(self, classes: int, width: int, buckets: int, ngrams: int, length: int):
+        super().__init__()
+        self.buckets, self.ngrams, self.length = buckets, ngrams, length
+        self.embeddings = nn.Embedding(buckets + 1, width, padding_idx=0)
+        self.logits = nn.Linear(width, classes)
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """Texts to the buckets of their words.
+
+        Args:
+            texts: n texts.
+
+        Returns:
+            (n, length) int32, filled up with 0; what does not fit is left out, longer runs of words first.
+        """
+        encoded = np.zeros((len(texts), self.length), np.int32)
+        for row, text in enumerate(texts):
+            words = re.findall(r"\w+|[^\w\s]", text.lower())
+            runs = [
+                " ".join(words[at : at + size]) for size in range(1, self.ngrams + 1) for at in range(len(words) - size + 1)
+            ]
+            found = [1 + zlib.crc32(run.encode()) % self.buckets for run in runs[: self.length]]
+            encoded[row, : len(found)] = found
+        return encoded
+
+    def forward(self, words: torch.Tensor) -> torch.Tensor:
+        """Logits of encoded texts.
+
+        Args:
+            words: (B, length) integers.
+
+        Returns:
+            (B, classes) float32.
+        """
+        count = (words > 0).sum(1, keepdim=True).clamp(min=1)
+        logits: torch.Tensor = self.logits(self.embeddings(words).sum(1) / count)
+        return logits
+
+
+def bag(
+    shape: Sequence[int], classes: int, width: int = 64, buckets: int = 16384, ngrams: int = 2, length: int = 64
+) -> nn.Module:
+    """A net for text: the mean of the embeddings of words and of runs of words, then a linear layer; see Bag."""
+    for name, value in {"width": width, "buckets": buckets, "ngrams": ngrams, "length": length}.items():
+        require(_sizes([value]), f"bag {name}", "a whole number of at least 1", value)
+    return Bag(classes, width, buckets, ngrams, length)
+
+
+MODELS: dict[str, Callable[..., nn.Module]] = {"mlp": mlp, "cnn": cnn, "bag": bag}
+VERSIONS = {"mlp": 1, "cnn": 1, "bag": 1}
 
 
 def _sizes(value: object) -> bool:

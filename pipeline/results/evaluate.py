@@ -18,10 +18,11 @@ from pipeline.cache.identity import require_teacher
 from pipeline.cache.layout import SPLITS as STORED
 from pipeline.cache.reader import Cache
 from pipeline.cache.writer import require_sealed
-from pipeline.data.splits import Split, open_splits
+from pipeline.data.splits import Split, described, open_splits
 from pipeline.models import ensemble
 from pipeline.models.build import build, flops, parameter_count
 from pipeline.models.checkpoint import Checkpoint
+from pipeline.models.encoding import example, tensor
 from pipeline.models.modelfile import Data, Kind
 from pipeline.models.predict import TILE, predict
 from pipeline.results import summary, tables
@@ -142,7 +143,7 @@ def evaluate(
     if len(ensemble) > 1:
         size = sum(run.parameters for run in runs if run.name in ensemble)
         runs.append(measure.run("ensemble", "ensemble", size, {None: combined}))
-    pixels = {name: torch.from_numpy(opened[name].all_images()).to(device) for name in SPLITS}
+    rows = {name: opened[name].read_all() for name in SPLITS}
     present = [trained for trained in students if trained not in missing]
     for trained in runtime.progress(present, "evaluate", unit="runs"):
         checkpoint = trained.open(study)
@@ -150,7 +151,7 @@ def evaluate(
         read.append(checkpoint.witness)
         histories[trained.name] = checkpoint.history()
         specs.append(checkpoint.spec)
-        runs += _student_runs(trained, checkpoint, pixels, device, measure)
+        runs += _student_runs(trained, checkpoint, rows, device, measure)
     found = best(runs)
     read += spec.witnesses(*specs)
     with files.replaced_folder(metrics_out, read=read) as folder:
@@ -171,7 +172,7 @@ def evaluate(
 
 
 def _student_runs(
-    trained: Trained, checkpoint: Checkpoint, pixels: Mapping[str, torch.Tensor], device: torch.device, measure: Measure
+    trained: Trained, checkpoint: Checkpoint, rows: Mapping[str, np.ndarray], device: torch.device, measure: Measure
 ) -> list[Run]:
     """The run of a student and, if its class biases were corrected, its run without the correction."""
     diverged = {net.seed: net.diverged for net in checkpoint.nets if net.diverged is not None}
@@ -179,8 +180,8 @@ def _student_runs(
     before: dict[int | None, dict[str, np.ndarray]] = {}
     for net in checkpoint.trained:
         module = checkpoint.load(net, device)
-        with runtime.suited_threads(flops(module, checkpoint.shape) * TILE):
-            logits = {split: predict(module, pixels[split]) for split in SPLITS}
+        with runtime.suited_threads(flops(module, example(module, checkpoint.inputs)) * TILE):
+            logits = {split: predict(module, tensor(module, rows[split])) for split in SPLITS}
         if not all(np.isfinite(each).all() for each in logits.values()):
             _log.warning("%s, seed %d: its logits are not finite, so it is left out", trained.name, net.seed)
             diverged[net.seed] = net.kept_epoch or 0
@@ -200,8 +201,12 @@ def _student_runs(
 def _check_student(trained: Trained, checkpoint: Checkpoint, splits: Mapping[str, Split], caches: Mapping[str, Cache]) -> None:
     """Raise InputError if a student was trained on other data, or on caches that have changed since."""
     source = splits["train" if checkpoint.soft is None else "transfer"]
-    wanted = {"classes": list(source.classes), "shape": list(source.shape), "data": vars(Data.of(source, splits["valid"]))}
-    found = {"classes": list(checkpoint.classes), "shape": list(checkpoint.shape), "data": vars(checkpoint.data)}
+    wanted = {
+        "classes": list(source.classes),
+        "inputs": described(source.inputs),
+        "data": vars(Data.of(source, splits["valid"])),
+    }
+    found = {"classes": list(checkpoint.classes), "inputs": described(checkpoint.inputs), "data": vars(checkpoint.data)}
     if checkpoint.soft is not None:
         found["caches"] = dict(checkpoint.soft.teachers)
         wanted["caches"] = {name: caches[name].manifest.digest for name in checkpoint.soft.teachers if name in caches}
@@ -246,4 +251,4 @@ def _ensemble(members: list[np.ndarray], rule: str, weights: Sequence[float] | N
 
 
 def _parameters(checkpoint: Checkpoint) -> int:
-    return parameter_count(build(checkpoint.spec, checkpoint.shape, len(checkpoint.classes)))
+    return parameter_count(build(checkpoint.spec, checkpoint.inputs, len(checkpoint.classes)))

@@ -60,10 +60,10 @@ def require_bias(model: torch.nn.Module, count: int) -> torch.nn.Parameter:
     return bias
 
 
-def fold_into(model: torch.nn.Module, offsets: np.ndarray, pixels: torch.Tensor, logits: np.ndarray) -> np.ndarray:
+def fold_into(model: torch.nn.Module, offsets: np.ndarray, inputs: torch.Tensor, logits: np.ndarray) -> np.ndarray:
     """Add `offsets` to the last parameter of the model, in place, and check that its logits change by exactly these.
 
-    offsets: (C,) float, in logits. pixels: (N, channels, H, W) uint8; logits: (N, C) float, the predictions for them before.
+    offsets: (C,) float, in logits. inputs: (N, *shape); logits: (N, C) float, the predictions for them before.
     Returns the predictions afterwards, (N, C) float32. Raises InputError, and restores the model, if its last parameter is
     not the bias of its logits.
     """
@@ -72,7 +72,7 @@ def fold_into(model: torch.nn.Module, offsets: np.ndarray, pixels: torch.Tensor,
     try:
         with torch.no_grad():
             bias.add_(torch.from_numpy(offsets).to(bias))
-        after, wanted = predict(model, pixels), logits + offsets
+        after, wanted = predict(model, inputs), logits + offsets
         away = float(np.abs(after - wanted).max())
         _require(away <= _CLOSE * np.ptp(wanted), f"logits that are up to {away:g} away from logits + offsets")
     except BaseException:

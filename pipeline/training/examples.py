@@ -1,4 +1,4 @@
-"""Examples: the rows that a model trains on, with their pixels and target logits, in a new order every epoch.
+"""Examples: the rows that a model trains on, with their inputs and target logits, in a new order every epoch.
 
 Rows that fit in memory are read and verified once, and shuffled exactly. Other rows are streamed: the spans in a random
 order, a window of spans at a time, the rows shuffled within the window, the next window read in the background. Sizes and
@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import cycle, pairwise
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,63 +21,30 @@ from pipeline.base.background import ahead
 from pipeline.base.errors import InputError
 from pipeline.base.randomness import Use
 from pipeline.data.views import Policy
+from pipeline.training.inputs import Inputs, NoInputs
 from pipeline.training.signal import Signal
 from pipeline.training.targets import Targets
 
 BLOCK_BYTES = 1 << 20  # gathered at a time and cut into batches: one big gather is faster than many small ones
 _HOST = torch.device("cpu")
+NONE = Policy.parse("none", 0)
 READERS = 2  # threads that read spans: one waits for the disk or hashes while the other decodes
-
-
-class Inputs(Protocol):
-    """The pixels of rows: a split, or `NoPixels`."""
-
-    @property
-    def rows(self) -> int:
-        """Number of rows."""
-
-    @property
-    def span(self) -> int:
-        """Number of rows in a span; the last span may have fewer."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the pixels of a row."""
-
-    @property
-    def classes(self) -> Sequence[str]:
-        """Names of the classes, in label order."""
-
-    def images(self, span: int, indices: np.ndarray | None = None) -> np.ndarray:
-        """Pixels of a span, or of the rows at these indices in it: (rows, *shape) uint8."""
-
-
-@dataclass(frozen=True)
-class NoPixels:
-    """Inputs without pixels, for training loops that keep the pixels of the transfer set themselves, in the same order."""
-
-    rows: int
-    span: int
-    classes: Sequence[str]
-    shape: tuple[int, ...] = (0,)
-
-    def images(self, span: int, indices: np.ndarray | None = None) -> np.ndarray:
-        """No pixels for every row: (rows, 0) uint8."""
-        count = min(self.span, self.rows - span * self.span) if indices is None else len(indices)
-        return np.empty((count, *self.shape), np.uint8)
 
 
 class Batch(NamedTuple):
     """The examples of one step, on the device.
 
-    rows, views: (B,) int64. pixels: (B, C, H, W) uint8, in that view; empty without a split. targets: (B, layers, classes)
-    target logits, one layer for each temperature that they depend on; empty without a teacher.
+    rows, views: (B,) int64. inputs: (B, *shape), in that view; empty without a split. targets: (B, layers, classes) target
+    logits, one layer for each temperature that they depend on; empty without a teacher. partners, shares: of views that mix two
+    rows, the other row, (B, 1) int64, and the share of the row itself, (B, 1) float32; (B, 0) for all other views.
     """
 
     rows: torch.Tensor
     views: torch.Tensor
-    pixels: torch.Tensor
+    inputs: torch.Tensor
     targets: torch.Tensor
+    partners: torch.Tensor
+    shares: torch.Tensor
 
     def cut(self, start: int, stop: int) -> "Batch":
         """Some of its rows, which share memory with it."""
@@ -95,42 +62,78 @@ class Batch(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Mixing:
+    """What mixing views need to know of a split: rows of a span, rows in all, and the shape of an input."""
+
+    span: int
+    rows: int
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Window:
     """Rows in memory: all of them on the device, or a window on the host.
 
-    rows: (n,) int64, their numbers. pixels: (n, C, H, W) uint8, without a view applied. stored: (views, n, *shape) of the
-    signal; views is 1 where only the drawn view of each row was read.
+    rows: (n,) int64, their numbers. inputs: (views, n, *shape); views is 1 where no view is applied yet, or only the drawn one
+    of each row was read. stored: (views, n, *shape) of the signal, likewise. learned: indices of the rows that are trained on;
+    None for all. The others are there to be mixed with them.
     """
 
     rows: np.ndarray
-    pixels: torch.Tensor
+    inputs: torch.Tensor
     stored: torch.Tensor
+    learned: np.ndarray | None = None
 
     def blocks(
-        self, order: np.ndarray, views: np.ndarray, cuts: Sequence[int], policy: Policy, device: torch.device
+        self,
+        order: np.ndarray,
+        views: np.ndarray,
+        cuts: Sequence[int],
+        policy: Policy,
+        device: torch.device,
+        mixing: Mixing | None,
     ) -> Iterator[Batch]:
         """The rows at the indices `order`, each in its view, as one block from each cut to the next.
 
-        order, views: (n,) int64. The targets of a block are what is stored. Indices are copied to the device once for all
-        blocks, so that a GPU does not wait at each block.
+        order, views: (n,) int64. policy: makes views of the inputs; None where they are in their views. The targets of a block
+        are what is stored. Indices are copied to the device once for all blocks, so that a GPU does not wait at each block.
         """
         rows, drawn = self.rows[order], views[order]
-        held_on = self.pixels.device
+        held_on = self.inputs.device
         indices = torch.from_numpy(order).to(held_on)
-        layers = indices + torch.from_numpy(drawn).to(held_on) * len(self.rows) if len(self.stored) > 1 else indices
+        of_view = indices + torch.from_numpy(drawn).to(held_on) * len(self.rows)
+        seen_at = of_view if len(self.inputs) > 1 else indices
+        layers = of_view if len(self.stored) > 1 else indices
         shown = [torch.from_numpy(column).to(device) for column in (rows, drawn)]
+        inputs, targets = self.inputs.flatten(0, 1), self.stored.flatten(0, 1)
         for start, stop in pairwise(cuts):
             here = slice(start, stop)
-            untouched = self.pixels.index_select(0, indices[here]).to(device)
-            stored = self.stored.flatten(0, 1).index_select(0, layers[here]).to(device)
-            yield Batch(shown[0][here], shown[1][here], policy.apply(untouched, rows[here], drawn[here]), stored)
+            own = inputs.index_select(0, seen_at[here]).to(device)
+            stored = targets.index_select(0, layers[here]).to(device)
+            partners, shares = (torch.empty((stop - start, 0), dtype=kind) for kind in (torch.int64, torch.float32))
+            if mixing is None:
+                seen = policy.apply(own, rows[here], drawn[here])
+            else:
+                others, weights = policy.partners(rows[here], drawn[here], mixing.span, mixing.rows, mixing.shape)
+                there = torch.from_numpy(self._positions(others, mixing.span)).to(held_on)
+                seen = policy.apply(own, rows[here], drawn[here], (others, inputs.index_select(0, there).to(device)))
+                partners, shares = (torch.from_numpy(column)[:, None].to(device) for column in (others, weights))
+            yield Batch(shown[0][here], shown[1][here], seen, stored, partners, shares)
+
+    def _positions(self, rows: np.ndarray, span: int) -> np.ndarray:
+        """Where in the window these rows are; the spans that it holds are whole, in any order."""
+        starts = np.flatnonzero(np.r_[True, self.rows[1:] // span != self.rows[:-1] // span])
+        spans = self.rows[starts] // span
+        order = np.argsort(spans)
+        found: np.ndarray = starts[order[np.searchsorted(spans[order], rows // span)]] + rows % span
+        return found
 
 
 @dataclass(frozen=True)
 class Examples:
     """What a student or a teacher trains on.
 
-    inputs: where the pixels come from, shown under `policy`. views: each epoch draws one of this many views for each row;
+    inputs: where the rows come from, shown under `policy`. views: each epoch draws one of this many views for each row;
     None gives every row a new view in every epoch. signal: where the target logits come from. memory_bytes: memory for rows;
     it counts one float32 logit per class and view even where no logits are stored, so that the order of rows is the same for
     cached and live teachers. chosen: (n,) int64, the rows to train on, ascending; None for all. Spans without a chosen row
@@ -149,9 +152,9 @@ class Examples:
 
     @classmethod
     def of_targets(cls, targets: Targets, views: int, memory_bytes: int, device: torch.device) -> "Examples":
-        """Target logits alone, without pixels, for a training loop of your own."""
+        """Target logits alone, without inputs, for a training loop of your own."""
         classes = next(iter(targets.caches.values())).manifest.identity["classes"]
-        return cls(NoPixels(targets.rows, targets.span, classes), Policy.parse("none", 0), views, targets, memory_bytes, device)
+        return cls(NoInputs(targets.rows, targets.span, classes), Policy.parse("none", 0), views, targets, memory_bytes, device)
 
     def __post_init__(self) -> None:
         if self.chosen is not None and not self._is_choice(self.chosen):
@@ -178,14 +181,19 @@ class Examples:
     @property
     def whole(self) -> bool:
         """Whether the rows, in all views, fit in memory; then they are kept from the first epoch on."""
-        return self.rows * (self._pixel_bytes + (self.views or 1) * self._logits_bytes) <= self.memory_bytes
+        if self.views is None and self.inputs.replays:  # new views in every epoch, which are made when rows are read
+            return False
+        return (
+            self._held_rows * (self._held_views * self._input_bytes + (self.views or 1) * self._logits_bytes)
+            <= self.memory_bytes
+        )
 
     @property
     def temperatures(self) -> int:
         """The number of temperatures, at least 1, whose target logits fit in memory at once."""
         if not self.whole:
             return 1
-        left = self.memory_bytes // self.rows - self._pixel_bytes
+        left = self.memory_bytes // self._held_rows - self._held_views * self._input_bytes
         return max(1, left // ((self.views or 1) * max(self._logits_bytes, 1)))
 
     def release(self) -> None:
@@ -218,17 +226,21 @@ class Examples:
 
     def _with_targets(self, batch: Batch) -> Batch:
         """The batch with target logits in place of what is stored for them."""
-        return Batch(batch.rows, batch.views, batch.pixels, self.signal.targets(batch.targets, batch.pixels))
+        return batch._replace(targets=self.signal.targets(batch.targets, batch.inputs))
 
     def _blocks(self, seed: int, epoch: int, batch_size: int) -> Iterator[Batch]:
         """The shuffled rows of the epoch, in blocks that end where a batch or a window ends."""
-        size = batch_size * max(1, BLOCK_BYTES // (batch_size * max(1, self._pixel_bytes + self._stored_bytes)))
+        size = batch_size * max(1, BLOCK_BYTES // (batch_size * max(1, self._input_bytes + self._stored_bytes)))
+        mixing = Mixing(self.inputs.span, self.inputs.rows, self.inputs.shape) if self.policy.mixes else None
+        policy = NONE if self.inputs.replays else self.policy
         given = 0
         for window in self._windows(seed, epoch):
-            order = randomness.order(window.rows, seed, Use.ORDER, epoch)
+            learned = window.rows if window.learned is None else window.rows[window.learned]
+            order = randomness.order(learned, seed, Use.ORDER, epoch)
+            order = order if window.learned is None else window.learned[order]
             views = self._drawn(seed, epoch, window.rows)
             cuts = [0, *range(-given % batch_size or size, len(order), size), len(order)]
-            yield from window.blocks(order, views, cuts, self.policy, self.device)
+            yield from window.blocks(order, views, cuts, policy, self.device, mixing)
             given += len(order)
 
     def _windows(self, seed: int, epoch: int) -> Iterator[Window]:
@@ -236,7 +248,7 @@ class Examples:
             yield self._kept
             return
         order = self._spans[randomness.order(self._spans, seed, Use.SPANS, epoch)]
-        size = min(self._window_rows, self.rows)
+        size = min(self._window_rows, self._held_rows)
         buffers = self._spare.pop() if self._spare else [self._buffer(size, 1, _HOST) for _ in range(2)]
         windows = zip(cycle(buffers), self._grouped(order), strict=False)
         try:
@@ -248,13 +260,13 @@ class Examples:
     @cached_property
     def _kept(self) -> Window:
         """All rows, in all views."""
-        return self._load(self._buffer(self.rows, self.views or 1, self.device), self._spans, None)
+        return self._load(self._buffer(self._held_rows, self.views or 1, self.device), self._spans, None)
 
     def _grouped(self, spans: np.ndarray) -> Iterator[np.ndarray]:
         """The spans in this order, as many at a time as fit in a window."""
         start, held = 0, 0
         for index, span in enumerate(spans):
-            count = len(self._rows(int(span)))
+            count = len(self._held(int(span)))
             if held + count > self._window_rows:
                 yield spans[start:index]
                 start, held = index, 0
@@ -262,16 +274,17 @@ class Examples:
         yield spans[start:]
 
     def _buffer(self, rows: int, views: int, device: torch.device) -> Window:
-        pixels = torch.empty((rows, *self.inputs.shape), dtype=torch.uint8, device=device)
+        shape, held = self.inputs.shape, views if self.inputs.replays else 1
+        inputs = torch.empty((held, rows, *shape), dtype=self.inputs.dtype, device=device)
         stored = torch.empty((views, rows, *self.signal.shape), dtype=self.signal.dtype, device=device)
-        return Window(np.empty(rows, np.int64), pixels, stored)
+        return Window(np.empty(rows, np.int64), inputs, stored)
 
     def _load(self, buffer: Window, spans: np.ndarray, draw: tuple[int, int] | None) -> Window:
         """Fill a buffer with spans, and return the part of it that they take.
 
         draw: (seed, epoch), to read only the view of each row that this epoch draws; None for all views.
         """
-        rows = [self._rows(int(span)) for span in spans]
+        rows = [self._held(int(span)) for span in spans]
         stops = np.cumsum([len(some) for some in rows])
 
         def fill(number: int) -> None:
@@ -282,16 +295,20 @@ class Examples:
             filled = pool.map(fill, range(len(spans)))
             for _ in filled if draw else runtime.progress(filled, "reading", total=len(spans), unit="spans"):
                 pass
-        return Window(np.concatenate(rows), buffer.pixels[: stops[-1]], buffer.stored[:, : stops[-1]])
+        held = np.concatenate(rows)
+        learned = None
+        if self.policy.mixes and self.chosen is not None:
+            learned = np.flatnonzero(np.isin(held, self.chosen, assume_unique=True))
+        return Window(held, buffer.inputs[:, : stops[-1]], buffer.stored[:, : stops[-1]], learned)
 
     def _fill(self, buffer: Window, where: slice, span: int, draw: tuple[int, int] | None) -> None:
-        rows = self._rows(span)
+        rows = self._held(span)
         inside = None if len(rows) == self._count(span) else rows - span * self.inputs.span  # indices in the span
-        buffer.pixels[where] = torch.from_numpy(self.inputs.images(span, inside))
+        drawn = None if draw is None else torch.from_numpy(self._drawn(*draw, rows))
+        self._fill_inputs(buffer.inputs[:, where], span, inside, drawn)
         wanted = buffer.stored[:, where]
         if not wanted.numel():
             return
-        drawn = None if draw is None else torch.from_numpy(self._drawn(*draw, rows))
         every = range(len(wanted)) if drawn is None else np.unique(drawn).tolist()
         if inside is None and (drawn is None or len(every) == 1):  # read into the buffer itself
             for layer, view in zip(wanted, every, strict=True):
@@ -306,6 +323,17 @@ class Examples:
             else:
                 wanted[0, drawn == view] = held[chosen][drawn == view]
 
+    def _fill_inputs(self, wanted: torch.Tensor, span: int, inside: np.ndarray | None, drawn: torch.Tensor | None) -> None:
+        """Read the inputs of a span, (views, n, *shape): untouched, in all views, or each row in the view that was drawn."""
+        if not self.inputs.replays or drawn is None:
+            for view, layer in enumerate(wanted):
+                layer.copy_(self.inputs.read(span, inside, view))
+            return
+        whole = np.arange(self._count(span)) if inside is None else inside
+        for view in np.unique(drawn).tolist():
+            here = drawn == view
+            wanted[0, here] = self.inputs.read(span, whole[here.numpy()], view)
+
     def _drawn(self, seed: int, epoch: int, rows: np.ndarray) -> np.ndarray:
         """The view of each row in this epoch: (n,) int64, a pure function of (seed, epoch, row)."""
         if self.views is None:
@@ -314,10 +342,10 @@ class Examples:
             return np.zeros(len(rows), np.int64)
         return randomness.integers(self.views, seed, Use.DRAW, epoch, rows)
 
-    def _rows(self, span: int) -> np.ndarray:
-        """The rows of a span that are trained on."""
+    def _held(self, span: int) -> np.ndarray:
+        """The rows of a span that are held: those that are trained on, or all, for these to be mixed with."""
         start = span * self.inputs.span
-        if self.chosen is None:
+        if self.chosen is None or self.policy.mixes:
             return np.arange(start, start + self._count(span))
         first, stop = np.searchsorted(self.chosen, (start, start + self.inputs.span))
         return self.chosen[first:stop]
@@ -343,8 +371,20 @@ class Examples:
         return self.window_spans * self.inputs.span
 
     @property
-    def _pixel_bytes(self) -> int:
-        return math.prod(self.inputs.shape)
+    def _held_rows(self) -> int:
+        """Number of rows that are held where all are."""
+        if not self.policy.mixes:
+            return self.rows
+        return sum(self._count(int(span)) for span in self._spans)
+
+    @property
+    def _held_views(self) -> int:
+        """How many views of the inputs are held where all are."""
+        return (self.views or 1) if self.inputs.replays else 1
+
+    @property
+    def _input_bytes(self) -> int:
+        return math.prod(self.inputs.shape) * self.inputs.dtype.itemsize
 
     @property
     def _stored_bytes(self) -> int:
@@ -353,10 +393,10 @@ class Examples:
     @property
     def _logits_bytes(self) -> int:
         """Bytes that are counted for the logits of a row in one view: those stored, where they are all there is."""
-        if not self._pixel_bytes:
+        if not self._input_bytes:
             return self._stored_bytes
         return 0 if self.views is None else len(self.inputs.classes) * torch.float32.itemsize
 
     @property
     def _span_bytes(self) -> int:
-        return self.inputs.span * (self._pixel_bytes + self._logits_bytes)
+        return self.inputs.span * (self._input_bytes + self._logits_bytes)

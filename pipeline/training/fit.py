@@ -18,8 +18,9 @@ from pipeline.base import plugins, randomness, runtime
 from pipeline.base.errors import InputError, SoftcacheError, lacks_memory
 from pipeline.base.randomness import Use
 from pipeline.base.spec import Spec
-from pipeline.data.splits import Split
+from pipeline.data.splits import Split, described
 from pipeline.models.build import flops
+from pipeline.models.encoding import tensor
 from pipeline.models.predict import VERSION as INFERENCE
 from pipeline.models.predict import predict
 from pipeline.models.stack import Stack, side_by_side
@@ -60,19 +61,19 @@ class Epoch(Measured):
 
 @dataclass(frozen=True)
 class Validation:
-    """The rows that nets are measured on after every epoch: pixels (N, C, H, W) uint8, and labels (N,) int64."""
+    """The rows that nets are measured on after every epoch: inputs (N, *shape) as they take them, and labels (N,) int64."""
 
-    pixels: torch.Tensor
+    inputs: torch.Tensor
     labels: np.ndarray
 
     @classmethod
-    def of(cls, split: Split, device: torch.device) -> "Validation":
-        """All rows of a split, on the device."""
-        return cls(torch.from_numpy(split.all_images()).to(device), split.labels())
+    def of(cls, split: Split, net: torch.nn.Module, device: torch.device) -> "Validation":
+        """All rows of a split as a net takes them, on the device."""
+        return cls(tensor(net, split.read_all()).to(device), split.labels())
 
     def measure(self, model: torch.nn.Module) -> list[Measured]:
         """Measure each net: one, or those of a stack."""
-        logits = predict(model, self.pixels)
+        logits = predict(model, self.inputs)
         return [self._measured(each) for each in (logits.swapaxes(0, 1) if logits.ndim == 3 else logits[None])]
 
     def at_chance(self, net: Measured, name: str) -> bool:
@@ -127,7 +128,7 @@ def fit(
     Raises InputError for an optimizer whose state cannot be saved, and for a net that cannot learn from the last batch.
     """
     net, count = (model.pattern, len(model)) if isinstance(model, Stack) else (model, 1)
-    work = flops(net, examples.inputs.shape) * recipe.settings.batch_size * count
+    work = flops(net, examples.inputs.example(2).to(examples.device)) * recipe.settings.batch_size * count
     with runtime.suited_threads(work), runtime.own_randomness():
         training = _Training(model, examples, objective, recipe, validation, seed)
         training.resume(state)
@@ -198,16 +199,16 @@ class _Training:
         shown = {"epoch": f"{self.done}/{recipe.settings.epochs}", "loss": f"{np.mean(losses):.4f}", "valid": f"{mean:.2%}"}
         bar.set_postfix(shown, refresh=False)
 
-    def _forward(self, net: torch.nn.Module, pixels: torch.Tensor) -> torch.Tensor:
+    def _forward(self, net: torch.nn.Module, inputs: torch.Tensor) -> torch.Tensor:
         """Logits, computed in the precision of the recipe."""
         kind = getattr(torch, self.recipe.settings.precision)
         with torch.autocast(self.examples.device.type, kind, enabled=kind != torch.float32):
-            logits: torch.Tensor = net(pixels)
+            logits: torch.Tensor = net(inputs)
         return logits
 
     def _step(self, batch: Batch) -> torch.Tensor:
         """One update; returns the summed loss of each net, detached: (nets,)."""
-        logits = self._forward(self.model, batch.pixels)
+        logits = self._forward(self.model, batch.inputs)
         losses = self.objective(logits, batch)
         self.optimizer.zero_grad(set_to_none=True)
         mean = losses.mean(0)
@@ -317,27 +318,27 @@ class _Training:
         whole = self.model.pattern if isinstance(self.model, Stack) else self.model
         net, inputs, device = copy.deepcopy(whole).train(), self.examples.inputs, self.examples.device
         torch.manual_seed(0)
-        pixels = torch.randint(0, 256, (rows, *inputs.shape), dtype=torch.uint8, device=device)
-        logits = self._forward(net, pixels)
+        shown = inputs.example(rows).to(device)
+        logits = self._forward(net, shown)
         found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
         if found != (rows, len(inputs.classes)):
             raise TypeError(f"in training it returns {found} for {rows} rows, expected ({rows}, {len(inputs.classes)})")
         optimizer = self.recipe.optimizer(net.parameters())
         torch.autograd.backward(logits.double().sum())
         optimizer.step()
-        self._require_kept(net.eval(), whole, pixels)
+        self._require_kept(net.eval(), whole, shown)
 
     @torch.no_grad()
-    def _require_kept(self, net: torch.nn.Module, fresh: torch.nn.Module, pixels: torch.Tensor) -> None:
+    def _require_kept(self, net: torch.nn.Module, fresh: torch.nn.Module, shown: torch.Tensor) -> None:
         """Raise TypeError where the logits of a trained net depend on buffers that its state does not keep."""
         state, before = net.state_dict(), dict(fresh.named_buffers())
         lost = {name: now for name, now in net.named_buffers() if name not in state and name in before}
         if not lost:
             return
-        trained = net(pixels)
+        trained = net(shown)
         for name, now in lost.items():
             now.copy_(before[name])
-        if not torch.allclose(net(pixels), trained, rtol=0, atol=0, equal_nan=True):
+        if not torch.allclose(net(shown), trained, rtol=0, atol=0, equal_nan=True):
             raise TypeError(f"its state does not keep buffers that training changes ({', '.join(lost)}): make them persistent")
 
 
@@ -352,7 +353,7 @@ def identity(
         **own,
         "data": {"inputs": source.inputs_digest, "labels": source.labels_digest},
         "classes": list(source.classes),
-        "shape": list(source.shape),
+        "inputs": described(source.inputs),
         "validation": {"inputs": valid.inputs_digest, "labels": valid.labels_digest},
         "machine": runtime.shaping(device),
         "versions": {"training": VERSION, "objective": OBJECTIVE, "inference": INFERENCE},

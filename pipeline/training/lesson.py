@@ -23,6 +23,7 @@ from pipeline.data.splits import UNLABELLED, Split, class_numbers, open_splits
 from pipeline.data.views import Policy
 from pipeline.models.build import build, parameter_count
 from pipeline.models.checkpoint import Checkpoint
+from pipeline.models.encoding import encode, example
 from pipeline.models.ensemble import RULES
 from pipeline.models.modelfile import Chosen, Data, Kind, Learned, Net, Shown
 from pipeline.models.predict import predict
@@ -30,6 +31,7 @@ from pipeline.models.stack import Stack, stackable
 from pipeline.training import bias
 from pipeline.training.examples import Examples
 from pipeline.training.fit import Epoch, Fitted, Validation, fit, identity
+from pipeline.training.inputs import inputs_of
 from pipeline.training.live import Live
 from pipeline.training.losses import SoftLoss
 from pipeline.training.objective import HARD, LossWeights, Objective
@@ -84,10 +86,20 @@ class Ground:
         """Open these splits, `valid` among them, in the folder that ingest wrote; see open_splits."""
         return cls(open_splits(folder, names), work, device)
 
+    def validation(self, net: torch.nn.Module) -> Validation:
+        """The validation split as a net takes it; it is read once."""
+        if self.splits["valid"].inputs.kind != "text":
+            return self._numbers
+        return Validation(encode(net, self._texts.tolist()).to(self.device), self.splits["valid"].labels())
+
     @cached_property
-    def validation(self) -> Validation:
-        """The validation split, read once."""
-        return Validation.of(self.splits["valid"], self.device)
+    def _numbers(self) -> Validation:
+        split = self.splits["valid"]
+        return Validation(torch.from_numpy(split.read_all()).to(self.device), split.labels())
+
+    @cached_property
+    def _texts(self) -> np.ndarray:
+        return self.splits["valid"].read_all()
 
     @property
     def has_transfer_set(self) -> bool:
@@ -147,7 +159,8 @@ class Lesson:
         chosen = selection.choose(labels, source.classes)
         _require_labels(source, labels[chosen], soft, weightings)
         some = None if len(chosen) == source.rows else chosen
-        examples = Examples(source, policy, views.count, signal, recipe.memory_bytes, ground.device, some)
+        _require_whole_labels(policy, soft)
+        examples = Examples(inputs_of(source, policy), policy, views.count, signal, recipe.memory_bytes, ground.device, some)
         numbers = class_numbers(correct, source.classes, "correct")
         bias.require_rows(valid.labels(), len(source.classes), numbers)
         selected = Chosen(selection.text, len(chosen), files.sha256(chosen.tobytes()))
@@ -215,7 +228,7 @@ class Lesson:
                 [weightings[index] for index in indices], self.labels, self.soft.loss if self.soft else None, self.signal
             )
             found = fit(
-                model_of_all, self.examples, objective, recipe, self.ground.validation, seed=seed,
+                model_of_all, self._examples(group[0]), objective, recipe, self.ground.validation(group[0]), seed=seed,
                 name=f"{names[indices[0]]}{others}, seed {seed}", state=kept.state([members[index] for index in indices]),
             )  # fmt: skip
             trained = model_of_all.nets() if isinstance(model_of_all, Stack) else group
@@ -244,15 +257,24 @@ class Lesson:
         for holds, reason in (
             (recipe.elementwise, "their optimizer is a plug-in, which may mix the weights of several students"),
             (self.soft is None or self.soft.loss.stacks(len(self.source.classes)), "their loss takes one student at a time"),
-            (stackable(nets, self.source.shape), "they keep batch statistics, or torch.func.vmap cannot run them"),
+            (
+                stackable(nets, example(nets[0], self.source.inputs)),
+                "they keep batch statistics, or torch.func.vmap cannot run them",
+            ),
         ):
             if not holds:
                 _log.info("%s and others: trained one by one, because %s", names[0], reason)
                 return False
         return True
 
+    def _examples(self, net: torch.nn.Module) -> Examples:
+        """The examples as a net takes them: texts as it encodes them."""
+        if self.source.inputs.kind != "text":
+            return self.examples
+        return replace(self.examples, inputs=inputs_of(self.source, self.examples.policy, net))
+
     def _build(self, model: Spec, seed: int) -> torch.nn.Module:
-        net = build(model, self.source.shape, len(self.source.classes), seed=seed)
+        net = build(model, self.source.inputs, len(self.source.classes), seed=seed)
         if self.correct:
             bias.require_bias(net, len(self.source.classes))
         return net.to(self.examples.device)
@@ -263,11 +285,11 @@ class Lesson:
         if fitted.diverged is not None:
             _log.warning("%s: diverged in epoch %d and is left out; lower the learning rate", name, fitted.diverged)
             return Student(Net(seed, None, None, diverged=fitted.diverged), fitted.history)
-        kept, offsets, validation = fitted.kept(recipe), None, self.ground.validation
+        kept, offsets, validation = fitted.kept(recipe), None, self.ground.validation(net)
         if self.correct:
-            logits = predict(net, validation.pixels)
+            logits = predict(net, validation.inputs)
             found = bias.offsets(logits, validation.labels, self.correct)
-            bias.fold_into(net, found, validation.pixels, logits)
+            bias.fold_into(net, found, validation.inputs, logits)
             kept, offsets = replace(kept, **vars(validation.measure(net)[0])), tuple(found.tolist())
         facts = Net(seed, None, kept.epoch, offsets, chance=validation.at_chance(kept, name))
         return Student(facts, fitted.history, net, kept)
@@ -292,7 +314,7 @@ def _signal(soft: Soft, ground: Ground, policy: Policy, views: int, temperatures
     """Open teachers or caches; refuse caches of other splits or views, and those whose teacher was trained again."""
     if soft.live:
         return Live.open(
-            soft.teachers, ground.splits["transfer"], ground.device, temperatures=temperatures, rule=soft.rule,
+            soft.teachers, ground.splits["transfer"], policy, ground.device, temperatures=temperatures, rule=soft.rule,
             weights=soft.weights,
         )  # fmt: skip
     for path in soft.teachers.values():
@@ -305,6 +327,13 @@ def _signal(soft: Soft, ground: Ground, policy: Policy, views: int, temperatures
         cache.require_views(policy.to_dict(), views)
         require_teacher(cache, cache.path.parent.parent / "teachers" / cache.path.name)
     return targets
+
+
+def _require_whole_labels(policy: Policy, soft: Soft | None) -> None:
+    """Raise InputError for views that mix two rows, and so their labels, with a loss that takes one label of each row."""
+    if policy.mixes and soft and soft.loss.needs_labels:
+        what, expected = f"loss {soft.loss.text}", "a loss without labels, where views mix two rows"
+        raise InputError(what, expected=expected, found=f"view policy {policy.text}", fix="Set `loss: kl`.")
 
 
 def _require_labels(source: Split, labels: np.ndarray, soft: Soft | None, weightings: Sequence[LossWeights]) -> None:

@@ -94,7 +94,12 @@ class _LabelTerm:
     weight: float | torch.Tensor
 
     def __call__(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
-        return self.weight * losses.cross_entropy(logits, self.labels[batch.rows])
+        own = losses.cross_entropy(logits, self.labels[batch.rows])
+        if batch.partners.shape[1]:  # mixup's labels are mixed like its rows: Zhang et al. 2018 (arXiv 1710.09412)
+            other = losses.cross_entropy(logits, self.labels[batch.partners[:, 0]])
+            shares = batch.shares.double() if own.dim() > 1 else batch.shares[:, 0].double()
+            own = shares * own + (1 - shares) * other
+        return self.weight * own
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pipeline.models.modelfile import Kind
 class Signal(Protocol):
     """Target logits for the examples of a batch.
 
-    A signal may store logits: `shape` and `dtype` describe what is kept in memory for one row in one view.
+    A signal may store logits, or inputs of its own: `shape` and `dtype` describe what is kept in memory for one row in one view.
     """
 
     @property
@@ -43,8 +43,8 @@ class Signal(Protocol):
     def read(self, view: int, span: int, out: torch.Tensor) -> None:
         """Write what is stored for one span of the transfer set into `out`: (rows, *shape) of this dtype, on any device."""
 
-    def targets(self, stored: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
-        """Target logits (B, layers, classes), from what is stored, (B, *shape), and the pixels, (B, C, H, W) uint8."""
+    def targets(self, stored: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
+        """Target logits (B, layers, classes), from what is stored, (B, *shape), and the inputs of the batch."""
 
 
 class NoTeacher:
@@ -60,6 +60,6 @@ class NoTeacher:
     def read(self, view: int, span: int, out: torch.Tensor) -> None:
         """There is nothing to read."""
 
-    def targets(self, stored: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
+    def targets(self, stored: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
         """Empty: (B, 0)."""
         return stored

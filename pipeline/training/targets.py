@@ -79,7 +79,7 @@ class Targets:
         for layer in range(len(self.ensemble.temperatures)):
             out[:, layer].copy_(self.ensemble.combine(members, layer))
 
-    def targets(self, stored: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
+    def targets(self, stored: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
         """The stored logits, which are the targets already."""
         return stored
 

@@ -14,6 +14,7 @@ from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.modelfile import Data, Net, Shown
 from pipeline.training.examples import Examples
 from pipeline.training.fit import Epoch, Validation, fit, identity
+from pipeline.training.inputs import inputs_of
 from pipeline.training.objective import HARD, Objective
 from pipeline.training.recipe import Recipe
 from pipeline.training.resume import Kept
@@ -58,11 +59,11 @@ def teach(
     if recipe.selects:
         valid.require_unfolded("keep: best")
     spec = parse_model(model)
-    net = build(spec, train.shape, len(train.classes), seed=seed).to(device)
+    net = build(spec, train.inputs, len(train.classes), seed=seed).to(device)
     seen = Policy.parse(policy, seed)
-    examples = Examples(train, seen, None, NoTeacher(), recipe.memory_bytes, device)
+    examples = Examples(inputs_of(train, seen, net), seen, None, NoTeacher(), recipe.memory_bytes, device)
     objective = Objective.of([HARD], torch.from_numpy(train.labels()).to(device))
-    validation = Validation.of(valid, device)
+    validation = Validation.of(valid, net, device)
     member = identity(spec, recipe, seed, {"views": seen.to_dict()}, train, valid, device)
     read = [train.witness, *witnesses(spec, *recipe.specs, *seen.steps)]
     with Kept.hold(work, out, [member]) as kept, files.replaced_folder(out, read=read) as folder:

@@ -98,10 +98,10 @@ def test_students_of_other_labels_are_not_measured_beside_these(project, monkeyp
     says(0, "distill", "s", "-T", "2")
     says(0, "evaluate")
     opened = open_splits(project / "data/transfer", ["train", "valid", "test"])
-    monkeypatch.setattr("pipeline.data.splits.span_rows", lambda classes: 8)
+    monkeypatch.setattr("pipeline.data.splits.span_rows", lambda classes, row_bytes: 8)
     for name, split in opened.items():
         labels = (split.labels() + (name == "train")) % 3
-        write_split(project / f"data/transfer/{name}.parquet", split.all_images(), labels, 3)
+        write_split(project / f"data/transfer/{name}.parquet", split.read_all(), labels, 3)
     message = says(2, "evaluate")
     assert "student s-hard, data" in message
     for fix in fixes(message):

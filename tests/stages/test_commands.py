@@ -144,7 +144,7 @@ def test_accuracy_is_what_the_saved_student_gets(finished):
     from pipeline.data.splits import Split
 
     split = Split.open(finished / "data/transfer/test.parquet")
-    inputs, labels = split.all_images().reshape(split.rows, -1) / 255.0, split.labels()
+    inputs, labels = split.read_all().reshape(split.rows, -1) / 255.0, split.labels()
     errors = []
     for seed in (0, 1):
         first, first_bias, last, last_bias = (
@@ -240,7 +240,7 @@ def test_results_of_a_sweep_are_a_row_per_student(finished):
     net = checkpoint.load(checkpoint.nets[1], torch.device("cpu"))
     for split in ("valid", "test"):
         held = Split.open(finished / f"data/transfer/{split}.parquet")
-        said = predict(net, torch.from_numpy(held.all_images())).argmax(1)
+        said = predict(net, torch.from_numpy(held.read_all())).argmax(1)
         assert row[f"{split}_errors"] == (said != held.labels()).sum()
 
 
@@ -452,7 +452,7 @@ def test_cached_logits_are_the_teachers_on_the_replayed_views(finished):
     teacher = Checkpoint.teacher(finished / "data/teachers/b")
     net = teacher.load(teacher.nets[0], torch.device("cpu"))
     policy, rows = Policy.parse("shift(1) | flip()", 5), np.arange(split.rows)
-    pixels = torch.from_numpy(split.all_images())
+    pixels = torch.from_numpy(split.read_all())
     stored = cache.read("transfer")
     assert stored.shape == (3, 27, 3)
     for view in range(3):

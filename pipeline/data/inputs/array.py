@@ -12,12 +12,12 @@ from pipeline.base.errors import InputError
 from pipeline.data.inputs.form import Form
 from pipeline.data.inputs.resizing import Resizing
 
-DTYPES = ("float32", "float16", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+_WIDER = {"uint16": "int32", "uint32": "int64", "uint64": "int64"}  # what torch can compute with instead
 
 
 @dataclass(frozen=True)
 class Arrays:
-    """The facts of a split of arrays. array_dtype: one of DTYPES. shape: of one row."""
+    """The facts of a split of arrays. array_dtype: as they are stored. shape: of one row."""
 
     array_dtype: str
     shape: tuple[int, ...]
@@ -27,31 +27,33 @@ class Arrays:
 
     @property
     def dtype(self) -> np.dtype:
-        return np.dtype(self.array_dtype)
+        """Of what is read: as it is stored, but a signed type that is wider for unsigned ones of more than 8 bits."""
+        return np.dtype(_WIDER.get(self.array_dtype, self.array_dtype))
 
     def row_bytes(self, stored: float) -> int:
         return math.prod(self.shape) * self.dtype.itemsize
 
     @staticmethod
     def examine(form: Form, stored: bytes, where: str) -> Hashable:
-        """Nothing; raises InputError for NaN and infinity."""
+        """Nothing; raises InputError for NaN, infinity, and integers that int64 does not hold."""
         numbers = np.frombuffer(stored, np.dtype(form.dtype).newbyteorder("<"))
-        if len(numbers) != math.prod(form.shape):
+        shape = form.shape or ()
+        if len(numbers) != math.prod(shape):
             found = f"{len(numbers):,} numbers"
             raise InputError(where, expected=f"{form}", found=found, fix="Correct the source.")
         if numbers.dtype.kind == "f" and not np.isfinite(numbers).all():
             first = int(np.flatnonzero(~np.isfinite(numbers))[0])
-            index = [int(each) for each in np.unravel_index(first, form.shape)] if form.shape else []
+            index = [int(each) for each in np.unravel_index(first, shape)]
             fix = "Correct the row, or leave it out."
             raise InputError(where, expected="finite numbers", found=f"{numbers[first]} at {index}", fix=fix)
+        if form.dtype == "uint64" and numbers.size and int(numbers.max()) > np.iinfo(np.int64).max:
+            expected, fix = f"numbers up to {np.iinfo(np.int64).max}", "Correct the row, or leave it out."
+            raise InputError(where, expected=expected, found=str(numbers.max()), fix=fix)
         return None
 
     @classmethod
     def settle(cls, form: Form, seen: Iterable[Hashable], resizing: Resizing) -> "Arrays":
-        if form.dtype not in DTYPES:
-            expected, fix = " or ".join(DTYPES), "Convert the numbers."
-            raise InputError("arrays, dtype", expected=expected, found=form.dtype, fix=fix)
-        return cls(form.dtype, form.shape)
+        return cls(form.dtype or "", form.shape or ())
 
     @staticmethod
     def column(stored: Sequence[bytes]) -> pa.Array:
@@ -63,5 +65,5 @@ class Arrays:
         return found
 
     def read(self, stored: Sequence[bytes], place: Callable[[int], str]) -> np.ndarray:
-        rows = np.frombuffer(b"".join(stored), self.dtype.newbyteorder("<")).reshape(len(stored), *self.shape)
+        rows = np.frombuffer(b"".join(stored), np.dtype(self.array_dtype).newbyteorder("<")).reshape(len(stored), *self.shape)
         return rows.astype(self.dtype)

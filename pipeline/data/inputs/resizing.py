@@ -41,7 +41,9 @@ def resized(image: Image.Image, size: tuple[int, int], fit: str) -> Image.Image:
         ends = (image.width * height, image.height * width)  # the image is wider than the size where the first is larger
         by_height = (ends[0] >= ends[1]) == (fit == "crop")
         height, width = (
-            (height, _scaled(image.width, height, image.height)) if by_height else (_scaled(image.height, width, image.width), width)
+            (height, _scaled(image.width, height, image.height))
+            if by_height
+            else (_scaled(image.height, width, image.width), width)
         )
     if (height, width) != (image.height, image.width):
         image = image.resize((width, height), Image.Resampling.BILINEAR)

@@ -46,7 +46,7 @@ def data(tmp_path, monkeypatch) -> Path:
     (tmp_path / "exact_net.py").write_text(EXACT)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("SOFTCACHE_PLUGINS", "exact_net")
-    monkeypatch.setattr("pipeline.data.splits.span_rows", lambda classes: 8)
+    monkeypatch.setattr("pipeline.data.splits.span_rows", lambda classes, row_bytes: 8)
     source = write_parquet(tmp_path / "source.parquet", *images(48))
     ingest(train=str(source), valid=0.25, test=0.25, transfer_set=(), damaged="fail", seed=0, out=tmp_path / "transfer")
     net = build(parse_model("exact_net:Exact()"), (1, 6, 6), 3)
@@ -79,10 +79,10 @@ def test_every_logit_is_that_of_its_row_and_view_in_every_span(data):
     assert len(splits["transfer"].spans()) == 4
     policy, rows = Policy.parse("shift(1)", 5), np.arange(splits["transfer"].rows)
     for view in range(3):
-        pixels = policy.apply(torch.from_numpy(splits["transfer"].all_images()), rows, np.full(len(rows), view))
+        pixels = policy.apply(torch.from_numpy(splits["transfer"].read_all()), rows, np.full(len(rows), view))
         assert (cache.read("transfer")[view] == net(pixels).detach().numpy()).all()
     for split in ("valid", "test"):
-        assert (cache.read(split)[0] == net(torch.from_numpy(splits[split].all_images())).detach().numpy()).all()
+        assert (cache.read(split)[0] == net(torch.from_numpy(splits[split].read_all())).detach().numpy()).all()
 
 
 def test_a_cache_grows_by_the_validation_rows_that_are_folded_in(data):

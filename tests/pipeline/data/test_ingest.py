@@ -134,7 +134,7 @@ def test_digits_are_the_uci_digits(tmp_path):
     splits = run(tmp_path / "out", "digits")
     assert sum(splits[name].rows for name in ("train", "valid", "test")) == 1797
     assert splits["train"].shape == (1, 8, 8)
-    pixels = splits["train"].all_images()
+    pixels = splits["train"].read_all()
     assert set(np.unique(pixels)) == {15 * value for value in range(17)}
 
 
@@ -169,7 +169,7 @@ def test_folded_validation_rows_follow_the_training_rows(tmp_path, source, file)
 
 def test_folded_rows_extend_the_spans_and_move_none(tmp_path, source, monkeypatch):
     """27 rows and 9 in spans of 8: three spans stay, the fourth grows, a fifth comes."""
-    monkeypatch.setattr("pipeline.data.splits.span_rows", lambda classes: 8)
+    monkeypatch.setattr("pipeline.data.splits.span_rows", lambda classes, row_bytes: 8)
     plain, folded = (splits["train"] for splits in both(tmp_path, source))
     assert folded.span_digests[:3] == plain.span_digests[:3]
     assert (len(plain.span_digests), len(folded.span_digests)) == (4, 5)
@@ -373,7 +373,7 @@ def test_mnist_comes_through_whole(tmp_path, mnist):
     assert [splits[name].rows for name in ("train", "valid", "test")] == [55_000, 5_000, 10_000]
     assert splits["train"].span == 8192
     assert len(splits["train"].span_digests) == 7
-    pixels = {name: splits[name].all_images() for name in ("train", "valid", "test")}
+    pixels = {name: splits[name].read_all() for name in ("train", "valid", "test")}
     both = pixels["train"].sum(dtype=np.int64) + pixels["valid"].sum(dtype=np.int64)
     assert both / (60_000 * 784) == pytest.approx(33.318, abs=0.001)
     assert pixels["test"].mean() == pytest.approx(33.791, abs=0.001)

@@ -77,7 +77,7 @@ def test_round_trip(tmp_path):
     split = Split.open(path)
     found = (split.role, split.rows, split.shape, split.classes, split.span)
     assert found == ("test", 5, (1, 6, 6), ("x", "y", "z"), 8192)
-    assert (split.all_images() == pixels[:, None]).all()
+    assert (split.read_all() == pixels[:, None]).all()
     assert (split.labels() == labels).all()
     assert pq.read_table(path).column("label").to_pylist() == [0, 2, None, 1, 0]
 
@@ -98,7 +98,7 @@ def test_spans_fit_64_megabytes_between_their_bounds():
 def test_row_groups_stay_small_and_inside_spans(tmp_path, monkeypatch):
     """With spans of 4 rows and room for three images in a row group: 3 + 1, 3 + 1, 2."""
     encoded, _ = images(1)
-    monkeypatch.setattr("pipeline.data.splits.span_rows", lambda classes: 4)
+    monkeypatch.setattr("pipeline.data.splits.span_rows", lambda classes, row_bytes: 4)
     monkeypatch.setattr("pipeline.data.splits.ROW_GROUP_BYTES", 3 * len(encoded[0]))
     split = write(tmp_path / "s.parquet", images=encoded * 10)
     metadata = pq.ParquetFile(split.path).metadata
@@ -108,9 +108,9 @@ def test_row_groups_stay_small_and_inside_spans(tmp_path, monkeypatch):
 
 
 def test_some_images_of_a_span(tmp_path, monkeypatch):
-    monkeypatch.setattr("pipeline.data.splits.span_rows", lambda classes: 4)
+    monkeypatch.setattr("pipeline.data.splits.span_rows", lambda classes, row_bytes: 4)
     split = write(tmp_path / "s.parquet")
-    every = split.all_images()
+    every = split.read_all()
     monkeypatch.setattr("pipeline.data.splits.decode", lambda *given: seen.append(given[2]) or decode(*given))
     seen = []
     assert (split.images(1, np.array([1, 3])) == every[[5, 7]]).all()
@@ -125,7 +125,7 @@ def test_an_image_changed_after_ingest_is_noticed(tmp_path):
     rows[3]["image"]["bytes"] = rows[4]["image"]["bytes"]
     pq.write_table(table.from_pylist(rows, schema=table.schema), split.path)
     with pytest.raises(IntegrityError, match="rows 0 to 9"):
-        Split.open(split.path).all_images()
+        Split.open(split.path).read_all()
     with pytest.raises(IntegrityError, match="rows 0 to 9"):
         Split.open(split.path).images(0, np.array([7]))  # beside it
 
@@ -182,7 +182,7 @@ def test_facts_changed_after_ingest_are_noticed(tmp_path):
 def test_any_flipped_bit_is_an_error_or_changes_nothing(tmp_path):
     """300 single-bit flips all over the file: never a traceback of pyarrow's, never another pixel, label or fact."""
     split = write(tmp_path / "s.parquet")
-    pixels, labels = split.all_images(), split.labels()
+    pixels, labels = split.read_all(), split.labels()
     data = split.path.read_bytes()
     generator = np.random.default_rng(0)
     noticed = 0
@@ -192,7 +192,7 @@ def test_any_flipped_bit_is_an_error_or_changes_nothing(tmp_path):
         split.path.write_bytes(damaged)
         try:
             found = Split.open(split.path)
-            assert (found.all_images() == pixels).all()
+            assert (found.read_all() == pixels).all()
             assert (found.labels() == labels).all()
             assert (found.classes, found.inputs_digest) == (split.classes, split.inputs_digest)
         except (InputError, IntegrityError):

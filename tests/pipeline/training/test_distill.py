@@ -109,7 +109,7 @@ def test_soft_targets_alone_bring_the_student_to_the_teacher(data, tmp_path):
     weights(data, out, soft(data, 1.0, alpha=1.0, names="a"), model="mlp(hidden=[40])", recipe=long, views=views)
     checkpoint = Checkpoint.open(out, kinds=["student"], name="s", fix="")
     net = checkpoint.load(checkpoint.nets[0], CPU)
-    pixels = torch.from_numpy(open_splits(data / "transfer", ["transfer"])["transfer"].all_images())
+    pixels = torch.from_numpy(open_splits(data / "transfer", ["transfer"])["transfer"].read_all())
     target = Cache.open(data / "caches/a").read("transfer")[0]
     assert metrics.kl_to_teacher(predict(net, pixels), target) < 0.01 * metrics.kl_to_teacher(np.zeros_like(target), target)
 

@@ -67,7 +67,7 @@ def test_the_budget_decides(data):
 @pytest.mark.parametrize("batch_size", [7, 16, 33, 100, 1000])
 def test_every_row_comes_once_with_its_own_pixels_and_targets(data, memory, names, batch_size):
     made = examples(data, memory, names=names)
-    pixels = torch.from_numpy(made.inputs.all_images())
+    pixels = torch.from_numpy(made.inputs.read_all())
     members = [torch.from_numpy(Cache.open(data / "caches" / name).read("transfer")) for name in names]
     expected = combine(members, 2.0, "probabilities", [2, 1][: len(names)])
     for epoch in range(3):

@@ -61,7 +61,7 @@ def data(tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder)
         patch.setenv("SOFTCACHE_PLUGINS", "exact_net")
-        patch.setattr("pipeline.data.splits.span_rows", lambda classes: 8)
+        patch.setattr("pipeline.data.splits.span_rows", lambda classes, row_bytes: 8)
         for name, count in {"train": ROWS, "valid": 6, "test": 3}.items():
             pixels = generator.integers(0, 256, (count, *SHAPE), dtype=np.uint8)
             write_split(folder / f"transfer/{name}.parquet", pixels, np.arange(count) % CLASSES, CLASSES)
@@ -76,7 +76,7 @@ def data(tmp_path_factory) -> Path:
 
 def pixels_of(data: Path, view: int) -> torch.Tensor:
     split = open_splits(data / "transfer", ["train"])["train"]
-    return POLICY.apply(torch.from_numpy(split.all_images()), np.arange(ROWS), np.full(ROWS, view))
+    return POLICY.apply(torch.from_numpy(split.read_all()), np.arange(ROWS), np.full(ROWS, view))
 
 
 def recipe(batch_size: int, memory: float = 4.0) -> Recipe:

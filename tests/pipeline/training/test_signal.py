@@ -56,9 +56,7 @@ def stored(signal: Signal, view: int) -> torch.Tensor:
 
 
 def pixels(data: Path, view: int) -> torch.Tensor:
-    return Policy.parse("shift(1)", 5).apply(
-        torch.from_numpy(transfer(data).all_images()), np.arange(ROWS), np.full(ROWS, view)
-    )
+    return Policy.parse("shift(1)", 5).apply(torch.from_numpy(transfer(data).read_all()), np.arange(ROWS), np.full(ROWS, view))
 
 
 @pytest.mark.parametrize("kind", ["student", "live", "baseline"])

@@ -1,0 +1,73 @@
+"""Encoding: how rows of a split become the tensor that a net takes.
+
+Numbers are taken as they are. Texts are encoded by the net itself: a net for text has a method `encode`, which maps a list of n
+texts to n rows of numbers, all of one shape, whatever the texts are. Teacher and student may so have different tokenizers.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from pipeline.base import plugins
+from pipeline.base.errors import InputError, lacks_memory
+from pipeline.data.inputs.kinds import Inputs
+
+_TEXTS = ("", "a text, to try a net with")
+
+
+def reads_text(net: nn.Module) -> bool:
+    """Whether a net is one for text: it has a method `encode`."""
+    return callable(getattr(net, "encode", None))
+
+
+def tensor(net: nn.Module, rows: np.ndarray) -> torch.Tensor:
+    """Rows as a net takes them.
+
+    Args:
+        net: The net, which encodes texts.
+        rows: (n, *shape) numbers, or (n,) str objects, as Split.read gives them.
+
+    Returns:
+        (n, *shape) on the CPU: the numbers themselves, or what the net's `encode` gives.
+
+    Raises:
+        InputError: The net encodes no texts, or not to one row of numbers each.
+    """
+    return torch.from_numpy(rows) if rows.dtype != object else encode(net, rows.tolist())
+
+
+def encode(net: nn.Module, texts: Sequence[str]) -> torch.Tensor:
+    """Texts as a net takes them: (n, *shape). Raises InputError as `tensor` does."""
+    what, fix = f"net {type(net).__name__}", "Correct its method `encode`."
+    if not reads_text(net):
+        raise InputError(what, expected="a net for text, with a method `encode`", found="none", fix="Choose another model.")
+    try:
+        found = net.encode(list(texts))  # type: ignore[operator]  # a module's attributes have no types
+        encoded = torch.from_numpy(found) if isinstance(found, np.ndarray) else found
+    except Exception as error:
+        if lacks_memory(error) or isinstance(error, InputError):
+            raise
+        raise InputError(what, expected="texts that it can encode", found=plugins.reason(error), fix=fix) from error
+    if not isinstance(encoded, torch.Tensor) or encoded.dim() < 2 or len(encoded) != len(texts):
+        shape = tuple(encoded.shape) if isinstance(encoded, torch.Tensor) else type(encoded).__name__
+        raise InputError(f"{what}, encode", expected=f"({len(texts)}, …) numbers", found=str(shape), fix=fix)
+    return encoded.contiguous()
+
+
+def example(net: nn.Module | None, inputs: Inputs, count: int = 2) -> torch.Tensor:
+    """Rows to try a net with, made up, on the device of the net: encoded texts; 0, 1, 2, … for numbers, up to 127.
+
+    net: is needed for texts.
+    """
+    if net is not None and inputs.kind == "text":
+        return encode(net, [_TEXTS[row % len(_TEXTS)] for row in range(count)]).to(_device(net))
+    numbers = np.arange(count * math.prod(inputs.shape)).reshape(count, *inputs.shape) % 128
+    return torch.from_numpy(numbers.astype(inputs.dtype)).to(_device(net))
+
+
+def _device(net: nn.Module | None) -> torch.device:
+    parameters = iter(()) if net is None else net.parameters()
+    return next((parameter.device for parameter in parameters), torch.device("cpu"))

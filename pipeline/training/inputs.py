@@ -1,0 +1,156 @@
+"""Inputs: the rows of a split as a net takes them, read span by span."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from pipeline.data.splits import Split
+from pipeline.data.views import Policy
+from pipeline.models.encoding import example
+from pipeline.models.showing import texts_in_views
+
+
+class Inputs(Protocol):
+    """Rows in the order of a split."""
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+
+    @property
+    def span(self) -> int:
+        """Number of rows in a span; the last span may have fewer."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of a row."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of a row."""
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """Names of the classes, in label order."""
+
+    @property
+    def replays(self) -> bool:
+        """Whether `read` gives rows in a view. Otherwise it gives them untouched, and views are made batch by batch."""
+
+    def read(self, span: int, indices: np.ndarray | None, view: int) -> torch.Tensor:
+        """Rows of a span on the CPU: (n, *shape). indices: which, counted from its first row; None for all."""
+
+    def example(self, count: int) -> torch.Tensor:
+        """Rows to try a net with, made up, on the CPU."""
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Images or arrays, untouched."""
+
+    split: Split
+    replays: bool = False
+
+    @property
+    def rows(self) -> int:
+        return self.split.rows
+
+    @property
+    def span(self) -> int:
+        return self.split.span
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.split.inputs.shape
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.from_numpy(np.empty(0, self.split.inputs.dtype)).dtype
+
+    @property
+    def classes(self) -> Sequence[str]:
+        return self.split.classes
+
+    def read(self, span: int, indices: np.ndarray | None, view: int) -> torch.Tensor:
+        return torch.from_numpy(self.split.read(span, indices))
+
+    def example(self, count: int) -> torch.Tensor:
+        return example(None, self.split.inputs, count)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Texts in views, as a net encodes them. net: None as long as none is chosen; a text then counts as its bytes."""
+
+    split: Split
+    policy: Policy
+    net: nn.Module | None = None
+
+    @property
+    def rows(self) -> int:
+        return self.split.rows
+
+    @property
+    def span(self) -> int:
+        return self.split.span
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self._example.shape[1:])
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._example.dtype
+
+    @property
+    def classes(self) -> Sequence[str]:
+        return self.split.classes
+
+    @property
+    def replays(self) -> bool:
+        return self.policy.augments
+
+    def read(self, span: int, indices: np.ndarray | None, view: int) -> torch.Tensor:
+        texts = self.split.read(span, indices)
+        inside = np.arange(len(texts)) if indices is None else indices
+        if self.net is None:
+            raise ValueError("expected a net, which encodes the texts")
+        return texts_in_views(self.net, texts, span * self.span + inside, np.full(len(texts), view), self.policy)
+
+    def example(self, count: int) -> torch.Tensor:
+        return self._example[np.arange(count) % len(self._example)]
+
+    @cached_property
+    def _example(self) -> torch.Tensor:
+        if self.net is None:
+            return torch.zeros(2, 256, dtype=torch.uint8)
+        return example(self.net, self.split.inputs, 2).cpu()
+
+
+@dataclass(frozen=True)
+class NoInputs:
+    """No inputs, for training loops that keep those of the transfer set themselves, in the same order."""
+
+    rows: int
+    span: int
+    classes: Sequence[str]
+    shape: tuple[int, ...] = (0,)
+    dtype: torch.dtype = torch.uint8
+    replays: bool = False
+
+    def read(self, span: int, indices: np.ndarray | None, view: int) -> torch.Tensor:
+        count = min(self.span, self.rows - span * self.span) if indices is None else len(indices)
+        return self.example(count)
+
+    def example(self, count: int) -> torch.Tensor:
+        return torch.empty((count, *self.shape), dtype=self.dtype)
+
+
+def inputs_of(split: Split, policy: Policy, net: nn.Module | None = None) -> Inputs:
+    """The rows of a split, for a net."""
+    return Encoded(split, policy, net) if split.inputs.kind == "text" else Numbers(split)
