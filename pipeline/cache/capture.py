@@ -28,7 +28,7 @@ from pipeline.cache.provenance import Provenance
 from pipeline.cache.writer import Work
 from pipeline.data.settings import Views
 from pipeline.data.splits import Split, open_splits
-from pipeline.data.views import Policy
+from pipeline.data.views import Policy, open_views
 from pipeline.models.build import flops
 from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.predict import HostBuffer, tiles
@@ -86,12 +86,12 @@ def capture(
     if tile < 1:
         raise InputError("tile", expected="1 or more", found=str(tile), fix="Correct the setting.")
     opened = open_splits(splits, SPLITS)
-    view_policy = Policy.parse(views.policy, views.seed)
+    view_policy, view_count = open_views(views)
     layout = Layout.plan(len(opened["transfer"].classes), dtype, opened["transfer"].span)
     checkpoint = Checkpoint.teacher(teacher)
     model = checkpoint.spec
     cache_identity = identity(checkpoint, opened["transfer"], view_policy, tile, layout)
-    counts = {split: views.count if split == "transfer" else 1 for split in opened}
+    counts = {split: view_count if split == "transfer" else 1 for split in opened}
     extents = {split: Extent(found.rows, counts[split], found.inputs_digest) for split, found in opened.items()}
     started = time.monotonic()
     with Work.hold(work, out, cache_identity, layout, extents) as progress:
