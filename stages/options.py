@@ -9,7 +9,7 @@ import types
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NamedTuple, NoReturn, get_args, get_origin, get_type_hints
 
 import click
 from click.core import ParameterSource
@@ -363,6 +363,20 @@ class Whole(Type):
         return number
 
 
+class WholeOrAll(Type):
+    """A whole number, or the word `all`."""
+
+    name = "integer|all"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        if value == "all":
+            return "all"
+        try:
+            return Whole().convert(value, param, ctx)
+        except Wrong as error:
+            raise Wrong(error.found, f"{error.expected}, or all", param, ctx) from error
+
+
 class Switch(click.types.BoolParamType):
     """true or false; click's own type fails for numbers from YAML."""
 
@@ -421,7 +435,9 @@ def options(*decorators: Decorator) -> Decorator:
     return apply
 
 
-_TYPES: Mapping[Any, Type | Switch] = {int: Whole(), float: Number(), bool: Switch(), str: Text(), base.Name: Name()}
+_TYPES: Mapping[Any, Type | Switch] = {
+    int: Whole(), float: Number(), bool: Switch(), str: Text(), base.Name: Name(), int | Literal["all"]: WholeOrAll()
+}  # fmt: skip
 
 
 def options_of(kind: type, name: str) -> Decorator:
@@ -442,7 +458,7 @@ def options_of(kind: type, name: str) -> Decorator:
 
 def _option_of(key: str, hint: Any, default: Any, said: Setting) -> Decorator:
     multiple = get_origin(hint) is tuple
-    if multiple or isinstance(hint, types.UnionType):  # tuple[T, ...] or T | None
+    if multiple or (hint not in _TYPES and isinstance(hint, types.UnionType)):  # tuple[T, ...] or T | None
         hint = get_args(hint)[0]
     names = dict.fromkeys((key, key.replace("_", "-")))
     required, shown = default is MISSING, default not in (MISSING, None, ())

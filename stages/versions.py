@@ -156,13 +156,14 @@ _Table = tuple[Mapping[str, Callable[..., Any]], Mapping[str, int], int]
 
 def _tables() -> Mapping[str, _Table]:
     """For each setting: the names that it may have, their versions, and how many arguments the caller gives."""
-    from pipeline.data import policies, selection
+    from pipeline.data import selection
+    from pipeline.data.policies.table import POLICIES, VERSIONS
     from pipeline.models import ensemble, zoo
     from pipeline.training import losses, recipe
 
     return {
         "model": (zoo.MODELS, zoo.VERSIONS, 2), "optimizer": (recipe.OPTIMIZERS, recipe.OPTIMIZER_VERSIONS, 1),
-        "schedule": (recipe.SCHEDULES, recipe.SCHEDULE_VERSIONS, 1), "policy": (policies.POLICIES, policies.VERSIONS, 2),
+        "schedule": (recipe.SCHEDULES, recipe.SCHEDULE_VERSIONS, 1), "policy": (POLICIES, VERSIONS, 2),
         "rows": (selection.ROWS, selection.VERSIONS, 2), "loss": (losses.LOSSES, losses.VERSIONS, 4),
         "rule": (dict.fromkeys(ensemble.RULES, ensemble.combine), ensemble.RULES, 4),
     }  # fmt: skip

@@ -18,7 +18,8 @@ import torch
 
 from conftest import images, write_parquet, write_split
 from pipeline.base import randomness, runtime, table
-from pipeline.data import ingest, pixels, policies, selection, sources
+from pipeline.data import ingest, pixels, selection, sources
+from pipeline.data.policies import table as policies
 from pipeline.data.views import Policy
 from pipeline.models import ensemble, predict, stack, zoo
 from pipeline.models.build import build, parse_model
@@ -73,17 +74,46 @@ def _decoder() -> dict[str, Any]:
 
 POLICIES = {
     "none": "none()", "shift": "shift(2)", "flip": "flip()", "affine": "affine(rotate=40, zoom=0.3, shear=0.2)",
-    "elastic": "elastic(2, points=3)",
+    "elastic": "elastic(2, points=3)", "resized_crop": "resized_crop(scale=[0.1, 0.9], ratio=[0.5, 2])",
+    "jitter": "jitter(0.6, 0.7, 0.8)", "grey": "grey(0.5)", "erase": "erase(0.8, area=[0.1, 0.6])", "mixup": "mixup(0.8)",
+    "cutmix": "cutmix(1)", "noise": "noise(1.5)", "roll": "roll(3, axis=1)", "mask": "mask(3, axis=0, count=2, value=1)",
+    "drop": "drop(3)",
 }  # fmt: skip
+TWO_CHANNELS = ("none", "shift", "flip", "affine", "elastic")  # as they were recorded
 
 
 def _policy(name: str) -> Any:
+    if name in policies.MIXING:
+        return _mixed(name)
+    if name in policies.TEXTS:
+        return [Policy.parse(POLICIES[name], 5).rewrite(TEXTS, np.arange(7, 10), np.full(3, view)) for view in range(6)]
+    inputs = _pixels(3, 2 if name in TWO_CHANNELS else 3)
+    if name in policies.ARRAYS:
+        return [_shown(POLICIES[name], array) for array in (_logits(1, 3, 5, 4).float(), _logits(1, 3, 5, 4).half(), inputs)]
+    return _shown(POLICIES[name], inputs)
+
+
+TEXTS = ["one two  three four five", " a\tword\n", "the last of all of these texts is the longest"]
+
+
+def _shown(text: str, inputs: torch.Tensor) -> torch.Tensor:
+    """Three views of three rows, once and twice changed."""
     shown = [
-        Policy.parse(text, 5).apply(_pixels(3, 2), np.arange(7, 10), np.full(3, view)).flatten()
-        for text in (POLICIES[name], f"{POLICIES[name]} | {POLICIES[name]}")
+        Policy.parse(each, 5).apply(inputs, np.arange(7, 10), np.full(3, view)).flatten()
+        for each in (text, f"{text} | {text}")
         for view in range(3)
     ]
     return torch.stack(shown)
+
+
+def _mixed(name: str) -> Any:
+    """Partners, weights and pixels, with a step before and a step behind."""
+    policy, images, found = Policy.parse(f"shift(1) | {POLICIES[name]} | flip()", 5), _pixels(6, 3), []
+    for view in range(4):
+        rows, views = np.arange(6), np.full(6, view)
+        partners, weights = policy.partners(rows, views, 4, 6, (3, 6, 6))
+        found.append([partners, weights, policy.apply(images, rows, views, (partners, images[partners]))])
+    return found
 
 
 ROWS = {"all": "all", "fraction": "fraction(0.5, seed=3)", "only": "only([0, 2])", "without": "without([1])"}
@@ -311,6 +341,11 @@ def everything() -> dict[str, Measured]:
         for name, version in versions.items():
             found[f"{kind} {name}"] = (version, tolerance, lambda what=what, name=name: what(name))
     return found | {
+        "policy shift, reflected": (
+            policies.VERSIONS["shift"],
+            EXACT,
+            lambda: _shown("shift(2, edge='reflect')", _pixels(3, 2)),
+        ),
         "decoder pillow": (pixels.VERSIONS["pillow"], EXACT, _decoder),
         "ingest": (ingest.VERSION, EXACT, _ingest),
         "inference": (predict.VERSION, EXACT, _inference),

@@ -234,7 +234,7 @@ def test_a_new_temperature_runs_its_own_cells_and_what_sums_up(repository):
 
 
 REWORDED = {  # file → an edit that changes nothing that is computed
-    "data/policies.py": ('fix="Move by less."', 'fix="Move it by less, please."'),
+    "data/policies/warp.py": ('fix="Move by less."', 'fix="Move it by less, please."'),
     "models/zoo.py": ('fix="Correct the model\'s spec."', 'fix="Mend the spec of the model."'),
     "data/pixels.py": ('"a PNG or JPEG image"', '"an image, PNG or JPEG"'),
     "training/losses.py": ('fix="Correct the setting."', 'fix="Mend the setting."'),
@@ -255,8 +255,8 @@ def test_rewording_moving_and_adding_run_nothing_and_refuse_no_cache(repository)
         file.write(MOVED)
     repository.edit("pipeline/models/zoo.py", '"cnn": cnn}', '"cnn": cnn, "other": cnn}')
     repository.edit("pipeline/models/zoo.py", '"cnn": 1}', '"cnn": 1, "other": 1}')
-    repository.edit("pipeline/data/policies.py", '"flip": flip,', '"flip": flip, "mirror": flip,')
-    repository.edit("pipeline/data/policies.py", '"flip": 1,', '"flip": 1, "mirror": 1,')
+    repository.edit("pipeline/data/policies/table.py", '"flip": image.flip,', '"flip": image.flip, "mirror": image.flip,')
+    repository.edit("pipeline/data/policies/table.py", '"flip": 1,', '"flip": 1, "mirror": 1,')
     assert repository.repro() == []
     students = repository.folder / "data/students/tiny-T1"
     before = tree(students)

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _FIRST = np.uint64(0xBF58476D1CE4E5B9)
 _SECOND = np.uint64(0x94D049BB133111EB)
+_30, _27, _31 = np.uint64(30), np.uint64(27), np.uint64(31)
 
 
 class Use(IntEnum):
@@ -34,8 +35,12 @@ class Use(IntEnum):
 
 def bits(seed: int, *address: ArrayLike) -> np.ndarray:
     """64 random bits for each address, uint64. The parts of an address are integers or arrays that broadcast."""
-    state = _mix(np.asarray(seed & 0xFFFFFFFFFFFFFFFF, np.uint64))
-    for part in address:
+    return extended(_mix(np.asarray(seed & 0xFFFFFFFFFFFFFFFF, np.uint64)), *address)
+
+
+def extended(state: np.ndarray, *parts: ArrayLike) -> np.ndarray:
+    """The bits of longer addresses: those whose bits are `state`, uint64, with these parts behind them."""
+    for part in parts:
         state = _mix(state ^ np.asarray(part).astype(np.uint64))
     return state
 
@@ -61,9 +66,8 @@ def torch_seed(seed: int, *address: int) -> int:
 
 
 def _mix(value: np.ndarray) -> np.ndarray:
-    with np.errstate(over="ignore"):  # modulo 2^64 is intended
-        value = value + _GOLDEN
-        value = (value ^ (value >> np.uint64(30))) * _FIRST
-        value = (value ^ (value >> np.uint64(27))) * _SECOND
-        mixed: np.ndarray = value ^ (value >> np.uint64(31))
+    value = np.add(value, _GOLDEN)  # modulo 2^64; the operators + and * would warn of it where the address is one number
+    value = np.multiply(value ^ (value >> _30), _FIRST)
+    value = np.multiply(value ^ (value >> _27), _SECOND)
+    mixed: np.ndarray = value ^ (value >> _31)
     return mixed

@@ -20,8 +20,9 @@ _SAID = "setting"  # the key of a field's metadata that holds its Setting
 class Setting:
     """What a setting has besides its name, type and default; make it with `setting`.
 
-    above, least, most: bounds of a number, which must be finite. choices: the allowed texts. key: its name in options and in
-    params.yaml, where the field has another name. repeats: whether a list may hold equal values.
+    above, least, most: bounds of a number, which must be finite. choices: the allowed texts, beside numbers where there are
+    bounds. key: its name in options and in params.yaml, where the field has another name. repeats: whether a list may hold
+    equal values.
     """
 
     help: str
@@ -33,8 +34,14 @@ class Setting:
     repeats: bool = False
 
     @property
+    def _bounded(self) -> bool:
+        return self.above is not None or self.least is not None or self.most is not None
+
+    @property
     def expected(self) -> str:
         """The allowed values, in words."""
+        if self.choices and self._bounded:
+            return " or ".join((dataclasses.replace(self, choices=()).expected, *self.choices))
         if self.choices:
             return " or ".join(self.choices)
         if self.least is not None:
@@ -44,7 +51,7 @@ class Setting:
 
     def allows(self, value: object) -> bool:
         """Whether a value of the right type is in range."""
-        if self.choices:
+        if self.choices and not (self._bounded and isinstance(value, int | float)):
             return value in self.choices
         if not isinstance(value, int | float):
             return True

@@ -22,7 +22,8 @@ _SHAPE = re.compile(r"\s*(?P<name>[A-Za-z]\w*(?:\.[A-Za-z]\w*)*(?::[A-Za-z]\w*)?
 class Spec:
     """A parsed spec. Specs of equal text and behaviour do the same.
 
-    text: canonical form, with every argument by name; defaults too, if they are literals.
+    text: canonical form, with every argument by name; defaults too, if they are literals. A setting that can be given by
+    keyword only is left out where it has its default: one that is added later leaves the texts of before as they are.
     behaviour: for a name from a table its version, such as `version 2`; for a plug-in the sha256 of its source.
     source: the source of a plug-in; None for a name from a table.
     """
@@ -55,8 +56,9 @@ def parse(text: str, table: Mapping[str, Callable[..., Any]], versions: Mapping[
     name = shape["name"]
     target, source = _resolve(name, table)
     behaviour = versioned(versions[name]) if source is None else source.sha256
-    arguments = _bind(name, text, target, given, *_literals(text, shape["arguments"] or "()"))
-    written = ", ".join(f"{key}={value!r}" for key, value in arguments.items() if _is_literal(value))
+    arguments, silent = _bind(name, text, target, given, *_literals(text, shape["arguments"] or "()"))
+    said = {key: _listed(value) for key, value in arguments.items() if _is_literal(value) and key not in silent}
+    written = ", ".join(f"{key}={value!r}" for key, value in said.items())
     return Spec(f"{name}({written})", behaviour, target, arguments, source)
 
 
@@ -106,6 +108,11 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, tuple | list) else value
 
 
+def _listed(value: Any) -> Any:
+    """A default as it would be written in a spec, which has lists for tuples."""
+    return [_listed(item) for item in value] if isinstance(value, tuple | list) else value
+
+
 def _is_literal(value: Any) -> bool:
     """Whether a value is a literal. The source hash covers other defaults, whose repr may hold a memory address."""
     if isinstance(value, dict):
@@ -117,8 +124,8 @@ def _is_literal(value: Any) -> bool:
 
 def _bind(
     name: str, text: str, target: Callable[..., Any], given: int, positional: list[Any], named: dict[str, Any]
-) -> dict[str, Any]:
-    """Check the arguments against the target's signature and fill in its defaults."""
+) -> tuple[dict[str, Any], set[str]]:
+    """Check the arguments against the target's signature and fill in its defaults; returns which of them go without saying."""
     try:
         parameters = list(inspect.signature(target).parameters.values())[given:]
     except (TypeError, ValueError) as error:  # some callables written in C have no signature
@@ -134,7 +141,9 @@ def _bind(
         known = ", ".join(parameter.name for parameter in parameters) or "no arguments"
         raise InputError(f"spec {name}(…)", expected=known, found=f"{text} ({error})", fix="Correct the arguments.") from error
     bound.apply_defaults()
-    return dict(bound.arguments)
+    found = dict(bound.arguments)
+    optional = [each for each in parameters if each.kind is each.KEYWORD_ONLY and each.default is not each.empty]
+    return found, {each.name for each in optional if found[each.name] == each.default}
 
 
 def _resolve(name: str, table: Mapping[str, Callable[..., Any]]) -> tuple[Callable[..., Any], Source | None]:

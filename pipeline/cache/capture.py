@@ -29,7 +29,7 @@ from pipeline.cache.provenance import Provenance
 from pipeline.cache.writer import Work
 from pipeline.data.settings import Views
 from pipeline.data.splits import Split, open_splits
-from pipeline.data.views import Policy
+from pipeline.data.views import Policy, open_views
 from pipeline.models.build import flops
 from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.encoding import example, tensor
@@ -90,12 +90,13 @@ def capture(
     if tile < 1:
         raise InputError("tile", expected="1 or more", found=str(tile), fix="Correct the setting.")
     opened = open_splits(splits, SPLITS)
-    view_policy = Policy.parse(views.policy, views.seed)
+    view_policy, view_count = open_views(views)
+    view_policy.require_kind(opened["transfer"].inputs.kind)
     layout = Layout.plan(len(opened["transfer"].classes), dtype, opened["transfer"].span)
     checkpoint = Checkpoint.teacher(teacher)
     model = checkpoint.spec
     cache_identity = identity(checkpoint, opened["transfer"], view_policy, tile, layout)
-    counts = {split: views.count if split == "transfer" else 1 for split in opened}
+    counts = {split: view_count if split == "transfer" else 1 for split in opened}
     extents = {split: Extent(found.rows, counts[split], found.inputs_digest) for split, found in opened.items()}
     started = time.monotonic()
     with Work.hold(work, out, cache_identity, layout, extents) as progress:
@@ -168,24 +169,20 @@ def _fill(
         for split, span, views, held in _read(splits, missing, net, policy):
             on_device = held.to(device)
             for view in views:
-
-                def shown(
-                    rows: slice,
-                    held: torch.Tensor = on_device,
-                    split: Split = splits[split],
-                    span: int = span,
-                    view: int = view,
-                ) -> torch.Tensor:
-                    if split.inputs.kind == "text":  # in its view already
-                        return held[rows]
-                    return in_views(held, split, span, rows, np.full(rows.stop - rows.start, view), policy)
-
+                shown = partial(_shown, on_device, splits[split], span, view, policy)
                 buffer = HostBuffer(len(held))
                 for first, logits in tiles(net, len(held), shown, tile=tile):
                     writer.check()  # a full disk stops the teacher at once
                     buffer.add(first, logits)
                 writer.put(partial(_publish, work, name, splits[split], split, view, span, buffer, bar))
     bar.close()
+
+
+def _shown(held: torch.Tensor, split: Split, span: int, view: int, policy: Policy, rows: slice) -> torch.Tensor:
+    """Some rows of a span in a view. held: all of them, untouched; texts are in that view already."""
+    if split.inputs.kind == "text":
+        return held[rows]
+    return in_views(held, split, span, rows, np.full(rows.stop - rows.start, view), policy)
 
 
 def _read(
@@ -230,9 +227,10 @@ def _publish(work: Work, name: str, source: Split, split: str, view: int, span: 
 
 def _without_room(work: Work, root: Path) -> InputError:
     left = work.total - len(work.records)
+    size = left * work.layout.shard_bytes(work.layout.span)
     return InputError(
         str(root),
-        expected=f"about {left * work.layout.shard_bytes(work.layout.span) / 1e9:.3g} GB of room for the {left:,} spans that are left",
+        expected=f"about {size / 1e9:.3g} GB of room for the {left:,} spans that are left",
         found=f"{shutil.disk_usage(root).free / 1e9:.3g} GB",
         fix=f"Make room, or set SOFTCACHE_WORK to another disk, then run again: {len(work.records):,} spans are kept.",
     )

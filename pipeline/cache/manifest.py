@@ -59,7 +59,8 @@ class Manifest:
     @property
     def options(self) -> tuple[str, ...]:
         """All options of `softcache capture` that give this cache, whatever params.yaml says."""
-        found, views = self.identity, self.extents["transfer"].views if "transfer" in self.extents else 1
+        found, views = self.identity, str(self.extents["transfer"].views if "transfer" in self.extents else 1)
+        views = views if found["views"].get("outcomes") is None else "all"
         given = {
             "--policy": found["views"]["policy"], "--views": views, "--view-seed": found["views"]["seed"],
             "--dtype": found["layout"]["dtype"], "--tile": found["tile"],
@@ -160,6 +161,7 @@ class _Views:
     seed: int
     behaviours: tuple[str, ...] = ()  # of format 2
     sources: tuple[str, ...] = ()  # of format 1
+    outcomes: int | None = None  # of a cache of all views
 
 
 @dataclass(frozen=True)

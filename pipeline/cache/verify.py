@@ -128,7 +128,7 @@ def probe(path: Path, count: int, *, teacher: Path, splits: Path, device: torch.
     cache, opened = Cache.open(path), open_splits(splits, SPLITS)
     cache.require_data(opened)
     facts, split = cache.manifest.identity, opened["transfer"]
-    policy = Policy.parse(facts["views"]["policy"], facts["views"]["seed"])
+    policy = Policy.of(facts["views"])
     taught = Checkpoint.teacher(teacher)
     now = identity(taught, split, policy, facts["tile"], cache.layout)
     for field, expected, found in differences(facts, now):

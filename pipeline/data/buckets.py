@@ -4,6 +4,7 @@ A bucket is a file with the rows of a range of places; it is sorted when it is r
 """
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +64,7 @@ class Buckets:
         self._held, self._held_bytes = [], 0
         buckets = places[order] // self._rows
         starts = [0, *(np.flatnonzero(np.diff(buckets)) + 1).tolist(), len(buckets)]
-        for start, stop in zip(starts, starts[1:], strict=False):
+        for start, stop in pairwise(starts):
             with (self._folder / str(buckets[start])).open("ab") as file:
                 file.write(batch.slice(start, stop - start).serialize())
 

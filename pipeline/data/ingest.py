@@ -121,9 +121,9 @@ def _require_apart(sources: Mapping[str, Sequence[Source]]) -> None:
         ("train, valid and test", [source for name in SPLITS[:3] for source in sources.get(name, ())]),
         ("transfer", sources.get("transfer", ())),
     ):
-        seen: set[object] = set()
+        seen: set[Path | str] = set()
         for source in some:
-            places = {path.resolve() for path in source.files} or {source.text}
+            places: set[Path | str] = set(source.files) or {source.text}
             if places & seen:
                 fix = "Give another source, or a share to carve out."
                 raise InputError(what, expected="different sources", found=f"{source.text} twice", fix=fix)
@@ -270,16 +270,18 @@ class _Taken:
         self.stored_bytes += sum(map(len, rows.stored))
         for name, every in self.plan.places[number].items():
             places = every[start:stop]
-            here = np.flatnonzero(sound & (places != NOWHERE))
+            here = np.flatnonzero(sound & (places != NOWHERE)).tolist()
             some = Rows([rows.ids[row] for row in here], [rows.stored[row] for row in here], rows.labels[here])
             self.buckets[name].add(places[here], some)
-            self.damaged[name] += [(int(places[row]), rows.ids[row]) for row in np.flatnonzero(~sound & (places != NOWHERE))]
+            self.damaged[name] += [
+                (int(places[row]), rows.ids[row]) for row in np.flatnonzero(~sound & (places != NOWHERE)).tolist()
+            ]
         if len(self.plan.twice) and (index.role == "transfer" or "valid" in self.plan.places[number]):
             self._compare(index.ids[start:stop], rows)
 
     def _compare(self, digests: np.ndarray, rows: Rows) -> None:
         """Raise InputError where a row is in the validation split and in the transfer set, with different inputs."""
-        for row in np.flatnonzero(np.isin(digests, self.plan.twice)):
+        for row in np.flatnonzero(np.isin(digests, self.plan.twice)).tolist():
             found = hashlib.sha256(rows.stored[row]).digest()
             if self.sums.setdefault(bytes(digests[row]), found) != found:
                 said, fix = f"{rows.ids[row]!r} in transfer and in valid, with different inputs", "Make the ids unique."

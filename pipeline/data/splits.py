@@ -238,16 +238,17 @@ class Split(Facts):
         """Ids and stored inputs of one span, which consists of whole row groups, compared with their digest."""
         start, stop = self.spans()[span]
         ids: list[str] = []
-        stored: list[bytes] = []
+        found: list[bytes | None] = []
         try:
             footer, groups = self._groups
             with pq.ParquetFile(self.path, metadata=footer) as file:
                 for batch in file.iter_batches(row_groups=groups[span], columns=["id", self.inputs.COLUMN]):
                     ids += batch.column("id").to_pylist()
-                    stored += self.inputs.stored(batch.column(self.inputs.COLUMN))
+                    found += self.inputs.stored(batch.column(self.inputs.COLUMN))
         except DAMAGE as error:
             raise self._damaged(error) from error
-        if None in ids or None in stored:
+        stored = [data for data in found if data is not None]
+        if None in ids or len(stored) < len(found):
             raise self._damaged(ValueError("a row without id or input"))
         self._check(f"rows {start} to {stop - 1}", self.span_digests[span], rows_digest(ids, stored))
         return ids, stored

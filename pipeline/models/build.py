@@ -1,4 +1,4 @@
-"""Building models: from a spec to a net that takes inputs (B, *shape), or texts that it encodes, and returns logits (B, classes)."""
+"""Building models: from a spec to a net that takes numbers, or texts that it encodes, and returns logits (B, classes)."""
 
 from typing import Any
 
@@ -52,8 +52,8 @@ def build(model: Spec, inputs: Inputs, classes: int, *, seed: int = 0) -> nn.Mod
         try:
             built: nn.Module = model(tuple(inputs.shape), classes)
             require(isinstance(built, nn.Module), what, "a torch.nn.Module", type(built).__name__)
-            found = "a net for text" if reads_text(built) else "a net for numbers, without a method `encode`"
-            require(reads_text(built) == (inputs.kind == "text"), what, f"a net for inputs of kind {inputs.kind}", found)
+            takes = "a net for text" if reads_text(built) else "a net for numbers, without a method `encode`"
+            require(reads_text(built) == (inputs.kind == "text"), what, f"a net for inputs of kind {inputs.kind}", takes)
             with torch.no_grad():
                 logits = built.eval()(example(built, inputs))
             state = built.state_dict()

@@ -45,10 +45,14 @@ class Net:
 
 @dataclass(frozen=True)
 class Shown:
-    """The views that were trained on; see views.Policy. count: views of each row; None for a new view in every epoch."""
+    """The views that were trained on; see views.Policy.
+
+    seed: None where the views are all outcomes of the policy, which no seed changes. count: views of each row; None for a new
+    view in every epoch.
+    """
 
     policy: str
-    seed: int
+    seed: int | None
     behaviours: tuple[str, ...]
     count: int | None
 

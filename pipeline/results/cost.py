@@ -378,6 +378,6 @@ def _options(model: ModelFile, kind: _Kind) -> tuple[str, ...]:
         *("-T", short(model.soft.temperature), "--live"),
         *(word for teacher in model.soft.teachers for word in ("--teachers", teacher)),
         *(word for option, value, usual in chosen if value != usual for word in (option, value)),
-        *("--views", str(kind.views), "--batch-size", str(kind.batch_size)),
+        *("--views", "all" if model.views.seed is None else str(kind.views), "--batch-size", str(kind.batch_size)),
         *("--precision", kind.precision, "--memory", short(kind.memory)),
     )

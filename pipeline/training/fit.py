@@ -283,10 +283,10 @@ class _Training:
         if facts["finished"]:
             return
         states = {int(number): values for number, values in facts["optimizer"]["state"].items()}
-        for key, tensor in tensors.items():
+        for key, value in tensors.items():
             if key.startswith("optimizer."):
                 _, number, name = key.split(".", 2)
-                states[int(number)][name] = tensor
+                states[int(number)][name] = value
         self.optimizer.load_state_dict({"state": states, "param_groups": facts["optimizer"]["param_groups"]})
         self.running = np.array(facts["running"])
 

@@ -20,7 +20,7 @@ from pipeline.cache.writer import require_sealed
 from pipeline.data.selection import Selection
 from pipeline.data.settings import Views
 from pipeline.data.splits import UNLABELLED, Split, class_numbers, open_splits
-from pipeline.data.views import Policy
+from pipeline.data.views import Policy, open_views
 from pipeline.models.build import build, parameter_count
 from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.encoding import encode, example
@@ -152,19 +152,21 @@ class Lesson:
                 valid.require_unfolded(what)
         if soft:
             soft.loss.require_use(len(source.classes))
-        policy = Policy.parse(views.policy, views.seed)
-        signal = _signal(soft, ground, policy, views.count, temperatures) if soft else NoTeacher()
+        policy, count = open_views(views)
+        signal = _signal(soft, ground, policy, count, temperatures) if soft else NoTeacher()
         selection = Selection.parse(rows)
         labels = source.labels()
         chosen = selection.choose(labels, source.classes)
         _require_labels(source, labels[chosen], soft, weightings)
         some = None if len(chosen) == source.rows else chosen
+        policy.require_kind(source.inputs.kind)
         _require_whole_labels(policy, soft)
-        examples = Examples(inputs_of(source, policy), policy, views.count, signal, recipe.memory_bytes, ground.device, some)
+        inputs = inputs_of(source, policy)
+        examples = Examples(inputs, policy, count, signal, recipe.memory_bytes, ground.device, some)
         numbers = class_numbers(correct, source.classes, "correct")
         bias.require_rows(valid.labels(), len(source.classes), numbers)
         selected = Chosen(selection.text, len(chosen), files.sha256(chosen.tobytes()))
-        shown = Shown(policy.text, policy.seed, policy.behaviours, views.count)
+        shown = Shown(policy.text, None if policy.every else policy.seed, policy.behaviours, count)
         held = torch.from_numpy(labels).to(ground.device)
         specs = (selection.spec, *policy.steps, *((soft.loss.spec,) if soft else ()))
         return cls(ground, source, examples, held, soft, signal, numbers, selected, shown, specs)

@@ -13,7 +13,7 @@ from pipeline.models.modelfile import Kind
 class Signal(Protocol):
     """Target logits for the examples of a batch.
 
-    A signal may store logits, or inputs of its own: `shape` and `dtype` describe what is kept in memory for one row in one view.
+    A signal may store logits, or inputs of its own: `shape` and `dtype` say what is kept in memory of one row in one view.
     """
 
     @property

@@ -61,6 +61,7 @@ def teach(
     spec = parse_model(model)
     net = build(spec, train.inputs, len(train.classes), seed=seed).to(device)
     seen = Policy.parse(policy, seed)
+    seen.require_kind(train.inputs.kind)
     examples = Examples(inputs_of(train, seen, net), seen, None, NoTeacher(), recipe.memory_bytes, device)
     objective = Objective.of([HARD], torch.from_numpy(train.labels()).to(device))
     validation = Validation.of(valid, net, device)

@@ -8,9 +8,10 @@ import numpy as np
 
 from pipeline.base import files
 from pipeline.base.errors import InputError
+from pipeline.data.inputs.form import Form
 from pipeline.data.sources import paths
 from pipeline.data.sources.png import png
-from pipeline.data.sources.source import CHUNK_ROWS, Chunk, Form, Source
+from pipeline.data.sources.source import CHUNK_ROWS, Chunk, Source
 
 _PIXELS = 3 * 32 * 32
 _WHAT = "a file of CIFAR's binary version"

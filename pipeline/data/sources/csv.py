@@ -9,8 +9,9 @@ from pathlib import Path
 
 from pipeline.base import files
 from pipeline.base.errors import InputError
+from pipeline.data.inputs.form import Form
 from pipeline.data.sources import columns, lines, paths
-from pipeline.data.sources.source import Chunk, Form, Label, Source, chunked
+from pipeline.data.sources.source import Chunk, Label, Source, chunked
 
 _WHAT = "a CSV file"
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,17})")  # that fits int64; 007 is a name

@@ -7,7 +7,8 @@ import numpy as np
 from PIL import Image
 
 from pipeline.base.errors import InputError
-from pipeline.data.sources.source import CHUNK_ROWS, Chunk, Form, Source
+from pipeline.data.inputs.form import Form
+from pipeline.data.sources.source import CHUNK_ROWS, Chunk, Source
 
 
 def digits() -> Source:

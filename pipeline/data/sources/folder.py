@@ -7,8 +7,9 @@ from pathlib import Path
 
 from pipeline.base import files
 from pipeline.base.errors import InputError
+from pipeline.data.inputs.form import Form
 from pipeline.data.sources import paths
-from pipeline.data.sources.source import Chunk, Form, Label, Source, chunked
+from pipeline.data.sources.source import Chunk, Label, Source, chunked
 
 _UNSEEN = ("thumbs.db", "desktop.ini")  # what Windows leaves in folders
 

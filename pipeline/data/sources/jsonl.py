@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 from pipeline.base import files
 from pipeline.base.errors import InputError, first_line
 from pipeline.base.facts import NOT_JSON
+from pipeline.data.inputs.form import Form
 from pipeline.data.sources import columns, lines, paths
-from pipeline.data.sources.source import Chunk, Form, Label, Source, chunked
+from pipeline.data.sources.source import Chunk, Label, Source, chunked
 
 _WHAT = "a JSONL file"
 

@@ -13,9 +13,10 @@ import pyarrow.parquet as pq
 from pipeline.base import files
 from pipeline.base.errors import InputError
 from pipeline.base.facts import NOT_JSON
+from pipeline.data.inputs.form import Form
 from pipeline.data.sources import columns as chosen
 from pipeline.data.sources import paths, tensors
-from pipeline.data.sources.source import Chunk, Form, Label, Source, pieces, rows_that_fit, without_rows
+from pipeline.data.sources.source import Chunk, Label, Source, pieces, rows_that_fit, without_rows
 
 _WHAT = "a Parquet file"
 _BUFFER_BYTES = 1 << 20  # of a column; without a buffer, a row group is read as a whole

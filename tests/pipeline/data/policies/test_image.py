@@ -7,7 +7,7 @@ import torch
 from pipeline.base import randomness
 from pipeline.base.errors import InputError
 from pipeline.base.randomness import Use
-from pipeline.data import policies
+from pipeline.data.policies import table, warp
 from pipeline.data.views import Policy
 
 PICTURE = torch.arange(1, 10, dtype=torch.uint8).reshape(1, 1, 3, 3)
@@ -120,9 +120,9 @@ def test_a_half_turn_mirrors_twice():
             return np.array([high - 1 if slot == 0 else (high - 1) // 2])
 
     image = batch(1, size=6)
-    assert torch.equal(policies.affine(image, Ends(), rotate=180), image.flip(-1).flip(-2))
+    assert torch.equal(warp.affine(image, Ends(), rotate=180), image.flip(-1).flip(-2))
     far = torch.full((1, 6, 6), 100 << 16, dtype=torch.int32)
-    assert not policies._sampled(image, far, -far).any()
+    assert not warp.sampled(image, far, -far).any()
 
 
 @pytest.mark.parametrize("text", ["shift(6)", "elastic(6)"])
@@ -132,7 +132,7 @@ def test_moves_beyond_the_image_are_refused(text):
 
 
 def test_every_step_has_a_version():
-    assert policies.POLICIES.keys() == policies.VERSIONS.keys()
+    assert table.POLICIES.keys() == table.VERSIONS.keys()
 
 
 @pytest.mark.parametrize("text", ["shift(2)", "flip()", "affine(rotate=30, zoom=0.2, shear=0.3)", "elastic(2)"])
