@@ -51,7 +51,8 @@ class Index:
                 if codes.setdefault(name, len(codes)) >= known > 0:
                     row = list(values).index(name)
                     expected = f"a class of {', '.join(source.classes or ())}"
-                    raise InputError(chunk.place(row), expected=expected, found=repr(name), fix="Correct the label.")
+                    where = place(chunk, row, names(chunk, role, first + rows)[row])
+                    raise InputError(where, expected=expected, found=repr(name), fix="Correct the label.")
             if named and numbered:
                 found = "numbers and names"
                 raise InputError(f"{role} source {source.text}, labels", expected="one kind", found=found, fix="Use one kind.")
@@ -91,7 +92,7 @@ class Index:
         start = 0
         for chunk in self.source.chunks(False):
             if row < start + len(chunk.labels):
-                return f"{chunk.place(row - start)}"
+                return place(chunk, row - start, names(chunk, self.role, self.first + start)[row - start])
             start += len(chunk.labels)
         raise self._changed()
 
@@ -125,6 +126,12 @@ def names(chunk: Chunk, role: str, first: int) -> Sequence[str]:
     if chunk.ids is not None:
         return chunk.ids
     return [f"{role}-{first + row:06d}" for row in range(max(len(chunk.labels), len(chunk.inputs)))]
+
+
+def place(chunk: Chunk, row: int, name: str) -> str:
+    """What a row of a chunk is called in messages. name: its id."""
+    where = chunk.place(row)
+    return where if name in where else f"{where}, id {name}"
 
 
 def id_digests(ids: Sequence[str]) -> np.ndarray:

@@ -20,7 +20,7 @@ from pipeline.base.background import ahead
 from pipeline.base.errors import InputError
 from pipeline.data.assignment import NOWHERE, SPLITS, Assignment
 from pipeline.data.buckets import Buckets
-from pipeline.data.index import Index, names
+from pipeline.data.index import Index, names, place
 from pipeline.data.inputs.form import Form
 from pipeline.data.inputs.kinds import KINDS
 from pipeline.data.inputs.resizing import Resizing
@@ -225,13 +225,12 @@ class _Taken:
         bar = runtime.progress((), "checking", total=total, unit="rows")
         workers = runtime.cores()
         jobs = (
-            partial(_checked, form, number, start, chunk)
+            partial(_checked, form, number, start, chunk, names(chunk, index.role, index.first + start))
             for number, index in enumerate(self.plan.indices)
             for start, chunk in index.chunks()
         )
-        for number, start, chunk, results in ahead(jobs, depth=_AHEAD * workers, workers=workers):
+        for number, start, chunk, ids, results in ahead(jobs, depth=_AHEAD * workers, workers=workers):
             index = self.plan.indices[number]
-            ids = names(chunk, index.role, index.first + start)
             sound = np.ones(len(results), bool)
             for row, found in enumerate(results):
                 if isinstance(found, InputError):
@@ -240,7 +239,8 @@ class _Taken:
                     _log.warning("left out: %s", found)
                     sound[row] = False
                 elif found not in self.seen:
-                    self._see(found, form, resizing, chunk.place(row))
+                    self.seen[found] = place(chunk, row, ids[row])
+                    KINDS[form.kind].settle(form, self.seen, resizing)
             self._put(number, start, Rows(ids, chunk.inputs, index.labels[start : start + len(results)]), sound)
             bar.update(len(results))
         bar.close()
@@ -252,15 +252,6 @@ class _Taken:
     def excluded(self) -> dict[str, list[str]]:
         """By split, the ids of the rows that are left out, in order."""
         return {name: [identity for _, identity in sorted(self.damaged[name])] for name in self.plan.sizes}
-
-    def _see(self, found: Hashable, form: Form, resizing: Resizing, place: str) -> None:
-        """Remember something new about a row; raises InputError where it does not go together with the others."""
-        self.seen[found] = place
-        try:
-            KINDS[form.kind].settle(form, self.seen, resizing)
-        except InputError as error:
-            first = next(iter(self.seen.values()))
-            raise InputError(place, expected=f"{error.expected} as in {first}", found=error.found, fix=error.fix) from error
 
     def _put(self, number: int, start: int, rows: Rows, sound: np.ndarray) -> None:
         """Put the sound rows of a chunk into their buckets, and note the others."""
@@ -288,13 +279,17 @@ class _Taken:
                 raise InputError("transfer split, ids", expected="each id once", found=said, fix=fix)
 
 
-def _checked(form: Form, number: int, start: int, chunk: Chunk) -> tuple[int, int, Chunk, list[Hashable | InputError]]:
-    """A chunk, and what was seen of each of its rows; an InputError for a damaged one."""
+_Checked = tuple[int, int, Chunk, Sequence[str], list[Hashable | InputError]]
+
+
+def _checked(form: Form, number: int, start: int, chunk: Chunk, ids: Sequence[str]) -> _Checked:
+    """All that was given but the form, and what was seen of each row; an InputError for a damaged one."""
     examine = KINDS[form.kind].examine
     results: list[Hashable | InputError] = []
     for row, data in enumerate(chunk.inputs):
         try:
-            results.append(examine(form, data, chunk.place(row)))
+            results.append(examine(form, data, ""))
         except InputError as error:
-            results.append(error)
-    return number, start, chunk, results
+            where = place(chunk, row, ids[row])
+            results.append(InputError(where, expected=error.expected, found=error.found, fix=error.fix))
+    return number, start, chunk, ids, results

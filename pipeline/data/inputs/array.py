@@ -1,7 +1,7 @@
 """Arrays: numbers of one fixed shape and dtype, stored as they are in memory, little-endian."""
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -52,7 +52,7 @@ class Arrays:
         return None
 
     @classmethod
-    def settle(cls, form: Form, seen: Iterable[Hashable], resizing: Resizing) -> "Arrays":
+    def settle(cls, form: Form, seen: Mapping[Hashable, str], resizing: Resizing) -> "Arrays":
         return cls(form.dtype or "", form.shape or ())
 
     @staticmethod

@@ -1,7 +1,7 @@
 """Images: files of PNG, JPEG or WebP, stored as they came, and decoded to pixels of one size when they are read."""
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -44,15 +44,16 @@ class Images:
         return pixels.peek(stored, where)
 
     @classmethod
-    def settle(cls, form: Form, seen: Iterable[Any], resizing: Resizing) -> "Images":
+    def settle(cls, form: Form, seen: Mapping[Any, str], resizing: Resizing) -> "Images":
         """RGB if any image is in colour. Raises InputError for images of several sizes that are not to be resized."""
-        found = list(seen)
-        mode = "RGB" if any(mode == "RGB" for mode, _, _ in found) else "L"
-        sizes = sorted({(height, width) for _, height, width in found})
-        if resizing.size is None and len(sizes) > 1:
-            listed = " and ".join(f"{height}×{width}" for height, width in sizes[:2]) + " and others" * (len(sizes) > 2)
-            raise InputError("images", expected="all of one size", found=listed, fix="Give a `size`, and how they `fit` it.")
-        (height, width), fit = (sizes[0], None) if resizing.size is None else (resizing.size, resizing.fit)
+        mode = "RGB" if any(mode == "RGB" for mode, _, _ in seen) else "L"
+        (_, *first), *others = seen
+        for other in others:
+            if resizing.size is None and list(other[1:]) != first:
+                wanted, found = (f"{height}×{width} pixels" for height, width in (first, other[1:]))
+                expected = f"{wanted} as in {next(iter(seen.values()))}"
+                raise InputError(seen[other], expected=expected, found=found, fix="Set `size`, and how images `fit` it.")
+        (height, width), fit = (first, None) if resizing.size is None else (resizing.size, resizing.fit)
         return cls(mode, (pixels.CHANNELS[mode], height, width), fit=fit)
 
     @staticmethod

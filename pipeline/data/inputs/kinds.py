@@ -1,6 +1,6 @@
 """The kinds of input: what all of them do, and the table that names them."""
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import ClassVar, Protocol, Self
 
 import numpy as np
@@ -46,8 +46,11 @@ class Kind(Protocol):
         """What `settle` has to know of a row. Raises InputError, naming `where`, for a damaged one."""
 
     @classmethod
-    def settle(cls, form: Form, seen: Iterable[Hashable], resizing: Resizing) -> Self:
-        """The facts of a split, from what was seen of its rows."""
+    def settle(cls, form: Form, seen: Mapping[Hashable, str], resizing: Resizing) -> Self:
+        """The facts of a split. seen: what was seen of its rows, with the place of the first such row.
+
+        Raises InputError for rows that do not go together, naming two of them.
+        """
 
     @staticmethod
     def column(stored: Sequence[bytes]) -> pa.Array:

@@ -1,6 +1,6 @@
 """Texts: strings, stored as they are. A net for text says itself how they become numbers."""
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -36,7 +36,7 @@ class Texts:
         return None
 
     @classmethod
-    def settle(cls, form: Form, seen: Iterable[Hashable], resizing: Resizing) -> "Texts":
+    def settle(cls, form: Form, seen: Mapping[Hashable, str], resizing: Resizing) -> "Texts":
         return cls()
 
     @staticmethod
