@@ -22,7 +22,8 @@ class Index:
     """The rows of one source, in its order.
 
     role: train, valid, test or transfer. first: number of its first row, in ids that are made of role and number.
-    ids: (N,) digests; empty after `without_ids`. ids_digest: of all of them. labels: (N,) int64 in the order of `classes`, -1 where unknown. classes: None where labels are numbers
+    ids: (N,) digests; empty after `without_ids`. ids_digest: of all of them. labels: (N,) int64
+    in the order of `classes`, -1 where unknown. classes: None where labels are numbers
     without names.
     """
 
