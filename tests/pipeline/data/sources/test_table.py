@@ -204,7 +204,3 @@ def test_a_plug_in_without_rows(plugged):
 def test_a_plug_in_that_is_not_there(plugged):
     with pytest.raises(InputError, match="expected a name in the module"):
         table.parse_source("my_sources:written()", "train")
-
-
-def test_every_source_has_a_version():
-    assert list(table.SOURCES) == list(table.VERSIONS)
