@@ -116,7 +116,7 @@ def ingest(
 
 
 def _require_apart(sources: Mapping[str, Sequence[Source]]) -> None:
-    """Raise InputError if two splits, or the transfer set twice, read the same file: splits must not share rows.
+    """Raise InputError if two splits, or the transfer set twice, read the same file or folder: splits must not share rows.
 
     The transfer set may share rows with any split, because students learn the teachers' logits from it.
     """
@@ -124,13 +124,16 @@ def _require_apart(sources: Mapping[str, Sequence[Source]]) -> None:
         ("train, valid and test", [source for name in SPLITS[:3] for source in sources.get(name, ())]),
         ("transfer", sources.get("transfer", ())),
     ):
-        seen: set[Path | str] = set()
+        seen: set[Path] = set()
+        around: set[Path] = set()  # folders that hold something of what was seen
         for source in some:
-            places: set[Path | str] = set(source.files) or {source.text}
-            if places & seen:
+            places = set(source.files) or {Path(source.text)}
+            folders = {folder for place in places for folder in place.parents}
+            if (places | folders) & seen or places & around:
                 fix = "Give another source, or a share to carve out."
                 raise InputError(what, expected="different sources", found=f"{source.text} twice", fix=fix)
             seen |= places
+            around |= folders
 
 
 def _form(sources: Mapping[str, Sequence[Source]]) -> Form:
