@@ -69,8 +69,8 @@ class Policy:
 
     def to_dict(self) -> dict[str, Any]:
         """The facts that a view depends on, besides input, row and view."""
-        said = {"policy": self.text, "seed": self.seed, "behaviours": list(self.behaviours)}
-        return said | {"outcomes": self.outcomes} if self.every else said
+        every = {"outcomes": self.outcomes} if self.every else {}  # before the seed: a message names what differs first
+        return {"policy": self.text, **every, "seed": self.seed, "behaviours": list(self.behaviours)}
 
     @property
     def behaviours(self) -> tuple[str, ...]:

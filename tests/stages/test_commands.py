@@ -594,6 +594,41 @@ def test_a_device_that_is_not_there(project):
     assert "device 'cuda:7'" in fails(2, "teach", "a", "--device", "cuda:7")
 
 
+# ---------------------------------------------------------------- all views
+
+
+def test_all_views_from_the_settings_to_the_student(project):
+    """Captured once in all 18, verified, and learned from by a student whose model.json says so."""
+    (project / "params.yaml").write_text(PARAMS.replace("views: 3, view_seed: 5", "views: all"))
+    stage_one()
+    assert "18 views" in ok("capture", "a", "--anew")
+    manifest = Cache.open(project / "data/caches/a").manifest
+    assert manifest.extents["transfer"].views == manifest.identity["views"]["outcomes"] == 18
+    assert "--views all" in " ".join(manifest.options)
+    ok("verify", "a", "--deep", "20")
+    ok("distill", "tiny", "-T", "1")
+    found = json.loads((project / "data/students/tiny-T1/model.json").read_text())["views"]
+    assert (found["count"], found["seed"]) == (18, None)
+    ok("evaluate")
+    (project / "params.yaml").write_text(PARAMS)
+    ok("capture", "b", "--views", "all")
+    assert Cache.open(project / "data/caches/b").manifest.extents["transfer"].views == 18
+
+
+@pytest.mark.parametrize("word", ["every", "1.5", "ALL", "", "true"])
+def test_other_words_than_all_are_refused(project, word):
+    assert f"'{word}': expected a whole number, or all" in fails(2, "capture", "a", "--views", word)
+    (project / "params.yaml").write_text(PARAMS.replace("views: 3", f"views: {word or 'x'}"))
+    assert "params.yaml, views.views: expected a whole number, or all, found" in fails(2, "capture", "a")
+
+
+def test_a_policy_without_finite_outcomes_is_refused(project):
+    (project / "params.yaml").write_text(PARAMS.replace("shift(1) | flip(), views: 3", "elastic(1), views: all"))
+    ok("ingest")
+    ok("teach", "a")
+    assert "views: all: expected steps with finitely many outcomes" in fails(2, "capture", "a")
+
+
 # ---------------------------------------------------------------- refusing what does not match
 
 

@@ -13,6 +13,8 @@ def replaced(inputs: torch.Tensor, where: np.ndarray, others: torch.Tensor) -> t
         return inputs
     order = np.arange(len(inputs))
     order[where] = np.arange(len(inputs), len(inputs) + len(where))
+    if is_channels_last(inputs):
+        others = others.contiguous(memory_format=torch.channels_last)  # else what they are joined to is not
     return taken(torch.cat([inputs, others]), order)
 
 

@@ -25,7 +25,7 @@ def _without(text: str, picks: list[int]) -> str:
     """The text without one word for each pick, a number in [0, 2^32): its share of the words that are left."""
     pieces = _WORD.findall(text)
     left = list(range(len(pieces)))
-    for pick in picks[: len(pieces) - 1]:
+    for pick in picks[: max(len(pieces) - 1, 0)]:
         del left[pick * len(left) >> 32]
     if len(left) == len(pieces):
         return text

@@ -157,10 +157,7 @@ def test_what_is_no_plug_in(place, name, message):
 def test_defaults_that_are_no_literals_are_left_to_the_source(place):
     write(place, "class Odd: ...\ndef build(kind=Odd(), width=(1, 2), act=Odd):\n    return width\n")
     found = spec.parse("nets:build", {}, {})
-    assert (found.text, found()) == (
-        "nets:build(width=[1, 2])",
-        (1, 2),
-    )  # the text has lists alone, what is called gets its default
+    assert (found.text, found()) == ("nets:build(width=[1, 2])", (1, 2))  # what is called gets its default as it is
 
 
 def test_specs_name_plug_ins():

@@ -33,6 +33,11 @@ def test_bits_agree_with_arithmetic_in_python_integers():
         assert int(randomness.bits(seed, *address)) == reference(seed, *address)
 
 
+def test_a_longer_address_goes_on_from_a_shorter_one():
+    rows = np.arange(20)
+    assert (randomness.extended(randomness.bits(3, 5, rows), 7, 8) == randomness.bits(3, 5, rows, 7, 8)).all()
+
+
 def test_a_value_depends_on_its_address_alone():
     """One by one, all at once, or in another order: the same values."""
     rows = np.arange(1000)

@@ -12,8 +12,12 @@ def net(shape, hidden, dropout=0.0):
     return shape, hidden, dropout
 
 
-TABLE = {"net": net}
-VERSIONS = {"net": 3}
+def grown(shape, hidden, *, later="no", needed):
+    return shape, hidden, later, needed
+
+
+TABLE = {"net": net, "grown": grown}
+VERSIONS = {"net": 3, "grown": 1}
 
 
 @pytest.mark.parametrize(
@@ -23,6 +27,17 @@ def test_equal_settings_have_one_text(text):
     assert spec.parse(text, TABLE, VERSIONS, given=1).text == "net(hidden=[3], dropout=0.0)"
 
 
+def test_a_setting_that_was_added_later_is_not_said_where_it_has_its_default():
+    """By keyword alone: so texts that were written before it was added are still those of the same settings."""
+    plain = spec.parse("grown(3, needed=1)", TABLE, VERSIONS, given=1)
+    assert (
+        plain.text == spec.parse("grown(3, later='no', needed=1)", TABLE, VERSIONS, given=1).text == "grown(hidden=3, needed=1)"
+    )
+    assert plain("shape") == ("shape", 3, "no", 1)
+    other = spec.parse("grown(3, later='yes', needed=1)", TABLE, VERSIONS, given=1)
+    assert (other.text, other("shape")) == ("grown(hidden=3, later='yes', needed=1)", ("shape", 3, "yes", 1))
+
+
 def test_calls_the_target_with_what_the_room_gives():
     assert spec.parse("net(hidden=[3])", TABLE, VERSIONS, given=1)("shape") == ("shape", [3], 0.0)
 
@@ -30,7 +45,7 @@ def test_calls_the_target_with_what_the_room_gives():
 @pytest.mark.parametrize(
     ("text", "part"),
     [
-        ("nett(hidden=[3])", "one of net"),
+        ("nett(hidden=[3])", "one of grown, net"),
         ("net(hiden=[3])", "hidden, dropout"),
         ("net()", "hidden"),
         ("net(hidden=open('x'))", "literals"),

@@ -91,7 +91,10 @@ def test_a_record_knows_its_rows(tmp_path):
 
 def test_the_options_of_a_cache(tmp_path):
     said = "--policy none() --views 2 --view-seed 0 --dtype float32 --tile 4"
-    assert " ".join(Manifest.read(sealed(tmp_path)).options) == said
+    manifest = Manifest.read(sealed(tmp_path))
+    assert " ".join(manifest.options) == said
+    every = {**manifest.identity, "views": {**manifest.identity["views"], "outcomes": 2}}
+    assert " ".join(dataclasses.replace(manifest, identity=every).options) == said.replace("--views 2", "--views all")
 
 
 # Each a manifest with a digest that is right, of something that is no whole cache.

@@ -20,5 +20,7 @@ def test_what_need_not_be_given():
 
 def test_a_row_has_one_view_at_least():
     check(Views(count=1, seed=-1))
-    with pytest.raises(InputError, match="views: expected 1 or more, found 0"):
-        check(Views(count=0))
+    check(Views(count="all"))
+    for count in (0, "every"):
+        with pytest.raises(InputError, match=f"views: expected 1 or more or all, found {count!r}"):
+            check(Views(count=count))

@@ -85,11 +85,12 @@ def recipe(batch_size: int, memory: float = 4.0) -> Recipe:
 
 
 def trained(
-    data: Path, out: Path, *, live: bool, names="a", batch_size=7, temperature=2.0, rule="logits", views=3, memory=4.0
-) -> bytes:
-    folder = data / ("teachers" if live else "caches")
+    data: Path, out: Path, *, live: bool, names="a", batch_size=7, temperature=2.0, rule="logits", views=3, memory=4.0,
+    policy="shift(1)", caches="caches",
+) -> bytes:  # fmt: skip
+    folder = data / ("teachers" if live else caches)
     distill(
-        model="mlp(hidden=[4], dropout=0.2)", recipe=recipe(batch_size, memory), views=Views("shift(1)", views, 5), rows="all",
+        model="mlp(hidden=[4], dropout=0.2)", recipe=recipe(batch_size, memory), views=Views(policy, views, 5), rows="all",
         soft=Soft({name: folder / name for name in names}, rule, SoftLoss.parse("kl"), live=live),
         weighting=LossWeights(temperature, 0.7), correct=(), seeds=(1,), splits=data / "transfer", work=data / "work",
         out=out, device=CPU,
@@ -160,6 +161,61 @@ def test_c_fails_for_another_teacher_temperature_or_view(data, tmp_path):
         [{"names": "a"}, {"temperature": 2.1}, {"views": 2}, {"rule": "logits"}, {"batch_size": 8}]
     ):
         assert trained(data, tmp_path / str(number), live=False, **case | change) != reference
+
+
+EVERY = "shift(1) | flip()"
+
+
+@pytest.fixture(scope="module")
+def all_views(data) -> str:
+    """The folder, below data, of a cache of all 18 views."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(data)
+        (data / "every").mkdir()
+        for name in ("transfer", "teachers"):
+            (data / "every" / name).symlink_to(data / name)
+        run_capture(data / "every", "a", policy=EVERY, views="all")
+    return "every/caches"
+
+
+def test_all_views_are_all_that_random_augmentation_can_show(data, all_views):
+    """So a cache of them says what the teacher in the loop would, whatever is drawn: here for 600 new views of each row."""
+    manifest = Cache.open(data / all_views / "a").manifest
+    policy, random = Policy.of(manifest.identity["views"]), Policy.parse(EVERY, 5)
+    count, rows = manifest.extents["transfer"].views, np.arange(ROWS)
+    assert count == policy.outcomes == 18
+    untouched = torch.from_numpy(open_splits(data / "transfer", ["train"])["train"].all_images())
+    stored = Cache.open(data / all_views / "a").read("transfer")
+    checkpoint = Checkpoint.teacher(data / "teachers/a")
+    teacher, known, drawn = checkpoint.load(checkpoint.nets[0], CPU), {}, set()
+    for view in range(count):
+        for row, pixels in enumerate(policy.apply(untouched, rows, np.full(ROWS, view)).numpy()):
+            known[row, pixels.tobytes()] = stored[view, row]
+    assert len(known) == ROWS * count
+    for view in range(1, 600):
+        pixels = random.apply(untouched, rows, np.full(ROWS, view))
+        said = predict(teacher, pixels, tile=7)
+        keys = [(row, one.tobytes()) for row, one in enumerate(pixels.numpy())]
+        assert all((known[key] == logits).all() for key, logits in zip(keys, said, strict=True))
+        drawn.update(keys)
+    assert drawn == known.keys()
+
+
+@pytest.mark.parametrize("case", [{"batch_size": 1}, {"batch_size": 7}, {"temperature": 20.0}], ids=str)
+def test_a_student_of_all_views_is_that_of_the_teacher_in_the_loop(data, all_views, tmp_path, case):
+    case = {"policy": EVERY, "views": "all"} | case
+    live = trained(data, tmp_path / "s-live", live=True, **case)
+    assert trained(data, tmp_path / "s", live=False, caches=all_views, **case) == live
+    assert trained(data, tmp_path / "t", live=True, **case | {"views": 18}) != live  # of 18 views that are drawn
+    facts = Checkpoint.open(tmp_path / "s", kinds=["student"], name="s", fix="").views
+    assert (facts.policy, facts.seed, facts.count) == ("shift(pixels=1) | flip()", None, 18)
+
+
+def test_all_views_and_drawn_ones_are_not_taken_for_each_other(data, all_views, tmp_path):
+    with pytest.raises(InputError, match="cache a, views.outcomes: expected 9 as in the setting, found None"):
+        trained(data, tmp_path / "s", live=False, views="all")
+    with pytest.raises(InputError, match="cache a, views.seed: expected 5 as in the setting, found 0"):
+        trained(data, tmp_path / "s", live=False, caches=all_views, policy=EVERY, views=18)
 
 
 @pytest.mark.parametrize("size", [1, 7, 30])
