@@ -72,7 +72,7 @@ def _logits(seed: int, *shape: int) -> torch.Tensor:
 
 
 def _decoder() -> dict[str, Any]:
-    """Pixels of every kind of image, in both modes, and resized; those of JPEG are a library's affair, which may round otherwise."""
+    """Pixels of every kind of image, in both modes, and resized; JPEG is a library's affair, which may round otherwise."""
     found: dict[str, Any] = {}
     for path in sorted((GOLDEN / "images").iterdir()):
         mode, height, width = pixels.peek(path.read_bytes(), path.name)
