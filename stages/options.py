@@ -3,6 +3,7 @@
 import difflib
 import functools
 import math
+import os
 import re
 import reprlib
 import types
@@ -20,6 +21,7 @@ from pipeline.base import settings as base
 from pipeline.base.commands import short
 from pipeline.base.errors import InputError, first_line
 from pipeline.base.settings import Setting, gathered, settings_of
+from pipeline.data.settings import DECODED
 from pipeline.models.temperature import LEAST, MOST
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -141,6 +143,10 @@ class Stage(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; where it has --work, inside `ctx.obj`, which notes its time (see cli.py)."""
         given = ctx.params
+        if "work" in given and (room := os.environ.get(DECODED)):
+            from pipeline.data import decoded
+
+            decoded.use(given["work"] / "decoded", room)
         if "work" not in given or ctx.obj is None:
             return super().invoke(ctx)
         what = {"command": ctx.info_name, "name": given.get("name") or "", "run": self.run_name(given)}

@@ -16,8 +16,9 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
+import samples
 from conftest import images, write_parquet, write_split
-from pipeline.base import randomness, runtime, table
+from pipeline.base import files, randomness, runtime, table
 from pipeline.data import ingest, pixels, selection
 from pipeline.data.assignment import NOWHERE, Assignment
 from pipeline.data.index import Index, id_digests, names
@@ -27,6 +28,7 @@ from pipeline.data.inputs.image import Images
 from pipeline.data.inputs.resizing import FITS
 from pipeline.data.inputs.text import Texts
 from pipeline.data.policies import table as policies
+from pipeline.data.sources import table as sources_table
 from pipeline.data.sources.source import Source
 from pipeline.data.sources.table import parse_source
 from pipeline.data.views import Policy
@@ -156,6 +158,20 @@ def _ingest() -> Any:
             _, chunk = next(index.chunks())
             shown = [pixels.decode(data, "L", "it").astype(int).sum() for data in chunk.inputs[:20]]
             found[Path(name).stem] = [names(chunk, "train", 3)[:5], len(index), index.labels[:20], index.classes, shown]
+    return found
+
+
+def _source(name: str) -> Any:
+    """The rows of small files: form, ids, labels, class names and hashes of inputs; of the digits, which Pillow packs, sums."""
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        for text in samples.write(Path(folder))[name]:
+            source = parse_source(text, "transfer")
+            for chunk in source.chunks(True):
+                of = (lambda data: int(pixels.decode(data, "L", "it").sum())) if name == "digits" else files.sha256
+                ids = None if chunk.ids is None else list(chunk.ids[:20])
+                inputs = [of(data) for data in chunk.inputs[:20]]
+                found.append([str(source.form), source.classes, len(chunk.labels), ids, list(chunk.labels[:20]), inputs])
     return found
 
 
@@ -373,6 +389,7 @@ def everything() -> dict[str, Measured]:
     for kind, versions, tolerance, what in (
         ("policy", policies.VERSIONS, EXACT, _policy),
         ("rows", selection.VERSIONS, EXACT, _rows),
+        ("source", sources_table.VERSIONS, EXACT, _source),
         ("model", zoo.VERSIONS, CLOSE, _net),
         ("rule", ensemble.RULES, CLOSE, _rule),
         ("loss", losses.VERSIONS, CLOSE, _loss),

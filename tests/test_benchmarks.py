@@ -1,8 +1,9 @@
 """The benchmarks still run, on little data: what they print is judged by whoever runs them in earnest."""
 
 import pytest
+import torch
 
-from benchmarks import capture, reading, training
+from benchmarks import capture, reading, training, views
 from benchmarks.measure import write_splits, write_teacher
 from pipeline.base import runtime
 
@@ -22,6 +23,13 @@ def test_capture_and_reading(tmp_path):
     reading.in_memory(tmp_path / "cache", "memory", 1)
     reading.streamed(tmp_path / "cache", 1, samples=512)
     reading.verifying(tmp_path / "cache", 1)
+
+
+def test_views(monkeypatch):
+    monkeypatch.setattr(views, "BATCH", 8)
+    views.alone(1)
+    views.others(1)
+    views.against("flip", "flip()", torch.nn.Identity(), views.pixels(8, 32), 1)  # torchvision is not installed
 
 
 def test_training(tmp_path, monkeypatch):

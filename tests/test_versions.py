@@ -10,6 +10,7 @@ import pytest
 from pipeline.base import runtime
 from pipeline.data import selection
 from pipeline.data.policies import table as policies
+from pipeline.data.sources import table as sources
 from pipeline.models import zoo
 from pipeline.training import losses, recipe
 
@@ -39,6 +40,7 @@ def test_what_it_does_is_what_its_version_did(name):
     [
         (policies.POLICIES, policies.VERSIONS),
         (selection.ROWS, selection.VERSIONS),
+        (sources.SOURCES, sources.VERSIONS),
         (zoo.MODELS, zoo.VERSIONS),
         (losses.LOSSES, losses.VERSIONS),
         (recipe.OPTIMIZERS, recipe.OPTIMIZER_VERSIONS),

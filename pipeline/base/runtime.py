@@ -143,6 +143,26 @@ def provenance(device: "torch.device") -> dict[str, str | int]:
     }
 
 
+@contextlib.contextmanager
+def lean_memory() -> Iterator[None]:
+    """Within the block Arrow's memory is the C library's: its own pool keeps what was freed."""
+    import pyarrow as pa
+
+    before = pa.default_memory_pool()
+    pa.set_memory_pool(pa.system_memory_pool())
+    try:
+        yield
+    finally:
+        pa.set_memory_pool(before)
+        release_memory()
+
+
+def release_memory() -> None:
+    """Give freed memory back to the system, where the C library can: many small objects leave holes in it."""
+    with contextlib.suppress(OSError, AttributeError):  # glibc alone has it
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def die_with_parent() -> None:
     """Ask Linux to kill this process when its parent dies, and exit if the parent has died already. Does nothing elsewhere."""
     if sys.platform != "linux":

@@ -4,7 +4,7 @@ It is decided by labels, ids and a seed alone, before any input is read.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,7 +20,7 @@ NOWHERE = -1
 
 @dataclass(frozen=True)
 class Assignment:
-    """places: for each index, by the name of a split, (N,) int64: the place of each row there, NOWHERE if it has none.
+    """places: for each index, by the name of a split, (N,) int32 or int64: the place of each row there, NOWHERE if it has none.
 
     sizes: rows of each split. twice: rows of the validation split whose ids the transfer set has as well, where they are
     folded: (digests of ids), whose inputs must be equal too.
@@ -43,11 +43,12 @@ class Assignment:
         indices = [index for name in SPLITS for index in given.get(name, ())]
         places: list[dict[str, np.ndarray]] = [{} for _ in indices]
         sizes: dict[str, int] = {}
+        kind = np.int32 if 2 * sum(map(len, indices)) < 2**31 else np.int64
 
         def put(number: int, split: str, rows: np.ndarray) -> None:
             """Put rows of a source into a split, shuffled, after those that it has."""
             order = randomness.permutation(len(rows), seed, Use.SHUFFLE, SPLITS.index(split))
-            place = np.full(len(indices[number]), NOWHERE)
+            place = np.full(len(indices[number]), NOWHERE, kind)
             place[rows[order]] = sizes.get(split, 0) + np.arange(len(rows))
             places[number][split] = place
             sizes[split] = sizes.get(split, 0) + len(rows)
@@ -72,6 +73,10 @@ class Assignment:
                 twice = ids[both]
                 places[source]["transfer"] = _after(None, sizes, "transfer", valid, folded & ~both)
         return cls(indices, places, sizes, twice)
+
+    def without_ids(self) -> "Assignment":
+        """The same without the digests of ids; see Index.without_ids."""
+        return replace(self, indices=[index.without_ids() for index in self.indices])
 
     def split_of(self, number: int, row: int) -> str:
         """The split that a row of a source is in; of several, because it is folded, its own."""
@@ -120,7 +125,7 @@ def carve(labels: np.ndarray, amount: float | int, name: str, seed: int) -> tupl
 
 def _after(held: np.ndarray | None, sizes: dict[str, int], split: str, order: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """The places of a source's rows in a split, with these rows appended in this order. rows: (N,) bool."""
-    places = np.full(len(order), NOWHERE) if held is None else held.copy()
+    places = np.full(len(order), NOWHERE, order.dtype) if held is None else held.copy()
     added = np.flatnonzero(rows)
     places[added[np.argsort(order[added])]] = sizes[split] + np.arange(len(added))
     sizes[split] += len(added)

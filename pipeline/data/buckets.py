@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from pipeline.base import runtime
 from pipeline.data.splitfile import Rows
 
-BUCKET_BYTES = 32 << 20  # about, of a bucket
-HELD_BYTES = 16 << 20  # before rows are written
+BUCKET_BYTES = (4 << 20, 64 << 20)  # about, of a bucket: least and most
+FILES = 1024  # buckets, as long as they are smaller than the most
+HELD_BYTES = 8 << 20  # of rows, before they are written
 _SCHEMA = pa.schema([("place", pa.int64()), ("id", pa.string()), ("stored", pa.binary()), ("label", pa.int64())])
 
 
@@ -22,7 +24,8 @@ class Buckets:
 
     def __init__(self, folder: Path, places: int, size_bytes: int):
         self._folder = folder
-        self._rows = max(1, -(-places // max(1, size_bytes // BUCKET_BYTES)))  # places of a bucket
+        each = min(max(BUCKET_BYTES[0], size_bytes // FILES), BUCKET_BYTES[1])
+        self._rows = max(1, -(-places // max(1, size_bytes // each)))  # places of a bucket
         self._count = -(-places // self._rows)
         self._held: list[tuple[np.ndarray, Rows]] = []
         self._held_bytes = 0
@@ -46,6 +49,7 @@ class Buckets:
                 continue
             yield _sorted(path)
             path.unlink()
+            runtime.release_memory()
 
     def _write(self) -> None:
         if not self._held:
@@ -67,6 +71,8 @@ class Buckets:
         for start, stop in pairwise(starts):
             with (self._folder / str(buckets[start])).open("ab") as file:
                 file.write(batch.slice(start, stop - start).serialize())
+        del batch
+        runtime.release_memory()
 
 
 def _sorted(path: Path) -> Rows:

@@ -1,6 +1,6 @@
 """An index: the ids and labels of all rows of a source, read before their inputs, to decide which row goes where.
 
-It takes 24 bytes a row: a digest stands for each id.
+It takes 24 bytes a row: a digest stands for each id. 16 of them are free again once ids have been compared.
 """
 
 import hashlib
@@ -22,7 +22,8 @@ class Index:
     """The rows of one source, in its order.
 
     role: train, valid, test or transfer. first: number of its first row, in ids that are made of role and number.
-    ids: (N,) digests. labels: (N,) int64 in the order of `classes`, -1 where unknown. classes: None where labels are numbers
+    ids: (N,) digests; empty after `without_ids`. ids_digest: of all of them. labels: (N,) int64
+    in the order of `classes`, -1 where unknown. classes: None where labels are numbers
     without names.
     """
 
@@ -30,6 +31,7 @@ class Index:
     role: str
     first: int
     ids: np.ndarray
+    ids_digest: bytes
     labels: np.ndarray
     classes: tuple[str, ...] | None
 
@@ -66,26 +68,31 @@ class Index:
             classes = tuple(sorted(codes))
             order = np.array([classes.index(name) for name in codes], np.int64)
             found_labels = np.where(found_labels < 0, found_labels, order[found_labels])
-        return cls(source, role, first, np.concatenate(digests), found_labels, classes)
+        ids = np.concatenate(digests)
+        return cls(source, role, first, ids, hashlib.sha256(ids.tobytes()).digest(), found_labels, classes)
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def chunks(self) -> Iterator[tuple[int, Chunk]]:
-        """Each chunk with its inputs, after the number of its first row.
+    def chunks(self) -> Iterator[tuple[int, Chunk, Sequence[str]]]:
+        """Each chunk with its inputs, after the number of its first row, and before its ids.
 
         Raises InputError where the source has other rows than when the index was made.
         """
-        start = 0
+        start, digest = 0, hashlib.sha256()
         for chunk in self.source.chunks(True):
-            stop = start + len(chunk.inputs)
-            found = id_digests(names(chunk, self.role, self.first + start))
-            if stop > len(self) or (found != self.ids[start:stop]).any():
+            ids = names(chunk, self.role, self.first + start)
+            digest.update(id_digests(ids).tobytes())
+            if start + len(ids) > len(self):
                 raise self._changed()
-            yield start, chunk
-            start = stop
-        if start != len(self):
+            yield start, chunk, ids
+            start += len(ids)
+        if start != len(self) or digest.digest() != self.ids_digest:
             raise self._changed()
+
+    def without_ids(self) -> "Index":
+        """The same without the digests of ids, which take most of its memory."""
+        return replace(self, ids=self.ids[:0].copy())
 
     def place(self, row: int) -> str:
         """What a row is called in messages."""

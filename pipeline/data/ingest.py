@@ -20,7 +20,7 @@ from pipeline.base.background import ahead
 from pipeline.base.errors import InputError
 from pipeline.data.assignment import NOWHERE, SPLITS, Assignment
 from pipeline.data.buckets import Buckets
-from pipeline.data.index import Index, names, place
+from pipeline.data.index import Index, id_digests, place
 from pipeline.data.inputs.form import Form
 from pipeline.data.inputs.kinds import KINDS
 from pipeline.data.inputs.resizing import Resizing
@@ -88,13 +88,16 @@ def ingest(
     _require_apart(sources)
     form = _form(sources)
     plug_ins = spec.witnesses(*(source.spec for some in sources.values() for source in some if source.spec))
-    with files.replaced_folder(out, read=plug_ins) as folder:
+    with runtime.lean_memory(), files.replaced_folder(out, read=plug_ins) as folder:
         indices = {name: list(_indices(name, some)) for name, some in sources.items() if some}
+        runtime.release_memory()
         classes = _class_names(indices)
         indices = {name: [index.renamed(classes) for index in some] for name, some in indices.items()}
         _check_labels(indices, classes)
         plan = Assignment.plan(indices, amounts, seed=seed, fold=fold)
         plan.require_unique()
+        plan, indices = plan.without_ids(), {}
+        runtime.release_memory()
         room = folder / "buckets"
         room.mkdir()
         taken = _Taken.of(plan, room)
@@ -225,9 +228,9 @@ class _Taken:
         bar = runtime.progress((), "checking", total=total, unit="rows")
         workers = runtime.cores()
         jobs = (
-            partial(_checked, form, number, start, chunk, names(chunk, index.role, index.first + start))
+            partial(_checked, form, number, start, chunk, ids)
             for number, index in enumerate(self.plan.indices)
-            for start, chunk in index.chunks()
+            for start, chunk, ids in index.chunks()
         )
         for number, start, chunk, ids, results in ahead(jobs, depth=_AHEAD * workers, workers=workers):
             index = self.plan.indices[number]
@@ -268,7 +271,7 @@ class _Taken:
                 (int(places[row]), rows.ids[row]) for row in np.flatnonzero(~sound & (places != NOWHERE)).tolist()
             ]
         if len(self.plan.twice) and (index.role == "transfer" or "valid" in self.plan.places[number]):
-            self._compare(index.ids[start:stop], rows)
+            self._compare(id_digests(rows.ids), rows)
 
     def _compare(self, digests: np.ndarray, rows: Rows) -> None:
         """Raise InputError where a row is in the validation split and in the transfer set, with different inputs."""

@@ -5,6 +5,8 @@ from typing import Literal
 
 from pipeline.base.settings import setting
 
+DECODED = "SOFTCACHE_DECODED"  # the variable that says how many GB of disk decoded images may take
+
 
 @dataclass(frozen=True)
 class Views:

@@ -75,7 +75,7 @@ def write_split(
     features = {**shown, "label": {"names": list(classes), "_type": "ClassLabel"}}
     schema = schema.with_metadata({"huggingface": json.dumps({"info": {"features": features}})})
     written = _Written()
-    with pq.ParquetWriter(path, schema, compression="none") as writer:
+    with pq.ParquetWriter(path, schema, compression="none", use_dictionary=False, write_statistics=False) as writer:
         for piece in _spans(rows, span):
             written.rows += len(piece.ids)
             written.span_digests.append(rows_digest(piece.ids, piece.stored))

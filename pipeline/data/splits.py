@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from pipeline.base import commands, facts, files, runtime
 from pipeline.base.errors import InputError, IntegrityError, first_line
+from pipeline.data import decoded
 from pipeline.data.inputs.image import Images
 from pipeline.data.inputs.kinds import Inputs
 from pipeline.data.pixels import DECODER
@@ -209,13 +210,23 @@ class Split(Facts):
         Raises:
             IntegrityError: The span's bytes have changed.
         """
-        start, _ = self.spans()[span]
+        start, stop = self.spans()[span]
+        facts = [described(self.inputs), self.span_digests[span]]
+        if self.inputs.kind == "image" and (indices is None or decoded.has(facts)):
+            shape = (stop - start, *self.inputs.shape)
+            found = decoded.pixels(facts, shape, lambda: self._inputs(span, np.arange(stop - start)))
+            return found if indices is None else found[indices]
+        return self._inputs(span, np.arange(stop - start) if indices is None else indices)
+
+    def _inputs(self, span: int, indices: np.ndarray) -> np.ndarray:
+        """Rows of a span, out of the file. indices: counted from its first row."""
         ids, stored = self._read(span)
-        wanted = range(len(stored)) if indices is None else indices
-        return self.inputs.read(
-            stored if indices is None else [stored[row] for row in wanted],
-            lambda row: f"{self.path}, row {start + wanted[row]} (id {ids[wanted[row]]})",
-        )
+        first = span * self.span
+
+        def place(row: int) -> str:
+            return f"{self.path}, row {first + indices[row]} (id {ids[indices[row]]})"
+
+        return self.inputs.read([stored[row] for row in indices], place)
 
     def read_all(self) -> np.ndarray:
         """All inputs, as `read` gives them, in memory. Raises IntegrityError if the file was changed."""

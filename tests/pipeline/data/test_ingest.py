@@ -63,7 +63,9 @@ def test_a_source_added_at_the_end_moves_no_row_of_the_others(tmp_path, source):
 def test_transfer_sources_agree_in_their_classes(tmp_path, source):
     other = write_parquet(tmp_path / "other.parquet", *images(20), names=["high", "middle", "low"])
     plain = write_parquet(tmp_path / "plain.parquet", *images(20))
-    with pytest.raises(InputError, match=r"other.parquet: expected the classes of train \(low, middle, high\), found high, middle, low"):
+    with pytest.raises(
+        InputError, match=r"other.parquet: expected the classes of train \(low, middle, high\), found high, middle, low"
+    ):
         run(tmp_path / "out", source, transfer_set=[str(plain), str(source), str(other)])
 
 
@@ -76,7 +78,10 @@ def test_damaged_images_are_left_out_where_that_is_asked_for(tmp_path, caplog):
     assert left_out == ["train-000005", "train-000017"]
     every = sorted(name for split in splits.values() for name in ids(split))
     assert every == [f"train-{row:06d}" for row in range(48) if row not in (5, 17)]
-    assert sum("row 17 (path 17.png), id train-000017: expected a PNG, JPEG or WebP image" in text for text in caplog.messages) == 1
+    assert (
+        sum("row 17 (path 17.png), id train-000017: expected a PNG, JPEG or WebP image" in text for text in caplog.messages)
+        == 1
+    )
     with pytest.raises(InputError, match=r"row (5|17) .*, id train-0000"):
         run(tmp_path / "out", source)
     assert Split.open(tmp_path / "out/train.parquet").excluded == splits["train"].excluded  # the former one stays

@@ -1,0 +1,124 @@
+"""Decoded spans on disk, so that images are decoded once for all teachers, students and epochs that read them.
+
+Off unless `use` gave it room. A file holds the pixels of one span; its name is a digest of the span's rows and of how they are
+decoded, so that splits that share a span share the file, and nothing that changed is found. Files are never removed: delete the
+folder whenever you like.
+"""
+
+import contextlib
+import hashlib
+import logging
+import os
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.base import files
+from pipeline.base.errors import InputError
+from pipeline.data.settings import DECODED
+
+_DIGEST = 32  # bytes of the sha256 at the end of a file
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Store:
+    """folder, room: where, and how many bytes at most. held: bytes there, as far as this process knows."""
+
+    folder: Path
+    room: int
+    held: int
+    full: bool = False
+
+
+_store: _Store | None = None
+
+
+def use(folder: Path, room: str) -> None:
+    """Keep decoded spans in a folder from now on.
+
+    Args:
+        folder: The folder, made when something is kept.
+        room: How much it may hold, in GB; empty or 0 for nothing.
+
+    Raises:
+        InputError: The room is no number of at least 0.
+    """
+    global _store
+    try:
+        size = float(room or 0) * 1e9
+    except ValueError:
+        size = -1
+    if not 0 <= size < 1e18:
+        expected, fix = "GB of disk for decoded images, such as 20", f"Correct {DECODED}."
+        raise InputError(DECODED, expected=expected, found=repr(room), fix=fix)
+    held = sum(entry.stat().st_size for entry in os.scandir(folder)) if size and folder.is_dir() else 0
+    _store = _Store(folder, int(size), held) if size else None
+
+
+def pixels(facts: Any, shape: Sequence[int], decode: Callable[[], np.ndarray]) -> np.ndarray:
+    """Pixels as `decode` gives them, from disk where they are there, and put there where there is room.
+
+    facts: plain values that the pixels are a function of. shape: (rows, channels, height, width), uint8.
+    """
+    if _store is None:
+        return decode()
+    path = _store.folder / files.sha256(files.canonical_json(facts))
+    if (found := _found(path, shape)) is not None:
+        return found
+    decoded = decode()
+    _keep(_store, path, decoded)
+    return decoded
+
+
+def has(facts: Any) -> bool:
+    """Whether there may be pixels of these facts on disk."""
+    return _store is not None and (_store.folder / files.sha256(files.canonical_json(facts))).exists()
+
+
+def _found(path: Path, shape: Sequence[int]) -> np.ndarray | None:
+    """The pixels in a file; None if there is none, or a damaged one. In memory they are channels last, as they are decoded."""
+    try:
+        data = np.fromfile(path, np.uint8)
+    except OSError:
+        return None
+    rows, channels, height, width = shape
+    held = data[:-_DIGEST]
+    if len(held) != rows * channels * height * width or _sha256(path, held) != data[-_DIGEST:].tobytes():
+        path.unlink(missing_ok=True)
+        return None
+    return held.reshape(rows, height, width, channels).transpose(0, 3, 1, 2)
+
+
+def _keep(store: _Store, path: Path, decoded: np.ndarray) -> None:
+    held = np.ascontiguousarray(decoded.transpose(0, 2, 3, 1))
+    if store.held + held.nbytes + _DIGEST > store.room:
+        if not store.full:
+            _log.info("%s: full with %.3g GB; other images are decoded every time", store.folder, store.held / 1e9)
+        store.full = True
+        return
+    aside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with aside.open("wb") as file:
+            held.tofile(file)
+            file.write(_sha256(path, held))
+        aside.replace(path)
+        store.held += held.nbytes + _DIGEST
+    except OSError as error:  # it is a convenience: a full disk stops nothing
+        store.full, store.room = True, 0
+        _log.info("%s: %s; images are decoded every time", store.folder, error)
+    finally:
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
+
+
+def _sha256(path: Path, held: np.ndarray) -> bytes:
+    """Of the name and the pixels, so that a file under another's name is found."""
+    digest = hashlib.sha256(path.name.encode())
+    digest.update(held.data)
+    return digest.digest()
