@@ -21,7 +21,7 @@ from conftest import images, write_parquet, write_split
 from pipeline.base import files, randomness, runtime, table
 from pipeline.data import ingest, pixels, selection
 from pipeline.data.assignment import NOWHERE, Assignment
-from pipeline.data.index import Index, id_digests, names
+from pipeline.data.index import Index
 from pipeline.data.inputs.array import Arrays
 from pipeline.data.inputs.form import Form
 from pipeline.data.inputs.image import Images
@@ -29,7 +29,7 @@ from pipeline.data.inputs.resizing import FITS
 from pipeline.data.inputs.text import Texts
 from pipeline.data.policies import table as policies
 from pipeline.data.sources import table as sources_table
-from pipeline.data.sources.source import Source
+from pipeline.data.sources.source import Chunk, Source
 from pipeline.data.sources.table import parse_source
 from pipeline.data.views import Policy
 from pipeline.models import ensemble, predict, stack, zoo
@@ -143,9 +143,9 @@ def _rows(name: str) -> Any:
 
 def _ingest() -> Any:
     """What sources give; which rows are carved out, and the order of all."""
-    source = Source(Form("image"), lambda with_inputs: iter(()), (), 0)
-    index = Index(source, "train", 0, id_digests([str(row) for row in range(40)]), np.arange(40) % 3, None)
-    plan = Assignment.plan({"train": [index]}, {"test": 0.25}, seed=4, fold=False)
+    chunk = Chunk([str(row) for row in range(40)], (), [row % 3 for row in range(40)], str)
+    source = Source(Form("image"), lambda with_inputs: iter([chunk]), (), 0)
+    plan = Assignment.plan({"train": [Index.read(source, "train")]}, {"test": 0.25}, seed=4, fold=False)
     found: dict[str, Any] = {}
     for split, places in plan.places[0].items():
         rows = np.flatnonzero(places != NOWHERE)
@@ -155,9 +155,9 @@ def _ingest() -> Any:
         for name in ("digits", str(file)):
             source = parse_source(name, "train")
             index = Index.read(source, "train", 3)
-            _, chunk = next(index.chunks())
+            _, chunk, ids = next(index.chunks())
             shown = [pixels.decode(data, "L", "it").astype(int).sum() for data in chunk.inputs[:20]]
-            found[Path(name).stem] = [names(chunk, "train", 3)[:5], len(index), index.labels[:20], index.classes, shown]
+            found[Path(name).stem] = [ids[:5], len(index), index.labels[:20], index.classes, shown]
     return found
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -34,6 +35,15 @@ def write(path, *, stored=None, labels=None, inputs: Inputs = GREY, span=8192, *
     rows = Rows([f"row-{i}" for i in range(len(encoded))], encoded, np.array(own if labels is None else labels))
     write_split(path, [rows], **{"role": "train", "classes": ["x", "y", "z"]} | changes, inputs=inputs, span=span)
     return Split.open(path)
+
+
+def rewrite(split: Split, table: pa.Table | None = None, **facts: bytes) -> None:
+    """Write the file anew, with other rows or other facts in its footer."""
+    held = {
+        name.decode(): text for name, text in pq.read_metadata(split.path).metadata.items() if name.startswith(b"softcache")
+    }
+    table = pq.read_table(split.path) if table is None else table
+    pq.write_table(table.replace_schema_metadata(held | facts), split.path)
 
 
 # ---------------------------------------------------------------- digests
@@ -171,7 +181,7 @@ def test_an_image_changed_after_ingest_is_noticed(tmp_path):
     table = pq.read_table(split.path)
     rows = table.to_pylist()
     rows[3]["image"]["bytes"] = rows[4]["image"]["bytes"]
-    pq.write_table(table.from_pylist(rows, schema=table.schema), split.path)
+    rewrite(split, table.from_pylist(rows, schema=table.schema))
     with pytest.raises(IntegrityError, match="rows 0 to 9"):
         Split.open(split.path).read_all()
     with pytest.raises(IntegrityError, match="rows 0 to 9"):
@@ -183,7 +193,7 @@ def test_a_label_changed_after_ingest_is_noticed(tmp_path):
     table = pq.read_table(split.path)
     rows = table.to_pylist()
     rows[3]["label"] = 2 - rows[3]["label"]
-    pq.write_table(table.from_pylist(rows, schema=table.schema), split.path)
+    rewrite(split, table.from_pylist(rows, schema=table.schema))
     with pytest.raises(IntegrityError, match="labels"):
         Split.open(split.path).labels()
 
@@ -200,10 +210,8 @@ def test_other_files_are_refused(tmp_path, source):
 
 def test_an_unknown_version_is_refused(tmp_path):
     split = write(tmp_path / "s.parquet")
-    table = pq.read_table(split.path)
-    text = json.dumps(json.loads(table.schema.metadata[b"softcache"]) | {"version": 99})
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    pq.write_table(table.replace_schema_metadata({"softcache": text, "softcache_sha256": digest}), split.path)
+    text = json.dumps(json.loads(pq.read_metadata(split.path).metadata[b"softcache"]) | {"version": 99}).encode()
+    rewrite(split, softcache=text, softcache_sha256=hashlib.sha256(text).hexdigest().encode())
     with pytest.raises(InputError, match="expected format 6, found format 99"):
         Split.open(split.path)
 
@@ -220,9 +228,7 @@ def test_rows_that_are_trained_on_choose_nothing(tmp_path):
 
 def test_facts_changed_after_ingest_are_noticed(tmp_path):
     split = write(tmp_path / "s.parquet")
-    table = pq.read_table(split.path)
-    metadata = table.schema.metadata | {b"softcache": table.schema.metadata[b"softcache"].replace(b'"x"', b'"w"')}
-    pq.write_table(table.replace_schema_metadata(metadata), split.path)
+    rewrite(split, softcache=pq.read_metadata(split.path).metadata[b"softcache"].replace(b'"x"', b'"w"'))
     with pytest.raises(IntegrityError, match="facts as ingest wrote them"):
         Split.open(split.path)
 
