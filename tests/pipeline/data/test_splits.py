@@ -145,17 +145,6 @@ def test_spans_fit_64_megabytes_of_logits_and_of_inputs():
     assert span_rows(10, 2**14 + 1) == 2048
 
 
-def test_row_groups_stay_small_and_inside_spans(tmp_path, monkeypatch):
-    """With spans of 4 rows and room for three images in a row group: 3 + 1, 3 + 1, 2."""
-    encoded, _ = images(1)
-    monkeypatch.setattr("pipeline.data.splitfile.ROW_GROUP_BYTES", 3 * len(encoded[0]))
-    split = write(tmp_path / "s.parquet", stored=encoded * 10, span=4)
-    metadata = pq.ParquetFile(split.path).metadata
-    assert [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)] == [3, 1, 3, 1, 2]
-    assert split.spans() == [(0, 4), (4, 8), (8, 10)]
-    assert [len(split.read(span)) for span in range(3)] == [4, 4, 2]
-
-
 def test_some_images_of_a_span(tmp_path, monkeypatch):
     encoded, _ = images(10)
     split = write(tmp_path / "s.parquet", stored=encoded, span=4)
