@@ -1,7 +1,6 @@
 """softcache ingest: from sources to the splits in data/transfer/."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -17,11 +16,9 @@ from stages.options import (
     example,
     option,
     params_option,
+    shown_inputs,
 )
 from stages.terminal import echo
-
-if TYPE_CHECKING:
-    from pipeline.data.inputs.kinds import Inputs
 
 SOURCE_HELP = "A file or folder, or a spec such as `csv('train.csv', text='question')`; see docs/data.md."
 
@@ -84,6 +81,7 @@ def command(
     Memory does not grow with the size of the data: rows wait in buckets on disk until all of them are in order.
     """
     from pipeline.data.ingest import ingest
+    from pipeline.data.splits import described
 
     splits = ingest(
         train=train,
@@ -102,18 +100,9 @@ def command(
     bare = int((splits["transfer"].labels() < 0).sum()) if "transfer" in splits else 0
     if bare:
         echo(f"{counted(bare, 'row')} of the transfer set without a label: students need alpha 1 to learn from them")
+    rows, classes = shown_inputs(described(splits["train"].inputs)), len(splits["train"].classes)
     echo(
-        f"wrote {data / 'transfer'}: {sizes} rows of {_shown(splits['train'].inputs)}, {len(splits['train'].classes)} classes"
+        f"wrote {data / 'transfer'}: {sizes} rows of {rows}, {classes} classes"
         + (f", {counted(left_out, 'damaged row')} left out" if left_out else "")
         + ("; folded: the validation rows are training rows too" if splits["valid"].folded else "")
     )
-
-
-def _shown(inputs: "Inputs") -> str:
-    """What rows are, in words."""
-    if inputs.kind == "text":
-        return "text"
-    if inputs.kind == "array":
-        return f"{'×'.join(map(str, inputs.shape))} {inputs.array_dtype}"
-    channels, height, width = inputs.shape
-    return f"{height}×{width}×{channels}"

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from stages.options import cache_folder, counted, data_option, example, option, work_option
+from stages.options import cache_folder, counted, data_option, example, option, shown_inputs, work_option
 from stages.terminal import echo
 
 
@@ -39,7 +39,7 @@ def _lines(facts: dict[str, Any]) -> dict[str, str]:
         "teacher": ": ".join(facts["teacher"][key] for key in ("name", "model") if key in facts["teacher"]),
         "weights": f"sha256 {facts['teacher']['weights_sha256']}",
         "transfer set": f"{facts['arrays']['transfer']['shape'][1]:,} rows, inputs digest {inputs['digest']}",
-        "pixels": f"{'×'.join(map(str, inputs['shape']))} {inputs['mode']}",
+        "inputs": shown_inputs(inputs),
         "classes": f"{len(classes):,}: {shown}",
         "views": f"{views['count']}, policy {views['policy']}, seed {views['seed']}",
     }

@@ -270,6 +270,17 @@ def example(line: str) -> str:
     return f"\b\nExample:\n  {line}"
 
 
+def shown_inputs(facts: Mapping[str, Any]) -> str:
+    """What rows are, in words, from the facts that a split or a cache has of them."""
+    if facts.get("kind") == "text":
+        return "text"
+    shape = "×".join(map(str, facts["shape"]))
+    if facts.get("kind") == "array":
+        return f"{shape} {facts['array_dtype']}"
+    channels, height, width = facts["shape"]  # caches of formats 1 and 2 hold images only
+    return f"{height}×{width}×{channels}" + (f" ({facts['fit']})" if facts.get("fit") else "")
+
+
 def counted(number: int, noun: str) -> str:
     """A number with its noun: 1 seed, 5 seeds."""
     return f"{number:,} {noun if number == 1 else f'{noun}s'}"
@@ -516,4 +527,4 @@ machine_options = options(
         help="CPU threads.  [default: OMP_NUM_THREADS, or chosen by the size of the work]",
     ),
 )
-MODEL_HELP = "mlp(hidden=[…], dropout, input_dropout), cnn(channels=[…], dropout), or package.module:attribute(…)."
+MODEL_HELP = "mlp(hidden=[…], dropout, input_dropout), cnn(channels=[…], dropout), bag(width, …) for text, or package.module:attribute(…)."

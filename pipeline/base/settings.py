@@ -41,7 +41,7 @@ class Setting:
     def expected(self) -> str:
         """The allowed values, in words."""
         if self.choices and self._bounded:
-            return " or ".join((dataclasses.replace(self, choices=()).expected, *self.choices))
+            return f"{dataclasses.replace(self, choices=()).expected}, or {' or '.join(self.choices)}"
         if self.choices:
             return " or ".join(self.choices)
         if self.least is not None:

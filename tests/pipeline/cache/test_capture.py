@@ -16,7 +16,7 @@ from pipeline.cache.reader import Cache
 from pipeline.data import views
 from pipeline.data.ingest import ingest
 from pipeline.data.inputs.image import Images
-from pipeline.data.policies import table as policies
+from pipeline.data.policies import table
 from pipeline.data.settings import Views
 from pipeline.data.splits import open_splits
 from pipeline.data.views import Policy
@@ -124,7 +124,7 @@ def test_weights_and_behaviour_are_identity(data, monkeypatch):
     second = fingerprint(run(data).manifest.identity)
     monkeypatch.setattr(predict, "VERSION", 2)
     third = fingerprint(run(data).manifest.identity)
-    monkeypatch.setitem(policies.VERSIONS, "shift", 2)
+    monkeypatch.setitem(table.VERSIONS, "shift", 2)
     assert len({first, second, third, fingerprint(run(data).manifest.identity)}) == 4
 
 
@@ -137,7 +137,7 @@ def test_more_views_are_no_other_identity(data):
 
 def test_a_student_refuses_views_that_another_version_made(data, monkeypatch):
     run(data)
-    monkeypatch.setitem(policies.VERSIONS, "shift", 2)
+    monkeypatch.setitem(table.VERSIONS, "shift", 2)
     policy = views.Policy.parse("shift(1)", 5)
     expected = r"cache cache, views.behaviours: expected \['version 2'\] as in the setting, found \['version 1'\]"
     with pytest.raises(InputError, match=expected):

@@ -11,7 +11,7 @@ from pipeline.cache.identity import identity, require_teacher
 from pipeline.cache.layout import Layout
 from pipeline.cache.manifest import fingerprint
 from pipeline.cache.reader import Cache
-from pipeline.data.policies import table as policies
+from pipeline.data.policies import table
 from pipeline.data.splits import open_splits
 from pipeline.data.views import Policy
 from pipeline.models import predict
@@ -59,7 +59,7 @@ def test_all_that_a_logit_depends_on_makes_another(folder, monkeypatch):
         patch.setattr(predict, "VERSION", 2)
         found.append(of(folder))
     with monkeypatch.context() as patch:
-        patch.setitem(policies.VERSIONS, "shift", 2)
+        patch.setitem(table.VERSIONS, "shift", 2)
         found.append(of(folder))
     change_teacher(folder / "teachers/a", lambda net: next(net.parameters())[0, 0].add_(1))
     found.append(of(folder))

@@ -22,5 +22,5 @@ def test_a_row_has_one_view_at_least():
     check(Views(count=1, seed=-1))
     check(Views(count="all"))
     for count in (0, "every"):
-        with pytest.raises(InputError, match=f"views: expected 1 or more or all, found {count!r}"):
+        with pytest.raises(InputError, match=f"views: expected 1 or more, or all, found {count!r}"):
             check(Views(count=count))

@@ -70,7 +70,7 @@ def identity(lesson: Lesson, *, model: str = MODEL, recipe: Recipe = RECIPE, wei
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"views": Views("shift(1)", 0, 5)}, "views: expected 1 or more or all, found 0"),
+        ({"views": Views("shift(1)", 0, 5)}, "views: expected 1 or more, or all, found 0"),
         ({"views": Views("shift(1)", 4, 5)}, "views"),
         ({"views": Views("shift(1)", 3, 6)}, "seed"),
         ({"views": Views("shift(2)", 3, 5)}, "policy"),
