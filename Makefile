@@ -30,6 +30,7 @@ soak: $(READY) ## the long tests: hundreds of kills and thousands of flipped bit
 bench: $(READY) ## speed and memory against what one would do instead; MNIST=folder adds MNIST
 	.venv/bin/python -m benchmarks.capture $(if $(MNIST),--mnist=$(abspath $(MNIST)))
 	.venv/bin/python -m benchmarks.reading
+	.venv/bin/python -m benchmarks.loops
 	.venv/bin/python -m benchmarks.training $(if $(MNIST),--mnist=$(abspath $(MNIST)))
 
 lint: $(READY) ## style, types, and who imports whom

@@ -31,7 +31,7 @@ from pipeline.training.resume import WEIGHTS, Identity, State
 
 Objective = Callable[[torch.Tensor, Batch], torch.Tensor]  # logits (B, classes) → losses (B,); (B, nets, classes) → (B, nets)
 
-VERSION = 1  # of what the loop computes: order of rows, drawing of views, steps, which epoch is kept
+VERSION = 2  # of what the loop computes: order of rows, drawing of views, steps, which epoch is kept
 SAVING = 0.05  # share of its time that a training may spend on saving its state
 _log = logging.getLogger(__name__)
 

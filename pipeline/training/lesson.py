@@ -21,7 +21,7 @@ from pipeline.data.selection import Selection
 from pipeline.data.settings import Views
 from pipeline.data.splits import UNLABELLED, Split, class_numbers, open_splits
 from pipeline.data.views import Policy
-from pipeline.models.build import build, parameter_count
+from pipeline.models.build import build, parameter_count, placed
 from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.ensemble import RULES
 from pipeline.models.modelfile import Chosen, Data, Kind, Learned, Net, Shown
@@ -255,7 +255,7 @@ class Lesson:
         net = build(model, self.source.shape, len(self.source.classes), seed=seed)
         if self.correct:
             bias.require_bias(net, len(self.source.classes))
-        return net.to(self.examples.device)
+        return placed(net, self.examples.device)
 
     def _finished(self, name: str, net: torch.nn.Module, fitted: Fitted, recipe: Recipe, seed: int) -> Student:
         """The student after its training, with the bias of some classes corrected where that is asked for."""

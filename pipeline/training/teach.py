@@ -9,7 +9,7 @@ from pipeline.base.errors import InputError
 from pipeline.base.spec import witnesses
 from pipeline.data.splits import open_splits
 from pipeline.data.views import Policy
-from pipeline.models.build import build, parse_model
+from pipeline.models.build import build, parse_model, placed
 from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.modelfile import Data, Net, Shown
 from pipeline.training.examples import Examples
@@ -58,7 +58,7 @@ def teach(
     if recipe.selects:
         valid.require_unfolded("keep: best")
     spec = parse_model(model)
-    net = build(spec, train.shape, len(train.classes), seed=seed).to(device)
+    net = placed(build(spec, train.shape, len(train.classes), seed=seed), device)
     seen = Policy.parse(policy, seed)
     examples = Examples(train, seen, None, NoTeacher(), recipe.memory_bytes, device)
     objective = Objective.of([HARD], torch.from_numpy(train.labels()).to(device))
