@@ -233,68 +233,6 @@ def test_buffers_that_stay_are_in_every_net(tmp_path):
         assert (predict(net, torch.from_numpy(PIXELS)) == predict(several[place], torch.from_numpy(PIXELS))).all()
 
 
-def test_layers_side_by_side_give_what_vmap_gives():
-    """The same logits and gradients, with the same dropout, in float64."""
-    several = [doubled(build(parse_model(MODELS[1]), SHAPE, CLASSES, seed=seed)) for seed in range(3)]
-    stack, by_vmap = Stack(several).train(), Stack(several).train()
-    assert stack._layers
-    by_vmap._layers = []
-    found = []
-    for each in (stack, by_vmap):
-        torch.manual_seed(5)
-        logits = each(torch.from_numpy(PIXELS[:7]))
-        (logits * torch.arange(logits.numel()).view(logits.shape)).sum().backward()
-        found.append([logits, *(parameter.grad for parameter in each.parameters())])
-    for here, there in zip(*found, strict=True):
-        torch.testing.assert_close(here, there, rtol=1e-12, atol=1e-12)
-    assert not torch.equal(found[0][0], stack(torch.from_numpy(PIXELS[:7])))  # dropout does hit units
-
-
-class Sum(nn.Sequential):
-    """Layers that are not run one after the other alone."""
-
-    def forward(self, pixels):
-        return super().forward(pixels) + 1
-
-
-def of_layers(kind: str) -> nn.Module:
-    """A net that is nearly linear layers alone."""
-    shared, last = nn.Linear(36, 36), nn.Linear(36, CLASSES)
-    start = [zoo.Pixels(), nn.Flatten()]
-    return {
-        "no bias": lambda: nn.Sequential(*start, nn.Linear(36, 36, bias=False), nn.ReLU(), last),
-        "one layer twice": lambda: nn.Sequential(*start, shared, nn.ReLU(), shared, last),
-        "layer norm": lambda: nn.Sequential(*start, shared, nn.LayerNorm(36), last),
-        "scaled before": lambda: nn.Sequential(zoo.Pixels(), nn.LayerNorm(6), nn.Flatten(), last),
-        "softmax": lambda: nn.Sequential(*start, shared, nn.Softmax(dim=1), last),
-        "flat at the end": lambda: nn.Sequential(zoo.Pixels(), nn.Linear(6, 6), nn.Flatten(), last),
-        "own forward": lambda: Sum(*start, last),
-        "no linear layer": lambda: nn.Sequential(zoo.Pixels(), nn.Conv2d(1, CLASSES, 6), nn.Flatten()),
-    }[kind]()
-
-
-@pytest.mark.parametrize(
-    "kind",
-    [
-        "no bias",
-        "one layer twice",
-        "layer norm",
-        "scaled before",
-        "softmax",
-        "flat at the end",
-        "own forward",
-        "no linear layer",
-    ],
-)
-def test_nets_of_other_layers_are_run_by_vmap(kind):
-    several = [of_layers(kind) for _ in range(3)]
-    stack = Stack(several)
-    assert not stack._layers
-    together = predict(stack, torch.from_numpy(PIXELS))
-    for place, net in enumerate(several):
-        np.testing.assert_allclose(together[:, place], predict(net, torch.from_numpy(PIXELS)), atol=1e-5)
-
-
 def test_weights_are_shared_side_by_side():
     [net] = nets(MODELS[0])
     for tensor in side_by_side(net).values():
