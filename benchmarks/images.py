@@ -47,7 +47,7 @@ def prepare(folder: Path, cifar: Path | None, rows: int) -> None:
         inputs = Images("RGB", (3, 32, 32))
         for name, count in {"train": rows, "valid": 64, "test": 64}.items():
             encoded = jpegs(min(count, 512))
-            held = Rows(
+            held = Rows.of(
                 [f"{name}-{row}" for row in range(count)], [encoded[row % len(encoded)] for row in range(count)],
                 np.arange(count) % 10,
             )  # fmt: skip
