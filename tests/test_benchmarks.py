@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks import capture, reading, training
+from benchmarks import capture, loops, reading, training
 from benchmarks.measure import write_splits, write_teacher
 from pipeline.base import runtime
 
@@ -37,3 +37,9 @@ def test_training(tmp_path, monkeypatch):
     training.against_plain_loops(tmp_path, cached, 1, rows=256)
     training.precisions(cached, 1)
     training.threads(cached, swept, 1)
+
+
+def test_loops():
+    for title, (_, shape) in loops.NETS.items():
+        loops.one_net(title, loops.Data.of(300, shape), 1)
+    loops.many_nets(loops.Data.of(300, (1, 28, 28)), 1)
