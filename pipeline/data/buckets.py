@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from pipeline.base import runtime
 from pipeline.data.splitfile import Rows
 
 BUCKET_BYTES = (4 << 20, 64 << 20)  # about, of a bucket: least and most
@@ -51,21 +52,25 @@ class Buckets:
             if path.exists():  # if not, all of its rows are damaged
                 yield _sorted(path)
                 path.unlink()
+                runtime.release_memory()
 
     def _write(self) -> None:
         """Append the held rows to their buckets."""
         if not self._held:
             return
         places = np.concatenate([places for places, _ in self._held])
-        order = np.argsort(places, kind="stable")
-        places, rows = places[order], Rows.joined([rows for _, rows in self._held]).take(order)
+        rows = Rows.joined([rows for _, rows in self._held])
         self._held, self._held_bytes = [], 0
+        order = np.argsort(places, kind="stable")
+        places, rows = places[order], rows.take(order)
         columns = [pa.array(places, pa.int64()), rows.ids, rows.stored, pa.array(rows.labels)]
         batch = pa.record_batch(columns, schema=_SCHEMA)
         buckets = places // self._rows
         for start, stop in pairwise([0, *(np.flatnonzero(np.diff(buckets)) + 1).tolist(), len(buckets)]):
             with (self._folder / str(buckets[start])).open("ab") as file:
                 file.write(batch.slice(start, stop - start).serialize())
+        del rows, columns, batch
+        runtime.release_memory()
 
 
 def _sorted(path: Path) -> Rows:

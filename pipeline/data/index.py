@@ -4,7 +4,7 @@ It takes a byte or two a row for labels, and until ids have been compared 16 for
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -43,7 +43,7 @@ class Index:
         known = len(codes)
         numbered = False
         rows = 0
-        for chunk in runtime.progress(source.chunks(False), f"reading the labels of {role}", unit="chunks"):
+        for chunk in _shown(source.chunks(False), f"reading the labels of {role}"):
             digests += id_digests(names(chunk, role, first + rows)).data
             values = chunk.labels
             named = [value for value in values if isinstance(value, str)]
@@ -125,6 +125,14 @@ class Index:
         return InputError(
             what, expected="the same rows all the time", found="others", fix="Run this again when it is left alone."
         )
+
+
+def _shown(chunks: Iterable[Chunk], what: str) -> Iterator[Chunk]:
+    """The same chunks, with a progress bar that counts their rows."""
+    with runtime.progress((), what, unit="rows") as bar:
+        for chunk in chunks:
+            yield chunk
+            bar.update(len(chunk.labels))
 
 
 def names(chunk: Chunk, role: str, first: int) -> Sequence[str]:

@@ -8,7 +8,7 @@ import hashlib
 import logging
 import shutil
 from collections import defaultdict
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -107,12 +107,21 @@ def ingest(
         excluded = taken.excluded()
         for name, buckets in taken.buckets.items():
             write_split(
-                folder / f"{name}.parquet", runtime.progress(buckets, f"writing {name}", unit="buckets"), role=name,
-                classes=classes, inputs=inputs, span=span, excluded=excluded[name], folded=fold and name == "valid",
+                folder / f"{name}.parquet", _shown(buckets, f"writing {name}", plan.sizes[name]), role=name, classes=classes,
+                inputs=inputs, span=span, excluded=excluded[name], folded=fold and name == "valid",
             )  # fmt: skip
         shutil.rmtree(room)
         bind_splits(folder, list(taken.buckets))
     return open_splits(out, [name for name in SPLITS if name in plan.sizes])
+
+
+def _shown(pieces: Iterable[Rows], what: str, rows: int) -> Iterator[Rows]:
+    """The same rows, with a progress bar that counts them."""
+    with runtime.progress((), what, total=rows, unit="rows") as bar:
+        for piece in pieces:
+            bar.update(len(piece))
+            yield piece
+            del piece  # before the next one is read
 
 
 def _require_apart(sources: Mapping[str, Sequence[Source]]) -> None:
@@ -232,28 +241,28 @@ class _Taken:
     def read(self, form: Form, damaged: str, resizing: Resizing) -> None:
         """Read and check all rows. Raises InputError for the first damaged one, unless they are to be excluded."""
         total = sum(len(index) for index in self.plan.indices)
-        bar = runtime.progress((), "checking", total=total, unit="rows")
         workers = runtime.cores()
         jobs = (
             partial(_checked, form, number, start, chunk, ids)
             for number, index in enumerate(self.plan.indices)
             for start, chunk, ids in index.chunks()
         )
-        for number, start, chunk, ids, results in ahead(jobs, depth=_AHEAD * workers, workers=workers):
-            index = self.plan.indices[number]
-            sound = np.ones(len(results), bool)
-            for row, found in enumerate(results):
-                if isinstance(found, InputError):
-                    if damaged == "fail":
-                        raise found
-                    _log.warning("left out: %s", found)
-                    sound[row] = False
-                elif found not in self.seen:
-                    self.seen[found] = place(chunk, row, ids[row])
-                    KINDS[form.kind].settle(form, self.seen, resizing)
-            self._put(number, start, Rows.of(ids, chunk.inputs, index.labels[start : start + len(results)]), sound)
-            bar.update(len(results))
-        bar.close()
+        with runtime.progress((), "checking", total=total, unit="rows") as bar:
+            for number, start, chunk, ids, results in ahead(jobs, depth=_AHEAD * workers, workers=workers):
+                sound = np.ones(len(results), bool)
+                for row, found in enumerate(results):
+                    if isinstance(found, InputError):
+                        if damaged == "fail":
+                            raise found
+                        _log.warning("left out: %s", found)
+                        sound[row] = False
+                    elif found not in self.seen:
+                        self.seen[found] = place(chunk, row, ids[row])
+                        both = {each: self.seen[each] for each in (next(iter(self.seen)), found)}
+                        KINDS[form.kind].settle(form, both, resizing)  # every row must go with the first
+                labels = self.plan.indices[number].labels[start : start + len(results)]
+                self._put(number, start, Rows.of(ids, chunk.inputs, labels), sound)
+                bar.update(len(results))
         for name, size in self.plan.sizes.items():
             if len(self.damaged[name]) == size:
                 fix = "Repair them."
