@@ -103,7 +103,9 @@ def ingest(
         taken = _Taken.of(plan, room)
         taken.read(form, damaged, resizing)
         inputs = KINDS[form.kind].settle(form, taken.seen, resizing)
-        span = span_rows(len(classes), inputs.row_bytes(taken.stored_bytes / max(taken.rows, 1)))
+        stored = taken.stored_bytes / max(taken.rows, 1)
+        # Who reads a span holds its stored bytes too, and photos may be larger than the pixels that they are brought to.
+        span = span_rows(len(classes), max(inputs.row_bytes(stored), round(stored)))
         excluded = taken.excluded()
         for name, buckets in taken.buckets.items():
             write_split(
