@@ -20,18 +20,28 @@ import samples
 from conftest import images, write_parquet, write_split
 from pipeline.base import files, randomness, runtime, table
 from pipeline.data import ingest, pixels, selection
+from pipeline.data.assignment import NOWHERE, Assignment
+from pipeline.data.index import Index
+from pipeline.data.inputs.array import Arrays
+from pipeline.data.inputs.form import Form
+from pipeline.data.inputs.image import Images
+from pipeline.data.inputs.resizing import FITS
+from pipeline.data.inputs.text import Texts
 from pipeline.data.policies import table as policies
 from pipeline.data.sources import table as sources_table
+from pipeline.data.sources.source import Chunk, Source
 from pipeline.data.sources.table import parse_source
 from pipeline.data.views import Policy
 from pipeline.models import ensemble, predict, stack, zoo
 from pipeline.models.build import build, parse_model
+from pipeline.models.encoding import encode
 from pipeline.results import evaluate, report, summary
 from pipeline.results.choice import best
 from pipeline.results.run import Measure
 from pipeline.stats import metrics
 from pipeline.training import bias, fit, losses, objective, recipe
 from pipeline.training.examples import Batch, Examples
+from pipeline.training.inputs import Numbers
 from pipeline.training.losses import SoftLoss
 from pipeline.training.objective import LossWeights, Objective
 from pipeline.training.recipe import Recipe
@@ -64,14 +74,18 @@ def _logits(seed: int, *shape: int) -> torch.Tensor:
 
 
 def _decoder() -> dict[str, Any]:
-    """Pixels of every kind of image, in both modes; JPEG's are the affair of a library, which may round otherwise."""
-    found = {}
+    """Pixels of every kind of image, in both modes, and resized; JPEG is a library's affair, which may round otherwise."""
+    found: dict[str, Any] = {}
     for path in sorted((GOLDEN / "images").iterdir()):
         mode, height, width = pixels.peek(path.read_bytes(), path.name)
-        shown = {each: pixels.decode(path.read_bytes(), each, path.name) for each in ("L", "RGB")}
+        shown = {each: pixels.decode(path.read_bytes(), each, path.name).transpose(2, 0, 1) for each in ("L", "RGB")}
         if path.suffix == ".jpg":
             shown = {each: (found.astype(int) + 4) // 8 for each, found in shown.items()}
         found[path.name] = [mode, height, width, shown["L"][:, ::3, ::3], shown["RGB"][:, ::4, ::4]]
+    for way in FITS:
+        for size in ((5, 7), (20, 9)):
+            data = (GOLDEN / "images/lossless.webp").read_bytes()
+            found[f"{way}, {size[0]}×{size[1]}"] = [pixels.decode(data, mode, "it", size, way) for mode in ("L", "RGB")]
     return found
 
 
@@ -129,15 +143,21 @@ def _rows(name: str) -> Any:
 
 def _ingest() -> Any:
     """What sources give; which rows are carved out, and the order of all."""
-    source = sources.Rows("x", [str(row) for row in range(40)], [""] * 40, [b""] * 40, np.arange(40) % 3, None)
-    rest, carved = ingest.carve(source, 0.25, "test", 4)
-    found = {"train": ingest._shuffled(rest, "train", 4).ids, "test": ingest._shuffled(carved, "test", 4).ids}
+    chunk = Chunk([str(row) for row in range(40)], (), [row % 3 for row in range(40)], str)
+    source = Source(Form("image"), lambda with_inputs: iter([chunk]), (), 0)
+    plan = Assignment.plan({"train": [Index.read(source, "train")]}, {"test": 0.25}, seed=4, fold=False)
+    found: dict[str, Any] = {}
+    for split, places in plan.places[0].items():
+        rows = np.flatnonzero(places != NOWHERE)
+        found[split] = [str(row) for row in rows[np.argsort(places[rows])]]
     with tempfile.TemporaryDirectory() as folder:
         file = write_parquet(Path(folder) / "x.parquet", *images(5), names=["low", "middle", "high"])
         for name in ("digits", str(file)):
-            rows = sources.load(name, "train", 3)
-            shown = [pixels.decode(data, "L", "it").astype(int).sum() for data in rows.images[:20]]
-            found[Path(name).stem] = [rows.ids[:5], len(rows.ids), rows.labels[:20], rows.classes, shown]
+            source = parse_source(name, "train")
+            index = Index.read(source, "train", 3)
+            _, chunk, ids = next(index.chunks())
+            shown = [pixels.decode(data, "L", "it").astype(int).sum() for data in chunk.inputs[:20]]
+            found[Path(name).stem] = [ids[:5], len(index), index.labels[:20], index.classes, shown]
     return found
 
 
@@ -161,17 +181,20 @@ def _source(name: str) -> Any:
 MODELS = {
     "mlp": "mlp(hidden=[8, 5], dropout=0.25, input_dropout=0.1)",
     "cnn": "cnn(channels=[3, 4], dropout=0.5)",
+    "bag": "bag(width=4, buckets=50, ngrams=3, length=8)",
 }
 
 
 def _net(name: str) -> Any:
-    """Initial weights, logits, and logits in training, of which dropout is a part."""
-    net = build(parse_model(MODELS[name]), (2, 6, 6), 3, seed=1)
-    pixels = _pixels(4, 2)
+    """Initial weights, logits, and logits in training, of which dropout is a part; how a net for text encodes."""
+    text = name == "bag"
+    net = build(parse_model(MODELS[name]), Texts() if text else Arrays("uint8", (2, 6, 6)), 3, seed=1)
+    inputs = encode(net, TEXTS) if text else _pixels(4, 2)
     torch.manual_seed(2)
     with torch.no_grad():
-        trained, plain = net.train()(pixels), net.eval()(pixels)
-    return {"weights": [tensor.sum() for tensor in net.state_dict().values()], "logits": plain, "training": trained}
+        trained, plain = net.train()(inputs), net.eval()(inputs)
+    found = {"weights": [tensor.sum() for tensor in net.state_dict().values()], "logits": plain, "training": trained}
+    return found | {"encoded": inputs} if text else found
 
 
 def _inference() -> Any:
@@ -213,8 +236,23 @@ def _objective() -> Any:
             soft = SoftLoss.parse(loss, standardised=name == "weighed")
             made = Objective.of(weightings, torch.from_numpy(LABELS), soft, NoTeacher())
             logits = _logits(3) if len(weightings) == 1 else _logits(3, 10, len(weightings), 3)
-            batch = Batch(torch.arange(10), torch.zeros(10), torch.zeros(10), _logits(4)[:, None])
-            found[f"{name}, {loss}"] = made(logits, batch)
+            found[f"{name}, {loss}"] = made(logits, _batch())
+    return found
+
+
+def _batch(shares: torch.Tensor | None = None) -> Batch:
+    """Ten rows; with shares, each is mixed with the row of three further on."""
+    partners = torch.empty(10, 0, dtype=torch.int64) if shares is None else (torch.arange(10)[:, None] + 3) % 10
+    shares = torch.empty(10, 0) if shares is None else shares[:, None]
+    return Batch(torch.arange(10), torch.zeros(10), torch.zeros(10), _logits(4)[:, None], partners, shares)
+
+
+def _mixed_objective() -> Any:
+    """Labels of rows that are mixed with others, of one student and of two."""
+    batch, found = _batch(torch.arange(10) / 16), {}
+    for name, weightings in {"one": [objective.HARD], "two": [objective.HARD, LossWeights(2.0, 0.7)]}.items():
+        made = Objective.of(weightings, torch.from_numpy(LABELS), SoftLoss.parse("kl"), NoTeacher())
+        found[name] = made(_logits(3) if len(weightings) == 1 else _logits(3, 10, 2, 3), batch)
     return found
 
 
@@ -262,9 +300,11 @@ def _training() -> Any:
                 **{"optimizer": "sgd(lr=0.3, momentum=0.9)", "schedule": "constant", "epochs": 4, "batch_size": 16} | settings
             )
             spec = parse_model("mlp(hidden=[6], dropout=0.2)")
-            built = [build(spec, (1, 6, 6), 3, seed=number) for number in range(nets)]
+            built = [build(spec, Images("L", (1, 6, 6)), 3, seed=number) for number in range(nets)]
             net = built[0] if nets == 1 else stack.Stack(built)
-            examples = Examples(split, Policy.parse("shift(1)", 2), fresh, NoTeacher(), how.memory_bytes, torch.device("cpu"))
+            examples = Examples(
+                Numbers(split), Policy.parse("shift(1)", 2), fresh, NoTeacher(), how.memory_bytes, torch.device("cpu")
+            )
             fitted = fit.fit(
                 net, examples, Objective.of([objective.HARD] * nets, labels), how, validation,
                 seed=3, name="golden", state=State(Path(folder), [{"training": name}]),
@@ -368,6 +408,7 @@ def everything() -> dict[str, Measured]:
         "ingest": (ingest.VERSION, EXACT, _ingest),
         "inference": (predict.VERSION, EXACT, _inference),
         "objective": (objective.VERSION, CLOSE, _objective),
+        "objective, mixed labels": (objective.VERSION, CLOSE, _mixed_objective),
         "training": (fit.VERSION, TRAINED, _training),
         "bias correction": (bias.VERSION, CLOSE, _bias),
         "metrics": (metrics.VERSION, CLOSE, _metrics),

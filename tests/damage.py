@@ -32,7 +32,7 @@ from click.testing import CliRunner
 from conftest import ROOT, tree
 from pipeline.base import facts, files
 from pipeline.cache import manifest, provenance
-from pipeline.data import splits
+from pipeline.data import ingest, splits
 from pipeline.models import modelfile
 from pipeline.results import tables
 from stages.cli import main as softcache
@@ -232,9 +232,9 @@ def judge(folder: Path, command: str, expected: object, path: str, how: str) -> 
 def main(root: Path, first: int, count: int) -> None:
     for kind in (manifest.Manifest, manifest._Identity, manifest.Record, modelfile.Facts, provenance.Provenance):
         facts._adapter(kind)
-    for kind in (tables._Facts, splits._Facts, splits._Binding):
+    for kind in (tables._Facts, splits.Facts, splits._Binding):
         facts._adapter(kind)
-    splits.span_rows = lambda classes, row_bytes: 16
+    ingest.span_rows = lambda classes, row_bytes: 16
     start, place = root / "start", root / f"tries-{first}"
     expected, readers = {}, {}
     for command in COMMANDS:

@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = {  # every format that there was → the digest of its golden cache
     "cache-1": "6cb803ea9dea3b7730924d69fe71b720bad3193fb75447b6f047e008d542ce9a",
     "cache-2": "ef4e2830feb31f3e27484c5e71789312357177407d97c0c6fa2920367d70cd42",
+    "cache-3": "ece5f0c918a1a390b9db3c15c92ad9c2cb1d11f9a6859235f003c65e0ad2495e",
 }
 # Row + class / 8, less 100 in the second view: six rows in spans of four, all of them exact in float16.
 TRANSFER = np.array([[[row + label / 8 - 100 * view for label in range(3)] for row in range(6)] for view in range(2)])

@@ -125,7 +125,7 @@ def test_a_flipped_bit_names_rows_and_view_and_the_way_out(project):
 def test_a_missing_span_is_told_before_the_first_step(project):
     says(0, *CAPTURE)
     (project / "data/caches/a/logits.zarr/transfer/c/2/1/0").unlink()
-    assert "expected 120 bytes, found no such file (1 of 14 files missing or damaged)" in says(3, *DISTILL)
+    assert "expected 260 bytes, found no such file (1 of 14 files missing or damaged)" in says(3, *DISTILL)
 
 
 def test_new_weights_say_why_nothing_is_reused(project):
@@ -164,7 +164,7 @@ def test_a_full_disk_keeps_what_was_recorded_and_says_how_much_is_wanted(project
 
     monkeypatch.setattr(files, "write", full)
     message = says(2, *CAPTURE)
-    assert "expected about 8.4e-07 GB of room for the 7 spans that are left" in message
+    assert "expected about 1.82e-06 GB of room for the 7 spans that are left" in message
     assert "4 spans are kept" in message
     assert len(spans) == 5, "the first failure stops the teacher and the writer"
     monkeypatch.setattr(files, "write", write)

@@ -104,12 +104,13 @@ def test_the_golden_values_are_recorded_and_the_old_ones_stay(followed):
 def test_what_was_added_can_be_named_and_computes(followed):
     code = """if True:
         import numpy as np, torch, pipeline.training.losses
+        from pipeline.data.inputs.array import Arrays
         from pipeline.data.views import Policy
         from pipeline.models.build import build, parse_model
         print(pipeline.training.losses.__file__)
         loss = pipeline.training.losses.SoftLoss.parse("rkl")
         print(loss(torch.tensor([[0.0, 3.0]]).log1p(), torch.zeros(1, 2), None, 1.0).item())
-        net = build(parse_model("pooled(size=3)"), (2, 6, 9), 4)
+        net = build(parse_model("pooled(size=3)"), Arrays("uint8", (2, 6, 9)), 4)
         print([list(each.shape) for each in net.parameters()], list(net(torch.zeros(5, 2, 6, 9, dtype=torch.uint8)).shape))
         pixels = Policy.parse("invert()", 0).apply(torch.full((64, 1, 1, 1), 7, dtype=torch.uint8), np.arange(64), np.ones(64))
         print(sorted(set(pixels.flatten().tolist())))

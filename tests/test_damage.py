@@ -48,7 +48,7 @@ def folder(tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root / "start")
         patch.setenv("SOFTCACHE_DEVICE", "cpu")
-        patch.setattr("pipeline.data.splits.span_rows", lambda classes, row_bytes: 16)
+        patch.setattr("pipeline.data.ingest.span_rows", lambda classes, row_bytes: 16)
         runtime.prepare("cpu")
         ok("ingest")
         for teacher in "ab":

@@ -236,7 +236,7 @@ def test_a_new_temperature_runs_its_own_cells_and_what_sums_up(repository):
 REWORDED = {  # file → an edit that changes nothing that is computed
     "data/policies/warp.py": ('fix="Move by less."', 'fix="Move it by less, please."'),
     "models/zoo.py": ('fix="Correct the model\'s spec."', 'fix="Mend the spec of the model."'),
-    "data/pixels.py": ('"a PNG or JPEG image"', '"an image, PNG or JPEG"'),
+    "data/pixels.py": ('"a PNG, JPEG or WebP image"', '"an image, PNG, JPEG or WebP"'),
     "training/losses.py": ('fix="Correct the setting."', 'fix="Mend the setting."'),
     "training/fit.py": ("learned nothing: its validation accuracy", "it learned nothing, for its validation accuracy"),
 }

@@ -19,15 +19,18 @@ from hypothesis import strategies as st
 from PIL import Image
 from ruamel.yaml import YAML
 
-from conftest import images, run_capture, write_parquet, write_stage_one, write_tables
+import samples
+from conftest import images, run_capture, write_stage_one, write_tables
 from pipeline.base import facts, runtime, table
 from pipeline.base.errors import SoftcacheError
 from pipeline.base.settings import gathered
 from pipeline.cache import layout, manifest
 from pipeline.cache.provenance import Provenance
 from pipeline.cache.reader import Cache
-from pipeline.data import ingest, pixels, selection
-from pipeline.data.splits import Split, _Facts, open_splits
+from pipeline.data import pixels, selection
+from pipeline.data.inputs.image import Images
+from pipeline.data.sources.table import SOURCES, parse_source
+from pipeline.data.splits import Facts, Split, open_splits
 from pipeline.data.views import Policy
 from pipeline.models import modelfile
 from pipeline.models.build import build, parse_model
@@ -149,7 +152,7 @@ def reader(project: Path, name: str) -> tuple[Path, Callable[[], object]]:
         found.labels()
         for span in range(len(found.span_digests)):
             found.ids(span)
-            found.images(span)
+            found.read(span)
 
     def read_cache() -> None:
         cache = Cache.open(project / "caches/a")
@@ -237,7 +240,7 @@ def test_any_bytes_as_a_shard(often):
     whole = laid.encode(np.zeros((8, 3), np.float32))
 
     def decoded(data: bytes) -> None:
-        if len(data) == laid.shard_bytes():  # what a cache has looked at before
+        if len(data) == laid.shard_bytes(8):  # what a cache has looked at before
             laid.decode(data, 8)
 
     fuzz(often, changed(whole), decoded)
@@ -250,15 +253,28 @@ def test_any_bytes_as_an_image(often):
     import io
 
     encoded, _ = images(1)
-    held = io.BytesIO()
-    Image.new("RGB", (5, 4), "red").save(held, "JPEG")
-    for whole in (encoded[0], held.getvalue()):
-        fuzz(often, changed(whole), lambda data: pixels.decode(data, pixels.peek(data, "it")[0], "it"))
+    wholes, exif = [encoded[0]], Image.Exif()
+    exif[274] = 6
+    for way in ({"format": "JPEG"}, {"format": "JPEG", "exif": exif}, {"format": "WEBP"}, {"format": "PNG", "exif": exif}):
+        held = io.BytesIO()
+        Image.new("RGB", (5, 4), "red").save(held, **way)
+        wholes.append(held.getvalue())
+    for whole in wholes:
+        fuzz(often, changed(whole), lambda data: pixels.decode(data, pixels.peek(data, "it")[0], "it", (3, 3), "crop"))
 
 
-def test_any_bytes_as_a_source(tmp_path, often):
-    path = write_parquet(tmp_path / "source.parquet", *images(12), names=["a", "b", "c"])
-    fuzz(often, changed(path.read_bytes()), lambda data: path.write_bytes(data) and ingest.load(str(path), "train"))
+@pytest.mark.parametrize("name", sorted(SOURCES.keys() - {"digits", "folder"}))
+def test_any_bytes_as_a_source(tmp_path, often, name):
+    """Of its first sample, the last file that it names."""
+    text = samples.write(tmp_path)[name][0]
+    path = max((path for path in tmp_path.rglob("*") if path.is_file() and str(path) in text), key=lambda path: str(path))
+
+    def read(data: bytes) -> None:
+        path.write_bytes(data)
+        list(parse_source(text, "transfer").chunks(True))
+
+    read(path.read_bytes())
+    fuzz(often, changed(path.read_bytes()), read)
 
 
 def test_any_text_as_settings(tmp_path, often):
@@ -273,7 +289,8 @@ SETTING = JSON | st.sampled_from(
     [float("nan"), float("inf"), -1, 0, 10**400, "1e308", "007", "mlp(hidden=[1])", "kl", "shift(1)", "9" * 5000, [[]], "\0"],
 ) | st.dates() | st.binary(max_size=4)  # fmt: skip
 BASE = {
-    "ingest": {"train": "digits", "valid": 0.1, "test": 0.1, "transfer": None, "damaged": "fail", "seed": 0, "fold": False},
+    "ingest": {"train": "digits", "valid": 0.1, "test": 0.1, "transfer": None, "size": [4, 4], "fit": "crop",
+               "damaged": "fail", "seed": 0, "fold": False},
     "teach": {"optimizer": "sgd(lr=0.1)", "epochs": 1, "batch_size": 8, "policy": "none", "max_norm": 1.0, "memory": 1},
     "teachers": {"a": {"model": "mlp(hidden=[3])", "seed": 1}},
     "views": {"policy": "shift(1)", "views": 2, "view_seed": 0},
@@ -325,15 +342,28 @@ def test_any_setting_anywhere(tmp_path, often, command, words):
     fuzz(often, st.lists(st.tuples(st.sampled_from(places), SETTING), min_size=1, max_size=3), tried)
 
 
+def shown(policy: Policy) -> None:
+    """Views of two rows of the kind that it is for."""
+    rows, views = np.arange(2), np.arange(2)
+    if policy.kind == "text":
+        policy.rewrite(["", "one two"], rows, views)
+        return
+    inputs = (
+        torch.zeros((2, 3, 4), dtype=torch.float32) if policy.kind == "array" else torch.zeros((2, 1, 3, 3), dtype=torch.uint8)
+    )
+    others, _ = policy.partners(rows, views, 2, 2, inputs.shape[1:])
+    policy.apply(inputs, rows, views, (others, inputs[others]))
+
+
 def _job(command: click.Command, given: dict, params: str) -> None:
     """What the jobs make of settings, before they open anything."""
     if "optimizer" in given:
         Recipe.parse(**vars(gathered(Training, given)))
     if given.get("model"):
-        build(parse_model(given["model"]), (1, 3, 3), 3)
+        build(parse_model(given["model"]), Images("L", (1, 3, 3)), 3)
     if given.get("policy"):
         policy = Policy.parse(given["policy"], given.get("view_seed", given.get("seed", 0)))
-        policy.apply(torch.zeros(2, 1, 3, 3, dtype=torch.uint8), np.arange(2), np.arange(2))
+        shown(policy)
     if given.get("rows"):
         selection.Selection.parse(given["rows"]).choose(np.array([0, 1, 2, -1]), ["x", "y", "z"])
     if given.get("loss"):
@@ -349,12 +379,10 @@ def _job(command: click.Command, given: dict, params: str) -> None:
 @pytest.mark.parametrize("place", ["model", "optimizer", "schedule", "policy", "rows", "loss"])
 def test_any_spec(often, place):
     parse = {
-        "model": lambda text: build(parse_model(text), (1, 3, 3), 3),
+        "model": lambda text: build(parse_model(text), Images("L", (1, 3, 3)), 3),
         "optimizer": lambda text: Recipe.parse(optimizer=text, schedule="constant", epochs=1, batch_size=1),
         "schedule": lambda text: Recipe.parse(optimizer="sgd(lr=0.1)", schedule=text, epochs=1, batch_size=1),
-        "policy": lambda text: Policy.parse(text, 0).apply(
-            torch.zeros(2, 1, 3, 3, dtype=torch.uint8), np.arange(2), np.arange(2)
-        ),
+        "policy": lambda text: shown(Policy.parse(text, 0)),
         "rows": lambda text: selection.Selection.parse(text).choose(np.array([0, 1, 2, -1]), ["x", "y", "z"]),
         "loss": lambda text: losses.SoftLoss.parse(text).require_use(3),
     }[place]
@@ -369,6 +397,16 @@ def test_any_spec(often, place):
         "affine",
         "elastic",
         "flip",
+        "resized_crop",
+        "jitter",
+        "grey",
+        "erase",
+        "mixup",
+        "cutmix",
+        "noise",
+        "roll",
+        "mask",
+        "drop",
         "fraction",
         "only",
         "dkd",
@@ -387,6 +425,17 @@ def test_any_spec(often, place):
         "points",
         "rotate",
         "share",
+        "scale",
+        "ratio",
+        "size",
+        "brightness",
+        "area",
+        "strength",
+        "steps",
+        "axis",
+        "count",
+        "value",
+        "words",
         "classes",
     ]
     value = st.sampled_from(
@@ -413,7 +462,7 @@ def test_any_published_figures(often):
     fuzz(often, section, lambda found: Published.parse(found))
 
 
-@pytest.mark.parametrize("kind", [manifest._Identity, manifest.Record, modelfile.Facts, Provenance, _Facts])
+@pytest.mark.parametrize("kind", [manifest._Identity, manifest.Record, modelfile.Facts, Provenance, Facts])
 def test_any_json_as_typed_facts(often, kind):
     fuzz(
         often, st.dictionaries(st.text(max_size=8), JSON, max_size=4), lambda found: facts.typed(kind, found, "it", "Mend it.")

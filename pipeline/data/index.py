@@ -41,20 +41,21 @@ class Index:
         labels: list[np.ndarray] = []
         codes: dict[str, int] = {name: number for number, name in enumerate(source.classes or ())}
         known = len(codes)
-        numbered = False
+        numbered = has_names = False
         rows = 0
         for chunk in _shown(source.chunks(False), f"reading the labels of {role}"):
             digests += id_digests(names(chunk, role, first + rows)).data
             values = chunk.labels
             named = [value for value in values if isinstance(value, str)]
             numbered |= len(named) < sum(value is not None for value in values)
+            has_names |= bool(named)
             for name in named:
                 if codes.setdefault(name, len(codes)) >= known > 0:
                     row = list(values).index(name)
                     expected = f"a class of {', '.join(source.classes or ())}"
                     where = place(chunk, row, names(chunk, role, first + rows)[row])
                     raise InputError(where, expected=expected, found=repr(name), fix="Correct the label.")
-            if named and numbered:
+            if has_names and numbered:
                 found = "numbers and names"
                 raise InputError(f"{role} source {source.text}, labels", expected="one kind", found=found, fix="Use one kind.")
             labels.append(_narrow(_coded(values, codes)))

@@ -270,7 +270,7 @@ def plugins(project, monkeypatch) -> Path:
             "its state does not keep buffers that training changes (mean): make them persistent",
         ),
         (("--model", "odd_ones:Huge()"), "Not enough memory: "),
-        (("--model", "odd_ones:Pairs()"), "expected logits of shape (2, 3) for two images, found tuple"),
+        (("--model", "odd_ones:Pairs()"), "expected logits of shape (2, 3) for two rows, found tuple"),
         (("--model", "odd_ones:Whole()"), "expected logits of a float dtype, found torch.int64"),
         (("--model", "odd_ones:Noted()"), "expected a state of tensors, found _extra_state"),
         (("--model", "odd_ones:frozen()"), "expected parameters to train, found none"),
@@ -575,7 +575,7 @@ def test_a_deep_look_that_finds_other_logits_is_mended_by_doing_it_anew(project,
 def test_a_record_that_lies_about_its_size_is_no_endless_loop(project):
     """verify → capture → verify: what a record says is whole or discarded."""
     (record,) = (project / ".softcache").glob("*/records/transfer-1-1.json")
-    for old, new in (('"size_bytes": 120', '"size_bytes": 121'), ('"low": ', '"low": -9'), ('"high": ', '"high": 9')):
+    for old, new in (('"size_bytes": 260', '"size_bytes": 261'), ('"low": ', '"low": -9'), ('"high": ', '"high": 9')):
         record.write_text(record.read_text().replace(old, new))
         assert "1 span computed, 10 kept from before" in says(0, "capture", "a")
         says(0, "verify", "a")

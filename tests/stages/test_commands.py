@@ -533,7 +533,7 @@ def test_an_unknown_key_lists_the_known_ones(project):
     (project / "params.yaml").write_text(PARAMS.replace("seed: 0}", "sede: 0}"))
     text = fails(2, "ingest")
     assert "ingest.sede" in text
-    assert "train, valid, test, transfer, damaged, seed, fold" in text
+    assert "train, valid, test, transfer, size, fit, damaged, seed, fold" in text
 
 
 def test_a_misspelt_section_is_told_and_sections_of_others_are_left_alone(project):
@@ -708,7 +708,7 @@ def test_evaluate_refuses_students_of_other_caches_and_of_other_data(captured):
     assert "student tiny-T1, caches.b: expected" in fails(2, *only)
     write_parquet(captured / "source.parquet", *images(48, size=8), names=["low", "middle", "high"])
     stage_one()
-    assert "student tiny-hard, shape: expected [1, 8, 8]" in fails(2, *only)
+    assert "student tiny-hard, inputs.shape: expected [1, 8, 8]" in fails(2, *only)
 
 
 def test_a_failed_evaluation_leaves_metrics_and_plots_as_they_were(captured):

@@ -36,11 +36,11 @@ class Arrays:
     @staticmethod
     def examine(form: Form, stored: bytes, where: str) -> Hashable:
         """Nothing; raises InputError for NaN, infinity, and integers that int64 does not hold."""
-        numbers = np.frombuffer(stored, np.dtype(form.dtype).newbyteorder("<"))
-        shape = form.shape or ()
-        if len(numbers) != math.prod(shape):
-            found = f"{len(numbers):,} numbers"
-            raise InputError(where, expected=f"{form}", found=found, fix="Correct the source.")
+        dtype, shape = np.dtype(form.dtype).newbyteorder("<"), form.shape or ()
+        if len(stored) != (size := math.prod(shape) * dtype.itemsize):
+            found = f"{len(stored):,} bytes"
+            raise InputError(where, expected=f"{form}, in {size:,} bytes", found=found, fix="Correct the source.")
+        numbers = np.frombuffer(stored, dtype)
         if numbers.dtype.kind == "f" and not np.isfinite(numbers).all():
             first = int(np.flatnonzero(~np.isfinite(numbers))[0])
             index = [int(each) for each in np.unravel_index(first, shape)]

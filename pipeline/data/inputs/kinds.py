@@ -6,7 +6,6 @@ from typing import ClassVar, Protocol, Self
 import numpy as np
 import pyarrow as pa
 
-from pipeline.base.errors import InputError
 from pipeline.data.inputs.array import Arrays
 from pipeline.data.inputs.form import Form
 from pipeline.data.inputs.image import Images
@@ -62,9 +61,3 @@ class Kind(Protocol):
 
     def read(self, stored: Sequence[bytes], place: Callable[[int], str]) -> np.ndarray:
         """Rows as numpy has them: (n, *shape). place: what a row is called in messages, by its index."""
-
-
-def require_kind(what: str, wanted: str, found: str, fix: str) -> None:
-    """Raise InputError unless both kinds are the same."""
-    if wanted != found:
-        raise InputError(what, expected=f"inputs of kind {wanted}", found=f"inputs of kind {found}", fix=fix)

@@ -169,7 +169,10 @@ def _form(path: Path, columns: _Columns) -> Form:
     if columns.kind in ("image", "text"):
         return Form(columns.kind)
     with paths.reading(path, _WHAT), _opened(path) as file:
-        column = next(file.iter_batches(1, columns=[columns.input])).column(0)
+        batch = next(file.iter_batches(1, columns=[columns.input]), None)
+        if batch is None:
+            raise ValueError("rows in its footer, and none before it")
+    column = batch.column(0)
     shape = tensors.shape_of(column, lambda row: f"{path}, row {row}")
     return Form("array", tensors.dtype_of(column.type, str(path)), shape)
 

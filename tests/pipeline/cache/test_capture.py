@@ -15,6 +15,7 @@ from pipeline.cache.manifest import fingerprint
 from pipeline.cache.reader import Cache
 from pipeline.data import views
 from pipeline.data.ingest import ingest
+from pipeline.data.inputs.image import Images
 from pipeline.data.policies import table
 from pipeline.data.settings import Views
 from pipeline.data.splits import open_splits
@@ -47,10 +48,10 @@ def data(tmp_path, monkeypatch) -> Path:
     (tmp_path / "exact_net.py").write_text(EXACT)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("SOFTCACHE_PLUGINS", "exact_net")
-    monkeypatch.setattr("pipeline.data.splits.span_rows", lambda classes, row_bytes: 8)
+    monkeypatch.setattr("pipeline.data.ingest.span_rows", lambda classes, row_bytes: 8)
     source = write_parquet(tmp_path / "source.parquet", *images(48))
     ingest(train=str(source), valid=0.25, test=0.25, transfer_set=(), damaged="fail", seed=0, out=tmp_path / "transfer")
-    net = build(parse_model("exact_net:Exact()"), (1, 6, 6), 3)
+    net = build(parse_model("exact_net:Exact()"), Images("L", (1, 6, 6)), 3)
     write_teacher(tmp_path / "a", net, open_splits(tmp_path / "transfer", ["train"])["train"], model="exact_net:Exact()")
     yield tmp_path
     sys.modules.pop("exact_net", None)
@@ -153,8 +154,8 @@ def test_another_version_of_a_net_refuses_its_teachers(tmp_path, monkeypatch):
 
 
 def test_another_version_of_the_decoder_refuses_the_data(data, monkeypatch):
-    monkeypatch.setattr("pipeline.data.splits.DECODER", "pillow version 2")
-    with pytest.raises(InputError, match=r"decoder: expected pillow version 2 as it is now, found pillow version 1. Run"):
+    monkeypatch.setattr("pipeline.data.splits.DECODER", "pillow version 3")
+    with pytest.raises(InputError, match=r"decoder: expected pillow version 3 as it is now, found pillow version 2. Run"):
         run(data)
 
 

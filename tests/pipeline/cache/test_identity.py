@@ -40,12 +40,12 @@ def test_what_it_says(folder):
             "weights_sha256": ModelFile.teacher(folder / "teachers/a").nets[0].sha256,
         },
         "classes": ["0", "1", "2"],
-        "inputs": {"decoder": "pillow version 1", "mode": "L", "shape": [1, 4, 4]},
+        "inputs": {"kind": "image", "mode": "L", "shape": [1, 4, 4], "decoder": "pillow version 2", "fit": None},
         "views": {"policy": "shift(pixels=1)", "seed": 5, "behaviours": ["version 1"]},
         "precision": "float32",
         "tile": 4,
         "inference": 1,
-        "layout": {"dtype": "float32", "span": 8, "chunk": 8, "codecs": "bytes(little), crc32c"},
+        "layout": {"dtype": "float32", "span": 8, "chunk": 1, "codecs": "bytes(little), crc32c"},
     }
     run_capture(folder)
     assert Cache.open(folder / "caches/a").manifest.identity == found

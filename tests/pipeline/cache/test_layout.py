@@ -35,11 +35,12 @@ def test_spans_are_what_zarr_itself_would_write(tmp_path):
     assert tree(path) == tree(out / "logits.zarr/transfer")
 
 
-def test_chunks_are_powers_of_two_within_a_megabyte():
-    assert Layout.plan(10, "float32", 8192).chunk == 8192
+def test_chunks_are_powers_of_two_within_a_megabyte_and_a_sixteenth_of_a_span():
+    assert Layout.plan(10, "float32", 8192).chunk == 512
     assert Layout.plan(1000, "float32", 8192).chunk == 256
     assert Layout.plan(1000, "float16", 8192).chunk == 512
     assert Layout.plan(10_000_000, "float32", 256).chunk == 1
+    assert [Layout.plan(10, "float32", span).chunk for span in (1, 8, 16, 32, 4096)] == [1, 1, 1, 2, 256]
     with pytest.raises(InputError, match="float32 or float16"):
         Layout.plan(10, "bfloat16", 8192)
 
@@ -70,7 +71,8 @@ def test_float16_holds_what_rounds_to_its_largest_number():
 def test_the_size_of_a_shard_is_known_before(tmp_path):
     for classes, span in ((3, 4), (1000, 1024)):
         layout = Layout.plan(classes, "float16", span)
-        assert layout.shard_bytes() == len(layout.encode(np.zeros((span, classes), np.float16)))
+        for rows in (1, span // 16 + 1, span - 1, span):
+            assert layout.shard_bytes(rows) == len(layout.encode(np.zeros((rows, classes), np.float16)))
 
 
 @pytest.mark.parametrize(("value", "place"), [(np.nan, (1, 2)), (np.inf, (0, 0)), (-np.inf, (2, 1)), (65_520.0, (2, 2))])
@@ -107,12 +109,22 @@ def test_a_shard_by_hand():
     last = checked(struct.pack("<3e", 6, 7, 8) + bytes.fromhex("007e") * 3)
     data = TWO.encode(BLOCK)
     assert data == by_hand(first, last)
-    assert TWO.shard_bytes() == len(data) == 2 * (12 + 4) + 2 * 16 + 4
+    assert TWO.shard_bytes(3) == TWO.shard_bytes(4) == len(data) == 2 * (12 + 4) + 2 * 16 + 4
     assert TWO.decode(data, 3).tolist() == BLOCK.tolist()
     assert TWO.decode(by_hand(last, first, entries=[(16, 16), (0, 16)]), 3).tolist() == BLOCK.tolist()  # in any order
     out = np.full((3, 3), -1, np.float16)
     assert TWO.decode(data, 3, out) is out
     assert (out == BLOCK).all()
+
+
+def test_chunks_past_the_last_row_are_left_out():
+    """The index then has 2⁶⁴ - 1 for offset and size, as the zarr specification says; a file that has them reads the same."""
+    first = checked(struct.pack("<6e", 0, 1, 2, 3, 4, 5))
+    data = TWO.encode(BLOCK[:2])
+    assert data == by_hand(first, entries=[(0, 16), (2**64 - 1, 2**64 - 1)])
+    assert TWO.shard_bytes(2) == TWO.shard_bytes(1) == len(data) == 12 + 4 + 2 * 16 + 4
+    filled = by_hand(first, checked(bytes.fromhex("007e") * 6))
+    assert TWO.decode(data, 2).tolist() == TWO.decode(filled, 2).tolist() == BLOCK[:2].tolist()
 
 
 CHUNKS = [checked(struct.pack("<6e", *range(start, start + 6))) for start in (0, 6)]

@@ -117,7 +117,7 @@ NOT_WHOLE = {
     "one class": ({"identity": lambda found: found | {"classes": ["x"]}}, "two classes or more"),
     "no span": (
         {"identity": lambda found: found | {"layout": found["layout"] | {"span": 0}}},
-        "chunks of spans, found a chunk of 4 and a span of 0",
+        "chunks of spans, found a chunk of 1 and a span of 0",
     ),
     "no chunk": ({"identity": lambda found: found | {"layout": found["layout"] | {"chunk": 0}}}, "chunks of spans"),
     "a long chunk": ({"identity": lambda found: found | {"layout": found["layout"] | {"chunk": 8}}}, "chunks of spans"),

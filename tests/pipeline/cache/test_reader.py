@@ -72,7 +72,7 @@ def test_a_span_of_the_wrong_size_is_found_on_opening(tmp_path, damage):
         path.write_bytes(b"" if damage == "empty" else data[:-1])
     with pytest.raises(
         IntegrityError,
-        match=r"transfer/c/1/1/0 \(transfer view 1, rows 4 to 7\): expected 72 bytes, found .* \(1 of 11 files missing",
+        match=r"transfer/c/1/1/0 \(transfer view 1, rows 4 to 7\): expected 132 bytes, found .* \(1 of 11 files missing",
     ):
         Cache.open(out)
 

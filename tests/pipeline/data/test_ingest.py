@@ -10,7 +10,6 @@ import pytest
 from conftest import images, png, write_parquet
 from pipeline.base.errors import InputError, IntegrityError
 from pipeline.data import ingest as job
-from pipeline.data.assignment import carve
 from pipeline.data.ingest import ingest
 from pipeline.data.splits import Split, bind_splits, open_splits
 
@@ -248,29 +247,6 @@ def test_a_validation_row_that_is_a_training_row_is_refused_folded_or_not(tmp_pa
     )
     for fold in (False, True):
         refuse(tmp_path, one, "valid split, ids", "each id once", "'shared' in train and in valid", valid=str(two), fold=fold)
-
-
-# ---------------------------------------------------------------- carving
-
-
-def test_carving_is_stratified():
-    """Of 600, 300 and 100 rows a tenth is 60, 30 and 10."""
-    labels = np.array([0] * 600 + [1] * 300 + [2] * 100)
-    rest, carved = carve(labels, 0.1, "test", seed=3)
-    assert Counter(labels[carved].tolist()) == {0: 60, 1: 30, 2: 10}
-    assert sorted(rest.tolist() + carved.tolist()) == list(range(1000))
-
-
-def test_carving_takes_a_count_too_and_depends_on_the_seed():
-    first, second = (carve(np.array([0, 1] * 50), 20, "valid", seed=seed)[1].tolist() for seed in (1, 2))
-    assert len(first) == len(second) == 20
-    assert first != second
-
-
-@pytest.mark.parametrize("amount", [0, 1.5, 100, 1000, -0.5, 0.001])
-def test_carving_that_leaves_a_side_empty_is_refused(amount):
-    with pytest.raises(InputError, match="that leaves rows on both sides"):
-        carve(np.array([0, 1] * 50), amount, "valid", seed=0)
 
 
 # ---------------------------------------------------------------- bad input: one clear message, nothing written

@@ -1,4 +1,4 @@
-"""Pixels: images decode to the bytes that they hold, and what is no sound image of 8 bits is refused."""
+"""Pixels: images decode upright to the bytes that they hold, and what is no sound image of 8 bits is refused."""
 
 import io
 
@@ -8,6 +8,7 @@ from PIL import Image
 
 from conftest import png
 from pipeline.base.errors import InputError
+from pipeline.data.inputs.resizing import resized
 from pipeline.data.pixels import decode, peek
 
 GREY = np.array([[0, 1, 2], [253, 254, 255]], np.uint8)
@@ -30,34 +31,33 @@ def refuse(data: bytes, *parts: str) -> None:
 def test_grey_pixels_are_the_bytes_of_the_image():
     assert peek(png(GREY), "it") == ("L", 2, 3)
     found = decode(png(GREY), "L", "it")
-    assert (found.dtype, found.tolist()) == (np.uint8, [GREY.tolist()])
+    assert (found.dtype, found.shape, found[..., 0].tolist()) == (np.uint8, (2, 3, 1), GREY.tolist())
 
 
-def test_colours_come_first():
+def test_colours_come_last():
     assert peek(png(COLOUR), "it") == ("RGB", 2, 3)
     found = decode(png(COLOUR), "RGB", "it")
-    assert (found.shape, found.flags.c_contiguous) == ((3, 2, 3), True)
-    assert [found[channel].tolist() for channel in range(3)] == [COLOUR[..., channel].tolist() for channel in range(3)]
+    assert (found.dtype, found.tolist()) == (np.uint8, COLOUR.tolist())
 
 
 def test_grey_as_a_colour_is_three_times_the_same():
-    assert decode(png(GREY), "RGB", "it").tolist() == [GREY.tolist()] * 3
+    assert decode(png(GREY), "RGB", "it").tolist() == np.repeat(GREY[..., None], 3, axis=2).tolist()
 
 
 def test_a_colour_as_grey_is_its_luma():
     """ITU-R 601-2: 299/1000 of red, 587/1000 of green, 114/1000 of blue."""
     expected = COLOUR.astype(float) @ [0.299, 0.587, 0.114]
-    assert np.abs(decode(png(COLOUR), "L", "it")[0] - expected).max() <= 1
+    assert np.abs(decode(png(COLOUR), "L", "it")[..., 0] - expected).max() <= 1
 
 
 @pytest.mark.parametrize(
     ("mode", "seen", "pixels"),
     [
-        ("1", "L", [[[0, 255]]]),
-        ("L", "L", [[[10, 200]]]),
-        ("LA", "RGB", [[[10, 200]]] * 3),
-        ("P", "RGB", [[[10, 200]]] * 3),
-        ("RGBA", "RGB", [[[10, 200]]] * 3),
+        ("1", "L", [[[0], [255]]]),
+        ("L", "L", [[[10], [200]]]),
+        ("LA", "RGB", [[[10] * 3, [200] * 3]]),
+        ("P", "RGB", [[[10] * 3, [200] * 3]]),
+        ("RGBA", "RGB", [[[10] * 3, [200] * 3]]),
     ],
 )
 def test_modes_that_lose_nothing(mode, seen, pixels):
@@ -73,34 +73,112 @@ def test_a_jpeg_of_one_grey_is_that_grey():
     assert np.unique(decode(data, "L", "it")).tolist() == [77]
 
 
-@pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF", "WEBP"])
+def gradient(height: int, width: int) -> np.ndarray:
+    """(height, width, 3) uint8; no two corners are alike."""
+    down, right = np.mgrid[0:height, 0:width]
+    return np.stack([down * 255 // height, right * 255 // width, 255 - (down + right) * 4], 2).astype(np.uint8)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+@pytest.mark.parametrize("shape", [(8, 8), (17, 33), (1, 1), (40, 3)])
+@pytest.mark.parametrize("settings", [{}, {"subsampling": 0}, {"progressive": True}, {"quality": 30}], ids=str)
+def test_a_jpeg_is_what_pillow_makes_of_it(mode, shape, settings):
+    """Of all sizes, also those that its blocks of 8 and 16 do not fill; whichever library decodes it."""
+    for kind in ("L", "RGB"):
+        image = Image.fromarray(gradient(*shape)).convert(kind)
+        data = encoded(image, "JPEG", **settings)
+        assert peek(data, "it") == (kind, *shape)
+        expected = np.asarray(Image.open(io.BytesIO(data)).convert(mode)).reshape(*shape, -1)
+        assert (decode(data, mode, "it") == expected).all()
+
+
+def test_a_jpeg_of_four_inks():
+    image = Image.fromarray(gradient(9, 7)).convert("CMYK")
+    data = encoded(image, "JPEG")
+    assert peek(data, "it") == ("RGB", 9, 7)
+    assert (decode(data, "RGB", "it") == np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))).all()
+
+
+def test_a_webp_without_loss_is_its_pixels():
+    shown = gradient(5, 9)
+    data = encoded(Image.fromarray(shown), "WEBP", lossless=True)
+    assert peek(data, "it") == ("RGB", 5, 9)
+    assert (decode(data, "RGB", "it") == shown).all()
+
+
+UPRIGHT = {  # EXIF's orientation, by what the camera did to the picture: Exif 2.3, tag 274
+    1: lambda shown: shown, 2: np.fliplr, 3: lambda shown: np.rot90(shown, 2), 4: np.flipud,
+    5: lambda shown: shown.swapaxes(0, 1), 6: lambda shown: np.rot90(shown, 1),
+    7: lambda shown: np.rot90(shown, 2).swapaxes(0, 1), 8: lambda shown: np.rot90(shown, -1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+@pytest.mark.parametrize(("kind", "settings"), [("PNG", {}), ("WEBP", {"lossless": True}), ("JPEG", {"quality": 100})])
+def test_a_turned_image_is_upright(orientation, kind, settings):
+    shown = gradient(16, 24)
+    stored = np.ascontiguousarray(UPRIGHT[orientation](shown))
+    exif = Image.Exif()
+    exif[274] = orientation
+    data = encoded(Image.fromarray(stored), kind, exif=exif, **settings)
+    assert peek(data, "it") == ("RGB", 16, 24)
+    away = np.abs(decode(data, "RGB", "it").astype(int) - shown)
+    assert away.max() <= (24 if kind == "JPEG" else 0)
+    assert away.mean() < 4, "JPEG loses a little; every other turn is far off"
+    assert np.abs(shown[::-1].astype(int) - shown).mean() > 20
+
+
+@pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF", "PPM"])
 def test_other_formats_are_none(kind):
-    refuse(encoded(Image.new("L", (8, 8)), kind), "a PNG or JPEG image", "bytes that do not decode (not an image file)")
+    refuse(encoded(Image.new("L", (8, 8)), kind), "a PNG, JPEG or WebP image", "bytes that do not decode (not an image file)")
 
 
 @pytest.mark.parametrize("data", [b"", b"not an image", b"\x89PNG\r\n\x1a\n" + b"\0" * 40])
 def test_what_is_no_image(data):
-    refuse(data, "a PNG or JPEG image", f"found {len(data)} bytes that do not decode")
+    refuse(data, "a PNG, JPEG or WebP image", f"found {len(data)} bytes that do not decode")
 
 
 @pytest.mark.parametrize("keep", [0.3, 0.6, 0.9])
-@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
 def test_a_truncated_image(kind, keep):
     pixels = np.random.default_rng(0).integers(0, 256, (24, 24), dtype=np.uint8)
     data = encoded(Image.fromarray(pixels), kind)
-    refuse(data[: int(len(data) * keep)], "a PNG or JPEG image")
+    refuse(data[: int(len(data) * keep)], "a PNG, JPEG or WebP image")
+
+
+@pytest.mark.parametrize("kind", ["WEBP", "PNG"])
+def test_an_animation(kind):
+    frames = [Image.new("RGB", (8, 8), (shade, 0, 0)) for shade in (0, 90, 180)]
+    data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], duration=100)
+    refuse(data, "one picture, found an animation of 3")
 
 
 def test_an_image_of_sixteen_bits():
     refuse(encoded(Image.fromarray(np.full((6, 6), 40_000, np.uint16))), "8 bits per channel, found pixel mode I;16")
 
 
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
 @pytest.mark.parametrize(("limit", "holds"), [(1600, True), (1599, False), (700, False)])
-def test_a_decompression_bomb(monkeypatch, limit, holds):
+def test_a_decompression_bomb(monkeypatch, kind, limit, holds):
     """Pillow warns of more pixels than its limit, and raises at twice as many: here both are refused."""
-    data = png(np.zeros((40, 40), np.uint8))
+    mode = "RGB" if kind == "WEBP" else "L"
+    data = encoded(Image.new(mode, (40, 40)), kind)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
     if holds:
-        assert peek(data, "it") == ("L", 40, 40)
+        assert peek(data, "it") == (mode, 40, 40)
     else:
         refuse(data, f"an image of at most {limit:,} pixels", "1600 pixels")
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
+def test_resizing_comes_after_decoding_and_turning(fit):
+    """An image that has the size stays as it is; of another one, the pixels are those of resizing.resized."""
+    shown, exif = gradient(12, 20), Image.Exif()
+    exif[274] = 6
+    turned = encoded(Image.fromarray(np.ascontiguousarray(np.rot90(shown, 1))), exif=exif)
+    assert (decode(turned, "RGB", "it", (12, 20), fit) == shown).all()
+    assert (decode(turned, "RGB", "it", (5, 6), None) == shown).all(), "without a fit no size is asked for"
+    for mode in ("L", "RGB"):
+        image = Image.fromarray(shown).convert(mode)
+        expected = np.asarray(resized(image, (5, 6), fit)).reshape(5, 6, -1)
+        assert (decode(turned, mode, "it", (5, 6), fit) == expected).all()

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from pipeline.base.errors import InputError, IntegrityError
-from pipeline.models.build import flops
+from pipeline.data.inputs.image import Images
+from pipeline.models.build import build, flops, parse_model
 from pipeline.models.predict import predict
 from small_nets import PIXELS, loaded, made, saved
 
@@ -65,10 +66,10 @@ def plug_in(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("wide", r"logits of shape \(2, 3\) for two images, found \(2, 4\)"),
+        ("wide", r"logits of shape \(2, 3\) for two rows, found \(2, 4\)"),
         ("frozen", "parameters to train"),
         ("tied", "tied ones"),
-        ("breaks", "a net for uint8 pixels"),
+        ("breaks", "a net for uint8 image inputs of shape \\(1, 5, 4\\)"),
         ("loose", "settings by name"),
     ],
 )
@@ -98,12 +99,10 @@ def test_a_plug_in_is_built_saved_and_bound_to_its_code(plug_in, tmp_path):
 def test_operations_by_hand():
     """Two for every weight, at every place: 5×4 of the first convolution, 2×2 of the second, once of the linear layer."""
     net = made("cnn(channels=[3, 2])").train()
-    assert flops(net, (1, 5, 4)) == 2 * (20 * 3 * 9 + 4 * 2 * 3 * 9 + 2 * 3)
+    assert flops(net, PIXELS[:2]) == 2 * (20 * 3 * 9 + 4 * 2 * 3 * 9 + 2 * 3)
     assert net.training
-    assert flops(made("mlp(hidden=[7])"), (1, 5, 4)) == 2 * (20 * 7 + 7 * 3)
+    assert flops(made("mlp(hidden=[7])"), PIXELS[:3]) == 2 * (20 * 7 + 7 * 3)
 
 
 def test_a_net_that_is_built_is_to_be_trained():
-    from pipeline.models.build import build, parse_model
-
-    assert build(parse_model("mlp(hidden=[6], dropout=0.5)"), (1, 5, 4), 3).training
+    assert build(parse_model("mlp(hidden=[6], dropout=0.5)"), Images("L", (1, 5, 4)), 3).training

@@ -25,7 +25,7 @@ def test_checkpoint_round_trip_is_bitwise_and_deterministic(tmp_path):
     saved(tmp_path / "two/a")
     assert tree(tmp_path / "one/a") == tree(tmp_path / "two/a")
     found = Checkpoint.teacher(tmp_path / "one/a")
-    assert (found.shape, found.classes, found.kind, found.name) == ((1, 5, 4), ("a", "b", "c"), "teacher", "a")
+    assert (found.inputs, found.classes, found.kind, found.name) == (Source().inputs, ("a", "b", "c"), "teacher", "a")
     assert [net.seed for net in found.nets] == [7]
     assert found.history()[0]["valid_nll"] == 1.0
     assert (predict(loaded(tmp_path / "one/a"), PIXELS) == predict(net, PIXELS)).all()

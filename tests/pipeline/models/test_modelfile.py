@@ -9,6 +9,9 @@ from pipeline.base import table
 from pipeline.base.errors import InputError, IntegrityError
 from pipeline.base.facts import sealed
 from pipeline.base.files import sha256
+from pipeline.data.inputs.array import Arrays
+from pipeline.data.inputs.image import Images
+from pipeline.data.inputs.text import Texts
 from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.modelfile import HISTORY_COLUMNS, Learned, ModelFile, weights_name
 from small_nets import Source, saved
@@ -21,7 +24,7 @@ def test_an_unknown_version_an_edit_and_another_role_are_refused(tmp_path):
     facts = json.loads(before)
     del facts["digest"]
     for change, message in (
-        ({"version": 9}, "expected version 4, found version 9"),
+        ({"version": 9}, "expected version 5, found version 9"),
         ({"kind": "student"}, "kind: expected teacher, found student"),
         ({"name": "b"}, "name: expected a, found b"),
         ({"classes": "abc"}, "expected facts of the right types, found classes: "),
@@ -48,9 +51,12 @@ def test_what_a_teacher_says(tmp_path):
         }
     ]  # fmt: skip
     assert (said["version"], said["kind"], said["name"], said["model"]) == (
-        4, "teacher", "a", "mlp(hidden=[6], dropout=0.0, input_dropout=0.0)",
+        5, "teacher", "a", "mlp(hidden=[6], dropout=0.0, input_dropout=0.0)",
     )  # fmt: skip
-    assert (said["shape"], said["classes"], said["rows"], said["soft"]) == ([1, 5, 4], ["a", "b", "c"], None, None)
+    assert said["inputs"] == {
+        "kind": "image", "mode": "L", "shape": [1, 5, 4], "decoder": "pillow version 2", "fit": None,
+    }  # fmt: skip
+    assert (said["classes"], said["rows"], said["soft"]) == (["a", "b", "c"], None, None)
     assert said["history_sha256"] == sha256((tmp_path / "a/history.parquet").read_bytes())
 
 
@@ -63,13 +69,16 @@ def test_another_history_is_refused(tmp_path):
         opened.history()
 
 
-def test_a_teacher_fits_the_classes_and_pixels_that_it_was_trained_on(tmp_path):
+def test_a_teacher_fits_the_classes_and_inputs_that_it_was_trained_on(tmp_path):
     saved(tmp_path / "a")
     opened = ModelFile.teacher(tmp_path / "a")
     opened.require_fit(Source())
     for other, message in (
         (Source(classes=("a", "c", "b")), r"teacher a, classes: expected \('a', 'c', 'b'\) as in the transfer set"),
-        (Source(shape=(1, 4, 5)), r"teacher a, pixel shape: expected \(1, 4, 5\) as in the transfer set"),
+        (Source(inputs=Images("L", (1, 4, 5))), r"teacher a, shape: expected \[1, 4, 5\] as in the transfer set"),
+        (Source(inputs=Images("RGB", (1, 5, 4))), "teacher a, mode: expected RGB as in the transfer set, found L"),
+        (Source(inputs=Texts()), "teacher a, kind: expected text as in the transfer set, found image"),
+        (Source(inputs=Arrays("uint8", (1, 5, 4))), "teacher a, kind: expected array as in the transfer set, found image"),
     ):
         with pytest.raises(InputError, match=message):
             opened.require_fit(other)

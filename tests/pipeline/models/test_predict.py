@@ -61,9 +61,9 @@ def test_rows_that_fill_up_a_tile_change_no_logit():
 def test_the_mode_is_put_back_whatever_happens(training):
     net, seen = made("mlp(hidden=[6])").train(training), []
     net.register_forward_hook(lambda module, inputs, output: seen.append(module.training))
-    list(tiles(net, PIXELS, tile=16))
+    list(tiles(net, len(PIXELS), PIXELS.__getitem__, tile=16))
     assert net.training == training
-    left = tiles(net, PIXELS, tile=16)
+    left = tiles(net, len(PIXELS), PIXELS.__getitem__, tile=16)
     next(left)
     left.close()
     assert net.training == training

@@ -16,6 +16,7 @@ from torch import nn
 
 from conftest import write_split
 from pipeline.base import runtime
+from pipeline.data.inputs.image import Images
 from pipeline.data.views import Policy
 from pipeline.models import zoo
 from pipeline.models.build import build, parse_model
@@ -23,6 +24,7 @@ from pipeline.models.predict import predict
 from pipeline.models.stack import Stack, side_by_side, stackable
 from pipeline.training.examples import Examples
 from pipeline.training.fit import Validation, fit
+from pipeline.training.inputs import Numbers
 from pipeline.training.losses import SoftLoss
 from pipeline.training.objective import HARD, LossWeights, Objective
 from pipeline.training.recipe import Recipe
@@ -31,10 +33,12 @@ from pipeline.training.signal import NoTeacher
 
 CPU = torch.device("cpu")
 ROWS, SHAPE, CLASSES = 200, (1, 6, 6), 5
+INPUTS = Images("L", SHAPE)
 GENERATOR = np.random.default_rng(0)
 PIXELS = GENERATOR.integers(0, 256, (ROWS, *SHAPE), dtype=np.uint8)
 LABELS = np.arange(ROWS) % CLASSES
 PIXELS[np.arange(ROWS), 0, LABELS] = 255
+SHOWN = torch.from_numpy(PIXELS[:2])
 TARGETS = torch.from_numpy(GENERATOR.normal(0, 4, (ROWS, CLASSES)).astype(np.float32))
 WEIGHTINGS = [LossWeights(t, alpha) for t in (1.0, 2.5, 20.0) for alpha in (0.3, 1.0)] + [HARD, LossWeights(4.0, 2.0, 0.5)]
 MODELS = ["mlp(hidden=[30, 30])", "mlp(hidden=[30], dropout=0.3, input_dropout=0.1)", "cnn(channels=[4, 8], dropout=0.2)"]
@@ -47,7 +51,7 @@ def split(tmp_path_factory):
 
 
 def nets(model: str, count: int = 1) -> list[nn.Module]:
-    return [build(parse_model(model), SHAPE, CLASSES, seed=3) for _ in range(count)]
+    return [build(parse_model(model), INPUTS, CLASSES, seed=3) for _ in range(count)]
 
 
 class Table(NoTeacher):
@@ -72,7 +76,7 @@ def recipe(**changes) -> Recipe:
 
 
 def train(split, folder: Path, model: nn.Module, weightings: list[LossWeights], *, loss="kl", **changes):
-    examples = Examples(split, Policy.parse("none", 0), 1, SIGNAL, 10**9, CPU)
+    examples = Examples(Numbers(split), Policy.parse("none", 0), 1, SIGNAL, 10**9, CPU)
     validation = Validation(torch.from_numpy(PIXELS[:50]), LABELS[:50])
     state = State(folder, [{}])
     fitted = fit(model, examples, objective(weightings, loss), recipe(**changes), validation, seed=3, name="s", state=state)
@@ -126,7 +130,7 @@ def rounding(net: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_logits_are_those_of_each_net(model):
-    several = [build(parse_model(model), SHAPE, CLASSES, seed=seed) for seed in range(4)]
+    several = [build(parse_model(model), INPUTS, CLASSES, seed=seed) for seed in range(4)]
     together = predict(Stack(several), torch.from_numpy(PIXELS))
     assert together.shape == (ROWS, 4, CLASSES)
     for place, net in enumerate(several):
@@ -141,15 +145,15 @@ def test_logits_are_those_of_each_net(model):
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("loss", ["kl", "mse", "dkd", "dist"])
 def test_gradients_of_one_step_are_those_of_each_net(split, model, loss):
-    examples = Examples(split, Policy.parse("none", 0), 1, SIGNAL, 10**9, CPU)
+    examples = Examples(Numbers(split), Policy.parse("none", 0), 1, SIGNAL, 10**9, CPU)
     batch = next(examples.epoch(0, 0, 40))
     stack = Stack([doubled(net) for net in nets(model, len(WEIGHTINGS))]).train()
     torch.manual_seed(5)
-    objective(WEIGHTINGS, loss)(stack(batch.pixels), batch).mean(0).sum().backward()
+    objective(WEIGHTINGS, loss)(stack(batch.inputs), batch).mean(0).sum().backward()
     for place, weighting in enumerate(WEIGHTINGS):
         [net] = map(doubled, nets(model))
         torch.manual_seed(5)  # the same dropout
-        objective([weighting], loss)(net.train()(batch.pixels), batch).mean().backward()
+        objective([weighting], loss)(net.train()(batch.inputs), batch).mean().backward()
         for column, parameter in zip(stack.stacked, net.parameters(), strict=True):
             torch.testing.assert_close(column.grad[place], parameter.grad, atol=1e-11, rtol=1e-9)
     grads = [column.grad.flatten(1) for column in stack.stacked]
@@ -209,11 +213,11 @@ def test_what_cannot_be_stacked_is_told(split):
     def net(*layers):
         return nn.Sequential(zoo.Pixels(), nn.Flatten(), *layers, nn.Linear(36, CLASSES))
 
-    assert all(stackable(nets(model, 2), SHAPE) for model in MODELS)
-    assert stackable([net(Known()), net(Known())], SHAPE)
-    assert not stackable([net(Known()), net(Known(0.5))], SHAPE)
-    assert not stackable([net(nn.BatchNorm1d(36)), net(nn.BatchNorm1d(36))], SHAPE)
-    assert not stackable([Branching(), Branching()], SHAPE)
+    assert all(stackable(nets(model, 2), SHOWN) for model in MODELS)
+    assert stackable([net(Known()), net(Known())], SHOWN)
+    assert not stackable([net(Known()), net(Known(0.5))], SHOWN)
+    assert not stackable([net(nn.BatchNorm1d(36)), net(nn.BatchNorm1d(36))], SHOWN)
+    assert not stackable([Branching(), Branching()], SHOWN)
 
 
 def test_buffers_that_stay_are_in_every_net(tmp_path):

@@ -24,7 +24,7 @@ RECIPE = {
     "keep": "last", "patience": None, "precision": "float32",
 }  # fmt: skip
 DATA = dict.fromkeys(("inputs", "labels", "valid_inputs", "valid_labels"), "digest")
-GOLDEN = Path(__file__).parents[2] / "golden/cache-2"
+GOLDEN = Path(__file__).parents[2] / "golden/cache-3"
 HEADER = "command,name,run,started,seconds,ended,device,threads,check"
 
 
@@ -51,7 +51,7 @@ def folder(path: Path, epochs: list[int], **facts) -> None:
         "version": modelfile.FORMAT,
         "name": path.name,
         "behaviour": "version 1",
-        "shape": [1, 28, 28],
+        "inputs": {"kind": "image", "mode": "L", "shape": [1, 28, 28], "decoder": "d", "fit": None},
         "classes": ["0", "1"],
         "nets": nets,
     }

@@ -161,7 +161,7 @@ def test_the_baseline_of_a_transfer_set_of_its_own_learns_from_the_training_spli
     from pipeline.data.ingest import ingest
     from pipeline.training.teach import teach
 
-    monkeypatch.setattr("pipeline.data.splits.span_rows", lambda classes, row_bytes: 8)
+    monkeypatch.setattr("pipeline.data.ingest.span_rows", lambda classes, row_bytes: 8)
     source = write_parquet(tmp_path / "source.parquet", *images(48))
     other = write_parquet(tmp_path / "other.parquet", images(20, seed=1)[0], None)
     ingest(

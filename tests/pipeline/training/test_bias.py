@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from pipeline.base.errors import InputError
+from pipeline.data.inputs.image import Images
 from pipeline.models import zoo
 from pipeline.models.build import build, parse_model
 from pipeline.models.predict import predict
@@ -210,7 +211,7 @@ SHIFT = np.array([0.0, 3.5, -7.6])
 
 
 def net(text="mlp(hidden=[6])") -> nn.Module:
-    return build(parse_model(text), (1, 5, 4), 3)
+    return build(parse_model(text), Images("L", (1, 5, 4)), 3)
 
 
 @pytest.mark.parametrize("text", ["mlp(hidden=[6], dropout=0.5)", "mlp(hidden=[])", "cnn(channels=[4, 5])"])
@@ -269,7 +270,7 @@ def test_chosen_on_one_split_and_folded_it_helps_on_another():
     pixels = generator.integers(0, 60, (1000, 1, 1, 3))
     pixels[np.arange(1000), 0, 0, labels] += 60
     pixels = torch.from_numpy(pixels.astype(np.uint8))
-    model = build(parse_model("mlp(hidden=[])"), (1, 1, 3), 3)
+    model = build(parse_model("mlp(hidden=[])"), Images("L", (1, 1, 3)), 3)
     with torch.no_grad():
         model[-1].weight.copy_(torch.eye(3) * 30)
         model[-1].bias.copy_(torch.tensor([0.0, -3.5, 0.0]))

@@ -14,11 +14,12 @@ from pipeline.base import randomness, runtime
 from pipeline.base.errors import InputError, IntegrityError
 from pipeline.base.randomness import Use
 from pipeline.cache.reader import Cache
-from pipeline.data.pixels import decode as decode_image
+from pipeline.data import pixels as image_pixels
 from pipeline.data.splits import Split, open_splits
 from pipeline.data.views import Policy
 from pipeline.models.ensemble import combine
 from pipeline.training.examples import Batch, Examples
+from pipeline.training.inputs import Numbers
 from pipeline.training.signal import NoTeacher
 from pipeline.training.targets import Targets
 
@@ -45,7 +46,7 @@ def targets(data: Path, names: str = "a", rule: str = "probabilities") -> Target
 
 def examples(data: Path, memory: int, views: int | None = 3, names: str = "a", chosen: np.ndarray | None = None) -> Examples:
     split = open_splits(data / "transfer", ["train"])["train"]
-    return Examples(split, POLICY, views, targets(data, names) if names else NoTeacher(), memory, CPU, chosen)
+    return Examples(Numbers(split), POLICY, views, targets(data, names) if names else NoTeacher(), memory, CPU, chosen)
 
 
 def rows_of(batches: list[Batch]) -> np.ndarray:
@@ -67,7 +68,7 @@ def test_the_budget_decides(data):
 @pytest.mark.parametrize("batch_size", [7, 16, 33, 100, 1000])
 def test_every_row_comes_once_with_its_own_pixels_and_targets(data, memory, names, batch_size):
     made = examples(data, memory, names=names)
-    pixels = torch.from_numpy(made.inputs.read_all())
+    pixels = torch.from_numpy(made.inputs.split.read_all())
     members = [torch.from_numpy(Cache.open(data / "caches" / name).read("transfer")) for name in names]
     expected = combine(members, 2.0, "probabilities", [2, 1][: len(names)])
     for epoch in range(3):
@@ -77,7 +78,7 @@ def test_every_row_comes_once_with_its_own_pixels_and_targets(data, memory, name
         for batch in batches:
             rows, views = batch.rows.numpy(), batch.views.numpy()
             assert (views == randomness.integers(3, 1, Use.DRAW, epoch, rows)).all()
-            assert torch.equal(batch.pixels, POLICY.apply(pixels[rows], rows, views))
+            assert torch.equal(batch.inputs, POLICY.apply(pixels[rows], rows, views))
             assert torch.equal(batch.targets[:, 0], expected[views, rows])
 
 
@@ -122,10 +123,10 @@ def test_over_the_epochs_every_view_is_drawn_for_every_row(data):
 def test_a_batch_that_is_kept_does_not_change(data):
     """Streaming fills the same memory again; what was handed out is a copy."""
     made = examples(data, STREAMED)
-    kept = [(batch, batch.targets.clone(), batch.pixels.clone()) for batch in made.epoch(0, 0, 16)]
+    kept = [(batch, batch.targets.clone(), batch.inputs.clone()) for batch in made.epoch(0, 0, 16)]
     for batch, logits, pixels in kept:
         assert torch.equal(batch.targets, logits)
-        assert torch.equal(batch.pixels, pixels)
+        assert torch.equal(batch.inputs, pixels)
 
 
 def test_two_epochs_at_once_and_one_left_early_do_not_disturb_each_other(data):
@@ -151,7 +152,7 @@ def test_logits_alone_for_those_who_keep_their_inputs(data, memory):
     batches = list(made.epoch(0, 0, 9))
     assert sorted(rows_of(batches)) == list(range(ROWS))
     for batch in batches:
-        assert not batch.pixels.numel()
+        assert not batch.inputs.numel()
         assert torch.equal(batch.targets[:, 0], expected[batch.views, batch.rows])
 
 
@@ -185,7 +186,7 @@ def test_a_span_that_vanishes_while_it_is_streamed_is_found(data, tmp_path):
     made = examples(folder, STREAMED)
     list(made.epoch(0, 0, 16))
     (folder / "caches/a/logits.zarr/transfer/c/1/5/0").unlink()
-    with pytest.raises(IntegrityError, match=r"expected 120 bytes, found no such file"):
+    with pytest.raises(IntegrityError, match=r"expected 260 bytes, found no such file"):
         list(made.epoch(0, 1, 16))
 
 
@@ -269,7 +270,7 @@ def test_chosen_rows_decide_what_fits(data):
     assert examples(data, len(SOME) * bytes_of_a_row, chosen=SOME).whole
     assert not examples(data, len(SOME) * bytes_of_a_row - 1, chosen=SOME).whole
     made = examples(data, WHOLE, chosen=SOME)
-    assert made._kept.pixels.shape == (len(SOME), 1, 4, 4)
+    assert made._kept.inputs.shape == (1, len(SOME), 1, 4, 4)
     assert made._kept.stored.shape == (3, len(SOME), 1, 3)
 
 
@@ -277,7 +278,7 @@ def test_chosen_rows_decide_what_fits(data):
 def test_spans_without_a_chosen_row_are_not_read(data, memory, monkeypatch):
     made = examples(data, memory, chosen=SOME)
     seen, decoded = {"images": set(), "targets": set()}, []
-    images, read, decode = Split.images, Targets.read, decode_image
+    images, read, decode = Split.read, Targets.read, image_pixels.decode
 
     def images_of(self, span, *rest):
         assert span in SPANS
@@ -291,9 +292,9 @@ def test_spans_without_a_chosen_row_are_not_read(data, memory, monkeypatch):
         seen["targets"].add(span)
         read(self, view, span, out)
 
-    monkeypatch.setattr(Split, "images", images_of)
+    monkeypatch.setattr(Split, "read", images_of)
     monkeypatch.setattr(Targets, "read", targets_of)
-    monkeypatch.setattr("pipeline.data.splits.decode", lambda *given: decoded.append(given) or decode(*given))
+    monkeypatch.setattr("pipeline.data.pixels.decode", lambda *given: decoded.append(given) or decode(*given))
     assert sorted(rows_of(list(made.epoch(0, 0, 16)))) == SOME.tolist()
     assert seen == {"images": set(SPANS), "targets": set(SPANS)}
     assert len(decoded) == len(SOME), "no other image is decoded"
@@ -331,7 +332,7 @@ def test_chosen_logits_alone(data, memory):
     assert made.whole == (memory == WHOLE)
     assert sorted(rows_of(batches)) == SOME.tolist()
     for batch in batches:
-        assert not batch.pixels.numel()
+        assert not batch.inputs.numel()
         assert torch.equal(batch.targets[:, 0], expected[batch.views, batch.rows])
 
 

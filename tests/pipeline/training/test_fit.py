@@ -12,11 +12,13 @@ import torch
 from conftest import recipe, write_split
 from pipeline.base import randomness, runtime
 from pipeline.base.randomness import Use
+from pipeline.data.inputs.image import Images
 from pipeline.data.views import Policy
 from pipeline.models.build import build, parse_model
 from pipeline.training import losses
 from pipeline.training.examples import Examples
 from pipeline.training.fit import Validation, _Training, fit
+from pipeline.training.inputs import Numbers
 from pipeline.training.recipe import Recipe
 from pipeline.training.resume import State
 from pipeline.training.signal import NoTeacher
@@ -31,7 +33,7 @@ SPLIT = write_split(Path(FOLDER.name) / "train.parquet", PIXELS.numpy(), LABELS.
 
 
 def examples(policy: str, views: int | None) -> Examples:
-    return Examples(SPLIT, Policy.parse(policy, 4), views, NoTeacher(), 10**9, torch.device("cpu"))
+    return Examples(Numbers(SPLIT), Policy.parse(policy, 4), views, NoTeacher(), 10**9, torch.device("cpu"))
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +48,7 @@ def train(**settings):
 
 
 def trained(seed=0, views=2, policy="shift(1)", model="mlp(hidden=[5], dropout=0.2)", **changes):
-    net = build(parse_model(model), SHAPE, CLASSES, seed=seed)
+    net = build(parse_model(model), SPLIT.inputs, CLASSES, seed=seed)
     with tempfile.TemporaryDirectory() as folder:
         fitted = fit(
             net,
@@ -80,7 +82,7 @@ def test_torchs_own_random_state_does_not_matter():
 def test_equals_a_loop_written_by_hand():
     """Two epochs of plain SGD, batches of 16, 16, 16 and 2, gradients through a hand-written softmax regression."""
     net, history = train(model="mlp(hidden=[])", policy="none", optimizer="sgd(lr=0.5)", seed=3)
-    start = build(parse_model("mlp(hidden=[])"), SHAPE, CLASSES, seed=3)
+    start = build(parse_model("mlp(hidden=[])"), SPLIT.inputs, CLASSES, seed=3)
     weight, bias = (parameter.detach().double().numpy() for parameter in start.parameters())
     inputs, labels = PIXELS.flatten(1).numpy() / 255.0, LABELS.numpy()
     for epoch in range(2):
@@ -98,7 +100,7 @@ def test_equals_a_loop_written_by_hand():
 
 def test_the_model_is_shown_the_rows_in_the_views_that_the_objective_is_told(tmp_path):
     """Pixels caught on their way into the model, against the policy applied to what the objective hears."""
-    net = build(parse_model("mlp(hidden=[5])"), SHAPE, CLASSES)
+    net = build(parse_model("mlp(hidden=[5])"), SPLIT.inputs, CLASSES)
     policy, shown = Policy.parse("shift(1)", 4), []
     net.register_forward_pre_hook(lambda module, inputs: shown.append(inputs[0]) if module.training else None)
 
@@ -119,7 +121,7 @@ def test_max_norm_bounds_every_unit():
 
 
 def test_max_norm_bounds_convolutions_in_any_memory_layout():
-    net = build(parse_model("cnn(channels=[6])"), (3, 8, 8), 2).to(memory_format=torch.channels_last)
+    net = build(parse_model("cnn(channels=[6])"), Images("RGB", (3, 8, 8)), 2).to(memory_format=torch.channels_last)
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.mul_(50)

@@ -11,6 +11,7 @@ from conftest import run_capture, write_split, write_teacher
 from pipeline.base import runtime
 from pipeline.base.errors import InputError
 from pipeline.cache.reader import Cache
+from pipeline.data.inputs.image import Images
 from pipeline.data.settings import Views
 from pipeline.data.splits import open_splits
 from pipeline.data.views import Policy
@@ -20,6 +21,7 @@ from pipeline.models.predict import predict
 from pipeline.training.distill import distill
 from pipeline.training.examples import Examples
 from pipeline.training.fit import Validation, fit
+from pipeline.training.inputs import Numbers
 from pipeline.training.lesson import Soft
 from pipeline.training.live import Live
 from pipeline.training.losses import SoftLoss
@@ -67,7 +69,7 @@ def data(tmp_path_factory) -> Path:
             write_split(folder / f"transfer/{name}.parquet", pixels, np.arange(count) % CLASSES, CLASSES)
         teachers = {"a": "exact_net:Exact()", "b": "exact_net:Exact(step=104729)", "c": "mlp(hidden=[40, 40])"}
         for name, text in teachers.items():
-            net = build(parse_model(text), SHAPE, CLASSES)
+            net = build(parse_model(text), Images("L", SHAPE), CLASSES)
             write_teacher(folder / "teachers" / name, net, open_splits(folder / "transfer", ["train"])["train"], model=text)
             run_capture(folder, name)
         yield folder
@@ -127,12 +129,12 @@ def test_b_given_equal_targets_training_is_bitwise_equal(data):
 
     weights = []
     for signal in (Targets.of({"c": cache}, temperatures=[2.0], rule="logits"), Table()):
-        net = build(parse_model("mlp(hidden=[4], dropout=0.2)"), SHAPE, CLASSES, seed=1)
+        net = build(parse_model("mlp(hidden=[4], dropout=0.2)"), Images("L", SHAPE), CLASSES, seed=1)
         labels = torch.from_numpy(train.labels())
         objective = Objective.of([LossWeights(2.0, 0.7)], labels, SoftLoss.parse("kl"), signal)
-        examples = Examples(train, POLICY, 3, signal, 10**9, CPU)
+        examples = Examples(Numbers(train), POLICY, 3, signal, 10**9, CPU)
         state = State(data, [{"run": len(weights)}])
-        fit(net, examples, objective, recipe(7), Validation.of(valid, CPU), seed=1, name="b", state=state)
+        fit(net, examples, objective, recipe(7), Validation.of(valid, net, CPU), seed=1, name="b", state=state)
         weights.append(torch.cat([parameter.detach().flatten() for parameter in net.parameters()]))
     assert torch.equal(*weights)
 
@@ -184,7 +186,7 @@ def test_all_views_are_all_that_random_augmentation_can_show(data, all_views):
     policy, random = Policy.of(manifest.identity["views"]), Policy.parse(EVERY, 5)
     count, rows = manifest.extents["transfer"].views, np.arange(ROWS)
     assert count == policy.outcomes == 18
-    untouched = torch.from_numpy(open_splits(data / "transfer", ["train"])["train"].all_images())
+    untouched = torch.from_numpy(open_splits(data / "transfer", ["train"])["train"].read_all())
     stored = Cache.open(data / all_views / "a").read("transfer")
     checkpoint = Checkpoint.teacher(data / "teachers/a")
     teacher, known, drawn = checkpoint.load(checkpoint.nets[0], CPU), {}, set()
@@ -224,10 +226,10 @@ def test_all_views_and_drawn_ones_are_not_taken_for_each_other(data, all_views, 
 def test_d_live_logits_agree_within_1e5_of_the_range(data, size, rule, names):
     split = open_splits(data / "transfer", ["transfer"])["transfer"]
     how = {"temperatures": [4.0, 9.0], "rule": rule}
-    live = Live.open({name: data / "teachers" / name for name in names}, split, CPU, **how)
+    live = Live.open({name: data / "teachers" / name for name in names}, split, POLICY, CPU, **how)
     targets = Targets.of({name: Cache.open(data / "caches" / name) for name in names}, **how)
-    for batch in Examples(split, POLICY, 3, targets, 10**9, CPU).epoch(0, 0, size):
-        said = live.targets(torch.empty(len(batch.rows), 0), batch.pixels)
+    for batch in Examples(Numbers(split), POLICY, 3, targets, 10**9, CPU).epoch(0, 0, size):
+        said = live.targets(torch.empty(len(batch.rows), 0), batch.inputs)
         assert said.shape == batch.targets.shape
         assert (said - batch.targets).abs().max() <= 1e-5 * (said.max() - said.min()).clamp(min=1)
         assert not said.requires_grad
@@ -243,7 +245,7 @@ def test_a_live_student_says_which_teachers_it_had(data, tmp_path):
 def test_a_teacher_of_other_data_is_refused(data, tmp_path):
     folder = tmp_path / "other"
     split = write_split(tmp_path / "transfer/train.parquet", np.zeros((6, 1, 5, 5), np.uint8), np.arange(6) % 3, 3)
-    write_teacher(folder, build(parse_model("mlp(hidden=[4])"), (1, 5, 5), 3), split, model="mlp(hidden=[4])")
+    write_teacher(folder, build(parse_model("mlp(hidden=[4])"), Images("L", (1, 5, 5)), 3), split, model="mlp(hidden=[4])")
     split = open_splits(data / "transfer", ["transfer"])["transfer"]
-    with pytest.raises(InputError, match=r"teacher other, pixel shape: expected \(1, 4, 4\)"):
-        Live.open({"other": folder}, split, CPU, temperatures=[4.0], rule="logits")
+    with pytest.raises(InputError, match=r"teacher other, shape: expected \[1, 4, 4\]"):
+        Live.open({"other": folder}, split, POLICY, CPU, temperatures=[4.0], rule="logits")

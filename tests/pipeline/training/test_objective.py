@@ -30,7 +30,7 @@ class Layered(NoTeacher):
 
 def batch(targets: np.ndarray = LAYERS, rows: np.ndarray = DRAWN) -> Batch:
     empty = torch.zeros(len(rows), 0)
-    return Batch(torch.from_numpy(rows), empty, empty, torch.from_numpy(targets))
+    return Batch(torch.from_numpy(rows), empty, empty, torch.from_numpy(targets), empty.long(), empty)
 
 
 def objective(*weightings: LossWeights, loss: str = "kl", labels: np.ndarray = LABELS, **how) -> Objective:

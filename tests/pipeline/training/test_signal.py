@@ -22,6 +22,7 @@ from pipeline.training.targets import Targets
 CPU = torch.device("cpu")
 ROWS, SPAN, CLASSES = 20, 8, 3
 HOW = {"temperatures": [4.0, 1.0], "rule": "probabilities", "weights": [1, 3]}
+POLICY = Policy.parse("shift(1)", 5)
 MEMBERS = [name for name in vars(Signal) if not name.startswith("_")]
 
 
@@ -43,7 +44,7 @@ def made(data: Path, kind: str) -> Signal:
     if kind == "student":
         return Targets.of({name: Cache.open(data / "caches" / name) for name in "ab"}, **HOW)
     if kind == "live":
-        return Live.open({name: data / "teachers" / name for name in "ab"}, transfer(data), CPU, **HOW)
+        return Live.open({name: data / "teachers" / name for name in "ab"}, transfer(data), POLICY, CPU, **HOW)
     return NoTeacher()
 
 
@@ -56,7 +57,7 @@ def stored(signal: Signal, view: int) -> torch.Tensor:
 
 
 def pixels(data: Path, view: int) -> torch.Tensor:
-    return Policy.parse("shift(1)", 5).apply(torch.from_numpy(transfer(data).read_all()), np.arange(ROWS), np.full(ROWS, view))
+    return POLICY.apply(torch.from_numpy(transfer(data).read_all()), np.arange(ROWS), np.full(ROWS, view))
 
 
 @pytest.mark.parametrize("kind", ["student", "live", "baseline"])

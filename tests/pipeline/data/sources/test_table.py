@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import samples
 from conftest import images, write_parquet
 from pipeline.base import spec
 from pipeline.base.errors import InputError
@@ -139,6 +140,27 @@ def test_only_a_transfer_set_may_lack_labels(files):
     assert read("x.csv", "transfer").labels == [None]
     for role in ("train", "valid", "test"):
         refused("x.csv", f"{role} source x.csv: expected labels (a column `label`), found none. Name what", role=role)
+
+
+def test_damaged_files(tmp_path):
+    """Two bits of a file are turned: its rows are read, or one message says what is wrong."""
+    texts = [text for name, written in samples.write(tmp_path).items() for text in written if name != "digits"]
+    paths = sorted(path for path in tmp_path.rglob("*") if path.is_file())
+    generator, told = np.random.default_rng(3), 0
+    for path in paths * 2:
+        data = path.read_bytes()
+        damaged = bytearray(data)
+        for place in generator.integers(0, len(data), 2):
+            damaged[place] ^= 1 << generator.integers(8)
+        path.write_bytes(damaged)
+        for text in texts:
+            try:
+                for with_inputs in (False, True):
+                    list(table.parse_source(text, "transfer").chunks(with_inputs))
+            except InputError:
+                told += 1
+        path.write_bytes(data)
+    assert told > 5
 
 
 def test_the_same_rows_in_three_files_are_the_same(tmp_path):
