@@ -22,15 +22,15 @@ _SCHEMA = pa.schema([("place", pa.int64()), ("id", pa.string()), ("stored", pa.b
 class Buckets:
     """The rows of one split.
 
-    places: how many it may have. size_bytes: about how large they are together. held_bytes: how much may wait in memory.
+    places: how many it may have. size_bytes: about how large they are together. share: of HELD_BYTES, that may wait in memory.
     """
 
-    def __init__(self, folder: Path, places: int, size_bytes: int, held_bytes: int):
+    def __init__(self, folder: Path, places: int, size_bytes: int, share: float = 1):
         self._folder = folder
         each = min(max(BUCKET_BYTES[0], size_bytes // FILES), BUCKET_BYTES[1])
         self._rows = max(1, -(-places // max(1, size_bytes // each)))  # places of a bucket
         self._count = -(-places // self._rows)
-        self._most_bytes = held_bytes
+        self._most_bytes = int(HELD_BYTES * share)
         self._held: list[tuple[np.ndarray, Rows]] = []
         self._held_bytes = 0
         folder.mkdir()

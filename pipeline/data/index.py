@@ -156,8 +156,8 @@ def id_digests(ids: Sequence[str]) -> np.ndarray:
 
 
 def _narrow(numbers: np.ndarray) -> np.ndarray:
-    """The same whole numbers, one or more, in the smallest signed type that holds them."""
-    return numbers.astype(np.min_scalar_type(min(int(numbers.min()), -1 - int(numbers.max()))))
+    """The same whole numbers in the smallest signed type that holds them."""
+    return numbers.astype(np.min_scalar_type(min(int(numbers.min(initial=0)), -1 - int(numbers.max(initial=0)))))
 
 
 def _coded(values: Sequence[int | str | None], codes: dict[str, int]) -> np.ndarray:
