@@ -193,7 +193,13 @@ def progress(items: Iterable[T], what: str, *, total: int | None = None, unit: s
     from tqdm import tqdm
 
     class Lines(tqdm):  # type: ignore[misc]  # tqdm has no types
-        """Writes the bar's text to the log."""
+        """Writes the bar's text to the log.
+
+        It looks at the clock at every step, so that tqdm's monitor is not needed: a thread for each such class, which waits
+        for ever where garbage collection closes another bar while the thread starts.
+        """
+
+        monitor_interval = 0
 
         @staticmethod
         def status_printer(file: object) -> Callable[[str], None]:
@@ -209,4 +215,5 @@ def progress(items: Iterable[T], what: str, *, total: int | None = None, unit: s
     shown = "{desc}: {percentage:.0f} %, {n_fmt} of {total_fmt} {unit}, {elapsed} gone, {remaining} left{postfix}"
     if total is None and not hasattr(items, "__len__"):
         shown = "{desc}: {n_fmt} {unit}, {elapsed} gone{postfix}"
-    return Lines(items, bar_format=shown, mininterval=LOG_SECONDS, delay=LOG_SECONDS, file=io.StringIO(), **settings)
+    settings |= {"mininterval": LOG_SECONDS, "miniters": 1, "delay": LOG_SECONDS, "file": io.StringIO()}
+    return Lines(items, bar_format=shown, **settings)

@@ -1,6 +1,7 @@
 """The machine: whose child a process still is, what randomness it leaves, and how many threads suit."""
 
 import os
+import threading
 
 import pytest
 import torch
@@ -43,3 +44,11 @@ def test_randomness_is_given_back():
         torch.manual_seed(6)
         torch.rand(3)
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_progress_in_a_log_starts_no_thread():
+    """However many bars there are, left or not: a thread of tqdm's own waits for ever where another bar is closed meanwhile."""
+    before = threading.active_count()
+    left = [runtime.progress(range(3), "it") for _ in range(5)]
+    assert [next(iter(bar)) for bar in left] == [0] * 5
+    assert threading.active_count() == before

@@ -1,16 +1,28 @@
 """Ingest: splits, order, and rows that do not go together."""
 
+import io
+import struct
+import subprocess
+import sys
+import zlib
 from collections import Counter
+from pathlib import Path
 
+import ingest_kills
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from conftest import images, png, write_parquet
 from pipeline.base.errors import InputError, IntegrityError
+from pipeline.data import buckets
 from pipeline.data import ingest as job
 from pipeline.data.ingest import ingest
+from pipeline.data.inputs.array import Arrays
+from pipeline.data.inputs.image import Images
+from pipeline.data.inputs.text import Texts
 from pipeline.data.splits import Split, bind_splits, open_splits
 
 
@@ -429,3 +441,207 @@ def test_control_characters_of_the_data_are_shown_as_such(tmp_path):
     with pytest.raises(InputError) as caught:
         run(tmp_path / "out", source)
     assert r"(id \x1b[31m\n3, path 3.png)" in str(caught.value)
+
+
+# ---------------------------------------------------------------- a folder of images as people have them
+
+SHOWN = np.stack([np.arange(64, dtype=np.uint8).reshape(8, 8) * 3] * 3, 2)
+
+
+def saved(image: Image.Image, kind: str, **settings) -> bytes:
+    held = io.BytesIO()
+    image.save(held, kind, **settings)
+    return held.getvalue()
+
+
+def chunk(name: bytes, data: bytes) -> bytes:
+    """Of a PNG: length, name, data and their CRC-32."""
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+HUGE = chunk(b"IHDR", struct.pack(">IIBBBBB", 20_000, 20_000, 8, 0, 0, 0, 0))
+HUGE_PNG = b"\x89PNG\r\n\x1a\n" + HUGE + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+JPEG = saved(Image.fromarray(SHOWN), "JPEG")
+_SIZE = JPEG.index(b"\xff\xc0") + 5  # of the frame header: marker, length, bits, then height and width
+HUGE_JPEG = JPEG[:_SIZE] + struct.pack(">HH", 20_000, 20_000) + JPEG[_SIZE + 4 :]
+MOVING = saved(Image.fromarray(SHOWN), "WEBP", save_all=True, append_images=[Image.fromarray(255 - SHOWN)], duration=90)
+BAD = {  # file → its bytes, and what is said of it
+    "cut.jpg": (JPEG[: len(JPEG) // 2], "a PNG, JPEG or WebP image, found"),
+    "notes.txt": (b"not an image", "a PNG, JPEG or WebP image, found 12 bytes that do not decode (not an image file)"),
+    "none.png": (b"", "a PNG, JPEG or WebP image, found 0 bytes"),
+    "huge.png": (HUGE_PNG, "an image of at most 89,478,485 pixels, found Image size (400000000 pixels)"),
+    "huge.jpg": (HUGE_JPEG, "an image of at most 89,478,485 pixels, found Image size (400000000 pixels)"),
+    "deep.png": (
+        saved(Image.new("I;16", (8, 8), 40_000), "PNG"),
+        "8 bits per channel, found pixel mode I;16",
+    ),
+    "moving.webp": (MOVING, "one picture, found an animation of 2"),
+}
+
+
+def folder_of_images(root: Path, **more: bytes) -> Path:
+    """Two classes of eight images, PNG, JPEG and WebP, one with a name in Unicode; and more files in the second class."""
+    for number in range(16):
+        kind = ("PNG", "JPEG", "WEBP")[number % 3]
+        path = root / ("cat", "dög")[number % 2] / f"{number} ü.{kind.lower()}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(saved(Image.fromarray(SHOWN + number), kind))
+    for name, data in more.items():
+        (root / "dög" / name).write_bytes(data)
+    return root
+
+
+def test_a_folder_of_sound_images(tmp_path):
+    splits = run(tmp_path / "out", folder_of_images(tmp_path / "images"))
+    assert (splits["train"].classes, splits["train"].inputs) == (("cat", "dög"), Images("RGB", (3, 8, 8)))
+    assert sum(split.rows for split in splits.values()) == 16
+    for split in splits.values():
+        for name, label in zip(ids(split), split.labels(), strict=True):
+            assert name.startswith(("cat/", "dög/")[label])
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_image_is_named_or_left_out(tmp_path, name, caplog):
+    data, message = BAD[name]
+    images = folder_of_images(tmp_path / "images", **{name: data})
+    refuse(tmp_path, images, f"dög/{name}: expected {message}")
+    splits = run(tmp_path / "out", images, damaged="exclude")
+    assert [left_out for split in splits.values() for left_out in split.excluded] == [f"dög/{name}"]
+    assert sum(split.rows for split in splits.values()) == 16
+    assert any(f"left out: {images}/dög/{name}" in text for text in caplog.messages)
+
+
+def test_two_sizes_are_no_damage_and_are_named_whatever_is_asked_for(tmp_path):
+    images = folder_of_images(tmp_path / "images", **{"wide.png": png(SHOWN[:, :6].copy())})
+    for damaged in ("fail", "exclude"):
+        refuse(tmp_path, images, "8×8 pixels as in ", "found 8×6 pixels", "Set `size`", "wide.png", damaged=damaged)
+    for fit in ("crop", "pad", "stretch"):
+        inputs = run(tmp_path / "out", images, size=[5, 4], fit=fit)["train"].inputs
+        assert inputs == Images("RGB", (3, 5, 4), fit=fit)
+
+
+def test_sizes_are_those_of_sound_images_alone(tmp_path):
+    """A damaged image of another size does not count."""
+    images = folder_of_images(tmp_path / "images", **{"deep.png": saved(Image.new("I;16", (3, 3)), "PNG")})
+    assert run(tmp_path / "out", images, damaged="exclude")["train"].inputs.shape == (3, 8, 8)
+
+
+def test_a_turned_jpeg_is_upright(tmp_path):
+    """Stored lying on its side, it has the size of the others, and its pixels."""
+    exif, upright = Image.Exif(), np.zeros((8, 16, 3), np.uint8)
+    exif[274] = 6
+    upright[:, :8] = 250
+    stored = Image.fromarray(np.ascontiguousarray(np.rot90(upright)))
+    for number in range(12):
+        path = tmp_path / "images" / "ab"[number % 2] / f"{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(saved(stored, "JPEG", exif=exif) if number % 3 else saved(Image.fromarray(upright), "JPEG"))
+    splits = run(tmp_path / "out", tmp_path / "images")
+    for split in splits.values():
+        assert split.inputs.shape == (3, 8, 16)
+        assert (np.abs(split.read_all().astype(int) - upright.transpose(2, 0, 1)) < 6).all()
+
+
+def test_resized_images_are_those_of_their_files(tmp_path):
+    images = folder_of_images(tmp_path / "images")
+    split = run(tmp_path / "out", images, size=[4], fit="crop")["test"]
+    for name, shown in zip(ids(split), split.read_all(), strict=True):
+        image = Image.open(images / name).convert("RGB").resize((4, 4), Image.Resampling.BILINEAR)
+        assert (shown == np.asarray(image).transpose(2, 0, 1)).all()
+
+
+def test_a_size_and_a_fit_are_part_of_the_inputs(tmp_path):
+    images = folder_of_images(tmp_path / "images")
+    digests = {run(tmp_path / "out", images, size=size, fit=fit)["train"].inputs_digest
+               for size, fit in (((), "crop"), ([8], "crop"), ([8], "pad"), ([4], "crop"), ([4, 8], "crop"))}  # fmt: skip
+    assert len(digests) == 5
+    assert run(tmp_path / "out", images, fit="pad")["train"].inputs_digest in digests, "without a size a fit does nothing"
+
+
+# ---------------------------------------------------------------- arrays and texts
+
+
+def arrays(path: Path, rows: np.ndarray, **more) -> Path:
+    columns = {
+        "array": pa.array(rows.tolist(), pa.list_(pa.list_(pa.float32()))),
+        "label": [row % 2 for row in range(len(rows))],
+    }
+    pq.write_table(pa.table(columns | more), path)
+    return path
+
+
+def test_arrays_come_through(tmp_path):
+    rows = np.random.default_rng(0).normal(size=(20, 2, 3)).astype(np.float32)
+    splits = run(tmp_path / "out", arrays(tmp_path / "x.parquet", rows))
+    assert splits["train"].inputs == Arrays("float32", (2, 3))
+    for split in splits.values():
+        numbers = [int(name.removeprefix("train-")) for name in ids(split)]
+        assert split.read_all().tobytes() == rows[numbers].tobytes()
+        assert (split.labels() == np.array(numbers) % 2).all()
+
+
+@pytest.mark.parametrize(("value", "name"), [(np.nan, "nan"), (np.inf, "inf"), (-np.inf, "-inf")])
+def test_a_number_that_is_not_finite_is_named_by_row_and_id(tmp_path, value, name):
+    rows = np.zeros((20, 2, 3), np.float32)
+    rows[7, 1, 2] = value
+    path = arrays(tmp_path / "x.parquet", rows, id=[f"take {row}" for row in range(20)])
+    refuse(tmp_path, path, "x.parquet, row 7 (id take 7): expected finite numbers", f"found {name} at [1, 2]")
+    splits = run(tmp_path / "out", path, damaged="exclude")
+    assert [left_out for split in splits.values() for left_out in split.excluded] == ["take 7"]
+
+
+def test_texts_come_through(tmp_path):
+    texts = [f"text {row}, “quoted”\n" for row in range(20)]
+    pq.write_table(pa.table({"text": texts, "label": ["a", "b"] * 10}), tmp_path / "x.parquet")
+    splits = run(tmp_path / "out", tmp_path / "x.parquet")
+    assert (splits["train"].inputs, splits["train"].classes) == (Texts(), ("a", "b"))
+    for split in splits.values():
+        assert split.read_all().tolist() == [texts[int(name.removeprefix("train-"))] for name in ids(split)]
+
+
+def test_sources_of_two_kinds_are_refused(tmp_path, source):
+    pq.write_table(pa.table({"text": ["a", "b"], "label": [0, 1]}), tmp_path / "x.parquet")
+    refuse(tmp_path, source, "x.parquet: expected image as in ", "found text", test=str(tmp_path / "x.parquet"))
+    first = arrays(tmp_path / "one.parquet", np.zeros((9, 2, 3)))
+    second = arrays(tmp_path / "two.parquet", np.zeros((9, 3, 2)))
+    refuse(tmp_path, first, "expected array of float32, 2×3 as in ", "found array of float32, 3×2", test=str(second))
+
+
+# ---------------------------------------------------------------- memory, and kills
+
+
+@pytest.mark.parametrize("least", [1, 500, 10**9])
+def test_buckets_change_no_byte(tmp_path, source, monkeypatch, least):
+    """Whether rows went through one file or through many."""
+    other = write_parquet(tmp_path / "other.parquet", images(20, seed=5)[0], None)
+    settings = {"transfer_set": [str(other)], "fold": True}
+    plain = run(tmp_path / "plain", source, **settings)
+    monkeypatch.setattr(buckets, "HELD_BYTES", 700)
+    monkeypatch.setattr(buckets, "BUCKET_BYTES", (least, 10**9))
+    for name, split in run(tmp_path / "out", source, **settings).items():
+        assert split.path.read_bytes() == plain[name].path.read_bytes()
+
+
+def killed(root: Path, first: int, step: int) -> int:
+    """Run ingest_kills.py; returns the number of kills, all of which must have ended well."""
+    command = [sys.executable, ingest_kills.__file__, str(root), str(first), str(step)]
+    *wrong, kills = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    assert wrong == []
+    return int(kills)
+
+
+@pytest.fixture
+def kills(tmp_path) -> Path:
+    """A source, and below `start` its splits of another seed."""
+    write_parquet(tmp_path / "source.parquet", *images(48))
+    run(tmp_path / "start/transfer", tmp_path / "source.parquet")
+    return tmp_path
+
+
+def test_a_killed_ingest_leaves_nothing_that_could_be_taken_for_splits(kills):
+    assert killed(kills, 0, 6) >= 7
+
+
+@pytest.mark.soak
+def test_killed_at_every_file_operation(kills):
+    assert killed(kills, 0, 1) > 40
