@@ -31,9 +31,10 @@ TESTED_ELSEWHERE = {  # until they have a file of their own
 
 
 def test_every_file_has_its_tests():
-    """tests/pipeline/<wing>/test_<file>.py tests pipeline/<wing>/<file>.py, and there are no others."""
-    files = {f"{path.parent.name}/{path.stem}" for path in (ROOT / "pipeline").glob("*/[!_]*.py")}
-    tests = {f"{path.parent.name}/{path.stem.removeprefix('test_')}" for path in (ROOT / "tests/pipeline").glob("*/test_*.py")}
+    """tests/pipeline/<wing>/test_<file>.py tests pipeline/<wing>/<file>.py, in a wing's folders too; there are no others."""
+    library, ours = ROOT / "pipeline", ROOT / "tests/pipeline"
+    files = {str(path.relative_to(library).with_suffix("")) for path in library.rglob("[!_]*.py")}
+    tests = {str(path.relative_to(ours).with_suffix("")).replace("test_", "") for path in ours.rglob("test_*.py")}
     assert files - tests == set(TESTED_ELSEWHERE)
     assert not tests - files
 

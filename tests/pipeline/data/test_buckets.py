@@ -30,8 +30,8 @@ def test_rows_leave_in_order(tmp_path, monkeypatch, held, least, files):
     places = np.random.default_rng(0).permutation(300)
     pieces = list(fill(tmp_path / "b", places, 300, 3000, 17))
     assert len(pieces) == min(300, max(1, 3000 // max(least, 3000 // files)))
-    assert [name for rows in pieces for name in rows.ids] == [f"row {place}" for place in range(300)]
-    assert [data for rows in pieces for data in rows.stored] == [bytes(place % 7) + b"x" for place in range(300)]
+    assert [name for rows in pieces for name in rows.ids.to_pylist()] == [f"row {place}" for place in range(300)]
+    assert [data for rows in pieces for data in rows.stored.to_pylist()] == [bytes(place % 7) + b"x" for place in range(300)]
     assert np.concatenate([rows.labels for rows in pieces]).tolist() == [place * 3 - 1 for place in range(300)]
     assert list((tmp_path / "b").iterdir()) == [], "what was read is removed"
 
@@ -41,7 +41,7 @@ def test_places_may_stay_empty(tmp_path, monkeypatch):
     monkeypatch.setattr(buckets, "BUCKET_BYTES", (1, 1))
     places = np.array([299, 3, 150, 4])
     pieces = list(fill(tmp_path / "b", places, 300, 100, 4))
-    assert [list(rows.ids) for rows in pieces] == [["row 3", "row 4"], ["row 150"], ["row 299"]]  # three places a bucket
+    assert [rows.ids.to_pylist() for rows in pieces] == [["row 3", "row 4"], ["row 150"], ["row 299"]]  # three places a bucket
     assert list(Buckets(tmp_path / "none", 5, 100)) == []
 
 
@@ -53,9 +53,13 @@ def test_what_waits_is_bounded(tmp_path, monkeypatch):
     for place in range(100):
         made.add(np.array([place]), Rows.of([str(place)], [bytes(100)], np.zeros(1, np.int64)))
         assert made._held_bytes <= 1000
-    sizes = [sum(map(len, rows.stored)) for rows in made]
+    sizes = [sum(map(len, rows.stored.to_pylist())) for rows in made]
     assert max(sizes) <= 2000
     assert sum(sizes) == 10_000
+    half = Buckets(tmp_path / "half", 100, 100 * 100, 0.5)
+    for place in range(6):
+        half.add(np.array([place]), Rows.of([str(place)], [bytes(100)], np.zeros(1, np.int64)))
+    assert half._held_bytes == 0
 
 
 @pytest.mark.parametrize("name", ["", "é", "一" * 50, "\x00\n"])
@@ -63,4 +67,8 @@ def test_any_id_and_any_bytes_survive(tmp_path, name):
     made = Buckets(tmp_path / "b", 2, 10)
     made.add(np.array([1, 0]), Rows.of([name, "other"], [b"\0\xff", b""], np.array([-1, 2**40])))
     [rows] = list(made)
-    assert (list(rows.ids), list(rows.stored), rows.labels.tolist()) == (["other", name], [b"", b"\0\xff"], [2**40, -1])
+    assert (rows.ids.to_pylist(), rows.stored.to_pylist(), rows.labels.tolist()) == (
+        ["other", name],
+        [b"", b"\0\xff"],
+        [2**40, -1],
+    )

@@ -33,7 +33,9 @@ def test_facts_by_hand(tmp_path):
     assert (split.role, split.rows, split.classes, split.span, split.inputs) == ("valid", 10, ("x", "y"), 4, Texts())
     assert (split.excluded, split.folded) == (("a", "b"), True)
     spans = [slice(0, 4), slice(4, 8), slice(8, 10)]
-    assert split.span_digests == tuple(rows_digest(TEXTS.ids[span], TEXTS.stored[span]) for span in spans)
+    assert split.span_digests == tuple(
+        rows_digest(TEXTS.ids.to_pylist()[span], TEXTS.stored.to_pylist()[span]) for span in spans
+    )
     assert split.labels_digest == hashlib.sha256(np.array([0, 1, -1, 1, 0] * 2, "<i8").tobytes()).hexdigest()
 
 
@@ -105,6 +107,16 @@ def test_columns_of_the_other_kinds(tmp_path):
 
 
 def test_rows_cut_and_joined():
-    assert list(TEXTS.cut(3, 5).ids) == ["row 3", "row 4"]
-    again = TEXTS.cut(0, 3).joined(TEXTS.cut(3, 10))
+    assert TEXTS.cut(3, 5).ids.to_pylist() == ["row 3", "row 4"]
+    again = Rows.joined([TEXTS.cut(0, 3), TEXTS.cut(3, 10)])
     assert (again.ids, again.stored, again.labels.tolist()) == (TEXTS.ids, TEXTS.stored, TEXTS.labels.tolist())
+
+
+def test_rows_taken_and_their_bytes():
+    """Also of rows that are cut out of the middle of others, whose bytes begin before theirs."""
+    cut = TEXTS.cut(1, 6).cut(1, 5)
+    assert [bytes(each) for each in cut.inputs()] == [b"text" * row for row in (2, 3, 4, 5)]
+    assert cut.ends().tolist() == [8, 20, 36, 56]
+    taken = cut.take(np.array([3, 0]))
+    assert (taken.ids.to_pylist(), taken.labels.tolist()) == (["row 5", "row 2"], [0, -1])
+    assert [bytes(each) for each in taken.inputs()] == [b"text" * 5, b"text" * 2]
