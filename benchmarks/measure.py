@@ -33,15 +33,17 @@ def machine() -> str:
     )
 
 
-def in_turns(ways: Mapping[str, Callable[[], object]], times: int = 5, warm: int = 1) -> dict[str, list[float]]:
+def in_turns(
+    ways: Mapping[str, Callable[[], object]], times: int = 5, warm: int = 1, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, list[float]]:
     """Seconds of each way, `times` rounds of all of them in turn, after `warm` rounds that do not count."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(-warm, times):
         for name, way in ways.items():
-            start = time.perf_counter()
+            start = clock()
             way()
             if turn >= 0:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(clock() - start)
     return seconds
 
 

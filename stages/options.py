@@ -527,4 +527,6 @@ machine_options = options(
         help="CPU threads.  [default: OMP_NUM_THREADS, or chosen by the size of the work]",
     ),
 )
-MODEL_HELP = "mlp(hidden=[…], dropout, input_dropout), cnn(channels=[…], dropout), bag(width, …) for text, or package.module:attribute(…)."
+MODEL_HELP = (
+    "mlp(hidden=[…], dropout, input_dropout), cnn(channels=[…], dropout), bag(…) for text, or package.module:attribute(…)."
+)

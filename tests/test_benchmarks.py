@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks import capture, reading, training, views
+from benchmarks import capture, loops, reading, training, views
 from benchmarks.measure import write_splits, write_teacher
 from pipeline.base import runtime
 
@@ -45,3 +45,9 @@ def test_training(tmp_path, monkeypatch):
     training.against_plain_loops(tmp_path, cached, 1, rows=256)
     training.precisions(cached, 1)
     training.threads(cached, swept, 1)
+
+
+def test_loops():
+    for title, (_, shape) in loops.NETS.items():
+        loops.one_net(title, loops.Data.of(300, shape), 1)
+    loops.many_nets(loops.Data.of(300, (1, 28, 28)), 1)

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _FIRST = np.uint64(0xBF58476D1CE4E5B9)
 _SECOND = np.uint64(0x94D049BB133111EB)
+_BLOCK = 1 << 16  # rows that are hashed at a time: the hash takes several times their memory
 _30, _27, _31 = np.uint64(30), np.uint64(27), np.uint64(31)
 
 
@@ -57,7 +58,10 @@ def permutation(count: int, seed: int, *address: int) -> np.ndarray:
 
 def order(rows: np.ndarray, seed: int, *address: int) -> np.ndarray:
     """Indices of `rows` in a random order, int64. The order of any two rows does not depend on the others."""
-    return np.argsort(bits(seed, *address, rows))  # no ties: the hash is one-to-one in its last part
+    keys = np.empty(len(rows), np.uint64)
+    for start in range(0, len(rows), _BLOCK):
+        keys[start : start + _BLOCK] = bits(seed, *address, rows[start : start + _BLOCK])
+    return np.argsort(keys)  # no ties: the hash is one-to-one in its last part
 
 
 def torch_seed(seed: int, *address: int) -> int:

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import functools
 import io
 import logging
 import os
@@ -10,7 +11,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipeline.base.errors import InputError, first_line
 
@@ -190,17 +191,29 @@ def _is_orphan() -> bool:
 
 def progress(items: Iterable[T], what: str, *, total: int | None = None, unit: str = "it") -> "tqdm[T]":
     """Iterate with a progress bar on a terminal, or with lines in a log; bytes (unit B) are shown in MB and GB."""
+    settings = {"desc": what, "total": total, "unit": unit, "unit_scale": unit == "B", "leave": False, "miniters": 1}
+    bar, lines = _bars()
+    if sys.stderr is not None and sys.stderr.isatty():
+        return bar(items, dynamic_ncols=True, **settings)
+    shown = "{desc}: {percentage:.0f} %, {n_fmt} of {total_fmt} {unit}, {elapsed} gone, {remaining} left{postfix}"
+    if total is None and not hasattr(items, "__len__"):
+        shown = "{desc}: {n_fmt} {unit}, {elapsed} gone{postfix}"
+    return lines(items, bar_format=shown, mininterval=LOG_SECONDS, delay=LOG_SECONDS, file=io.StringIO(), **settings)
+
+
+@functools.cache
+def _bars() -> "tuple[type[tqdm[Any]], type[tqdm[Any]]]":
+    """The progress bar of a terminal, and the one that writes its text to the log.
+
+    Neither has tqdm's monitoring thread: where garbage is collected while it starts, the removal of an old bar waits for the
+    lock that the start holds.
+    """
     from tqdm import tqdm
 
-    class Lines(tqdm):  # type: ignore[misc]  # tqdm has no types
-        """Writes the bar's text to the log.
-
-        It looks at the clock at every step, so that tqdm's monitor is not needed: a thread for each such class, which waits
-        for ever where garbage collection closes another bar while the thread starts.
-        """
-
+    class Bar(tqdm):  # type: ignore[misc]  # tqdm has no types
         monitor_interval = 0
 
+    class Lines(Bar):
         @staticmethod
         def status_printer(file: object) -> Callable[[str], None]:
             def tell(text: str) -> None:
@@ -209,11 +222,4 @@ def progress(items: Iterable[T], what: str, *, total: int | None = None, unit: s
 
             return tell
 
-    settings = {"desc": what, "total": total, "unit": unit, "unit_scale": unit == "B", "leave": False}
-    if sys.stderr is not None and sys.stderr.isatty():
-        return tqdm(items, dynamic_ncols=True, **settings)
-    shown = "{desc}: {percentage:.0f} %, {n_fmt} of {total_fmt} {unit}, {elapsed} gone, {remaining} left{postfix}"
-    if total is None and not hasattr(items, "__len__"):
-        shown = "{desc}: {n_fmt} {unit}, {elapsed} gone{postfix}"
-    settings |= {"mininterval": LOG_SECONDS, "miniters": 1, "delay": LOG_SECONDS, "file": io.StringIO()}
-    return Lines(items, bar_format=shown, **settings)
+    return Bar, Lines

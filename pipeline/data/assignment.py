@@ -3,7 +3,7 @@
 It is decided by labels, ids and a seed alone, before any input is read.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,15 +19,43 @@ NOWHERE = -1
 
 
 @dataclass(frozen=True)
+class Places:
+    """Where the rows of one source go.
+
+    splits: (N,) int8, the split of each row, as its number in SPLITS. places: (N,) int32 or int64, its place there.
+    folded: by the name of a split, (N,) of the same: the places that validation rows have there too, NOWHERE for other rows.
+    """
+
+    splits: np.ndarray
+    places: np.ndarray
+    folded: Mapping[str, np.ndarray]
+
+    @classmethod
+    def empty(cls, rows: int, dtype: type) -> "Places":
+        """Places of rows that go nowhere yet."""
+        return cls(np.full(rows, NOWHERE, np.int8), np.empty(rows, dtype), {})
+
+    def of(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[str, np.ndarray]]:
+        """Every split that some rows from start to stop go to, with the place of each row there, or NOWHERE."""
+        splits, places = self.splits[start:stop], self.places[start:stop]
+        for number, name in enumerate(SPLITS):
+            found = np.where(splits == number, places, NOWHERE)
+            if name in self.folded:
+                found = np.maximum(found, self.folded[name][start:stop])  # a row has one place in a split
+            if (found != NOWHERE).any():
+                yield name, found
+
+
+@dataclass(frozen=True)
 class Assignment:
-    """places: for each index, by the name of a split, (N,) int32 or int64: the place of each row there, NOWHERE if it has none.
+    """places: of each index.
 
     sizes: rows of each split. twice: rows of the validation split whose ids the transfer set has as well, where they are
     folded: (digests of ids), whose inputs must be equal too.
     """
 
     indices: Sequence[Index]
-    places: Sequence[Mapping[str, np.ndarray]]
+    places: Sequence[Places]
     sizes: Mapping[str, int]
     twice: np.ndarray
 
@@ -41,17 +69,17 @@ class Assignment:
         in that order. Raises InputError for an amount that leaves a split empty.
         """
         indices = [index for name in SPLITS for index in given.get(name, ())]
-        places: list[dict[str, np.ndarray]] = [{} for _ in indices]
-        sizes: dict[str, int] = {}
         kind = np.int32 if 2 * sum(map(len, indices)) < 2**31 else np.int64
+        places = [Places.empty(len(index), kind) for index in indices]
+        sizes: dict[str, int] = {}
 
         def put(number: int, split: str, rows: np.ndarray) -> None:
             """Put rows of a source into a split, shuffled, after those that it has."""
             order = randomness.permutation(len(rows), seed, Use.SHUFFLE, SPLITS.index(split))
-            place = np.full(len(indices[number]), NOWHERE, kind)
-            place[rows[order]] = sizes.get(split, 0) + np.arange(len(rows))
-            places[number][split] = place
-            sizes[split] = sizes.get(split, 0) + len(rows)
+            before = sizes.get(split, 0)
+            sizes[split] = before + len(rows)
+            places[number].splits[rows] = SPLITS.index(split)
+            places[number].places[rows[order]] = np.arange(before, sizes[split], dtype=kind)
 
         left = np.arange(len(indices[0]))  # train comes first, and has one source
         for split, amount in amounts.items():
@@ -63,15 +91,16 @@ class Assignment:
             put(number, index.role, np.arange(len(index)))
         twice = np.array([], indices[0].ids.dtype)
         if fold:
-            source = next(number for number, found in enumerate(places) if "valid" in found)
-            valid, ids = places[source]["valid"], indices[source].ids
-            folded = valid != NOWHERE
-            places[source]["train"] = _after(places[source].get("train"), sizes, "train", valid, folded)
+            source = next(number for number, found in enumerate(places) if (found.splits == SPLITS.index("valid")).any())
+            own, ids = places[source], indices[source].ids
+            rows = own.splits == SPLITS.index("valid")
+            folded = {"train": _after(sizes, "train", own.places, rows)}
             if "transfer" in sizes:
                 there = np.concatenate([index.ids for index in given["transfer"]])
-                both = np.isin(ids, there) & folded
+                both = np.isin(ids, there) & rows
                 twice = ids[both]
-                places[source]["transfer"] = _after(None, sizes, "transfer", valid, folded & ~both)
+                folded["transfer"] = _after(sizes, "transfer", own.places, rows & ~both)
+            places[source] = replace(own, folded=folded)
         return cls(indices, places, sizes, twice)
 
     def without_ids(self) -> "Assignment":
@@ -80,8 +109,7 @@ class Assignment:
 
     def split_of(self, number: int, row: int) -> str:
         """The split that a row of a source is in; of several, because it is folded, its own."""
-        found = [name for name in SPLITS[::-1] if self.places[number].get(name, np.full(row + 1, NOWHERE))[row] != NOWHERE]
-        return "valid" if "valid" in found else found[0]
+        return SPLITS[self.places[number].splits[row]]
 
     def require_unique(self) -> None:
         """Raise InputError unless every id is unique within the transfer set, and within the other splits together."""
@@ -90,12 +118,13 @@ class Assignment:
             if not numbers:
                 continue
             ids = np.concatenate([self.indices[number].ids for number in numbers])
-            order = np.argsort(ids, kind="stable")
-            same = np.flatnonzero(ids[order][1:] == ids[order][:-1])
-            if len(same):
+            ids.sort()
+            twice = ids[1:][ids[1:] == ids[:-1]]
+            if len(twice):
+                every = np.concatenate([self.indices[number].ids for number in numbers])
                 ends = np.cumsum([len(self.indices[number]) for number in numbers])
                 spots = []
-                for row in sorted(map(int, order[same[0] : same[0] + 2])):
+                for row in np.flatnonzero(every == twice[0])[:2].tolist():
                     which = int(np.searchsorted(ends, row, side="right"))
                     spots.append((numbers[which], row - int(ends[which]) + len(self.indices[numbers[which]])))
                 one, other = (self.split_of(*spot) for spot in spots)
@@ -123,9 +152,9 @@ def carve(labels: np.ndarray, amount: float | int, name: str, seed: int) -> tupl
     return np.flatnonzero(~mask), np.flatnonzero(mask)
 
 
-def _after(held: np.ndarray | None, sizes: dict[str, int], split: str, order: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """The places of a source's rows in a split, with these rows appended in this order. rows: (N,) bool."""
-    places = np.full(len(order), NOWHERE, order.dtype) if held is None else held.copy()
+def _after(sizes: dict[str, int], split: str, order: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The places that these rows of a source get when they are appended to a split in this order. rows: (N,) bool."""
+    places = np.full(len(order), NOWHERE, order.dtype)
     added = np.flatnonzero(rows)
     places[added[np.argsort(order[added])]] = sizes[split] + np.arange(len(added))
     sizes[split] += len(added)

@@ -10,23 +10,26 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from pipeline.base import runtime
 from pipeline.data.splitfile import Rows
 
 BUCKET_BYTES = (4 << 20, 64 << 20)  # about, of a bucket: least and most
 FILES = 1024  # buckets, as long as they are smaller than the most
-HELD_BYTES = 8 << 20  # of rows, before they are written
+HELD_BYTES = 8 << 20  # of rows of all splits, before they are written
 _SCHEMA = pa.schema([("place", pa.int64()), ("id", pa.string()), ("stored", pa.binary()), ("label", pa.int64())])
 
 
 class Buckets:
-    """The rows of one split. places: how many it may have. size_bytes: about how large they are together."""
+    """The rows of one split.
 
-    def __init__(self, folder: Path, places: int, size_bytes: int):
+    places: how many it may have. size_bytes: about how large they are together. held_bytes: how much may wait in memory.
+    """
+
+    def __init__(self, folder: Path, places: int, size_bytes: int, held_bytes: int):
         self._folder = folder
         each = min(max(BUCKET_BYTES[0], size_bytes // FILES), BUCKET_BYTES[1])
         self._rows = max(1, -(-places // max(1, size_bytes // each)))  # places of a bucket
         self._count = -(-places // self._rows)
+        self._most_bytes = held_bytes
         self._held: list[tuple[np.ndarray, Rows]] = []
         self._held_bytes = 0
         folder.mkdir()
@@ -36,8 +39,8 @@ class Buckets:
         if not len(places):
             return
         self._held.append((places, rows))
-        self._held_bytes += sum(map(len, rows.stored))
-        if self._held_bytes > HELD_BYTES:
+        self._held_bytes += int(rows.ends()[-1])
+        if self._held_bytes > self._most_bytes:
             self._write()
 
     def __iter__(self) -> Iterator[Rows]:
@@ -45,34 +48,24 @@ class Buckets:
         self._write()
         for bucket in range(self._count):
             path = self._folder / str(bucket)
-            if not path.exists():  # all of its rows are damaged
-                continue
-            yield _sorted(path)
-            path.unlink()
-            runtime.release_memory()
+            if path.exists():  # if not, all of its rows are damaged
+                yield _sorted(path)
+                path.unlink()
 
     def _write(self) -> None:
+        """Append the held rows to their buckets."""
         if not self._held:
             return
         places = np.concatenate([places for places, _ in self._held])
         order = np.argsort(places, kind="stable")
-        batch = pa.record_batch(
-            [
-                pa.array(places),
-                pa.array([name for _, rows in self._held for name in rows.ids], pa.string()),
-                pa.array([data for _, rows in self._held for data in rows.stored], pa.binary()),
-                pa.array(np.concatenate([rows.labels for _, rows in self._held])),
-            ],
-            schema=_SCHEMA,
-        ).take(pa.array(order))
+        places, rows = places[order], Rows.joined([rows for _, rows in self._held]).take(order)
         self._held, self._held_bytes = [], 0
-        buckets = places[order] // self._rows
-        starts = [0, *(np.flatnonzero(np.diff(buckets)) + 1).tolist(), len(buckets)]
-        for start, stop in pairwise(starts):
+        columns = [pa.array(places, pa.int64()), rows.ids, rows.stored, pa.array(rows.labels)]
+        batch = pa.record_batch(columns, schema=_SCHEMA)
+        buckets = places // self._rows
+        for start, stop in pairwise([0, *(np.flatnonzero(np.diff(buckets)) + 1).tolist(), len(buckets)]):
             with (self._folder / str(buckets[start])).open("ab") as file:
                 file.write(batch.slice(start, stop - start).serialize())
-        del batch
-        runtime.release_memory()
 
 
 def _sorted(path: Path) -> Rows:
@@ -81,8 +74,6 @@ def _sorted(path: Path) -> Rows:
     with pa.memory_map(str(path)) as file:
         while file.tell() < file.size():
             batches.append(pa.ipc.read_record_batch(pa.ipc.read_message(file), _SCHEMA))
-        columns = {name: [item for batch in batches for item in batch.column(name).to_pylist()] for name in ("id", "stored")}
-        places, labels = (np.concatenate([batch.column(name).to_numpy() for batch in batches]) for name in ("place", "label"))
-    order = np.argsort(places)
-    ids, stored = ([column[row] for row in order] for column in columns.values())
-    return Rows(ids, stored, labels[order])
+        batch = pa.concat_batches(batches)
+    places, ids, stored, labels = batch.columns
+    return Rows(ids, stored, labels.to_numpy()).take(np.argsort(places.to_numpy()))

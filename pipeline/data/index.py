@@ -1,6 +1,6 @@
 """An index: the ids and labels of all rows of a source, read before their inputs, to decide which row goes where.
 
-It takes 24 bytes a row: a digest stands for each id. 16 of them are free again once ids have been compared.
+It takes a byte or two a row for labels, and until ids have been compared 16 for a digest of each.
 """
 
 import hashlib
@@ -22,9 +22,8 @@ class Index:
     """The rows of one source, in its order.
 
     role: train, valid, test or transfer. first: number of its first row, in ids that are made of role and number.
-    ids: (N,) digests; empty after `without_ids`. ids_digest: of all of them. labels: (N,) int64
-    in the order of `classes`, -1 where unknown. classes: None where labels are numbers
-    without names.
+    ids: (N,) digests; empty after `without_ids`. ids_digest: of all of them. labels: (N,) of the smallest signed type that
+    holds them, in the order of `classes`, -1 where unknown. classes: None where labels are numbers without names.
     """
 
     source: Source
@@ -38,14 +37,14 @@ class Index:
     @classmethod
     def read(cls, source: Source, role: str, first: int = 0) -> "Index":
         """Read ids and labels. Raises InputError for a source without rows, and for labels of several kinds."""
-        digests: list[np.ndarray] = []
+        digests = bytearray()  # it grows in place
         labels: list[np.ndarray] = []
         codes: dict[str, int] = {name: number for number, name in enumerate(source.classes or ())}
         known = len(codes)
         numbered = has_names = False
         rows = 0
         for chunk in runtime.progress(source.chunks(False), f"reading the labels of {role}", unit="chunks"):
-            digests.append(id_digests(names(chunk, role, first + rows)))
+            digests += id_digests(names(chunk, role, first + rows)).data
             values = chunk.labels
             named = [value for value in values if isinstance(value, str)]
             numbered |= len(named) < sum(value is not None for value in values)
@@ -59,7 +58,7 @@ class Index:
             if has_names and numbered:
                 found = "numbers and names"
                 raise InputError(f"{role} source {source.text}, labels", expected="one kind", found=found, fix="Use one kind.")
-            labels.append(_coded(values, codes))
+            labels.append(_narrow(_coded(values, codes)))
             rows += len(values)
         if not rows:
             what, fix = f"{role} source {source.text}", "Give a source that has rows."
@@ -68,9 +67,9 @@ class Index:
         if codes and not known:
             classes = tuple(sorted(codes))
             order = np.array([classes.index(name) for name in codes], np.int64)
-            found_labels = np.where(found_labels < 0, found_labels, order[found_labels])
-        ids = np.concatenate(digests)
-        return cls(source, role, first, ids, hashlib.sha256(ids.tobytes()).digest(), found_labels, classes)
+            found_labels = _narrow(np.where(found_labels < 0, found_labels, order[found_labels]))
+        ids = np.frombuffer(digests, _DIGEST)
+        return cls(source, role, first, ids, hashlib.sha256(digests).digest(), found_labels, classes)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -120,7 +119,7 @@ class Index:
         own = self.classes or ()
         order = np.array([classes.index(name) if name in classes else len(classes) for name in own], np.int64)
         labels = np.where(self.labels < 0, self.labels, order[np.clip(self.labels, 0, len(own) - 1)])
-        return replace(self, labels=labels, classes=classes)
+        return replace(self, labels=_narrow(labels), classes=classes)
 
     def _changed(self) -> InputError:
         what = f"{self.role} source {self.source.text}"
@@ -146,6 +145,11 @@ def id_digests(ids: Sequence[str]) -> np.ndarray:
     """A digest of 16 bytes for each id."""
     joined = b"".join(hashlib.blake2b(each.encode(), digest_size=16).digest() for each in ids)
     return np.frombuffer(joined, _DIGEST)
+
+
+def _narrow(numbers: np.ndarray) -> np.ndarray:
+    """The same whole numbers, one or more, in the smallest signed type that holds them."""
+    return numbers.astype(np.min_scalar_type(min(int(numbers.min()), -1 - int(numbers.max()))))
 
 
 def _coded(values: Sequence[int | str | None], codes: dict[str, int]) -> np.ndarray:

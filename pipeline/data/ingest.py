@@ -19,7 +19,7 @@ from pipeline.base import files, runtime, spec
 from pipeline.base.background import ahead
 from pipeline.base.errors import InputError
 from pipeline.data.assignment import NOWHERE, SPLITS, Assignment
-from pipeline.data.buckets import Buckets
+from pipeline.data.buckets import HELD_BYTES, Buckets
 from pipeline.data.index import Index, id_digests, place
 from pipeline.data.inputs.form import Form
 from pipeline.data.inputs.kinds import KINDS
@@ -116,7 +116,7 @@ def ingest(
 
 
 def _require_apart(sources: Mapping[str, Sequence[Source]]) -> None:
-    """Raise InputError if two splits, or the transfer set twice, read the same file: splits must not share rows.
+    """Raise InputError if two splits, or the transfer set twice, read the same file or folder: splits must not share rows.
 
     The transfer set may share rows with any split, because students learn the teachers' logits from it.
     """
@@ -124,13 +124,16 @@ def _require_apart(sources: Mapping[str, Sequence[Source]]) -> None:
         ("train, valid and test", [source for name in SPLITS[:3] for source in sources.get(name, ())]),
         ("transfer", sources.get("transfer", ())),
     ):
-        seen: set[Path | str] = set()
+        seen: set[Path] = set()
+        around: set[Path] = set()  # folders that hold something of what was seen
         for source in some:
-            places: set[Path | str] = set(source.files) or {source.text}
-            if places & seen:
+            places = set(source.files) or {Path(source.text)}
+            folders = {folder for place in places for folder in place.parents}
+            if (places | folders) & seen or places & around:
                 fix = "Give another source, or a share to carve out."
                 raise InputError(what, expected="different sources", found=f"{source.text} twice", fix=fix)
             seen |= places
+            around |= folders
 
 
 def _form(sources: Mapping[str, Sequence[Source]]) -> Form:
@@ -220,7 +223,14 @@ class _Taken:
     def of(cls, plan: Assignment, folder: Path) -> "_Taken":
         whole = sum(index.source.size_bytes for index in plan.indices)
         total = sum(len(index) for index in plan.indices)
-        return cls(plan, {name: Buckets(folder / name, rows, whole * rows // total) for name, rows in plan.sizes.items()})
+        every = sum(plan.sizes.values())  # a folded row counts twice
+        return cls(
+            plan,
+            {
+                name: Buckets(folder / name, rows, whole * rows // total, HELD_BYTES * rows // every)
+                for name, rows in plan.sizes.items()
+            },
+        )
 
     def read(self, form: Form, damaged: str, resizing: Resizing) -> None:
         """Read and check all rows. Raises InputError for the first damaged one, unless they are to be excluded."""
@@ -244,7 +254,7 @@ class _Taken:
                 elif found not in self.seen:
                     self.seen[found] = place(chunk, row, ids[row])
                     KINDS[form.kind].settle(form, self.seen, resizing)
-            self._put(number, start, Rows(ids, chunk.inputs, index.labels[start : start + len(results)]), sound)
+            self._put(number, start, Rows.of(ids, chunk.inputs, index.labels[start : start + len(results)]), sound)
             bar.update(len(results))
         bar.close()
         for name, size in self.plan.sizes.items():
@@ -258,27 +268,23 @@ class _Taken:
 
     def _put(self, number: int, start: int, rows: Rows, sound: np.ndarray) -> None:
         """Put the sound rows of a chunk into their buckets, and note the others."""
-        index = self.plan.indices[number]
-        stop = start + len(rows.ids)
         self.rows += int(sound.sum())
-        self.stored_bytes += sum(map(len, rows.stored))
-        for name, every in self.plan.places[number].items():
-            places = every[start:stop]
-            here = np.flatnonzero(sound & (places != NOWHERE)).tolist()
-            some = Rows([rows.ids[row] for row in here], [rows.stored[row] for row in here], rows.labels[here])
-            self.buckets[name].add(places[here], some)
+        self.stored_bytes += int(rows.ends()[-1])
+        for name, places in self.plan.places[number].of(start, start + len(rows)):
+            here = np.flatnonzero(sound & (places != NOWHERE))
+            self.buckets[name].add(places[here], rows.take(here))
             self.damaged[name] += [
-                (int(places[row]), rows.ids[row]) for row in np.flatnonzero(~sound & (places != NOWHERE)).tolist()
+                (int(places[row]), rows.ids[row].as_py()) for row in np.flatnonzero(~sound & (places != NOWHERE)).tolist()
             ]
-        if len(self.plan.twice) and (index.role == "transfer" or "valid" in self.plan.places[number]):
-            self._compare(id_digests(rows.ids), rows)
+        if len(self.plan.twice):
+            self._compare(id_digests(rows.ids.to_pylist()), rows)
 
     def _compare(self, digests: np.ndarray, rows: Rows) -> None:
         """Raise InputError where a row is in the validation split and in the transfer set, with different inputs."""
         for row in np.flatnonzero(np.isin(digests, self.plan.twice)).tolist():
-            found = hashlib.sha256(rows.stored[row]).digest()
+            found = hashlib.sha256(rows.stored[row].as_buffer()).digest()
             if self.sums.setdefault(bytes(digests[row]), found) != found:
-                said, fix = f"{rows.ids[row]!r} in transfer and in valid, with different inputs", "Make the ids unique."
+                said, fix = f"{rows.ids[row].as_py()!r} in transfer and in valid, with different inputs", "Make the ids unique."
                 raise InputError("transfer split, ids", expected="each id once", found=said, fix=fix)
 
 

@@ -126,11 +126,12 @@ def stratified(labels: np.ndarray, order: np.ndarray, offsets: np.ndarray | floa
     It is (k + u) / n for row k, counted from 0, of the n rows of a class in the given order. order: a permutation of the
     rows. offsets: u, one for all classes, or one for each label that occurs, ascending.
     """
-    _, group, sizes = np.unique(labels[order], return_inverse=True, return_counts=True)
-    by_class = np.argsort(group, kind="stable")  # every class's rows together, each in this order
-    ranks = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    found = np.empty(len(order))
-    found[order[by_class]] = (ranks + np.repeat(np.broadcast_to(offsets, sizes.shape), sizes)) / np.repeat(sizes, sizes)
+    _, sizes = np.unique(labels, return_counts=True)
+    by_class = order[np.argsort(labels[order], kind="stable")]  # every class's rows together, each in this order
+    found, start = np.empty(len(order)), 0
+    for size, offset in zip(sizes.tolist(), np.broadcast_to(offsets, sizes.shape), strict=True):
+        found[by_class[start : start + size]] = (np.arange(size) + offset) / size
+        start += size
     return found
 
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -49,15 +49,20 @@ def span_rows(classes: int, row_bytes: int) -> int:
 # ---------------------------------------------------------------- digests
 
 
-def rows_digest(ids: Sequence[str], stored: Sequence[bytes]) -> str:
+def rows_digest(ids: Iterable[str], stored: Iterable[bytes]) -> str:
     """sha256 of ids and stored inputs in order, with their lengths, so that equal digests mean equal rows."""
     digest = hashlib.sha256()
+    add_rows(digest, ids, stored)
+    return digest.hexdigest()
+
+
+def add_rows(digest: "hashlib._Hash", ids: Iterable[str], stored: Iterable[bytes | memoryview]) -> None:
+    """Let a digest, see rows_digest, go on with these rows."""
     for name, data in zip(ids, stored, strict=True):
         encoded = name.encode()
         digest.update(struct.pack("<QQ", len(encoded), len(data)))
         digest.update(encoded)
         digest.update(data)
-    return digest.hexdigest()
 
 
 def inputs_digest(inputs: Inputs, span_digests: Sequence[str], excluded: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ from pipeline.base.errors import IntegrityError, first_line
 from pipeline.base.spec import Spec
 from pipeline.data.splits import Split
 from pipeline.models import modelfile
-from pipeline.models.build import build, parse_model
+from pipeline.models.build import build, parse_model, placed
 from pipeline.models.modelfile import Chosen, Data, Facts, Kind, Learned, ModelFile, Net, Shown
 from pipeline.models.training import Training
 
@@ -108,7 +108,7 @@ class Checkpoint(ModelFile):
         except (RuntimeError, safetensors.SafetensorError) as error:
             found = first_line(error)
             raise IntegrityError(str(path), expected=f"weights of {self.model}", found=found, fix=self.fix) from error
-        return model.to(device).eval()
+        return placed(model, device).eval()
 
 
 def _weights(model: torch.nn.Module) -> bytes:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 
-VERSION = 1  # of the logits that the loop computes for a net and its pixels
+VERSION = 2  # of the logits that the loop computes for a net and its pixels
 TILE = 512  # rows of a forward pass, by default
 
 

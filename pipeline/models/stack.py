@@ -8,6 +8,7 @@ from torch import nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from pipeline.base import runtime
+from pipeline.models import wide
 
 
 class Stack(nn.Module):
@@ -16,7 +17,7 @@ class Stack(nn.Module):
     `forward` maps inputs (B, *shape), the same for all nets, to logits (B, nets, classes). In training, dropout hits the
     same units in all nets, as if each was trained alone with the same seed. The nets do not influence each other, but the
     last bits of their sums may differ from those of a net that runs alone. Buffers are those of the first net, and must not
-    change in training.
+    change in training. Nets of linear layers run as wide.py says, and others by torch.func.vmap.
     """
 
     def __init__(self, nets: Sequence[nn.Module]):
@@ -25,6 +26,7 @@ class Stack(nn.Module):
         weights, _ = stack_module_state(list(nets))
         self.names = list(weights)
         self.stacked = nn.ParameterList(nn.Parameter(each.detach(), each.requires_grad) for each in weights.values())
+        self._layers = wide.layers_of(self._single[0])  # likewise
 
     def __len__(self) -> int:
         return len(self.stacked[0])
@@ -39,6 +41,8 @@ class Stack(nn.Module):
         return super().train(mode)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        if self._layers:
+            return wide.logits(self._layers, list(self.stacked), inputs)
         logits: torch.Tensor = vmap(self._one, (0, None), out_dims=1, randomness="same")(tuple(self.stacked), inputs)
         return logits
 

@@ -43,11 +43,14 @@ class Dropout(nn.Module):
         self.dropped = round(p * 65536)
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
-        if not self.training:
-            return values
-        words = torch.randint(-(2**63), 2**63 - 1, (-(-values.numel() // 4),), device=values.device)  # 64 bits each
-        kept = words.view(torch.int16)[: values.numel()].view(values.shape) >= self.dropped - 32768
-        return values * (kept.to(values.dtype) * (65536 / (65536 - self.dropped)))
+        return values * self.factors(values.shape, values) if self.training else values
+
+    def factors(self, shape: Sequence[int], like: torch.Tensor) -> torch.Tensor:
+        """What values of this shape are multiplied by in training, 0 or 1 / (1 - p); dtype and device are those of `like`."""
+        count = math.prod(shape)
+        words = torch.randint(-(2**63), 2**63 - 1, (-(-count // 4),), device=like.device)  # 64 bits each
+        kept = words.view(torch.int16)[:count].view(*shape) >= self.dropped - 32768
+        return kept.to(like.dtype) * (65536 / (65536 - self.dropped))
 
 
 def mlp(

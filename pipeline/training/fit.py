@@ -7,7 +7,7 @@ import copy
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -32,7 +32,7 @@ from pipeline.training.resume import WEIGHTS, Identity, State
 
 Objective = Callable[[torch.Tensor, Batch], torch.Tensor]  # logits (B, classes) → losses (B,); (B, nets, classes) → (B, nets)
 
-VERSION = 1  # of what the loop computes: order of rows, drawing of views, steps, which epoch is kept
+VERSION = 2  # of what the loop computes: order of rows, drawing of views, steps, which epoch is kept
 SAVING = 0.05  # share of its time that a training may spend on saving its state
 _log = logging.getLogger(__name__)
 
@@ -175,16 +175,9 @@ class _Training:
 
     def epoch(self, bar: Any) -> None:
         """Train on every row once, then measure on the validation split."""
-        recipe, device = self.recipe, self.examples.device
         torch.manual_seed(randomness.torch_seed(self.seed, Use.DROPOUT, self.done))
         self.model.train()
-        total = torch.zeros(len(self.histories), dtype=torch.float64, device=device)
-        for step, batch in enumerate(self.examples.epoch(self.seed, self.done, recipe.settings.batch_size)):
-            factor = recipe.schedule((self.done * self.steps + step) / (recipe.settings.epochs * self.steps))
-            for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
-                group["lr"] = rate * factor
-            total += self._step(batch)
-            bar.update()
+        total = self.learn(self.examples.epoch(self.seed, self.done, self.recipe.settings.batch_size), bar)
         losses = (total / self.examples.rows).tolist()
         self.done += 1
         measured = self.validation.measure(self.model)
@@ -196,26 +189,45 @@ class _Training:
                 self.diverged[net], self.running[net] = self.done, False
         self._select()
         mean = np.mean([each.valid_accuracy for each in measured])
-        shown = {"epoch": f"{self.done}/{recipe.settings.epochs}", "loss": f"{np.mean(losses):.4f}", "valid": f"{mean:.2%}"}
+        shown = {
+            "epoch": f"{self.done}/{self.recipe.settings.epochs}",
+            "loss": f"{np.mean(losses):.4f}",
+            "valid": f"{mean:.2%}",
+        }
         bar.set_postfix(shown, refresh=False)
+
+    def learn(self, batches: Iterable[Batch], bar: Any) -> torch.Tensor:
+        """Take a step on each of these batches, the next ones of the epoch; returns the summed loss of each net: (nets,)."""
+        recipe = self.recipe
+        total = torch.zeros(len(self.histories), dtype=torch.float64, device=self.examples.device)
+        for step, batch in enumerate(batches):
+            factor = recipe.schedule((self.done * self.steps + step) / (recipe.settings.epochs * self.steps))
+            for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
+                group["lr"] = rate * factor
+            total += self._step(batch)
+            bar.update()
+        return total
 
     def _forward(self, net: torch.nn.Module, inputs: torch.Tensor) -> torch.Tensor:
         """Logits, computed in the precision of the recipe."""
-        kind = getattr(torch, self.recipe.settings.precision)
-        with torch.autocast(self.examples.device.type, kind, enabled=kind != torch.float32):
-            logits: torch.Tensor = net(inputs)
+        logits: torch.Tensor
+        if self.recipe.settings.precision == "float32":
+            logits = net(inputs)
+            return logits
+        with torch.autocast(self.examples.device.type, getattr(torch, self.recipe.settings.precision)):
+            logits = net(inputs)
         return logits
 
     def _step(self, batch: Batch) -> torch.Tensor:
         """One update; returns the summed loss of each net, detached: (nets,)."""
         logits = self._forward(self.model, batch.inputs)
-        losses = self.objective(logits, batch)
+        total = self.objective(logits, batch).sum(0)
         self.optimizer.zero_grad(set_to_none=True)
-        mean = losses.mean(0)
+        mean = total / len(batch.rows)
         torch.autograd.backward(mean.sum() if mean.dim() else mean)  # summed over nets, none of which depends on another
         self.optimizer.step()
         self._limit_norms()
-        return losses.detach().sum(0)
+        return total.detach()
 
     @torch.no_grad()
     def _limit_norms(self) -> None:

@@ -138,7 +138,8 @@ class _SoftTerm:
 
     def __call__(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
         own = logits if self.nets is None else logits[:, self.nets]
-        targets, labels = batch.targets[:, self.layers], self.labels[batch.rows]
+        targets = losses.rows_last(batch.targets[:, self.layers])
+        labels = self.labels[batch.rows] if self.loss.needs_labels else None
         soft = self.loss(own, targets, labels, self.temperature, weight=self.alpha)
         if isinstance(self.nets, slice):
             return functional.pad(soft, (self.nets.start, logits.shape[1] - self.nets.stop))

@@ -11,6 +11,7 @@ from pipeline.base import spec
 from pipeline.base.errors import InputError, SoftcacheError, first_line
 from pipeline.base.settings import check
 from pipeline.models.training import Training
+from pipeline.training import optimizers
 
 # ---------------------------------------------------------------- optimizers
 
@@ -19,14 +20,14 @@ def sgd(
     parameters: Iterable[torch.Tensor], lr: float, momentum: float = 0.0, weight_decay: float = 0.0, nesterov: bool = False
 ) -> torch.optim.Optimizer:
     """Stochastic gradient descent."""
-    return torch.optim.SGD(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov)
+    return optimizers.SGD(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov)
 
 
 def adamw(
     parameters: Iterable[torch.Tensor], lr: float, beta1: float = 0.9, beta2: float = 0.999, weight_decay: float = 0.0
 ) -> torch.optim.Optimizer:
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019, arXiv 1711.05101)."""
-    return torch.optim.AdamW(parameters, lr=lr, betas=(beta1, beta2), weight_decay=weight_decay)
+    return optimizers.AdamW(parameters, lr=lr, betas=(beta1, beta2), weight_decay=weight_decay)
 
 
 OPTIMIZERS = {"sgd": sgd, "adamw": adamw}
@@ -114,7 +115,7 @@ class Recipe:
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes of memory for pixels and cached logits; see examples.py."""
+        """Bytes of memory for inputs and cached logits; see examples.py."""
         return int(self.settings.memory * 1e9)
 
     @property

@@ -9,7 +9,7 @@ from pipeline.base.errors import InputError
 from pipeline.base.spec import witnesses
 from pipeline.data.splits import open_splits
 from pipeline.data.views import Policy
-from pipeline.models.build import build, parse_model
+from pipeline.models.build import build, parse_model, placed
 from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.modelfile import Data, Net, Shown
 from pipeline.training.examples import Examples
@@ -59,7 +59,7 @@ def teach(
     if recipe.selects:
         valid.require_unfolded("keep: best")
     spec = parse_model(model)
-    net = build(spec, train.inputs, len(train.classes), seed=seed).to(device)
+    net = placed(build(spec, train.inputs, len(train.classes), seed=seed), device)
     seen = Policy.parse(policy, seed)
     seen.require_kind(train.inputs.kind)
     examples = Examples(inputs_of(train, seen, net), seen, None, NoTeacher(), recipe.memory_bytes, device)

@@ -56,8 +56,8 @@ class Arrays:
         return cls(form.dtype or "", form.shape or ())
 
     @staticmethod
-    def column(stored: Sequence[bytes]) -> pa.Array:
-        return pa.array(stored, pa.binary())
+    def column(stored: pa.Array) -> pa.Array:
+        return stored
 
     @staticmethod
     def stored(column: pa.Array) -> list[bytes | None]:

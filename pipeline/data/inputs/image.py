@@ -57,9 +57,8 @@ class Images:
         return cls(mode, (pixels.CHANNELS[mode], height, width), fit=fit)
 
     @staticmethod
-    def column(stored: Sequence[bytes]) -> pa.Array:
-        paths = pa.nulls(len(stored), pa.string())
-        return pa.StructArray.from_arrays([pa.array(stored, pa.binary()), paths], fields=list(_IMAGE))
+    def column(stored: pa.Array) -> pa.Array:
+        return pa.StructArray.from_arrays([stored, pa.nulls(len(stored), pa.string())], fields=list(_IMAGE))
 
     @staticmethod
     def stored(column: pa.Array) -> list[bytes | None]:

@@ -52,8 +52,8 @@ class Kind(Protocol):
         """
 
     @staticmethod
-    def column(stored: Sequence[bytes]) -> pa.Array:
-        """Rows as a column of a split's file."""
+    def column(stored: pa.Array) -> pa.Array:
+        """Rows, (N,) binary, as a column of a split's file."""
 
     @staticmethod
     def stored(column: pa.Array) -> list[bytes | None]:

@@ -40,8 +40,8 @@ class Texts:
         return cls()
 
     @staticmethod
-    def column(stored: Sequence[bytes]) -> pa.Array:
-        return pa.array(stored, pa.binary()).cast(pa.string())
+    def column(stored: pa.Array) -> pa.Array:
+        return stored.cast(pa.string())
 
     @staticmethod
     def stored(column: pa.Array) -> list[bytes | None]:

@@ -47,13 +47,16 @@ class Numbers:
                 count = min(rows, self.shape[0] - start)
                 data = file.read(count * self.row_bytes)
                 if len(data) < count * self.row_bytes:
-                    raise self._other_size(f"an end in row {start + len(data) // self.row_bytes:,}")
+                    raise other_size(self, f"an end in row {start + len(data) // self.row_bytes:,}")
                 yield np.frombuffer(data, self.dtype).reshape(count, *self.shape[1:])
             if file.read(1):
-                raise self._other_size("more bytes")
+                raise other_size(self, "more bytes")
 
-    def _other_size(self, found: str) -> InputError:
-        return InputError(self.name, expected=f"{self.shape[0]:,} rows", found=found, fix="Copy the file anew: it is damaged.")
+
+def other_size(numbers: Numbers, found: str) -> InputError:
+    """The error for a file that does not hold as many rows as it says."""
+    fix = "Copy the file anew: it is damaged."
+    return InputError(numbers.name, expected=f"{numbers.shape[0]:,} rows", found=found, fix=fix)
 
 
 def form_of(numbers: Numbers, *, image: bool) -> Form:

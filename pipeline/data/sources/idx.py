@@ -17,6 +17,7 @@ from pipeline.data.sources.source import Source
 
 _DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _WHAT = "an IDX file"
+_DEFLATED = 1032  # how much larger than its .gz a file is at most
 
 
 def idx(images: str, labels: str | None = None) -> Source:
@@ -65,4 +66,8 @@ def _numbers(path: Path) -> Numbers:
             file.read(start)
             yield file
 
-    return Numbers(path, str(path), np.dtype(_DTYPES[code]), shape, opened)
+    numbers = Numbers(path, str(path), np.dtype(_DTYPES[code]), shape, opened)
+    if shape and numbers.size_bytes > path.stat().st_size * (_DEFLATED if path.suffix == ".gz" else 1):
+        # An index reads no inputs: without this, a damaged header makes one of billions of rows.
+        raise arrays.other_size(numbers, "too few bytes")
+    return numbers

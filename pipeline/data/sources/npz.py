@@ -6,12 +6,13 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
+from tokenize import TokenError
 from typing import BinaryIO, cast
 
 import numpy as np
 
 from pipeline.base import files
-from pipeline.base.errors import InputError
+from pipeline.base.errors import InputError, first_line
 from pipeline.data.sources import arrays, columns, paths
 from pipeline.data.sources.arrays import Numbers
 from pipeline.data.sources.source import Source
@@ -120,18 +121,21 @@ def _numbers(path: Path, name: str, start: Callable[[], AbstractContextManager[B
 
 def _header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
     """Shape, whether in Fortran order, and dtype (NumPy's format, NEP 1). Raises ValueError for another kind of file."""
-    version = np.lib.format.read_magic(file)
-    if version == (1, 0):
-        return np.lib.format.read_array_header_1_0(file)
-    if version == (2, 0):
-        return np.lib.format.read_array_header_2_0(file)
+    try:
+        version = np.lib.format.read_magic(file)
+        if version == (1, 0):
+            return np.lib.format.read_array_header_1_0(file)
+        if version == (2, 0):
+            return np.lib.format.read_array_header_2_0(file)
+    except (SyntaxError, TypeError, TokenError) as error:  # from damaged headers, which are written in Python
+        raise ValueError(first_line(error)) from error
     raise ValueError(f"an array of format {version}")
 
 
 def _zip(path: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, NotImplementedError) as error:  # damaged, or of a version that zipfile does not know
         raise ValueError(str(error)) from error
 
 

@@ -48,7 +48,7 @@ def parquet(path: str | list[str], input: str | None = None, label: str | None =
     for file in found:
         with paths.reading(file, _WHAT), _opened(file) as opened:
             columns = _Columns.of(opened.schema_arrow, file, input, label, id)
-            size += sum(bytes_ for _, bytes_ in _groups(opened, columns.input))
+            size += sum(held for _, held in _groups(opened))
             first = first or (file if opened.metadata.num_rows else None)
         agreed = agreed or columns
         if columns != agreed:
@@ -155,13 +155,11 @@ def _opened(path: Path) -> pq.ParquetFile:
     return pq.ParquetFile(path, buffer_size=_BUFFER_BYTES, pre_buffer=False)
 
 
-def _groups(file: pq.ParquetFile, column: str) -> Iterator[tuple[int, int]]:
-    """For each row group, its rows and the bytes of a column, nested columns included, uncompressed."""
+def _groups(file: pq.ParquetFile) -> Iterator[tuple[int, int]]:
+    """For each row group, its rows and their bytes, uncompressed, of all columns: a damaged column's facts end the process."""
     for number in range(file.metadata.num_row_groups):
         group = file.metadata.row_group(number)
-        held = [group.column(each) for each in range(group.num_columns)]
-        sizes = [each.total_uncompressed_size for each in held if f"{each.path_in_schema}.".startswith(f"{column}.")]
-        yield group.num_rows, sum(sizes)
+        yield group.num_rows, group.total_byte_size
 
 
 def _form(path: Path, columns: _Columns) -> Form:
@@ -181,7 +179,7 @@ def _chunks(found: Sequence[Path], columns: _Columns, form: Form, with_inputs: b
     named = [name for name in (columns.id, columns.label, columns.input if with_inputs else None) if name is not None]
     for path in found:
         with paths.reading(path, _WHAT), _opened(path) as file:
-            row_bytes = max((size // rows for rows, size in _groups(file, columns.input) if rows), default=1)
+            row_bytes = max((size // rows for rows, size in _groups(file) if rows), default=1)
             first = 0
             for batch in file.iter_batches(rows_that_fit(row_bytes if with_inputs else 1), columns=named):
                 yield from _of_batch(batch, path, first, columns, form, with_inputs)

@@ -38,11 +38,13 @@ def several(path: object, ending: str, what: str) -> tuple[Path, ...]:
     that is missing.
     """
     found = [file for each in (path if isinstance(path, list) else [path]) for file in _matching(each, ending, what)]
-    held = [files.resolved(file) for file in found]
     if not found:
         raise InputError("path []", expected=f"paths of {what}", found="none", fix="Name a file.")
-    if twice := [str(file) for number, file in enumerate(found) if held[number] in held[:number]]:
-        raise InputError(f"source {twice[0]}", expected="each file once", found="it twice", fix="Correct the list.")
+    seen: set[Path] = set()
+    for file in found:
+        if (real := files.resolved(file)) in seen:
+            raise InputError(f"source {file}", expected="each file once", found="it twice", fix="Correct the list.")
+        seen.add(real)
     return tuple(found)
 
 

@@ -119,18 +119,22 @@ def _of_folder(path: str) -> str:
 # ---------------------------------------------------------------- checks
 
 
-def _require_class_names(names: Sequence[str], what: str) -> None:
-    if len(set(names)) < len(names) or not all(isinstance(name, str) and name and _is_utf8(name) for name in names):
+def _require_class_names(names: tuple[str, ...], what: str) -> None:
+    listed = isinstance(names, tuple) and all(isinstance(name, str) and name and _is_utf8(name) for name in names)
+    if not listed or len(set(names)) < len(names):
         fix = "Correct the names where they are written down, or remove them to number the classes."
-        found = repr(list(names))[:80]
+        found = repr(list(names) if isinstance(names, tuple) else names)[:80]
         raise InputError(f"{what}, class names", expected="a list of different strings", found=found, fix=fix)
 
 
 def _guarded(read: Spec, chunks: Callable[[bool], Iterator[Chunk]], with_inputs: bool) -> Iterator[Chunk]:
     """The chunks of a plug-in; whatever it raises becomes an InputError."""
     assert read.source is not None
-    rows = plugins.call(read.source, read.text, lambda: iter(chunks(with_inputs)))
-    while (chunk := plugins.call(read.source, read.text, next, rows, None)) is not None:
+    rows, end = plugins.call(read.source, read.text, lambda: iter(chunks(with_inputs))), object()
+    while (chunk := plugins.call(read.source, read.text, next, rows, end)) is not end:
+        if not isinstance(chunk, Chunk):
+            fix = "Yield pipeline.data.sources.source.Chunk."
+            raise InputError(f"plug-in {read.text}", expected="chunks", found=type(chunk).__name__, fix=fix)
         yield chunk
 
 

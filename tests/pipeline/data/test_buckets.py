@@ -15,7 +15,7 @@ def fill(folder: Path, places: np.ndarray, total: int, size_bytes: int, piece: i
     made = Buckets(folder, total, size_bytes)
     for start in range(0, len(places), piece):
         some = places[start : start + piece]
-        rows = Rows([f"row {place}" for place in some], [bytes(place % 7) + b"x" for place in some], some * 3 - 1)
+        rows = Rows.of([f"row {place}" for place in some], [bytes(place % 7) + b"x" for place in some], some * 3 - 1)
         made.add(some, rows)
     return made
 
@@ -51,7 +51,7 @@ def test_what_waits_is_bounded(tmp_path, monkeypatch):
     monkeypatch.setattr(buckets, "BUCKET_BYTES", (1, 2000))
     made = Buckets(tmp_path / "b", 100, 100 * 100)
     for place in range(100):
-        made.add(np.array([place]), Rows([str(place)], [bytes(100)], np.zeros(1, np.int64)))
+        made.add(np.array([place]), Rows.of([str(place)], [bytes(100)], np.zeros(1, np.int64)))
         assert made._held_bytes <= 1000
     sizes = [sum(map(len, rows.stored)) for rows in made]
     assert max(sizes) <= 2000
@@ -61,6 +61,6 @@ def test_what_waits_is_bounded(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["", "é", "一" * 50, "\x00\n"])
 def test_any_id_and_any_bytes_survive(tmp_path, name):
     made = Buckets(tmp_path / "b", 2, 10)
-    made.add(np.array([1, 0]), Rows([name, "other"], [b"\0\xff", b""], np.array([-1, 2**40])))
+    made.add(np.array([1, 0]), Rows.of([name, "other"], [b"\0\xff", b""], np.array([-1, 2**40])))
     [rows] = list(made)
     assert (list(rows.ids), list(rows.stored), rows.labels.tolist()) == (["other", name], [b"", b"\0\xff"], [2**40, -1])

@@ -19,7 +19,7 @@ from pipeline.data.inputs.text import Texts
 from pipeline.data.splitfile import Rows, write_split
 from pipeline.data.splits import Split, rows_digest
 
-TEXTS = Rows([f"row {row}" for row in range(10)], [b"text" * row for row in range(10)], np.array([0, 1, -1, 1, 0] * 2))
+TEXTS = Rows.of([f"row {row}" for row in range(10)], [b"text" * row for row in range(10)], np.array([0, 1, -1, 1, 0] * 2))
 
 
 def write(path, pieces: Sequence[Rows] | Iterator[Rows], *, inputs: Inputs | None = None, span: int = 4, **more) -> Split:
@@ -49,7 +49,7 @@ def test_row_groups_stay_small_and_inside_spans(tmp_path, monkeypatch):
     """With spans of 4 rows and room for three images in a row group: 3 + 1, 3 + 1, 2."""
     encoded, _ = images(1)
     monkeypatch.setattr(splitfile, "ROW_GROUP_BYTES", 3 * len(encoded[0]))
-    rows = Rows([str(row) for row in range(10)], encoded * 10, np.zeros(10, np.int64))
+    rows = Rows.of([str(row) for row in range(10)], encoded * 10, np.zeros(10, np.int64))
     split = write(tmp_path / "s.parquet", [rows], inputs=Images("L", (1, 6, 6)))
     metadata = pq.ParquetFile(split.path).metadata
     assert [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)] == [3, 1, 3, 1, 2]
@@ -76,7 +76,7 @@ def test_no_more_than_a_span_is_held(tmp_path):
         for start in range(0, 1000, 2):
             held.append(path.stat().st_size)
             taken.append(start)
-            yield Rows([str(start), str(start + 1)], [bytes(10_000)] * 2, np.zeros(2, np.int64))
+            yield Rows.of([str(start), str(start + 1)], [bytes(10_000)] * 2, np.zeros(2, np.int64))
 
     write(path, pieces(), inputs=Arrays("uint8", (10_000,)))
     behind = [start * 10_000 - size for start, size in zip(taken, held, strict=True)]
@@ -86,7 +86,7 @@ def test_no_more_than_a_span_is_held(tmp_path):
 def test_hugging_face_reads_images_and_class_names(tmp_path):
     """The features of its datasets, under `huggingface` in the schema; an unknown label is null."""
     encoded, _ = images(3)
-    rows = Rows(["a", "b", "c"], encoded, np.array([1, -1, 0]))
+    rows = Rows.of(["a", "b", "c"], encoded, np.array([1, -1, 0]))
     table = pq.read_table(write(tmp_path / "s.parquet", [rows], inputs=Images("L", (1, 6, 6))).path)
     features = json.loads(table.schema.metadata[b"huggingface"])["info"]["features"]
     assert features == {"image": {"_type": "Image"}, "label": {"names": ["x", "y"], "_type": "ClassLabel"}}
@@ -97,7 +97,7 @@ def test_hugging_face_reads_images_and_class_names(tmp_path):
 def test_columns_of_the_other_kinds(tmp_path):
     texts = pq.read_table(write(tmp_path / "t.parquet", [TEXTS]).path)
     assert (texts.schema.field("text").type, texts.column("text")[2].as_py()) == (pa.string(), "texttext")
-    numbers = Rows(["a"], [bytes([1, 2])], np.zeros(1, np.int64))
+    numbers = Rows.of(["a"], [bytes([1, 2])], np.zeros(1, np.int64))
     arrays = pq.read_table(write(tmp_path / "a.parquet", [numbers], inputs=Arrays("uint8", (2,))).path)
     assert (arrays.schema.field("array").type, arrays.column("array").to_pylist()) == (pa.binary(), [b"\1\2"])
     features = json.loads(arrays.schema.metadata[b"huggingface"])["info"]["features"]

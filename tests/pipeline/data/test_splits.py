@@ -32,7 +32,7 @@ def write(path, *, stored=None, labels=None, inputs: Inputs = GREY, span=8192, *
     """A split of ten rows; small images unless others are given."""
     encoded, own = images(10)
     encoded = encoded if stored is None else stored
-    rows = Rows([f"row-{i}" for i in range(len(encoded))], encoded, np.array(own if labels is None else labels))
+    rows = Rows.of([f"row-{i}" for i in range(len(encoded))], encoded, np.array(own if labels is None else labels))
     write_split(path, [rows], **{"role": "train", "classes": ["x", "y", "z"]} | changes, inputs=inputs, span=span)
     return Split.open(path)
 

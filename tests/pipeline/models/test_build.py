@@ -7,7 +7,7 @@ import torch
 
 from pipeline.base.errors import InputError, IntegrityError
 from pipeline.data.inputs.image import Images
-from pipeline.models.build import build, flops, parse_model
+from pipeline.models.build import build, flops, parse_model, placed
 from pipeline.models.predict import predict
 from small_nets import PIXELS, loaded, made, saved
 
@@ -106,3 +106,15 @@ def test_operations_by_hand():
 
 def test_a_net_that_is_built_is_to_be_trained():
     assert build(parse_model("mlp(hidden=[6], dropout=0.5)"), Images("L", (1, 5, 4)), 3).training
+
+
+def test_convolutions_of_colour_images_get_their_channels_last():
+    """In memory alone: the values stay as they are, and so do the logits, up to rounding."""
+    pixels = torch.randint(0, 256, (5, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    net, same = made("cnn(channels=[4, 8])", shape=(3, 8, 8)), made("cnn(channels=[4, 8])", shape=(3, 8, 8))
+    assert placed(net, torch.device("cpu")) is net
+    assert [each.weight.stride()[1] for each in net if isinstance(each, torch.nn.Conv2d)] == [1, 1]
+    assert all(torch.equal(one, other) for one, other in zip(net.parameters(), same.parameters(), strict=True))
+    torch.testing.assert_close(net(pixels), same(pixels))
+    grey = placed(made("cnn(channels=[4, 8])", shape=(1, 8, 8)), torch.device("cpu"))
+    assert all(each.is_contiguous() for each in grey.parameters())

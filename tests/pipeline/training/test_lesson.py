@@ -246,9 +246,11 @@ def fits(monkeypatch) -> list[int]:
     return found
 
 
-def train(lesson: Lesson, out: Path, weightings: list[LossWeights], recipe: Recipe = RECIPE) -> list[dict[str, torch.Tensor]]:
+def train(
+    lesson: Lesson, out: Path, weightings: list[LossWeights], recipe: Recipe = RECIPE, text: str = MODEL
+) -> list[dict[str, torch.Tensor]]:
     """The weights of the students."""
-    model = parse_model(MODEL)
+    model = parse_model(text)
     members = [lesson.identity(model, recipe, each, 1) for each in weightings]
     with Kept.hold(out / "work", out, members) as kept:
         names = [f"s{number}" for number in range(len(weightings))]
@@ -307,6 +309,11 @@ def test_students_that_cannot_share_steps_are_trained_one_by_one_to_the_same_bit
         assert_close(train(lesson, tmp_path / "three", THREE), alone, rtol=0, atol=0)
     assert fits == [0] * 6
     assert (f"s0 and others: trained one by one, because {said}" in caplog.text) == (said is not None)
+
+
+def test_students_with_convolutions_are_trained_one_by_one_on_a_cpu(captured, tmp_path, fits):
+    train(prepare(captured, soft(captured)), tmp_path, THREE, text="cnn(channels=[2])")
+    assert fits == [0] * 3
 
 
 def test_what_is_written_is_what_was_trained(captured, tmp_path):

@@ -71,6 +71,9 @@ def test_what_is_refused(tmp_path):
 def test_damaged_files(tmp_path):
     values = np.zeros((5, 4, 3), np.uint8)
     refused(f"idx({write(tmp_path / 'x', values, cut=-13)!r})", "x: expected 5 rows, found an end in row 3")
+    refused(f"idx({write(tmp_path / 'x', values, cut=-50)!r})", "x: expected 5 rows, found too few bytes")
+    (tmp_path / "x.gz").write_bytes(gzip.compress(idx(values).replace(b"\0\0\0\5", b"\xff\0\0\5")))
+    refused(f"idx({str(tmp_path / 'x.gz')!r})", "x.gz: expected 4,278,190,085 rows, found too few bytes")
     refused(f"idx({write(tmp_path / 'x', values, cut=9)!r})", "x: expected the sizes of 3 dimensions, found the end")
     refused(f"idx({write(tmp_path / 'x.gz', values, cut=-13)!r})", "x.gz: expected 5 rows, found an end in row 3")
     (tmp_path / "x").write_bytes(idx(values) + b"\0")

@@ -122,6 +122,15 @@ def test_damaged_files(tmp_path):
     refused(str(path), "x.npz: expected", "a damaged one (Bad CRC-32 for file 'x.npy')")
 
 
+def test_a_zip_of_another_version(tmp_path):
+    path = tmp_path / "x.npz"
+    save(path, x=X)
+    data = bytearray(path.read_bytes())
+    data[data.rindex(b"PK\x01\x02") + 6] = 99  # the version that is needed to unpack
+    path.write_bytes(data)
+    refused(str(path), "x.npz: expected an .npz file, found another kind of file, or a damaged one (zip file version 9.9)")
+
+
 def test_a_shape_larger_than_the_file(tmp_path):
     """It says so at once, and asks for no such memory."""
     head = io.BytesIO()

@@ -9,7 +9,7 @@ import pytest
 
 from conftest import images, write_parquet
 from pipeline.base.errors import InputError
-from pipeline.data.sources.source import DTYPES, Form
+from pipeline.data.inputs.form import DTYPES, Form
 from reading import read, refused
 
 WORDS = ["one", "", "drei Äpfel 🍎", "two\nlines"]

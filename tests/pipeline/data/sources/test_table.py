@@ -41,12 +41,14 @@ def spoken(rows=3, how="sound"):
                 inputs = []
             if how == "odd labels":
                 labels = [0.5]
+            if how == "no chunk":
+                yield None
             yield Chunk(ids, inputs, labels, lambda row: f"speech {row}")
     if how == "at once":
         raise RuntimeError("no files")
     if how == "no source":
         return 3
-    classes = ("a", "a") if how == "classes" else ("a", "b", "c")
+    classes = {"classes": ("a", "a"), "no classes": 3}.get(how, ("a", "b", "c"))
     return Source(Form("array", "float64" if how == "form" else "uint8", (4,)), chunks, (), 12, classes)
 """
 
@@ -206,6 +208,8 @@ def test_a_plug_in(plugged):
         ("no source", "expected a Source, found int. Return a pipeline.data.sources.source.Source."),
         ("form", "form of a source: expected image, text, or array"),
         ("classes", "class names: expected a list of different strings, found ['a', 'a']"),
+        ("no classes", "class names: expected a list of different strings, found 3"),
+        ("no chunk", "expected chunks, found NoneType. Yield pipeline.data.sources.source.Chunk."),
         ("two kinds", "speech 0: expected labels of one kind, found numbers and names"),
         ("odd labels", "speech 0: expected a whole number or a name as label, or null, found 0.5"),
         ("odd ids", "expected a string as id for each label"),
