@@ -78,7 +78,7 @@ def write_split(path: Path, pixels: np.ndarray, labels: np.ndarray, classes: int
     path.parent.mkdir(parents=True, exist_ok=True)
     inputs = Images("L", pixels.shape[1:])
     span = splits.span_rows(classes, inputs.row_bytes(0))
-    splitfile.write_split(path, [Rows(ids, encoded, labels)], role=path.stem, classes=names, inputs=inputs, span=span)
+    splitfile.write_split(path, [Rows.of(ids, encoded, labels)], role=path.stem, classes=names, inputs=inputs, span=span)
     bind_splits(path.parent, sorted(other.stem for other in path.parent.glob("*.parquet")))
     return open_splits(path.parent, [path.stem])[path.stem]
 

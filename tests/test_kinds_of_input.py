@@ -83,6 +83,7 @@ students:
   s: {{model: "{student}"}}
 temperatures: [2]
 distill: {{teachers: [a], alpha: 0.9}}
+sweeps: {{all: {{students: [s], alphas: [0.5, 1], seeds: [0]}}}}
 ingest: {{train: "{train}", valid: 0.2, test: 0.2}}
 """
 
@@ -157,6 +158,7 @@ def test_from_a_file_to_measured_students(project):
     measured = {path.stem: json.loads(path.read_text()) for path in Path("data/metrics").glob("*.json")}
     assert {"a", "s-hard", "s-T2"} <= measured.keys()
     assert min(measured[name]["test"]["accuracy"] for name in ("a", "s-hard", "s-T2")) > 0.8
+    says(0, "sweep", "all")
     says(0, "report")
 
 

@@ -606,7 +606,7 @@ def test_buckets_change_no_byte(tmp_path, source, monkeypatch, least):
     other = write_parquet(tmp_path / "other.parquet", images(20, seed=5)[0], None)
     settings = {"transfer_set": [str(other)], "fold": True}
     plain = run(tmp_path / "plain", source, **settings)
-    monkeypatch.setattr(buckets, "HELD_BYTES", 700)
+    monkeypatch.setattr(job, "HELD_BYTES", 700)
     monkeypatch.setattr(buckets, "BUCKET_BYTES", (least, 10**9))
     for name, split in run(tmp_path / "out", source, **settings).items():
         assert split.path.read_bytes() == plain[name].path.read_bytes()

@@ -33,7 +33,9 @@ def test_facts_by_hand(tmp_path):
     assert (split.role, split.rows, split.classes, split.span, split.inputs) == ("valid", 10, ("x", "y"), 4, Texts())
     assert (split.excluded, split.folded) == (("a", "b"), True)
     spans = [slice(0, 4), slice(4, 8), slice(8, 10)]
-    assert split.span_digests == tuple(rows_digest(TEXTS.ids[span], TEXTS.stored[span]) for span in spans)
+    assert split.span_digests == tuple(
+        rows_digest(TEXTS.ids[span].to_pylist(), TEXTS.stored[span].to_pylist()) for span in spans
+    )
     assert split.labels_digest == hashlib.sha256(np.array([0, 1, -1, 1, 0] * 2, "<i8").tobytes()).hexdigest()
 
 
@@ -105,6 +107,18 @@ def test_columns_of_the_other_kinds(tmp_path):
 
 
 def test_rows_cut_and_joined():
-    assert list(TEXTS.cut(3, 5).ids) == ["row 3", "row 4"]
-    again = TEXTS.cut(0, 3).joined(TEXTS.cut(3, 10))
+    assert TEXTS.cut(3, 5).ids.to_pylist() == ["row 3", "row 4"]
+    again = Rows.joined([TEXTS.cut(0, 3), TEXTS.cut(3, 10)])
     assert (again.ids, again.stored, again.labels.tolist()) == (TEXTS.ids, TEXTS.stored, TEXTS.labels.tolist())
+    taken = TEXTS.take(np.array([7, 0, 2]))
+    assert (taken.ids.to_pylist(), taken.stored.to_pylist()) == (["row 7", "row 0", "row 2"], [b"text" * 7, b"", b"text" * 2])
+    assert taken.labels.tolist() == [-1, 0, -1]
+
+
+def test_the_bytes_of_rows_however_they_were_cut():
+    """They lie one behind the other, and a cut begins anywhere in them."""
+    for start, stop in ((0, 10), (3, 7), (9, 10)):
+        some = TEXTS.cut(start, stop)
+        assert some.ends().tolist() == np.cumsum([4 * row for row in range(start, stop)]).tolist()
+        assert [bytes(data) for data in some.inputs()] == [b"text" * row for row in range(start, stop)]
+        assert len(some) == stop - start

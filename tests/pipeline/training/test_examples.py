@@ -437,7 +437,7 @@ WORDS = [f"text {row} of so many words as {row * row}" for row in range(ROWS)]
 
 
 def texts(folder: Path, policy: Policy, memory: int, views: int | None = 3, chosen: np.ndarray | None = None) -> Examples:
-    rows = Rows([str(row) for row in range(ROWS)], [text.encode() for text in WORDS], np.arange(ROWS) % 3)
+    rows = Rows.of([str(row) for row in range(ROWS)], [text.encode() for text in WORDS], np.arange(ROWS) % 3)
     write_split(folder / "t.parquet", [rows], role="train", classes=["0", "1", "2"], inputs=Texts(), span=SPAN)
     return Examples(Encoded(Split.open(folder / "t.parquet"), policy, BAG), policy, views, NoTeacher(), memory, CPU, chosen)
 
