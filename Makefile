@@ -27,7 +27,8 @@ machines: $(READY) ## the test suite as other processors would run it, and other
 soak: $(READY) ## the long tests: hundreds of kills and thousands of flipped bits
 	.venv/bin/pytest -m soak
 
-bench: $(READY) ## speed and memory against what one would do instead; MNIST=folder adds MNIST
+bench: $(READY) ## speed and memory against what one would do instead; MNIST=folder and CIFAR=folder add theirs
+	.venv/bin/python -m benchmarks.ingest $(if $(CIFAR),--cifar=$(abspath $(CIFAR)))
 	.venv/bin/python -m benchmarks.capture $(if $(MNIST),--mnist=$(abspath $(MNIST)))
 	.venv/bin/python -m benchmarks.reading
 	.venv/bin/python -m benchmarks.views

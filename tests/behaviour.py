@@ -147,7 +147,7 @@ def _ingest() -> Any:
     source = Source(Form("image"), lambda with_inputs: iter([chunk]), (), 0)
     plan = Assignment.plan({"train": [Index.read(source, "train")]}, {"test": 0.25}, seed=4, fold=False)
     found: dict[str, Any] = {}
-    for split, places in plan.places[0].items():
+    for split, places in plan.places[0].of():
         rows = np.flatnonzero(places != NOWHERE)
         found[split] = [str(row) for row in rows[np.argsort(places[rows])]]
     with tempfile.TemporaryDirectory() as folder:

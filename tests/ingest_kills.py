@@ -21,7 +21,6 @@ from training_kills import killed
 from conftest import tree
 from pipeline.base import files
 from pipeline.data import buckets
-from pipeline.data import ingest as job
 from pipeline.data.ingest import ingest
 from pipeline.data.splits import open_splits
 
@@ -30,7 +29,7 @@ NAMES = ("train", "valid", "test")
 
 def run(folder: Path, seed: int = 1) -> None:
     """Through several buckets of each split, whose rows are written a few at a time."""
-    job.HELD_BYTES, buckets.BUCKET_BYTES = 1000, (1000, 1000)
+    buckets.HELD_BYTES, buckets.BUCKET_BYTES = 1000, (1000, 1000)
     ingest(
         train=str(folder.parent / "source.parquet"), valid=0.25, test=0.25, transfer_set=(), damaged="fail", seed=seed,
         out=folder / "transfer",

@@ -253,8 +253,8 @@ def test_rewording_moving_and_adding_run_nothing_and_refuse_no_cache(repository)
     repository.edit("pipeline/models/zoo.py", MOVED, "")
     with (repository.folder / "pipeline/models/zoo.py").open("a") as file:
         file.write(MOVED)
-    repository.edit("pipeline/models/zoo.py", '"cnn": cnn}', '"cnn": cnn, "other": cnn}')
-    repository.edit("pipeline/models/zoo.py", '"cnn": 1}', '"cnn": 1, "other": 1}')
+    repository.edit("pipeline/models/zoo.py", '"bag": bag}', '"bag": bag, "other": cnn}')
+    repository.edit("pipeline/models/zoo.py", '"bag": 1}', '"bag": 1, "other": 1}')
     repository.edit("pipeline/data/policies/table.py", '"flip": image.flip,', '"flip": image.flip, "mirror": image.flip,')
     repository.edit("pipeline/data/policies/table.py", '"flip": 1,', '"flip": 1, "mirror": 1,')
     assert repository.repro() == []
@@ -271,7 +271,7 @@ def test_rewording_moving_and_adding_run_nothing_and_refuse_no_cache(repository)
         ("training/losses", '"kl": 1', '"kl": 2', {"distill@tiny-1", "distill@tiny-2.5"}),
         ("training/losses", '"dkd": 1', '"dkd": 2', set()),
         ("stats/metrics", "VERSION = 1", "VERSION = 2", {"evaluate"}),
-        ("models/predict", "VERSION = 1", "VERSION = 2", {*EVERY[2:-1], "distill@tiny-2.5"}),
+        ("models/predict", "VERSION = 2", "VERSION = 3", {*EVERY[2:-1], "distill@tiny-2.5"}),
         ("models/zoo", '"mlp": 1', '"mlp": 2', {*EVERY[2:-2], "distill@tiny-2.5"} - {"capture@a", "capture@b"}),
     ],
 )

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from pipeline.base import runtime
 from pipeline.data.splitfile import Rows
 
 BUCKET_BYTES = (4 << 20, 64 << 20)  # about, of a bucket: least and most
@@ -21,15 +22,15 @@ _SCHEMA = pa.schema([("place", pa.int64()), ("id", pa.string()), ("stored", pa.b
 class Buckets:
     """The rows of one split.
 
-    places: how many it may have. size_bytes: about how large they are together. held_bytes: how much may wait in memory.
+    places: how many it may have. size_bytes: about how large they are together. share: of HELD_BYTES, that may wait in memory.
     """
 
-    def __init__(self, folder: Path, places: int, size_bytes: int, held_bytes: int):
+    def __init__(self, folder: Path, places: int, size_bytes: int, share: float = 1):
         self._folder = folder
         each = min(max(BUCKET_BYTES[0], size_bytes // FILES), BUCKET_BYTES[1])
         self._rows = max(1, -(-places // max(1, size_bytes // each)))  # places of a bucket
         self._count = -(-places // self._rows)
-        self._most_bytes = held_bytes
+        self._most_bytes = int(HELD_BYTES * share)
         self._held: list[tuple[np.ndarray, Rows]] = []
         self._held_bytes = 0
         folder.mkdir()
@@ -51,21 +52,25 @@ class Buckets:
             if path.exists():  # if not, all of its rows are damaged
                 yield _sorted(path)
                 path.unlink()
+                runtime.release_memory()
 
     def _write(self) -> None:
         """Append the held rows to their buckets."""
         if not self._held:
             return
         places = np.concatenate([places for places, _ in self._held])
-        order = np.argsort(places, kind="stable")
-        places, rows = places[order], Rows.joined([rows for _, rows in self._held]).take(order)
+        rows = Rows.joined([rows for _, rows in self._held])
         self._held, self._held_bytes = [], 0
+        order = np.argsort(places, kind="stable")
+        places, rows = places[order], rows.take(order)
         columns = [pa.array(places, pa.int64()), rows.ids, rows.stored, pa.array(rows.labels)]
         batch = pa.record_batch(columns, schema=_SCHEMA)
         buckets = places // self._rows
         for start, stop in pairwise([0, *(np.flatnonzero(np.diff(buckets)) + 1).tolist(), len(buckets)]):
             with (self._folder / str(buckets[start])).open("ab") as file:
                 file.write(batch.slice(start, stop - start).serialize())
+        del rows, columns, batch
+        runtime.release_memory()
 
 
 def _sorted(path: Path) -> Rows:

@@ -56,8 +56,7 @@ def use(folder: Path, room: str) -> None:
     if not 0 <= size < 1e18:
         expected, fix = "GB of disk for decoded images, such as 20", f"Correct {DECODED}."
         raise InputError(DECODED, expected=expected, found=repr(room), fix=fix)
-    held = sum(entry.stat().st_size for entry in os.scandir(folder)) if size and folder.is_dir() else 0
-    _store = _Store(folder, int(size), held) if size else None
+    _store = _Store(folder, int(size), _bytes_in(folder)) if size else None
 
 
 def pixels(facts: Any, shape: Sequence[int], decode: Callable[[], np.ndarray]) -> np.ndarray:
@@ -68,7 +67,7 @@ def pixels(facts: Any, shape: Sequence[int], decode: Callable[[], np.ndarray]) -
     if _store is None:
         return decode()
     path = _store.folder / files.sha256(files.canonical_json(facts))
-    if (found := _found(path, shape)) is not None:
+    if (found := _found(_store, path, shape)) is not None:
         return found
     decoded = decode()
     _keep(_store, path, decoded)
@@ -80,7 +79,17 @@ def has(facts: Any) -> bool:
     return _store is not None and (_store.folder / files.sha256(files.canonical_json(facts))).exists()
 
 
-def _found(path: Path, shape: Sequence[int]) -> np.ndarray | None:
+def _bytes_in(folder: Path) -> int:
+    """Bytes of the files in a folder, which others may add to and remove from."""
+    size = 0
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError):
+                size += entry.stat().st_size
+    return size
+
+
+def _found(store: _Store, path: Path, shape: Sequence[int]) -> np.ndarray | None:
     """The pixels in a file; None if there is none, or a damaged one. In memory they are channels last, as they are decoded."""
     try:
         data = np.fromfile(path, np.uint8)
@@ -89,7 +98,9 @@ def _found(path: Path, shape: Sequence[int]) -> np.ndarray | None:
     rows, channels, height, width = shape
     held = data[:-_DIGEST]
     if len(held) != rows * channels * height * width or _sha256(path, held) != data[-_DIGEST:].tobytes():
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # another process was faster, or nobody may write there
+            path.unlink()
+            store.held -= data.nbytes
         return None
     return held.reshape(rows, height, width, channels).transpose(0, 3, 1, 2)
 

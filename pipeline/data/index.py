@@ -4,7 +4,7 @@ It takes a byte or two a row for labels, and until ids have been compared 16 for
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -43,7 +43,7 @@ class Index:
         known = len(codes)
         numbered = has_names = False
         rows = 0
-        for chunk in runtime.progress(source.chunks(False), f"reading the labels of {role}", unit="chunks"):
+        for chunk in _shown(source.chunks(False), f"reading the labels of {role}"):
             digests += id_digests(names(chunk, role, first + rows)).data
             values = chunk.labels
             named = [value for value in values if isinstance(value, str)]
@@ -128,6 +128,14 @@ class Index:
         )
 
 
+def _shown(chunks: Iterable[Chunk], what: str) -> Iterator[Chunk]:
+    """The same chunks, with a progress bar that counts their rows."""
+    with runtime.progress((), what, unit="rows") as bar:
+        for chunk in chunks:
+            yield chunk
+            bar.update(len(chunk.labels))
+
+
 def names(chunk: Chunk, role: str, first: int) -> Sequence[str]:
     """The ids of a chunk; where it has none they are made: train-000007. first: the number of its first row."""
     if chunk.ids is not None:
@@ -148,8 +156,8 @@ def id_digests(ids: Sequence[str]) -> np.ndarray:
 
 
 def _narrow(numbers: np.ndarray) -> np.ndarray:
-    """The same whole numbers, one or more, in the smallest signed type that holds them."""
-    return numbers.astype(np.min_scalar_type(min(int(numbers.min()), -1 - int(numbers.max()))))
+    """The same whole numbers in the smallest signed type that holds them."""
+    return numbers.astype(np.min_scalar_type(min(int(numbers.min(initial=0)), -1 - int(numbers.max(initial=0)))))
 
 
 def _coded(values: Sequence[int | str | None], codes: dict[str, int]) -> np.ndarray:

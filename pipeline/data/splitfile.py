@@ -127,6 +127,7 @@ def write_split(
             known = pa.array(group.labels, pa.int64(), mask=group.labels == UNLABELLED)
             columns = [group.ids, inputs.column(group.stored), known]
             writer.write_table(pa.table(columns, schema=schema), row_group_size=len(group))  # write_batch holds all pages
+            del group, columns  # before the next rows are read
         if written.rows % span:
             written.end_span()
         held = Facts(
@@ -152,7 +153,9 @@ def _row_groups(pieces: Iterable[Rows], span: int) -> Iterator[Rows]:
                 held.append(piece.cut(start, stop))
                 size, left, start = size + int(ends[stop - 1]) - before, left - (stop - start), stop
             if left == 0 or start < len(piece):
-                yield Rows.joined(held)
-                held, size, left = [], 0, left or span
+                group, held, size, left = Rows.joined(held), [], 0, left or span
+                yield group
+                del group
+        del piece  # before the next one is read
     if held:
         yield Rows.joined(held)

@@ -63,3 +63,9 @@ def test_integers_are_uniform():
     drawn = randomness.integers(25, 0, Use.POLICY, np.arange(50_000), 1)
     counts = np.bincount(drawn, minlength=25)
     assert ((counts - 2000) ** 2 / 2000).sum() < 60.1
+
+
+def test_an_order_is_that_of_the_random_bits():
+    """Of more rows than are hashed at a time."""
+    rows = np.arange(150_000)
+    assert (randomness.order(rows, 3, 1) == np.argsort(randomness.bits(3, 1, rows))).all()

@@ -44,7 +44,7 @@ def test_what_it_says(folder):
         "views": {"policy": "shift(pixels=1)", "seed": 5, "behaviours": ["version 1"]},
         "precision": "float32",
         "tile": 4,
-        "inference": 1,
+        "inference": 2,
         "layout": {"dtype": "float32", "span": 8, "chunk": 1, "codecs": "bytes(little), crc32c"},
     }
     run_capture(folder)
@@ -56,7 +56,7 @@ def test_all_that_a_logit_depends_on_makes_another(folder, monkeypatch):
         {"policy": "none"}, {"policy": "shift(2)"}, {"seed": 6}, {"tile": 8}, {"dtype": "float16"},
     ))]  # fmt: skip
     with monkeypatch.context() as patch:
-        patch.setattr(predict, "VERSION", 2)
+        patch.setattr(predict, "VERSION", 7)
         found.append(of(folder))
     with monkeypatch.context() as patch:
         patch.setitem(table.VERSIONS, "shift", 2)

@@ -289,5 +289,5 @@ def test_a_deep_look_refuses_another_teacher_other_data_and_other_code(folder, s
     with pytest.raises(InputError, match=r"cache a, rows.transfer: expected 21 as in the data, found 20"):
         deep(folder)
     monkeypatch.setattr(predict, "VERSION", 7)
-    with pytest.raises(InputError, match=r"inference: expected 1 as in the cache, found 7 now"):
+    with pytest.raises(InputError, match=r"inference: expected 2 as in the cache, found 7 now"):
         deep(sealed)

@@ -29,7 +29,7 @@ def order(plan: Assignment, ids: Sequence[Sequence[str]], split: str) -> list[st
     """The ids of a split, in order; every place is taken once."""
     found: dict[int, str] = {}
     for held, places in zip(ids, plan.places, strict=True):
-        for row, where in enumerate(places.get(split, np.full(len(held), NOWHERE)).tolist()):
+        for row, where in enumerate(dict(places.of()).get(split, np.full(len(held), NOWHERE)).tolist()):
             if where != NOWHERE:
                 assert where not in found
                 found[where] = held[row]
@@ -135,6 +135,18 @@ def test_an_id_in_two_splits_carved_out_of_one_source():
         found = f"in {split[0]} and in {split[twin]}" if split[0] != split[twin] else "twice"
         with pytest.raises(InputError, match=f"{split[twin]} split, ids: expected each id once, found 'a0' {found}"):
             Assignment.plan(made, {"valid": 10}, seed=0, fold=False).require_unique()
+
+
+def test_the_places_of_some_rows():
+    """Those that a cut of all has; a split that has none of them is left out."""
+    plan, _ = planned({"train": [rows("a", 40)], "test": [rows("t", 3)]}, {"valid": 5}, fold=True)
+    every = dict(plan.places[0].of())
+    assert set(every) == {"train", "valid"}
+    for row in range(40):
+        found = dict(plan.places[0].of(row, row + 1))
+        wanted = {name: places[row : row + 1].tolist() for name, places in every.items() if places[row] != NOWHERE}
+        assert {name: places.tolist() for name, places in found.items()} == wanted
+        assert ("train" in found, len(found)) == (True, 2 if plan.split_of(0, row) == "valid" else 1)
 
 
 def test_without_ids_places_stay():

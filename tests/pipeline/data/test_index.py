@@ -51,6 +51,25 @@ def test_a_label_beyond_int64_stays_too_large():
     assert Index.read(source((None, [2**70, 1])), "train").labels.tolist() == [2**63 - 1, 1]
 
 
+@pytest.mark.parametrize(
+    ("labels", "dtype"),
+    [
+        ([0, 127], "int8"),
+        ([None, 127], "int8"),
+        ([128], "int16"),
+        ([32767, 1], "int16"),
+        ([1, 32768], "int32"),
+        ([2**31], "int64"),
+    ],
+)
+def test_labels_take_as_little_memory_as_they_can(labels, dtype):
+    """Chunk by chunk; together they take what the largest needs."""
+    index = Index.read(source((None, [0, None]), (None, labels)), "train")
+    assert (index.labels.dtype, index.labels.tolist()) == (dtype, [0, -1, *(-1 if each is None else each for each in labels)])
+    names = Index.read(source((None, [f"{number:03d}" for number in range(200)])), "train")
+    assert (names.labels.dtype, names.renamed(names.classes[:100]).labels.dtype) == ("int16", "int8")
+
+
 def test_names_of_classes_are_sorted_whenever_they_turn_up():
     index = Index.read(source((None, ["dog", None]), (None, ["ant", "dog", "cat"])), "train")
     assert index.classes == ("ant", "cat", "dog")

@@ -118,6 +118,16 @@ def test_no_image_that_decodes(tmp_path):
         run(tmp_path / "out", source, damaged="skip")
 
 
+def test_a_span_holds_little_of_large_files(tmp_path):
+    """Files of 12,300 bytes for 2×2 pixels: 64 MB are 5,456 of them, and 4,096 is the power of two below."""
+    encoded, labels = images(24)
+    large = [data + bytes(12_300 - len(data)) for data in encoded]  # what follows the end of a PNG is no part of it
+    source = write_parquet(tmp_path / "large.parquet", large, labels)
+    assert run(tmp_path / "out", source, size=[2])["train"].span == 4096
+    plain = write_parquet(tmp_path / "plain.parquet", encoded, labels)
+    assert run(tmp_path / "plain", plain, size=[2])["train"].span == 8192
+
+
 def test_class_names_come_from_the_metadata_or_are_numbers(tmp_path, source):
     assert run(tmp_path / "named", source)["train"].classes == ("low", "middle", "high")
     plain = write_parquet(tmp_path / "plain.parquet", *images(48))
@@ -606,7 +616,7 @@ def test_buckets_change_no_byte(tmp_path, source, monkeypatch, least):
     other = write_parquet(tmp_path / "other.parquet", images(20, seed=5)[0], None)
     settings = {"transfer_set": [str(other)], "fold": True}
     plain = run(tmp_path / "plain", source, **settings)
-    monkeypatch.setattr(job, "HELD_BYTES", 700)
+    monkeypatch.setattr(buckets, "HELD_BYTES", 700)
     monkeypatch.setattr(buckets, "BUCKET_BYTES", (least, 10**9))
     for name, split in run(tmp_path / "out", source, **settings).items():
         assert split.path.read_bytes() == plain[name].path.read_bytes()

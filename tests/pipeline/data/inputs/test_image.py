@@ -1,6 +1,7 @@
 """Images: one mode and one size for all, files that are kept as they came, and names for those that do not fit."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from conftest import png
@@ -73,5 +74,5 @@ def test_a_damaged_image_is_named_by_its_place():
 
 def test_files_are_kept_byte_by_byte():
     stored = [png(GREY), b"whatever", b""]
-    assert Images.stored(Images.column(stored)) == stored
-    assert Images.column(stored).to_pylist() == [{"bytes": data, "path": None} for data in stored]
+    assert Images.stored(Images.column(pa.array(stored))) == stored
+    assert Images.column(pa.array(stored)).to_pylist() == [{"bytes": data, "path": None} for data in stored]

@@ -3,6 +3,7 @@
 import inspect
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from conftest import png
@@ -41,7 +42,7 @@ def test_from_a_source_to_what_is_read(kind):
     form, stored, facts, rows = EXAMPLES[kind]
     seen = {KINDS[kind].examine(form, data, "it"): f"row {number}" for number, data in enumerate(stored)}
     assert KINDS[kind].settle(form, seen, Resizing()) == facts
-    column = facts.column(stored)
+    column = facts.column(pa.array(stored, pa.binary()))
     assert len(column) == 2
     assert facts.stored(column) == stored
     found = facts.read(facts.stored(column), str)
@@ -54,7 +55,7 @@ def test_from_a_source_to_what_is_read(kind):
 def test_no_rows_are_none(kind):
     facts = EXAMPLES[kind][2]
     assert facts.read([], str).shape == (0, *facts.shape)
-    assert len(facts.column([])) == 0
+    assert len(facts.column(pa.array([], pa.binary()))) == 0
 
 
 @pytest.mark.parametrize("kind", ["image", "array"])

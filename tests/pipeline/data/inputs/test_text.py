@@ -12,7 +12,7 @@ ODD = ["", " ", "\n", "a\0b", "Zürich", "🙂", "e\u0301", "\ufeff", "x" * 100_
 @pytest.mark.parametrize("text", ODD)
 def test_a_text_stays_as_it_is(text):
     """No normal form, no white space cut off, no byte order mark taken away."""
-    column = Texts.column([text.encode()])
+    column = Texts.column(pa.array([text.encode()]))
     assert (column.type, column.to_pylist()) == (pa.string(), [text])
     assert Texts().read(Texts.stored(column), str).tolist() == [text]
 
