@@ -1,6 +1,8 @@
 """Ingest: splits, order, and rows that do not go together."""
 
+import csv
 import io
+import json
 import struct
 import subprocess
 import sys
@@ -645,3 +647,30 @@ def test_a_killed_ingest_leaves_nothing_that_could_be_taken_for_splits(kills):
 @pytest.mark.soak
 def test_killed_at_every_file_operation(kills):
     assert killed(kills, 0, 1) > 40
+
+
+# ---------------------------------------------------------------- one data set, several files
+
+
+def test_equal_rows_have_equal_digests_whatever_file_they_come_from(tmp_path):
+    """Texts with quotes, line breaks and letters beyond ASCII; class names in the metadata of one, in the rows of the others."""
+    names = ["ä", "no", "yes"]
+    texts = [f'say "{row}",\nand {chr(233 + row)}' for row in range(30)]
+    labels = [row * row % 3 for row in range(30)]
+    features = {"label": {"_type": "ClassLabel", "names": names}}
+    table = pa.table({"text": texts, "label": labels})
+    pq.write_table(
+        table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})}), tmp_path / "x.parquet"
+    )
+    with (tmp_path / "x.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(
+            [("text", "label"), *((text, names[label]) for text, label in zip(texts, labels, strict=True))]
+        )
+    lines = [json.dumps({"text": text, "label": names[label]}) for text, label in zip(texts, labels, strict=True)]
+    (tmp_path / "x.jsonl").write_text("\n".join(lines))
+    found = [run(tmp_path / ending, tmp_path / f"x.{ending}") for ending in ("parquet", "csv", "jsonl")]
+    for splits in found[1:]:
+        for name in ("train", "valid", "test"):
+            assert splits[name].inputs_digest == found[0][name].inputs_digest
+            assert splits[name].labels_digest == found[0][name].labels_digest
+    assert sorted(text for split in found[0].values() for text in split.read_all()) == sorted(texts)
