@@ -66,12 +66,14 @@ def made(title: str) -> nn.Module:
 
 @dataclass(frozen=True)
 class Rows:
-    """Synthetic inputs in memory: an examples.Inputs. pixels: (N, channels, H, W) uint8; labels: (N,) int64."""
+    """Synthetic inputs in memory: a training.inputs.Inputs. pixels: (N, channels, H, W) uint8; labels: (N,) int64."""
 
     pixels: np.ndarray
     labels: np.ndarray
     classes: Sequence[str] = tuple(map(str, range(CLASSES)))
     span: int = 512
+    dtype: torch.dtype = torch.uint8
+    replays: bool = False
 
     @classmethod
     def of(cls, count: int, shape: tuple[int, ...]) -> "Rows":
@@ -90,9 +92,12 @@ class Rows:
     def shape(self) -> tuple[int, ...]:
         return self.pixels.shape[1:]
 
-    def images(self, span: int, indices: np.ndarray | None = None) -> np.ndarray:
+    def read(self, span: int, indices: np.ndarray | None, view: int) -> torch.Tensor:
         pixels = self.pixels[span * self.span : (span + 1) * self.span]
-        return pixels if indices is None else pixels[indices]
+        return torch.from_numpy(pixels if indices is None else pixels[indices])
+
+    def example(self, count: int) -> torch.Tensor:
+        return torch.zeros((count, *self.shape), dtype=self.dtype)
 
 
 class Given(NoTeacher):

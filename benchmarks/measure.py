@@ -80,9 +80,9 @@ def write_splits(folder: Path, rows: int, *, classes: int, size: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, count in {"train": rows, "valid": 64, "test": 64}.items():
         inputs = Images("L", (1, size, size))
-        rows = Rows.of([f"{name}-{row}" for row in range(count)], images(count, size), np.arange(count) % classes)
+        made = Rows.of([f"{name}-{row}" for row in range(count)], images(count, size), np.arange(count) % classes)
         write_split(
-            folder / f"{name}.parquet", [rows], role=name, classes=[str(label) for label in range(classes)], inputs=inputs,
+            folder / f"{name}.parquet", [made], role=name, classes=[str(label) for label in range(classes)], inputs=inputs,
             span=span_rows(classes, inputs.row_bytes(0)),
         )  # fmt: skip
     bind_splits(folder, ["test", "train", "valid"])

@@ -95,11 +95,11 @@ def training_of(
     It has hardly any validation rows: they are not what is timed.
     """
     weightings = list(weightings)
-    nets = [build(parse_model(model), lesson.source.shape, len(lesson.source.classes), seed=seed) for _ in weightings]
+    nets = [build(parse_model(model), lesson.source.inputs, len(lesson.source.classes), seed=seed) for _ in weightings]
     net = Stack(nets) if len(nets) > 1 else nets[0]
     recipe = recipe_of(10**6, precision)
-    whole = lesson.ground.validation
-    few = Validation(whole.pixels[:BATCH], whole.labels[:BATCH])
+    whole = lesson.ground.validation(nets[0])
+    few = Validation(whole.inputs[:BATCH], whole.labels[:BATCH])
     objective = Objective.of(weightings, lesson.labels, lesson.soft.loss if lesson.soft else None, lesson.signal)
     return _Training(net, lesson.examples, objective, recipe, few, seed)
 
@@ -119,7 +119,7 @@ def tenths(training: _Training) -> Way:
 def suited(training: _Training) -> contextlib.AbstractContextManager:
     """The threads on which `fit` would train it."""
     net, count = (training.model.pattern, len(training.model)) if isinstance(training.model, Stack) else (training.model, 1)
-    return runtime.suited_threads(flops(net, training.examples.inputs.shape) * BATCH * count)
+    return runtime.suited_threads(flops(net, training.examples.inputs.example(2)) * BATCH * count)
 
 
 def steps(training: _Training, count: int) -> None:
@@ -306,7 +306,7 @@ def plain_epoch(net: torch.nn.Module, optimizer: torch.optim.Optimizer, loader: 
 
 def against_plain_loops(folder: Path, cached: Lesson, times: int, rows: int = 4096) -> None:
     """Time per row of loops that read logits of one teacher row by row, and of ours."""
-    pixels = torch.from_numpy(cached.source.images(0))[:rows]
+    pixels = torch.from_numpy(cached.source.read(0))[:rows]
     labels = torch.from_numpy(cached.source.labels())[:rows]
     logits = Cache.open(folder / "caches/a").read("transfer")[0].astype(np.float32)
     np.save(folder / "logits.npy", logits)
@@ -329,7 +329,7 @@ def against_plain_loops(folder: Path, cached: Lesson, times: int, rows: int = 40
             torch.set_deterministic_debug_mode("error")
 
     for model in (SMALL, LARGE):
-        net = build(parse_model(model), cached.source.shape, 10)
+        net = build(parse_model(model), cached.source.inputs, 10)
         optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
         loops = {
             f"{kind}, {n} workers": functools.partial(plain, net, optimizer, loader)

@@ -97,6 +97,30 @@ def test_the_options_of_a_cache(tmp_path):
     assert " ".join(dataclasses.replace(manifest, identity=every).options) == said.replace("--views 2", "--views all")
 
 
+@pytest.mark.parametrize(
+    ("inputs", "sound"),
+    [
+        ({"kind": "text"}, True),
+        ({"kind": "array", "array_dtype": "float32", "shape": [4, 5]}, True),
+        ({"kind": "image", "mode": "L", "shape": [1, 2, 2], "decoder": "d", "fit": "crop"}, True),
+        ({"mode": "L", "shape": [1, 2, 2], "decoder": "d"}, True),  # of formats 1 and 2
+        ({"kind": "array", "shape": [4, 5]}, False),
+        ({"kind": "sound"}, False),
+        ({"kind": None}, False),
+    ],
+)
+def test_what_inputs_may_be(tmp_path, inputs, sound):
+    """The facts of every kind, and those of caches that were made when images were all there was."""
+    manifest = Manifest.read(sealed(tmp_path))
+    changed = dataclasses.replace(manifest, identity={**manifest.identity, "inputs": inputs})
+    files.write(tmp_path / "manifest.json", changed.to_json())
+    if sound:
+        assert Manifest.read(tmp_path).identity["inputs"] == inputs
+    else:
+        with pytest.raises(IntegrityError, match="identity: expected facts of the right types, found inputs"):
+            Manifest.read(tmp_path)
+
+
 # Each a manifest with a digest that is right, of something that is no whole cache.
 NOT_WHOLE = {
     "no record": ({"records": lambda records: records[:-1]}, "a record of each of 8 spans, found 7 records"),

@@ -1,12 +1,16 @@
 """Built-in nets: written formulas, sizes, and dropout by its statistics."""
 
+import zlib
+
 import numpy as np
 import pytest
 import torch
 
 from pipeline.base.errors import InputError
+from pipeline.data.inputs.array import Arrays
+from pipeline.data.inputs.text import Texts
 from pipeline.models import zoo
-from pipeline.models.build import parameter_count
+from pipeline.models.build import build, parameter_count, parse_model
 from pipeline.models.predict import predict
 from small_nets import PIXELS, made
 
@@ -92,3 +96,71 @@ def test_cnn_is_the_written_formula():
     seen = np.maximum(seen + bias[:, None, None], 0)[:, :, :4]  # the fifth row has no other to be pooled with
     pooled = seen.reshape(len(seen), 2, 2, 2, 2, 2).max((3, 5))
     np.testing.assert_allclose(predict(net, PIXELS), pooled.reshape(-1, 8) @ weight.T + offset, rtol=1e-4, atol=1e-5)
+
+
+# ---------------------------------------------------------------- other kinds of input
+
+
+@pytest.mark.parametrize(
+    ("dtype", "expected"),
+    [
+        (torch.uint8, [0, 1 / 255, 127 / 255]),
+        (torch.int8, [0, 1 / 127, 1]),
+        (torch.int16, [0, 1 / 32767, 127 / 32767]),
+        (torch.int32, [0, 2**-31, 127 * 2**-31]),
+        (torch.int64, [0, 2**-63, 127 * 2**-63]),
+        (torch.float32, [0, 1, 127]),
+        (torch.float16, [0, 1, 127]),
+    ],
+)
+def test_integers_are_scaled_by_the_largest_and_floats_stay(dtype, expected):
+    found = zoo.Pixels()(torch.tensor([0, 1, 127], dtype=dtype))
+    assert found.dtype == torch.float32
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_nets_for_arrays():
+    """The perceptron takes any shape; the convolutions want channels, height and width."""
+    assert parameter_count(build(parse_model("mlp(hidden=[])"), Arrays("float32", (4, 5)), 3)) == 20 * 3 + 3
+    assert parameter_count(build(parse_model("mlp(hidden=[])"), Arrays("int16", (7,)), 3)) == 7 * 3 + 3
+    build(parse_model("cnn(channels=[2])"), Arrays("float32", (1, 4, 5)), 3)
+    for shape in ((7,), (4, 5), (1, 2, 3, 4)):
+        with pytest.raises(InputError, match="model cnn: expected images, or arrays"):
+            build(parse_model("cnn(channels=[2])"), Arrays("float32", shape), 3)
+
+
+def bucket(words: str, buckets: int) -> int:
+    return 1 + zlib.crc32(words.encode()) % buckets
+
+
+def test_words_and_their_runs_fall_into_buckets():
+    """In small letters; signs are words; single words come first, and what is too long is cut."""
+    net = zoo.bag((), 3, buckets=1000, ngrams=2, length=9)
+    said = ["does", "ärger", "cost", ",", "1"]
+    pairs = ["does ärger", "ärger cost", "cost ,", ", 1"]
+    expected = [bucket(each, 1000) for each in said + pairs]
+    assert net.encode(["Does  ÄRGER cost, 1"]).tolist() == [expected]
+    assert zoo.bag((), 3, buckets=1000, ngrams=2, length=6).encode(["Does ÄRGER cost, 1"]).tolist() == [expected[:6]]
+    short = net.encode(["", " ", "does", "Does ärger"])
+    assert short.dtype == np.int32
+    assert short.tolist() == [[0] * 9, [0] * 9, [expected[0], *[0] * 8], [*expected[:2], expected[5], *[0] * 6]]
+
+
+def test_bag_is_the_written_formula():
+    """The mean of the embeddings of what is there, and a linear layer; of no words, the layer's bias."""
+    net = build(parse_model("bag(width=4, buckets=50, length=6)"), Texts(), 3, seed=1).eval()
+    embeddings, weight, bias = (parameter.detach().double().numpy() for parameter in net.parameters())
+    assert embeddings.shape == (51, 4)
+    encoded = torch.from_numpy(net.encode(["one two three", "one", ""]))
+    with torch.no_grad():
+        found = net(encoded)
+    for row, logits in zip(encoded.numpy(), found, strict=True):
+        there = embeddings[row[row > 0]]
+        mean = there.mean(0) if len(there) else np.zeros(4)
+        np.testing.assert_allclose(logits, mean @ weight.T + bias, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("setting", ["width=0", "buckets=-1", "ngrams=1.5", "length=True", "length='x'"])
+def test_bad_settings_of_bag_are_refused(setting):
+    with pytest.raises(InputError, match=f"bag {setting.partition('=')[0]}: expected a whole number of at least 1"):
+        build(parse_model(f"bag({setting})"), Texts(), 3)

@@ -15,11 +15,15 @@ from pipeline.base.errors import InputError, IntegrityError
 from pipeline.base.randomness import Use
 from pipeline.cache.reader import Cache
 from pipeline.data import pixels as image_pixels
+from pipeline.data.inputs.text import Texts
+from pipeline.data.splitfile import Rows, write_split
 from pipeline.data.splits import Split, open_splits
 from pipeline.data.views import Policy
+from pipeline.models.encoding import encode
 from pipeline.models.ensemble import combine
+from pipeline.models.zoo import Bag
 from pipeline.training.examples import Batch, Examples
-from pipeline.training.inputs import Numbers
+from pipeline.training.inputs import Encoded, Numbers
 from pipeline.training.signal import NoTeacher
 from pipeline.training.targets import Targets
 
@@ -364,3 +368,108 @@ def test_chosen_rows_are_ascending_rows_of_the_split(data, chosen, found):
         examples(data, WHOLE, chosen=chosen)
     assert "chosen rows: expected one or more of rows 0 to 99, ascending, int64" in str(caught.value)
     assert found in str(caught.value)
+
+
+# ---------------------------------------------------------------- views that mix two rows
+
+MIXED = ["mixup(1)", "shift(1) | cutmix(0.7) | flip()"]
+
+
+def mixing(data: Path, text: str, memory: int, chosen: np.ndarray | None = None, views: int | None = 3) -> Examples:
+    split = open_splits(data / "transfer", ["train"])["train"]
+    signal = NoTeacher() if views is None else targets(data)
+    return Examples(Numbers(split), Policy.parse(text, 5), views, signal, memory, CPU, chosen)
+
+
+@pytest.mark.parametrize("memory", [WHOLE, STREAMED])
+@pytest.mark.parametrize("text", MIXED)
+@pytest.mark.parametrize("choice", [None, "some", "half", "last"])
+def test_a_batch_knows_the_partners_and_shares_of_its_rows(data, memory, text, choice):
+    """Chosen or not, partners come from all rows of the span; only chosen rows are learned from."""
+    made = mixing(data, text, memory, None if choice is None else CHOICES[choice])
+    pixels, seen = torch.from_numpy(made.inputs.split.read_all()), 0
+    for epoch in range(3):
+        batches = list(made.epoch(1, epoch, 7))
+        assert sorted(rows_of(batches)) == (list(range(ROWS)) if choice is None else CHOICES[choice].tolist())
+        for batch in batches:
+            rows, views = batch.rows.numpy(), batch.views.numpy()
+            partners, shares = made.policy.partners(rows, views, SPAN, ROWS, (1, 4, 4))
+            assert (batch.partners.shape, batch.partners.dtype) == ((len(rows), 1), torch.int64)
+            assert (batch.shares.shape, batch.shares.dtype) == ((len(rows), 1), torch.float32)
+            assert (batch.partners[:, 0].numpy() == partners).all()
+            assert (batch.shares[:, 0].numpy() == shares).all()
+            assert (partners // SPAN == rows // SPAN).all()
+            assert torch.equal(batch.inputs, made.policy.apply(pixels[rows], rows, views, (partners, pixels[partners])))
+            seen += int((partners != rows).sum())
+    assert seen > 50 or choice == "last"
+
+
+@pytest.mark.parametrize("text", MIXED)
+def test_mixed_or_not_rows_and_views_are_the_same(data, text):
+    """And what is not mixed says so by columns of no width."""
+    for memory in (WHOLE, STREAMED):
+        plain, made = examples(data, memory), mixing(data, text, memory)
+        for one, other in zip(plain.epoch(1, 0, 16), made.epoch(1, 0, 16), strict=True):
+            assert (one.rows == other.rows).all()
+            assert (one.views == other.views).all()
+            assert (one.partners.shape, one.shares.shape) == ((len(one.rows), 0), (len(one.rows), 0))
+
+
+def test_spans_with_chosen_rows_are_held_whole_to_be_mixed(data):
+    """So they are what memory is planned by."""
+    held = sum(min(SPAN, ROWS - span * SPAN) for span in SPANS)
+    row = 16 + 3 * 3 * 4
+    assert mixing(data, "mixup(1)", held * row, SOME).whole
+    assert not mixing(data, "mixup(1)", held * row - 1, SOME).whole
+    assert mixing(data, "mixup(1)", WHOLE, SOME)._kept.inputs.shape == (1, held, 1, 4, 4)
+
+
+def test_every_epoch_mixes_anew(data):
+    made = mixing(data, "mixup(1)", WHOLE, views=None)
+    first, second = (next(made.epoch(0, epoch, ROWS)) for epoch in (0, 1))
+    assert (first.partners != second.partners).any()
+    assert set(first.views.tolist()) == {1}
+
+
+# ---------------------------------------------------------------- texts, which are rewritten when they are read
+
+WORDS = [f"text {row} of so many words as {row * row}" for row in range(ROWS)]
+
+
+def texts(folder: Path, policy: Policy, memory: int, views: int | None = 3, chosen: np.ndarray | None = None) -> Examples:
+    rows = Rows.of([str(row) for row in range(ROWS)], [text.encode() for text in WORDS], np.arange(ROWS) % 3)
+    write_split(folder / "t.parquet", [rows], role="train", classes=["0", "1", "2"], inputs=Texts(), span=SPAN)
+    return Examples(Encoded(Split.open(folder / "t.parquet"), policy, BAG), policy, views, NoTeacher(), memory, CPU, chosen)
+
+
+BAG = Bag(3, 4, 50, 2, 8)
+TEXT_BYTES = 8 * 4  # of an encoded text, in one view
+
+
+@pytest.mark.parametrize("text", ["none", "drop(3)"])
+@pytest.mark.parametrize("views", [3, None])
+@pytest.mark.parametrize("choice", [None, "some"])
+def test_texts_are_those_of_their_views(tmp_path, text, views, choice):
+    policy = Policy.parse(text, 5)
+    chosen = None if choice is None else CHOICES[choice]
+    expected = {}
+    for memory in (WHOLE, 4 * SPAN * (TEXT_BYTES + 3 * 4)):
+        made = texts(tmp_path, policy, memory, views, chosen)
+        assert made.whole == (memory == WHOLE and not (views is None and policy.augments))
+        for epoch in range(2):
+            batches = list(made.epoch(1, epoch, 7))
+            assert sorted(rows_of(batches)) == (list(range(ROWS)) if chosen is None else chosen.tolist())
+            for batch in batches:
+                rows, drawn = batch.rows.numpy(), batch.views.numpy()
+                said = policy.rewrite([WORDS[row] for row in rows], rows, drawn)
+                assert torch.equal(batch.inputs, encode(BAG, said))
+                for row, view in zip(rows, drawn, strict=True):
+                    assert expected.setdefault((epoch, row), view) == view, "streamed or not, the same view is drawn"
+
+
+def test_the_budget_counts_texts_in_every_view(tmp_path):
+    """Three encodings of a row, where they differ, and one for all where not; and the logits of three views."""
+    for text, held in (("drop(3)", 3 * TEXT_BYTES), ("none", TEXT_BYTES)):
+        need = ROWS * (held + 3 * 3 * 4)
+        assert texts(tmp_path, Policy.parse(text, 5), need).whole
+        assert not texts(tmp_path, Policy.parse(text, 5), need - 1).whole

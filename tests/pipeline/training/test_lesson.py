@@ -85,6 +85,21 @@ def test_settings_that_do_not_fit_are_refused(captured, changes, message):
         prepare(captured, soft(captured), **changes)
 
 
+@pytest.mark.parametrize("policy", ["mixup(1)", "flip() | cutmix(1)"])
+def test_a_loss_that_needs_one_label_of_each_row_is_refused_for_mixed_views(captured, policy):
+    given = {"views": Views(policy, 3, 5)}
+    with pytest.raises(InputError, match="loss dkd.*: expected a loss without labels, where views mix two rows"):
+        prepare(captured, soft(captured, loss="dkd", live=True), **given)
+    assert prepare(captured, soft(captured, live=True), **given).examples.policy.mixes
+    assert prepare(captured, None, weightings=[HARD], **given).examples.policy.mixes
+
+
+@pytest.mark.parametrize(("policy", "kind"), [("noise(1)", "arrays"), ("drop(1)", "texts")])
+def test_views_of_another_kind_of_input_are_refused(captured, policy, kind):
+    with pytest.raises(InputError, match=f"expected a step for images: .* found one for {kind}"):
+        prepare(captured, soft(captured, live=True), views=Views(policy, 3, 5))
+
+
 def test_a_class_without_validation_rows_is_not_corrected(data):
     write_split(data / "transfer/valid.parquet", np.zeros((5, 1, 4, 4), np.uint8), np.arange(5) % 2, 3)
     with pytest.raises(InputError, match="bias correction of class 2: expected rows of it and of others, found 0 rows"):

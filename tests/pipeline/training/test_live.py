@@ -88,11 +88,11 @@ def recipe(batch_size: int, memory: float = 4.0) -> Recipe:
 
 def trained(
     data: Path, out: Path, *, live: bool, names="a", batch_size=7, temperature=2.0, rule="logits", views=3, memory=4.0,
-    policy="shift(1)", caches="caches",
+    policy="shift(1)", caches="caches", rows="all",
 ) -> bytes:  # fmt: skip
     folder = data / ("teachers" if live else caches)
     distill(
-        model="mlp(hidden=[4], dropout=0.2)", recipe=recipe(batch_size, memory), views=Views(policy, views, 5), rows="all",
+        model="mlp(hidden=[4], dropout=0.2)", recipe=recipe(batch_size, memory), views=Views(policy, views, 5), rows=rows,
         soft=Soft({name: folder / name for name in names}, rule, SoftLoss.parse("kl"), live=live),
         weighting=LossWeights(temperature, 0.7), correct=(), seeds=(1,), splits=data / "transfer", work=data / "work",
         out=out, device=CPU,
@@ -164,6 +164,53 @@ def test_c_fails_for_another_teacher_temperature_or_view(data, tmp_path):
     ):
         assert trained(data, tmp_path / str(number), live=False, **case | change) != reference
 
+
+# ---------------------------------------------------------------- views that mix two rows
+
+MIXED = {"mixup": "mixup(1)", "cutmix": "shift(1) | cutmix(0.7) | flip()"}
+
+
+@pytest.fixture(scope="module")
+def mixed(data) -> Path:
+    """Caches of the exact teacher a, in three views that mix two rows."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(data)
+        for name, policy in MIXED.items():
+            (data / name).mkdir()
+            for part in ("transfer", "teachers"):
+                (data / name / part).symlink_to(data / part)
+            run_capture(data / name, "a", policy=policy)
+    return data
+
+
+@pytest.mark.parametrize("name", MIXED)
+@pytest.mark.parametrize(
+    "case", [{}, {"memory": 1e-6}, {"rows": "fraction(0.5)"}, {"rows": "fraction(0.5)", "memory": 1e-6}], ids=str
+)
+def test_students_of_mixed_views_are_bitwise_equal(mixed, tmp_path, name, case):
+    """Capture and training mix the same two rows, also where only one of them is learned from, and where rows are streamed."""
+    case = {"policy": MIXED[name], **case}
+    live = trained(mixed, tmp_path / "s-live", live=True, **case)
+    assert trained(mixed, tmp_path / "s", live=False, caches=f"{name}/caches", **case) == live
+    assert trained(mixed, tmp_path / "t", live=True, **{**case, "policy": "shift(1)"}) != live
+
+
+def test_captured_logits_are_of_the_mixed_pixels(mixed):
+    """By the policy on all pixels at once, with partners of the same span."""
+    checkpoint = Checkpoint.teacher(mixed / "teachers/a")
+    teacher, rows = checkpoint.load(checkpoint.nets[0], CPU), np.arange(ROWS)
+    pixels = torch.from_numpy(open_splits(mixed / "transfer", ["train"])["train"].read_all())
+    for name, text in MIXED.items():
+        policy, stored = Policy.parse(text, 5), Cache.open(mixed / name / "caches/a").read("transfer")
+        for view in range(3):
+            views = np.full(ROWS, view)
+            others, _ = policy.partners(rows, views, 8, ROWS, SHAPE)
+            shown = policy.apply(pixels, rows, views, (others, pixels[others]))
+            assert (stored[view] == predict(teacher, shown)).all()
+        assert (stored[1] != stored[0]).any()
+
+
+# ---------------------------------------------------------------- all views
 
 EVERY = "shift(1) | flip()"
 

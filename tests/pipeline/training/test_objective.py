@@ -115,6 +115,35 @@ def test_labels_alone_need_no_teacher():
     np.testing.assert_allclose(made(torch.from_numpy(logits()), batch()), expected(logits(), 1.0, 0, 1), rtol=1e-10)
 
 
+def mixed(partners: list[int], shares: list[float]) -> Batch:
+    """The batch, each row mixed with another; shares: of the row itself."""
+    columns = torch.tensor(partners)[:, None], torch.tensor(shares, dtype=torch.float32)[:, None]
+    return batch()._replace(partners=columns[0], shares=columns[1])
+
+
+def test_mixed_labels_by_hand():
+    """Three quarters of a row of class 1 and a quarter of one of class 0; the student gives them ln 4 / 3 and ln 4 nats."""
+    made = Objective.of([HARD], torch.tensor([0, 1]))
+    given = batch(np.zeros((1, 1, 2)), np.array([1]))._replace(partners=torch.tensor([[0]]), shares=torch.tensor([[0.75]]))
+    found = made(torch.tensor([[0.0, math.log(3)]], dtype=torch.float64), given)
+    assert found.tolist() == pytest.approx([0.75 * math.log(4 / 3) + 0.25 * math.log(4)], rel=1e-12)
+
+
+@pytest.mark.parametrize("weightings", [[HARD], [LossWeights(2.0, 0.5)], [HARD, LossWeights(5.0, 0.9), LossWeights(2.0, 1.0)]])
+def test_labels_are_mixed_like_the_rows(weightings):
+    """w · (λ · own + (1 - λ) · the partner's): the same as cross-entropy with a distribution; the soft loss stays."""
+    partners, shares = [0, 8, 4, 5, 1, 2], [1.0, 0.5, 0.25, 0.125, 0.0, 0.75]
+    several = logits(len(weightings)) if len(weightings) > 1 else logits()
+    found = objective(*weightings)(torch.from_numpy(several), mixed(partners, shares))
+    eye = np.eye(CLASSES)
+    wanted = np.array(shares)[:, None] * eye[LABELS[DRAWN]] + (1 - np.array(shares))[:, None] * eye[LABELS[partners]]
+    for net, each in enumerate(weightings):
+        own = several[:, net] if len(weightings) > 1 else several
+        soft = expected(own, each.temperature, each.alpha, 0) if each.alpha else 0
+        hard = -(wanted * np.log(softmax(own))).sum(-1)
+        np.testing.assert_allclose(found[:, net] if len(weightings) > 1 else found, soft + each.labels * hard, rtol=1e-10)
+
+
 def test_the_weight_of_the_labels():
     assert LossWeights(4.0, 0.75).to_dict() == {"temperature": 4.0, "alpha": 0.75, "label_weight": 0.25}
     assert LossWeights(4.0, 3.0, 2.0).labels == 2.0
