@@ -19,7 +19,7 @@ class Training:
     # the L2 norm, enforced after every step (Hinton et al. 2012, arXiv 1207.0580); None for no limit
     max_norm: float | None = setting("Largest L2 norm of the weights into a unit.", default=None, above=0)
     # see examples.py; float64 holds bytes exactly up to this maximum
-    memory: float = setting("GB for pixels and cached logits; more data than that is streamed.", default=4.0, above=0, most=1e9)
+    memory: float = setting("GB for inputs and cached logits; more data than that is streamed.", default=4.0, above=0, most=1e9)
     # the best epoch has the lowest validation NLL; patience counts epochs in a row that were not the best
     keep: str = setting(
         "Which weights to keep: of the last epoch, or of the best on valid.", default="last", choices=("last", "best")
