@@ -21,7 +21,7 @@ from pipeline.data.settings import Views
 from pipeline.data.splitfile import Rows, write_split
 from pipeline.data.splits import bind_splits, open_splits, span_rows
 from pipeline.data.views import Policy, open_views
-from pipeline.models.build import build, parse_model
+from pipeline.models.build import build, parse_model, placed
 from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.predict import HostBuffer, tiles
 from pipeline.training.examples import Examples
@@ -76,7 +76,7 @@ def jpegs(count: int) -> list[bytes]:
 def training_of(folder: Path, memory: int) -> _Training:
     """A student of labels, whose rows are decoded and augmented as `softcache teach` does it: new views in every epoch."""
     train, valid = open_splits(folder / "transfer", ("train", "valid")).values()
-    net = build(parse_model(STUDENT), train.inputs, 10).to(CPU)
+    net = placed(build(parse_model(STUDENT), train.inputs, 10), CPU)
     recipe = Recipe.parse(optimizer="sgd(lr=0.05, momentum=0.9)", schedule="constant", epochs=10**6, batch_size=BATCH)
     policy = Policy.parse(VIEWS, 0)
     examples = Examples(inputs_of(train, policy, net), policy, None, NoTeacher(), memory, CPU)
