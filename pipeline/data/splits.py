@@ -202,7 +202,7 @@ class Split(Facts):
         return self._read(span)[0]
 
     def read(self, span: int, indices: np.ndarray | None = None) -> np.ndarray:
-        """Read the inputs of one span; images are decoded. All bytes of the span are checked; see decoded.py for pixels on disk.
+        """Read the inputs of one span; images are decoded. All of its bytes are checked; of pixels on disk, see decoded.py.
 
         Args:
             span: The index of the span.
