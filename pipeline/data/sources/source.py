@@ -45,6 +45,7 @@ class Source:
     size_bytes: about how much all inputs take.
     classes: names in label order, if it knows them.
     unlabelled: of a source without labels, what would hold them, such as "a column `label`", for a message; else empty.
+    written: whether labels are texts, of which those that look like whole numbers are given as such, as in CSV.
     text: as the user wrote it. spec: what it stands for.
     """
 
@@ -54,6 +55,7 @@ class Source:
     size_bytes: int
     classes: tuple[str, ...] | None = None
     unlabelled: str = ""
+    written: bool = False
     text: str = ""
     spec: Spec | None = None
 

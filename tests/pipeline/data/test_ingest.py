@@ -674,3 +674,55 @@ def test_equal_rows_have_equal_digests_whatever_file_they_come_from(tmp_path):
             assert splits[name].inputs_digest == found[0][name].inputs_digest
             assert splits[name].labels_digest == found[0][name].labels_digest
     assert sorted(text for split in found[0].values() for text in split.read_all()) == sorted(texts)
+
+
+# ---------------------------------------------------------------- labels that are numbers in one source and names in another
+
+
+def texts_of(split: Split) -> dict[str, str]:
+    """By the text of each row, the name of its class; here both are equal."""
+    return dict(zip(split.read_all().tolist(), [split.classes[label] for label in split.labels().tolist()], strict=True))
+
+
+def labelled(path: Path, *labels: str | int) -> Path:
+    """Texts that say their label, as CSV, JSONL or Parquet."""
+    if path.suffix == ".csv":
+        path.write_text("text,label\n" + "".join(f"{label} {row},{label}\n" for row, label in enumerate(labels)))
+    elif path.suffix == ".jsonl":
+        rows = [{"text": f"{label} {row}", "label": label} for row, label in enumerate(labels)]
+        path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    else:
+        table = {"text": [f"{label} {row}" for row, label in enumerate(labels)], "label": list(labels)}
+        pq.write_table(pa.table(table), path)
+    return path
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_a_number_is_the_name_that_it_is_in_the_training_split(tmp_path, ending):
+    """In CSV the test split holds numbers alone, elsewhere they are numbers by type; none is a place among the names."""
+    train = labelled(tmp_path / f"train.{ending}", *["1", "2", "x"] * 4)
+    test = labelled(tmp_path / f"test.{ending}", *([1, 2] * 3))
+    splits = run(tmp_path / "out", train, test=str(test))
+    assert splits["test"].classes == ("1", "2", "x")
+    for split in splits.values():
+        assert all(text.split()[0] == name for text, name in texts_of(split).items())
+    unknown = labelled(tmp_path / f"unknown.{ending}", 1, 0, 1)
+    refuse(tmp_path, train, f"unknown.{ending}: expected the classes of train (1, 2, x), found 0", test=str(unknown))
+
+
+def test_ratings_in_a_csv_are_names(tmp_path):
+    splits = run(tmp_path / "out", labelled(tmp_path / "train.csv", *[5, 1, 2, 3, 4] * 4), valid=5, test=5)
+    assert splits["train"].classes == ("1", "2", "3", "4", "5")
+    assert all(text.split()[0] == name for split in splits.values() for text, name in texts_of(split).items())
+    refuse(tmp_path, labelled(tmp_path / "train.parquet", *[5, 1, 2] * 4), "no row has label 0", "write them as names")
+
+
+def test_numbers_in_a_csv_are_numbers_in_every_split(tmp_path):
+    """A test split may lack classes, and an unlabelled transfer set has none."""
+    train = labelled(tmp_path / "train.csv", *[0, 1, 2, 10, 9, 8, 7, 6, 5, 4, 3] * 2)
+    more = labelled(tmp_path / "more.csv", "", "")
+    splits = run(tmp_path / "out", train, test=str(labelled(tmp_path / "test.csv", 10, 2)), transfer_set=[str(more)])
+    assert splits["test"].classes == tuple(map(str, range(11)))
+    assert sorted(splits["test"].labels().tolist()) == [2, 10]
+    names = run(tmp_path / "names", labelled(tmp_path / "names.csv", *"abba"), transfer_set=[str(more)])
+    assert names["transfer"].labels().tolist() == [-1, -1]
