@@ -262,7 +262,7 @@ class _Taken:
             for start, chunk, ids in index.chunks()
         )
         with runtime.progress((), "checking", total=total, unit="rows") as bar:
-            for number, start, chunk, ids, results in ahead(jobs, depth=_AHEAD * workers, workers=workers):
+            for number, start, chunk, ids, stored, results in ahead(jobs, depth=_AHEAD * workers, workers=workers):
                 sound = np.ones(len(results), bool)
                 for row, found in enumerate(results):
                     if isinstance(found, InputError):
@@ -275,7 +275,7 @@ class _Taken:
                         both = {each: self.seen[each] for each in (next(iter(self.seen)), found)}
                         KINDS[form.kind].settle(form, both, resizing)  # every row must go with the first
                 labels = self.plan.indices[number].labels[start : start + len(results)]
-                self._put(number, start, Rows.of(ids, chunk.inputs, labels), sound)
+                self._put(number, start, Rows.of(ids, stored, labels), sound)
                 bar.update(len(results))
         for name, size in self.plan.sizes.items():
             if len(self.damaged[name]) == size:
@@ -308,17 +308,20 @@ class _Taken:
                 raise InputError("transfer split, ids", expected="each id once", found=said, fix=fix)
 
 
-_Checked = tuple[int, int, Chunk, Sequence[str], list[Hashable | InputError]]
+_Checked = tuple[int, int, Chunk, Sequence[str], list[bytes], list[Hashable | InputError]]
 
 
 def _checked(form: Form, number: int, start: int, chunk: Chunk, ids: Sequence[str]) -> _Checked:
-    """All that was given but the form, and what was seen of each row; an InputError for a damaged one."""
+    """All that was given but the form, the bytes of each row, and what was seen of it; an InputError for a damaged one."""
     examine = KINDS[form.kind].examine
     results: list[Hashable | InputError] = []
     for row, data in enumerate(chunk.inputs):
         try:
+            if isinstance(data, InputError):
+                raise data
             results.append(examine(form, data, ""))
         except InputError as error:
             where = place(chunk, row, ids[row])
             results.append(InputError(where, expected=error.expected, found=error.found, fix=error.fix))
-    return number, start, chunk, ids, results
+    stored = [data if isinstance(data, bytes) else b"" for data in chunk.inputs]
+    return number, start, chunk, ids, stored, results

@@ -513,6 +513,17 @@ def test_a_bad_image_is_named_or_left_out(tmp_path, name, caplog):
     assert any(f"left out: {images}/dög/{name}" in text for text in caplog.messages)
 
 
+def test_a_stray_file_that_is_too_large_is_not_read(tmp_path, monkeypatch):
+    """It has no bytes on disk, and 300 GB of zeros if it was read."""
+    images = folder_of_images(tmp_path / "images")
+    with (images / "cat/backup.tar").open("wb") as file:
+        file.truncate(300_000_000_000)
+    refuse(tmp_path, images, "cat/backup.tar: expected a file of at most 268,435,456 bytes, found 300,000,000,000 bytes")
+    splits = run(tmp_path / "out", images, damaged="exclude")
+    assert [left_out for split in splits.values() for left_out in split.excluded] == ["cat/backup.tar"]
+    assert sum(split.rows for split in splits.values()) == 16
+
+
 def test_two_sizes_are_no_damage_and_are_named_whatever_is_asked_for(tmp_path):
     images = folder_of_images(tmp_path / "images", **{"wide.png": png(SHOWN[:, :6].copy())})
     for damaged in ("fail", "exclude"):
