@@ -112,6 +112,25 @@ class Index:
             start += len(chunk.labels)
         raise self._changed()
 
+    def present(self) -> np.ndarray:
+        """The labels that some row has, ascending."""
+        return np.unique(self.labels[self.labels != UNLABELLED])
+
+    def first_gap(self) -> int | None:
+        """The first label from 0 that no row has though one has a larger label; None if there is none."""
+        present = self.present()
+        gaps = np.flatnonzero(present != np.arange(len(present)))
+        return int(gaps[0]) if len(gaps) else None
+
+    def named(self) -> "Index":
+        """The same rows; where labels are numbers without names, each number as it is written is the name of a class."""
+        numbers, codes = np.unique(self.labels, return_inverse=True)
+        is_known = numbers != UNLABELLED
+        if self.classes is not None or not is_known.any():
+            return self
+        order = np.where(is_known, np.cumsum(is_known) - 1, UNLABELLED)
+        return replace(self, labels=_narrow(order[codes]), classes=tuple(map(str, numbers[is_known].tolist())))
+
     def renamed(self, classes: tuple[str, ...]) -> "Index":
         """The same rows with labels in the order of other class names, which must hold all that these rows have."""
         if self.classes in (None, classes):

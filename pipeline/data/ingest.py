@@ -92,6 +92,7 @@ def ingest(
     with runtime.lean_memory(), files.replaced_folder(out, read=plug_ins) as folder:
         indices = {name: list(_indices(name, some)) for name, some in sources.items() if some}
         runtime.release_memory()
+        indices = _named(indices)
         classes = _class_names(indices)
         indices = {name: [index.renamed(classes) for index in some] for name, some in indices.items()}
         _check_labels(indices, classes)
@@ -171,6 +172,17 @@ def _indices(name: str, sources: Sequence[Source]) -> Iterator[Index]:
         yield index
 
 
+def _named(indices: Mapping[str, Sequence[Index]]) -> dict[str, list[Index]]:
+    """The same indices. Where the training labels are names, a number in any source is a name too, not a place among them.
+
+    Numbers that are written in a text file are names unless they are 0, 1, 2, … without a gap: ratings from 1 to 5, say.
+    """
+    [train] = indices["train"]
+    is_rating = train.source.written and train.first_gap() is not None
+    by_name = train.source.classes is None and (train.classes is not None or is_rating)
+    return {name: [index.named() if by_name else index for index in some] for name, some in indices.items()}
+
+
 def _class_names(indices: Mapping[str, Sequence[Index]]) -> tuple[str, ...]:
     """The class names of the training source, or numbers if it names none; every other source must agree."""
     [train] = indices["train"]
@@ -191,11 +203,10 @@ def _class_names(indices: Mapping[str, Sequence[Index]]) -> tuple[str, ...]:
 
 def _numbered(index: Index) -> tuple[str, ...]:
     """The classes 0 to the largest label. Each must occur, so that one stray label does not make many classes."""
-    present = np.unique(index.labels[index.labels != UNLABELLED])
-    gaps = np.flatnonzero(present != np.arange(len(present)))
-    if len(gaps):
-        expected = f"labels 0, 1, 2, … without a gap, or class names (no row has label {gaps[0]})"
-        found, fix = f"label {present[gaps[0]]}", "Correct the labels or name the classes."
+    present, gap = index.present(), index.first_gap()
+    if gap is not None:
+        expected = f"labels 0, 1, 2, … without a gap, or class names (no row has label {gap})"
+        found, fix = f"label {present[gap]}", "Correct the labels, or write them as names."
         raise InputError(f"train source {index.source.text}", expected=expected, found=found, fix=fix)
     return tuple(str(label) for label in present)
 
@@ -251,7 +262,7 @@ class _Taken:
             for start, chunk, ids in index.chunks()
         )
         with runtime.progress((), "checking", total=total, unit="rows") as bar:
-            for number, start, chunk, ids, results in ahead(jobs, depth=_AHEAD * workers, workers=workers):
+            for number, start, chunk, ids, stored, results in ahead(jobs, depth=_AHEAD * workers, workers=workers):
                 sound = np.ones(len(results), bool)
                 for row, found in enumerate(results):
                     if isinstance(found, InputError):
@@ -264,7 +275,7 @@ class _Taken:
                         both = {each: self.seen[each] for each in (next(iter(self.seen)), found)}
                         KINDS[form.kind].settle(form, both, resizing)  # every row must go with the first
                 labels = self.plan.indices[number].labels[start : start + len(results)]
-                self._put(number, start, Rows.of(ids, chunk.inputs, labels), sound)
+                self._put(number, start, Rows.of(ids, stored, labels), sound)
                 bar.update(len(results))
         for name, size in self.plan.sizes.items():
             if len(self.damaged[name]) == size:
@@ -297,17 +308,20 @@ class _Taken:
                 raise InputError("transfer split, ids", expected="each id once", found=said, fix=fix)
 
 
-_Checked = tuple[int, int, Chunk, Sequence[str], list[Hashable | InputError]]
+_Checked = tuple[int, int, Chunk, Sequence[str], list[bytes], list[Hashable | InputError]]
 
 
 def _checked(form: Form, number: int, start: int, chunk: Chunk, ids: Sequence[str]) -> _Checked:
-    """All that was given but the form, and what was seen of each row; an InputError for a damaged one."""
+    """All that was given but the form, the bytes of each row, and what was seen of it; an InputError for a damaged one."""
     examine = KINDS[form.kind].examine
     results: list[Hashable | InputError] = []
     for row, data in enumerate(chunk.inputs):
         try:
+            if isinstance(data, InputError):
+                raise data
             results.append(examine(form, data, ""))
         except InputError as error:
             where = place(chunk, row, ids[row])
             results.append(InputError(where, expected=error.expected, found=error.found, fix=error.fix))
-    return number, start, chunk, ids, results
+    stored = [data if isinstance(data, bytes) else b"" for data in chunk.inputs]
+    return number, start, chunk, ids, stored, results

@@ -5,14 +5,13 @@ but a sixth of the time for small images, and it lets other threads run. Pillow 
 """
 
 import io
-import struct
 import warnings
 
 import numpy as np
 import simplejpeg
-from PIL import Image, ImageOps
+from PIL import Image
 
-from pipeline.base.errors import InputError, first_line
+from pipeline.base.errors import InputError, first_line, lacks_memory
 from pipeline.base.spec import versioned
 from pipeline.data.inputs.resizing import resized
 
@@ -22,14 +21,25 @@ CHANNELS = {"L": 1, "RGB": 3}
 # Pixel modes that convert to 8 bits per channel without losing depth (16-bit and float images are refused).
 _GREY, _COLOUR = {"1", "L"}, {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"}
 _FORMATS = ("PNG", "JPEG", "WEBP")
+_OF_ONE_PICTURE = ("JPEG", "MPO")  # what phones add to a photo in MPO, such as a map of depth, is no animation
+_PNG, _PNG_DEPTH = b"\x89PNG\r\n\x1a\n", 24  # how a PNG begins, and where it says its bits per channel
 _JPEG = b"\xff\xd8\xff"
 _EXIF = b"Exif\0\0"  # may say how a JPEG is turned
+_ORIENTATION = 0x0112  # the tag of EXIF (Exif 2.3, 4.6.4) that says it, by these numbers
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
+# What Pillow warns of is checked here, or harmless. For the process, because filters of a block are no thread's own.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", message="Corrupt EXIF data|Image appears to be a malformed MPO", module="PIL")
 
 
 def peek(data: bytes, where: str) -> tuple[str, int, int]:
     """Decode an image once, to prove that it is sound. Returns (mode to decode to, height, width).
 
-    Raises InputError, naming `where`, for anything but a sound PNG, JPEG or WebP of one picture and 8 bits per channel.
+    Raises InputError, naming `where`, for anything but a sound PNG, JPEG or WebP of one picture and 8 bits per channel. Of the
+    pictures in a JPEG the first one counts.
     """
     mode = _jpeg_mode(data)
     if mode is not None and (shown := _jpeg(data, mode)) is not None:
@@ -77,24 +87,44 @@ def _jpeg(data: bytes, mode: str) -> np.ndarray | None:
 
 
 def _open(data: bytes, where: str) -> Image.Image:
+    """The first picture of a file, upright. Raises InputError as `peek` does."""
     fix = "Repair the image, or set `damaged: exclude` to leave such rows out."
+    limit = Image.MAX_IMAGE_PIXELS
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image: Image.Image = Image.open(io.BytesIO(data), formats=_FORMATS)
-            pictures = getattr(image, "n_frames", 1)
-            image.load()
+        image: Image.Image = Image.open(io.BytesIO(data), formats=_FORMATS)
+        pictures = 1 if image.format in _OF_ONE_PICTURE else getattr(image, "n_frames", 1)
+        if limit and (pixels := image.width * image.height) > limit:
+            raise Image.DecompressionBombError(f"{image.height}×{image.width}, which is {pixels} pixels")
+        image.load()
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        limit = f"an image of at most {Image.MAX_IMAGE_PIXELS:,} pixels"
-        raise InputError(where, expected=limit, found=_reason(error), fix=fix) from error
-    except (OSError, SyntaxError, ValueError, struct.error) as error:  # Pillow's parsers raise these for bad bytes
+        raise InputError(where, expected=f"an image of at most {limit:,} pixels", found=_reason(error), fix=fix) from error
+    except Exception as error:  # Pillow's parsers raise many kinds for bad bytes
+        if lacks_memory(error):
+            raise
         found = f"{len(data):,} bytes that do not decode ({_reason(error)})"
         raise InputError(where, expected="a PNG, JPEG or WebP image", found=found, fix=fix) from error
     if pictures > 1:
         raise InputError(where, expected="one picture", found=f"an animation of {pictures}", fix=fix)
+    if data.startswith(_PNG) and data[_PNG_DEPTH] > 8:
+        found, fix = f"{data[_PNG_DEPTH]}", "Convert the image."  # Pillow cuts those in colour to 8 without a word
+        raise InputError(where, expected="8 bits per channel", found=found, fix=fix)
     if image.mode not in _COLOUR:
         raise InputError(where, expected="8 bits per channel", found=f"pixel mode {image.mode}", fix="Convert the image.")
-    return ImageOps.exif_transpose(image) if "exif" in image.info else image
+    turn = _turn(image)
+    return image if turn is None else image.transpose(turn)
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """What makes an image upright, as its EXIF says. One whose EXIF cannot be read is taken as it is."""
+    if "exif" not in image.info:
+        return None
+    try:
+        orientation = image.getexif().get(_ORIENTATION)
+    except Exception as error:  # of many kinds, as above
+        if lacks_memory(error):
+            raise
+        return None
+    return _TURNS.get(orientation) if isinstance(orientation, int) else None
 
 
 def _reason(error: Exception) -> str:

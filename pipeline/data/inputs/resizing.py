@@ -45,11 +45,14 @@ def resized(image: Image.Image, size: tuple[int, int], fit: str) -> Image.Image:
             if by_height
             else (_scaled(image.height, width, image.width), width)
         )
+    left, top = (width - size[1]) // 2, (height - size[0]) // 2
+    if fit == "crop":
+        # Only what stays is resized: the whole long side of a thin image would not fit the memory.
+        box = (left * image.width / width, top * image.height / height,
+               (left + size[1]) * image.width / width, (top + size[0]) * image.height / height)  # fmt: skip
+        return image.resize(size[::-1], Image.Resampling.BILINEAR, box)
     if (height, width) != (image.height, image.width):
         image = image.resize((width, height), Image.Resampling.BILINEAR)
-    if (height, width) == size:
-        return image
-    left, top = (width - size[1]) // 2, (height - size[0]) // 2
     return image.crop((left, top, left + size[1], top + size[0]))  # what lies outside is black
 
 

@@ -23,7 +23,8 @@ def csv(path: str, text: str = "text", label: str | None = None, id: str | None 
         ingest: {train: "csv('data/source/train.csv', text='question', label='intent')"}
 
     Cells may be quoted (RFC 4180), and then hold line breaks. Labels are numbers if all that are not empty are whole numbers,
-    written as such; else all are names. The file is read once more to find out.
+    written as such; else all are names. The file is read once more to find out. Whole numbers of the training split are names
+    too unless they are 0, 1, 2, … without a gap.
 
     Args:
         path: The file; it may be packed as .csv.gz.
@@ -46,7 +47,7 @@ def csv(path: str, text: str = "text", label: str | None = None, id: str | None 
     table = _Table.of(file, delimiter, text, label, id)
     chunks = functools.partial(_chunks, table, functools.cache(table.has_numbers))
     lacks = "" if table.label is not None else columns.lacking(None)
-    return Source(Form("text"), chunks, (files.resolved(file),), lines.size_bytes(file), unlabelled=lacks)
+    return Source(Form("text"), chunks, (files.resolved(file),), lines.size_bytes(file), written=True, unlabelled=lacks)
 
 
 @dataclass(frozen=True)

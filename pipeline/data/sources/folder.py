@@ -9,8 +9,9 @@ from pipeline.base import files
 from pipeline.base.errors import InputError
 from pipeline.data.inputs.form import Form
 from pipeline.data.sources import paths
-from pipeline.data.sources.source import Chunk, Label, Source, chunked
+from pipeline.data.sources.source import Chunk, Input, Label, Source, chunked
 
+_LARGEST_BYTES = 256 << 20  # of a file: an image of the most pixels there may be, 8 bits, without any packing
 _UNSEEN = ("thumbs.db", "desktop.ini")  # what Windows leaves in folders
 
 
@@ -21,7 +22,7 @@ def folder(path: str) -> Source:
 
     Classes are numbered by name. The folders in a class folder belong to the class. Files and folders whose names begin
     with a dot are left out, and so are thumbs.db and desktop.ini; every other file is an image, whatever its name, and is
-    refused, or left out, when it does not decode. A row's id is its path in the folder. A symbolic link must lead to a file
+    refused, or left out, when it does not decode or has more than 256 MB. A row's id is its path in the folder. A symbolic link must lead to a file
     in the folder: what links to folders, in circles or to other places is refused.
 
     Raises InputError for a path that is no folder, a class without images, files beside class folders, a link or a name
@@ -37,7 +38,8 @@ def folder(path: str) -> Source:
             fix = "Move the files away, or into class folders."
             found = f"{Path(beside[0]).name} beside {Path(folders[0]).name}"
             raise InputError(f"source {path}", expected="class folders, or images, and not both", found=found, fix=fix)
-        size = sum(os.path.getsize(file) for each in folders or [root] for file in _files(each, real))
+        sizes = [os.path.getsize(file) for each in folders or [root] for file in _files(each, real)]
+        size = sum(each for each in sizes if each <= _LARGEST_BYTES)
     chunks = functools.partial(_chunks, root, real, folders)
     classes = tuple(os.path.basename(each) for each in folders) or None
     return Source(Form("image"), chunks, (real,), size, classes, "" if folders else "class folders")
@@ -48,7 +50,7 @@ def _chunks(root: str, real: Path, folders: list[str], with_inputs: bool) -> Ite
         yield from chunked(_rows(root, real, folders, with_inputs), lambda path: path)
 
 
-def _rows(root: str, real: Path, folders: list[str], with_inputs: bool) -> Iterator[tuple[str, bytes | None, Label, str]]:
+def _rows(root: str, real: Path, folders: list[str], with_inputs: bool) -> Iterator[tuple[str, Input | None, Label, str]]:
     start = len(root.rstrip("/")) + 1
     for label, place in enumerate(folders or [root]):
         for path in _files(place, real):
@@ -106,9 +108,13 @@ def _leads_to_a_file_in(real: Path, link: "os.DirEntry[str]") -> bool:
     return True
 
 
-def _read(path: str) -> bytes:
+def _read(path: str) -> Input:
+    """The bytes of a file; an error for one that is too large, which is not read: a stray file may be of any size."""
     try:
         with open(path, "rb", buffering=0) as file:
+            if (size := os.fstat(file.fileno()).st_size) > _LARGEST_BYTES:
+                expected, fix = f"a file of at most {_LARGEST_BYTES:,} bytes", "Remove it."
+                return InputError(path, expected=expected, found=f"{size:,} bytes", fix=fix)
             return file.read()
     except OSError as error:
         found, fix = error.strerror or "an error", "Make it readable, or remove it."

@@ -14,6 +14,7 @@ from pipeline.data.inputs.form import Form
 CHUNK_ROWS, CHUNK_BYTES = 1024, 8 << 20  # that a chunk holds at most; a larger input is a chunk of its own
 
 Label = int | str | None  # a number, the name of a class, or None where unknown
+Input = bytes | InputError  # of a row; the error where the row is damaged so that it cannot be read
 T = TypeVar("T")
 
 
@@ -23,13 +24,13 @@ class Chunk:
 
     ids: one a row; None if the source has none. They are UTF-8, and the same in every chunk: there or not.
     inputs: for `image` the bytes of an image file, for `array` its numbers, little-endian, in C order, for `text` UTF-8.
-        Empty where only an index was asked for.
+        Empty where only an index was asked for. An InputError stands for a row that is damaged, and says what is wrong.
     labels: one a row, None where unknown. All that are known are numbers, or all are names.
     place: what the row of a number, counted within the chunk, is called in messages: its file, its number or line there.
     """
 
     ids: Sequence[str] | None
-    inputs: Sequence[bytes]
+    inputs: Sequence[Input]
     labels: Sequence[Label]
     place: Callable[[int], str]
 
@@ -45,6 +46,7 @@ class Source:
     size_bytes: about how much all inputs take.
     classes: names in label order, if it knows them.
     unlabelled: of a source without labels, what would hold them, such as "a column `label`", for a message; else empty.
+    written: whether labels are texts, of which those that look like whole numbers are given as such, as in CSV.
     text: as the user wrote it. spec: what it stands for.
     """
 
@@ -54,6 +56,7 @@ class Source:
     size_bytes: int
     classes: tuple[str, ...] | None = None
     unlabelled: str = ""
+    written: bool = False
     text: str = ""
     spec: Spec | None = None
 
@@ -63,15 +66,15 @@ class Source:
         return not self.unlabelled
 
 
-def chunked(rows: Iterable[tuple[str | None, bytes | None, Label, T]], place: Callable[[T], str]) -> Iterator[Chunk]:
+def chunked(rows: Iterable[tuple[str | None, Input | None, Label, T]], place: Callable[[T], str]) -> Iterator[Chunk]:
     """Chunks of single rows.
 
     rows: the id, or None if the source has none; the input, or None for an index; the label; and what `place` needs.
     """
-    held: list[tuple[str | None, bytes | None, Label, T]] = []
+    held: list[tuple[str | None, Input | None, Label, T]] = []
     size = 0
     for row in rows:
-        added = len(row[1] or b"")
+        added = len(row[1]) if isinstance(row[1], bytes) else 0
         if held and (len(held) == CHUNK_ROWS or size + added > CHUNK_BYTES):
             yield _chunk(held, place)
             held, size = [], 0
@@ -81,7 +84,7 @@ def chunked(rows: Iterable[tuple[str | None, bytes | None, Label, T]], place: Ca
         yield _chunk(held, place)
 
 
-def _chunk(held: list[tuple[str | None, bytes | None, Label, T]], place: Callable[[T], str]) -> Chunk:
+def _chunk(held: list[tuple[str | None, Input | None, Label, T]], place: Callable[[T], str]) -> Chunk:
     ids, inputs, labels, where = zip(*held, strict=True)
     return Chunk(None if ids[0] is None else ids, () if inputs[0] is None else inputs, labels, lambda row: place(where[row]))
 

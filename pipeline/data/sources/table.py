@@ -144,6 +144,8 @@ def _checked(chunks: Callable[[bool], Iterator[Chunk]], what: str, with_inputs: 
     with_ids: set[bool] = set()
     for chunk in chunks(with_inputs):
         _require_sound(chunk, with_inputs, what)
+        if not len(chunk.labels):  # a plug-in may have found nothing in a file
+            continue
         with_ids.add(chunk.ids is not None)
         kinds |= {type(label) for label in chunk.labels} - {type(None)}
         if len(kinds) > 1 or not kinds <= {int, str} or "" in chunk.labels:
@@ -167,7 +169,7 @@ def _require_sound(chunk: Chunk, with_inputs: bool, what: str) -> None:
     names = [label for label in chunk.labels if isinstance(label, str)]
     if names:
         _require_utf8(chunk, [label if isinstance(label, str) else "" for label in chunk.labels], "label")
-    if with_inputs and (len(chunk.inputs) != rows or not all(type(data) is bytes for data in chunk.inputs)):
+    if with_inputs and (len(chunk.inputs) != rows or not all(type(data) in (bytes, InputError) for data in chunk.inputs)):
         raise InputError(what, expected="bytes as input for each label", found="others", fix=fix)
 
 

@@ -475,7 +475,7 @@ BAD = {  # file → its bytes, and what is said of it
     "huge.jpg": (HUGE_JPEG, "an image of at most 89,478,485 pixels, found Image size (400000000 pixels)"),
     "deep.png": (
         saved(Image.new("I;16", (8, 8), 40_000), "PNG"),
-        "8 bits per channel, found pixel mode I;16",
+        "8 bits per channel, found 16",
     ),
     "moving.webp": (MOVING, "one picture, found an animation of 2"),
 }
@@ -511,6 +511,17 @@ def test_a_bad_image_is_named_or_left_out(tmp_path, name, caplog):
     assert [left_out for split in splits.values() for left_out in split.excluded] == [f"dög/{name}"]
     assert sum(split.rows for split in splits.values()) == 16
     assert any(f"left out: {images}/dög/{name}" in text for text in caplog.messages)
+
+
+def test_a_stray_file_that_is_too_large_is_not_read(tmp_path, monkeypatch):
+    """It has no bytes on disk, and 300 GB of zeros if it was read."""
+    images = folder_of_images(tmp_path / "images")
+    with (images / "cat/backup.tar").open("wb") as file:
+        file.truncate(300_000_000_000)
+    refuse(tmp_path, images, "cat/backup.tar: expected a file of at most 268,435,456 bytes, found 300,000,000,000 bytes")
+    splits = run(tmp_path / "out", images, damaged="exclude")
+    assert [left_out for split in splits.values() for left_out in split.excluded] == ["cat/backup.tar"]
+    assert sum(split.rows for split in splits.values()) == 16
 
 
 def test_two_sizes_are_no_damage_and_are_named_whatever_is_asked_for(tmp_path):
@@ -674,3 +685,55 @@ def test_equal_rows_have_equal_digests_whatever_file_they_come_from(tmp_path):
             assert splits[name].inputs_digest == found[0][name].inputs_digest
             assert splits[name].labels_digest == found[0][name].labels_digest
     assert sorted(text for split in found[0].values() for text in split.read_all()) == sorted(texts)
+
+
+# ---------------------------------------------------------------- labels that are numbers in one source and names in another
+
+
+def texts_of(split: Split) -> dict[str, str]:
+    """By the text of each row, the name of its class; here both are equal."""
+    return dict(zip(split.read_all().tolist(), [split.classes[label] for label in split.labels().tolist()], strict=True))
+
+
+def labelled(path: Path, *labels: str | int) -> Path:
+    """Texts that say their label, as CSV, JSONL or Parquet."""
+    if path.suffix == ".csv":
+        path.write_text("text,label\n" + "".join(f"{label} {row},{label}\n" for row, label in enumerate(labels)))
+    elif path.suffix == ".jsonl":
+        rows = [{"text": f"{label} {row}", "label": label} for row, label in enumerate(labels)]
+        path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    else:
+        table = {"text": [f"{label} {row}" for row, label in enumerate(labels)], "label": list(labels)}
+        pq.write_table(pa.table(table), path)
+    return path
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_a_number_is_the_name_that_it_is_in_the_training_split(tmp_path, ending):
+    """In CSV the test split holds numbers alone, elsewhere they are numbers by type; none is a place among the names."""
+    train = labelled(tmp_path / f"train.{ending}", *["1", "2", "x"] * 4)
+    test = labelled(tmp_path / f"test.{ending}", *([1, 2] * 3))
+    unknown = labelled(tmp_path / f"unknown.{ending}", 1, 0, 1)
+    refuse(tmp_path, train, f"unknown.{ending}: expected the classes of train (1, 2, x), found 0", test=str(unknown))
+    splits = run(tmp_path / "out", train, test=str(test))
+    assert splits["test"].classes == ("1", "2", "x")
+    for split in splits.values():
+        assert all(text.split()[0] == name for text, name in texts_of(split).items())
+
+
+def test_ratings_in_a_csv_are_names(tmp_path):
+    refuse(tmp_path, labelled(tmp_path / "train.parquet", *[5, 1, 2] * 4), "no row has label 0", "write them as names")
+    splits = run(tmp_path / "out", labelled(tmp_path / "train.csv", *[5, 1, 2, 3, 4] * 4), valid=5, test=5)
+    assert splits["train"].classes == ("1", "2", "3", "4", "5")
+    assert all(text.split()[0] == name for split in splits.values() for text, name in texts_of(split).items())
+
+
+def test_numbers_in_a_csv_are_numbers_in_every_split(tmp_path):
+    """A test split may lack classes, and an unlabelled transfer set has none."""
+    train = labelled(tmp_path / "train.csv", *[0, 1, 2, 10, 9, 8, 7, 6, 5, 4, 3] * 2)
+    more = labelled(tmp_path / "more.csv", "", "")
+    splits = run(tmp_path / "out", train, test=str(labelled(tmp_path / "test.csv", 10, 2)), transfer_set=[str(more)])
+    assert splits["test"].classes == tuple(map(str, range(11)))
+    assert sorted(splits["test"].labels().tolist()) == [2, 10]
+    names = run(tmp_path / "names", labelled(tmp_path / "names.csv", *"abba"), transfer_set=[str(more)])
+    assert names["transfer"].labels().tolist() == [-1, -1]

@@ -1,6 +1,8 @@
 """Pixels: images decode upright to the bytes that they hold, and what is no sound image of 8 bits is refused."""
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -128,6 +130,23 @@ def test_a_turned_image_is_upright(orientation, kind, settings):
     assert np.abs(shown[::-1].astype(int) - shown).mean() > 20
 
 
+def test_damaged_exif_leaves_an_image_as_it_is():
+    """Every byte is damaged in turn, and the end is cut off: it may still tell how the image is turned, or not."""
+    exif = Image.Exif()
+    for tag, value in {271: "a camera", 274: 6, 282: 72.0, 273: 8, 306: "2026:01:01 00:00:00"}.items():
+        exif[tag] = value
+    sound = exif.tobytes()
+    damages = [sound[:at] + bytes([byte]) + sound[at + 1 :] for at in range(6, len(sound)) for byte in (0, 1, 13, 255)]
+    shown, seen = gradient(16, 24), set()
+    for damaged in [*damages, *(sound[:stop] for stop in range(6, len(sound)))]:
+        data = encoded(Image.fromarray(shown), exif=damaged)
+        mode, *size = peek(data, "it")
+        seen.add(tuple(size))
+        expected = {(16, 24): shown, (24, 16): np.rot90(shown, -1)}[tuple(size)]
+        assert (decode(data, mode, "it") == expected).all()
+    assert seen == {(16, 24), (24, 16)}
+
+
 @pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF", "PPM"])
 def test_other_formats_are_none(kind):
     refuse(encoded(Image.new("L", (8, 8)), kind), "a PNG, JPEG or WebP image", "bytes that do not decode (not an image file)")
@@ -153,8 +172,26 @@ def test_an_animation(kind):
     refuse(data, "one picture, found an animation of 3")
 
 
-def test_an_image_of_sixteen_bits():
-    refuse(encoded(Image.fromarray(np.full((6, 6), 40_000, np.uint16))), "8 bits per channel, found pixel mode I;16")
+@pytest.mark.parametrize(("colours", "channels"), [(0, 1), (2, 3), (4, 2), (6, 4)])
+def test_a_png_of_sixteen_bits(colours, channels):
+    """Pillow opens those in colour, and with alpha, as images of 8 bits. It writes none, so this one is made by hand."""
+    sizes = struct.pack(">IIBBBBB", 6, 6, 16, colours, 0, 0, 0)
+    rows = (b"\0" + bytes(range(12 * channels))) * 6  # each after the number of its filter
+    data = b"\x89PNG\r\n\x1a\n"
+    for name, held in ((b"IHDR", sizes), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")):
+        data += struct.pack(">I", len(held)) + name + held + struct.pack(">I", zlib.crc32(name + held))
+    assert Image.open(io.BytesIO(data)).size == (6, 6), "else sound"
+    refuse(data, "8 bits per channel, found 16")
+
+
+@pytest.mark.parametrize("exif", [b"", b"Exif\0\0MM\0*\0\0\0\x08\0\0"], ids=["plain", "exif"])
+def test_of_the_pictures_in_a_photo_the_first_counts(exif):
+    """Phones add a second one to a JPEG (CIPA DC-007, Multi-Picture Format), such as a map of depth."""
+    data = encoded(Image.fromarray(gradient(8, 16)), "MPO", save_all=True, append_images=[Image.new("RGB", (4, 4))], exif=exif)
+    assert Image.open(io.BytesIO(data)).n_frames == 2
+    assert peek(data, "it") == ("RGB", 8, 16)
+    alone = encoded(Image.fromarray(gradient(8, 16)), "JPEG")
+    assert (decode(data, "RGB", "it") == decode(alone, "RGB", "it")).all()
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
@@ -168,6 +205,14 @@ def test_a_decompression_bomb(monkeypatch, kind, limit, holds):
         assert peek(data, "it") == (mode, 40, 40)
     else:
         refuse(data, f"an image of at most {limit:,} pixels", "1600 pixels")
+
+
+def test_a_bomb_is_refused_whatever_warnings_are_shown(monkeypatch):
+    """Filters of warnings are the process's: another thread may set them back at any time."""
+    data = encoded(Image.new("L", (40, 40)))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1599)
+    monkeypatch.setattr("warnings.simplefilter", lambda *given, **more: None)
+    refuse(data, "an image of at most 1,599 pixels", "1600 pixels")
 
 
 @pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])

@@ -78,6 +78,28 @@ def test_sides_are_scaled_alike_and_rounded_half_up(size, wanted):
     assert padded[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].all()
 
 
+@pytest.mark.parametrize("size", [(1, 40_000), (40_000, 1)])
+@pytest.mark.parametrize("fit", FITS)
+def test_no_image_on_the_way_is_much_larger_than_both_ends(monkeypatch, size, fit):
+    """With the whole long side resized, a thin image of few bytes took gigabytes: 100 × 4,000,000 pixels here."""
+    made, resize = [], Image.Image.resize
+
+    def counted(image: Image.Image, *given) -> Image.Image:
+        made.append(resize(image, *given))
+        return made[-1]
+
+    monkeypatch.setattr(Image.Image, "resize", counted)
+    assert resized(Image.new("L", size, 200), (100, 100), fit).size == (100, 100)
+    assert max(image.width * image.height for image in made) <= 100 * 100
+
+
+def test_of_what_is_cut_only_the_seam_is_seen():
+    """A crop is the middle of the whole image resized, to within what rounding the scale makes of it."""
+    image = Image.effect_noise((90, 31), 90)
+    whole = np.asarray(image.resize((58, 20), Image.Resampling.BILINEAR)).astype(int)
+    assert np.abs(shown(np.asarray(image), (20, 20), "crop") - whole[:, 19:39]).max() <= 1
+
+
 @pytest.mark.parametrize("mode", ["L", "RGB"])
 @pytest.mark.parametrize("fit", FITS)
 def test_an_image_of_the_size_stays_as_it_is(mode, fit):

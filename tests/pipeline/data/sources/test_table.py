@@ -39,6 +39,8 @@ def spoken(rows=3, how="sound"):
                 inputs = ["abc"]
             if how == "few inputs":
                 inputs = []
+            if how == "empty chunks":
+                yield Chunk(None, [], [], str)
             if how == "odd labels":
                 labels = [0.5]
             if how == "no chunk":
@@ -221,6 +223,12 @@ def test_a_plug_in(plugged):
 )
 def test_plug_ins_that_fail(plugged, how, message):
     refused(f"my_sources:spoken(how={how!r})", message)
+
+
+def test_chunks_without_rows_are_passed_over(plugged):
+    found = read("my_sources:spoken(how='empty chunks')")
+    assert (found.ids, found.labels, found.sizes) == (["s0", "s1", "s2"], [0, 1, 2], [1, 1, 1])
+    refused("my_sources:spoken(0, how='empty chunks')", "expected rows, found none")
 
 
 def test_a_plug_in_without_rows(plugged):
