@@ -148,7 +148,7 @@ class Examples:
     memory_bytes: int
     device: torch.device
     chosen: np.ndarray | None = None
-    _spare: list[list[Window]] = field(default_factory=list, repr=False, compare=False)
+    _spare: list[list[Window]] = field(init=False, default_factory=list, repr=False, compare=False)
 
     @classmethod
     def of_targets(cls, targets: Targets, views: int, memory_bytes: int, device: torch.device) -> "Examples":
