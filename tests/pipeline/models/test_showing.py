@@ -27,7 +27,7 @@ def images(tmp_path, monkeypatch) -> Split:
 
 @pytest.fixture
 def texts(tmp_path) -> Split:
-    rows = Rows([str(row) for row in range(COUNT)], [text.encode() for text in WORDS], np.arange(COUNT) % 3)
+    rows = Rows.of([str(row) for row in range(COUNT)], [text.encode() for text in WORDS], np.arange(COUNT) % 3)
     write_split(tmp_path / "t.parquet", [rows], role="train", classes=["0", "1", "2"], inputs=Texts(), span=SPAN)
     return Split.open(tmp_path / "t.parquet")
 
@@ -65,7 +65,7 @@ def test_partners_are_of_the_same_span(images):
 
 def test_arrays_are_shown_by_their_own_steps(tmp_path):
     rows = np.random.default_rng(0).normal(size=(COUNT, 4, 3)).astype(np.float32)
-    held = Rows([str(row) for row in range(COUNT)], [row.tobytes() for row in rows], np.arange(COUNT) % 3)
+    held = Rows.of([str(row) for row in range(COUNT)], [row.tobytes() for row in rows], np.arange(COUNT) % 3)
     facts = Arrays("float32", (4, 3))
     write_split(tmp_path / "a.parquet", [held], role="train", classes=["0", "1", "2"], inputs=facts, span=SPAN)
     split, policy = Split.open(tmp_path / "a.parquet"), Policy.parse("noise(0.5) | mask(2, axis=0)", 3)

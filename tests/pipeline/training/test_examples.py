@@ -364,3 +364,13 @@ def test_chosen_rows_are_ascending_rows_of_the_split(data, chosen, found):
         examples(data, WHOLE, chosen=chosen)
     assert "chosen rows: expected one or more of rows 0 to 99, ascending, int64" in str(caught.value)
     assert found in str(caught.value)
+
+
+def test_views_that_mix_rows_need_all_of_them(data):
+    """Else rows that were left out would be learned from as partners; all rows may be named as chosen ones."""
+    split = open_splits(data / "transfer", ["train"])["train"]
+    made = Examples(Numbers(split), Policy.parse("mixup(1)", 5), None, NoTeacher(), STREAMED, CPU)
+    partners = torch.cat([batch.partners[:, 0] for batch in made.epoch(0, 0, 9)]).numpy()
+    assert len(np.unique(partners)) > ROWS // 2
+    with pytest.raises(InputError, match=r"rows: expected all of them, as view policy mixup\(strength=1\) mixes .*found 38 of 100"):
+        replace(made, chosen=np.arange(38))

@@ -32,7 +32,7 @@ MEMBERS = [name for name in vars(Inputs) if not name.startswith("_")]
 def split(folder, kind: str) -> Split:
     stored, facts = STORED[kind]
     held: Kind = facts
-    rows = Rows([str(row) for row in range(COUNT)], stored, np.arange(COUNT) % 3)
+    rows = Rows.of([str(row) for row in range(COUNT)], stored, np.arange(COUNT) % 3)
     write_split(folder / f"{kind}.parquet", [rows], role="train", classes=["0", "1", "2"], inputs=held, span=SPAN)
     return Split.open(folder / f"{kind}.parquet")
 
