@@ -20,14 +20,13 @@ from pipeline.base import randomness, runtime
 from pipeline.base.background import ahead
 from pipeline.base.errors import InputError
 from pipeline.base.randomness import Use
-from pipeline.data.views import Policy
+from pipeline.data.views import NONE, Policy
 from pipeline.training.inputs import Inputs, NoInputs
 from pipeline.training.signal import Signal
 from pipeline.training.targets import Targets
 
 BLOCK_BYTES = 1 << 20  # gathered at a time and cut into batches: one big gather is faster than many small ones
 _HOST = torch.device("cpu")
-NONE = Policy.parse("none", 0)
 READERS = 2  # threads that read spans: one waits for the disk or hashes while the other decodes
 
 
@@ -153,7 +152,7 @@ class Examples:
     def of_targets(cls, targets: Targets, views: int, memory_bytes: int, device: torch.device) -> "Examples":
         """Target logits alone, without inputs, for a training loop of your own."""
         classes = next(iter(targets.caches.values())).manifest.identity["classes"]
-        return cls(NoInputs(targets.rows, targets.span, classes), Policy.parse("none", 0), views, targets, memory_bytes, device)
+        return cls(NoInputs(targets.rows, targets.span, classes), NONE, views, targets, memory_bytes, device)
 
     def __post_init__(self) -> None:
         if self.chosen is not None and not self._is_choice(self.chosen):

@@ -5,12 +5,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from pipeline.base import runtime
 from pipeline.data.ingest import ingest
 from pipeline.data.settings import Views
+from pipeline.data.splits import open_splits
+from pipeline.data.views import Policy
 from pipeline.models.build import parse_model
+from pipeline.models.ensemble import Ensemble
 from pipeline.training.lesson import Ground, Lesson
+from pipeline.training.live import Encoding, Live
 from pipeline.training.objective import HARD
 from pipeline.training.recipe import Recipe
 from pipeline.training.resume import Kept
@@ -61,3 +66,39 @@ def test_nets_of_other_encodings_learn_from_one_streamed_lesson(data, tmp_path):
 def test_buffers_are_not_handed_on(data):
     examples = prepared(data, Recipe.parse(**SETTINGS)).examples
     assert replace(examples)._spare is not examples._spare
+
+
+class Told(nn.Module):
+    """Encodes a text as what it is told, and returns what it gets."""
+
+    def __init__(self, dtype: torch.dtype, values: list):
+        super().__init__()
+        self.dtype, self.values = dtype, values
+
+    def encode(self, texts):
+        return torch.tensor([self.values] * len(texts), dtype=self.dtype)
+
+    def forward(self, encoded):
+        assert encoded.dtype == self.dtype
+        self.seen = encoded
+        return encoded.double()
+
+
+def test_teachers_in_the_loop_get_texts_as_each_encodes_them(data, monkeypatch):
+    """Token ids beside floats: in one float32, ids above 2^24 would be others, and nn.Embedding takes no floats."""
+    ids, odd = 2**24 + 1, 2**62 + 1
+    nets = [Told(torch.bool, [True]), Told(torch.int32, [ids]), Told(torch.float16, [0.5]), Told(torch.int64, [odd])]
+    split = open_splits(data / "transfer", ["transfer"])["transfer"]
+    reads, policy = [], Policy.parse("drop(1)", 5)
+    read = type(split)._read
+    monkeypatch.setattr(type(split), "_read", lambda split, span: reads.append(span) or read(split, span))
+    ensemble = Ensemble("logits", (0.25,) * 4, (1.0,))
+    encoded = [Encoding.of(net.encode(["a"])) for net in nets]
+    live = Live(nets, ensemble, {}, [], shape=(1 + 4 + 2 + 8,), texts=split, policy=policy, encoded=encoded)
+    stored = torch.zeros(SPAN, *live.shape, dtype=live.dtype)
+    live.read(1, 2, stored)
+    assert reads == [2]
+    monkeypatch.setattr(Ensemble, "combine", lambda ensemble, members, layer: members[0])
+    for rows in (stored, stored[:1], stored[3:]):
+        live.targets(rows, torch.empty(len(rows), 0))
+        assert [net.seen.unique().tolist() for net in nets] == [[True], [ids], [0.5], [odd]]
