@@ -24,11 +24,11 @@ def reads_text(net: nn.Module) -> bool:
     return callable(getattr(net, "encode", None))
 
 
-def tensor(net: nn.Module, rows: np.ndarray) -> torch.Tensor:
+def tensor(net: nn.Module | None, rows: np.ndarray) -> torch.Tensor:
     """Rows as a net takes them.
 
     Args:
-        net: The net, which encodes texts.
+        net: The net, which encodes texts; None will do for numbers.
         rows: (n, *shape) numbers, or (n,) str objects, as Split.read gives them.
 
     Returns:
@@ -37,11 +37,15 @@ def tensor(net: nn.Module, rows: np.ndarray) -> torch.Tensor:
     Raises:
         InputError: The net encodes no texts, or not to one row of numbers each.
     """
-    return torch.from_numpy(rows) if rows.dtype != object else encode(net, rows.tolist())
+    if rows.dtype != object:
+        return torch.from_numpy(rows)
+    if net is None:
+        raise ValueError("expected a net, which encodes the texts")
+    return encode(net, rows.tolist())
 
 
 def encode(net: nn.Module, texts: Sequence[str]) -> torch.Tensor:
-    """Texts as a net takes them: (n, *shape). Raises InputError as `tensor` does, and where shape or dtype depend on the texts."""
+    """Texts as a net takes them: (n, *shape). Raises InputError as `tensor` does, and where shape or dtype depend on them."""
     encoded, usual = _encoded(net, texts), _encoded(net, _TEXTS)
     if (encoded.shape[1:], encoded.dtype) != (usual.shape[1:], usual.dtype):
         raise InputError(

@@ -188,10 +188,7 @@ class Examples:
         """Whether the rows, in all views, fit in memory; then they are kept from the first epoch on."""
         if self.views is None and self.inputs.replays:  # new views in every epoch, which are made when rows are read
             return False
-        return (
-            self.rows * (self._held_views * self._input_bytes + (self.views or 1) * self._logits_bytes)
-            <= self.memory_bytes
-        )
+        return self.rows * (self._held_views * self._input_bytes + (self.views or 1) * self._logits_bytes) <= self.memory_bytes
 
     @property
     def temperatures(self) -> int:

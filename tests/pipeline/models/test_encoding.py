@@ -103,6 +103,8 @@ def padded(texts):
 )
 def test_an_encoding_whose_shape_depends_on_the_texts_is_refused(way, found):
     """The text to try a net with has 25 letters. A length of 1 would fit any tensor, by repetition."""
-    with pytest.raises(InputError, match=rf"net Lengths, encode: expected int64 \(25,\) for each text.*found {found}.*pad or cut"):
+    with pytest.raises(
+        InputError, match=rf"net Lengths, encode: expected int64 \(25,\) for each text.*found {found}.*pad or cut"
+    ):
         encode(Lengths(way), ["one", "two", "ten"])
     assert encode(Lengths(lambda texts: padded([*texts, "x" * 25])[:-1]), ["one", "two"]).shape == (2, 25)

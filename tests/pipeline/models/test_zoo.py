@@ -38,7 +38,9 @@ def test_bytes_are_divided_by_255_and_other_numbers_taken_as_they_are(dtype):
     """uint16 is read as int32: what a dtype could hold says nothing of what is there."""
     numbers = torch.tensor([[0, 1, 51, 127]])
     assert zoo.Pixels()(numbers.to(getattr(torch, dtype))).tolist() == [[0, 1, 51, 127]]
-    assert zoo.Pixels()(numbers.to(torch.uint8)).tolist() == (np.array([[0, 1, 51, 127]], np.float32) / np.float32(255)).tolist()
+    assert (
+        zoo.Pixels()(numbers.to(torch.uint8)).tolist() == (np.array([[0, 1, 51, 127]], np.float32) / np.float32(255)).tolist()
+    )
 
 
 def test_colour_and_grey():
