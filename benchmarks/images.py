@@ -81,7 +81,7 @@ def training_of(folder: Path, memory: int) -> _Training:
     policy = Policy.parse(VIEWS, 0)
     examples = Examples(inputs_of(train, policy, net), policy, None, NoTeacher(), memory, CPU)
     objective = Objective.of([HARD], torch.from_numpy(train.labels()))
-    return _Training(net, examples, objective, recipe, Validation.of(valid, net, CPU), 0)
+    return _Training(net, examples, objective, recipe, Validation.of(valid, CPU, 10**9), 0)
 
 
 def part_of_an_epoch(training: _Training, steps: int) -> Callable[[], None]:

@@ -304,3 +304,6 @@ def _all_texts(step: spec.Spec, seen: object, count: int) -> list[str]:
     odd = next((each for each in seen if not isinstance(each, str)), None) if isinstance(seen, list) else seen
     found = f"{len(seen):,} texts" if isinstance(seen, list) and odd is None else type(odd).__name__
     raise InputError(f"view policy {step.text}", expected=f"a list of {count:,} texts", found=found, fix="Correct the plug-in.")
+
+
+NONE = Policy.parse("none", 0)  # every view is the row itself

@@ -2,6 +2,7 @@
 
 Numbers are taken as they are. Texts are encoded by the net itself: a net for text has a method `encode`, which maps a list of n
 texts to n rows of numbers, all of one shape, whatever the texts are. Teacher and student may so have different tokenizers.
+What a net makes of two texts of its own says that shape: an encoding that is as long as the longest text of a batch is refused.
 """
 
 import math
@@ -23,11 +24,11 @@ def reads_text(net: nn.Module) -> bool:
     return callable(getattr(net, "encode", None))
 
 
-def tensor(net: nn.Module, rows: np.ndarray) -> torch.Tensor:
+def tensor(net: nn.Module | None, rows: np.ndarray) -> torch.Tensor:
     """Rows as a net takes them.
 
     Args:
-        net: The net, which encodes texts.
+        net: The net, which encodes texts; None will do for numbers.
         rows: (n, *shape) numbers, or (n,) str objects, as Split.read gives them.
 
     Returns:
@@ -36,11 +37,30 @@ def tensor(net: nn.Module, rows: np.ndarray) -> torch.Tensor:
     Raises:
         InputError: The net encodes no texts, or not to one row of numbers each.
     """
-    return torch.from_numpy(rows) if rows.dtype != object else encode(net, rows.tolist())
+    if rows.dtype != object:
+        return torch.from_numpy(rows)
+    if net is None:
+        raise ValueError("expected a net, which encodes the texts")
+    return encode(net, rows.tolist())
 
 
 def encode(net: nn.Module, texts: Sequence[str]) -> torch.Tensor:
-    """Texts as a net takes them: (n, *shape). Raises InputError as `tensor` does."""
+    """Texts as a net takes them: (n, *shape). Raises InputError as `tensor` does, and where shape or dtype depend on them."""
+    encoded, usual = _encoded(net, texts), _encoded(net, _TEXTS)
+    if (encoded.shape[1:], encoded.dtype) != (usual.shape[1:], usual.dtype):
+        raise InputError(
+            f"net {type(net).__name__}, encode", expected=f"{_said(usual)} for each text, as for others", found=_said(encoded),
+            fix="Let it pad or cut all texts to one length, not to the longest of those that it gets.",
+        )  # fmt: skip
+    return encoded
+
+
+def _said(encoded: torch.Tensor) -> str:
+    return f"{str(encoded.dtype).removeprefix('torch.')} {tuple(encoded.shape[1:])}"
+
+
+def _encoded(net: nn.Module, texts: Sequence[str]) -> torch.Tensor:
+    """What `encode` of the net makes of these texts, on the CPU or wherever it puts it."""
     what, fix = f"net {type(net).__name__}", "Correct its method `encode`."
     if not reads_text(net):
         raise InputError(what, expected="a net for text, with a method `encode`", found="none", fix="Choose another model.")
@@ -63,7 +83,7 @@ def example(net: nn.Module | None, inputs: Inputs, count: int = 2) -> torch.Tens
     net: is needed for texts.
     """
     if net is not None and inputs.kind == "text":
-        return encode(net, [_TEXTS[row % len(_TEXTS)] for row in range(count)]).to(_device(net))
+        return _encoded(net, [_TEXTS[row % len(_TEXTS)] for row in range(count)]).to(_device(net))
     numbers = np.arange(count * math.prod(inputs.shape)).reshape(count, *inputs.shape) % 128
     return torch.from_numpy(numbers.astype(inputs.dtype)).to(_device(net))
 

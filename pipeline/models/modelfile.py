@@ -23,6 +23,9 @@ HISTORY_COLUMNS = {
     "valid_accuracy": table.NUMBER, "valid_nll": table.NUMBER,
 }  # fmt: skip
 
+# Of the facts of inputs, those that a teacher must share. Not how images were resized: it may have seen them cropped otherwise.
+FITTING = ("classes", "kind", "mode", "array_dtype", "shape")
+
 Kind = Literal["teacher", "student", "baseline", "live"]
 
 
@@ -218,13 +221,7 @@ class ModelFile(Facts):
         """Raise InputError unless this teacher has the kind and shape of inputs and the classes of `split`."""
         wanted = {"classes": split.classes} | described(split.inputs)
         have = {"classes": self.classes} | described(self.inputs)
-        for what in (
-            "classes",
-            "kind",
-            "mode",
-            "array_dtype",
-            "shape",
-        ):  # one may be trained on images that were cropped otherwise
+        for what in FITTING:
             if (expected := wanted.get(what)) != (found := have.get(what)):
                 wanted_as = f"{expected} as in the transfer set"
                 fix = f"Train it on these data. {self.fix}"

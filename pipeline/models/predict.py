@@ -1,31 +1,42 @@
 """The only inference loop: raw logits in tiles of a fixed number of rows.
 
 The last bits of a float32 product depend on the batch size, so every forward pass has the same number of rows; the last
-tile is padded.
+tile is padded. They also depend on where in memory its factors begin, so floats begin where torch would put them.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
 
 import numpy as np
 import torch
 
 VERSION = 2  # of the logits that the loop computes for a net and its pixels
+ALIGNED = 64  # bytes: torch's own tensors begin at multiples of this on a CPU
 TILE = 512  # rows of a forward pass, by default
 
 
-def predict(model: torch.nn.Module, inputs: torch.Tensor, *, tile: int = TILE) -> np.ndarray:
+class Inputs(Protocol):
+    """The inputs of all rows: a tensor (N, *shape), or rows.Rows, which need not be in memory."""
+
+    def __len__(self) -> int: ...
+
+    def split(self, size: int, /) -> Iterable[torch.Tensor]:
+        """`size` rows at a time, from the first one on; the last piece may have fewer."""
+
+
+def predict(model: torch.nn.Module, inputs: Inputs, *, tile: int = TILE) -> np.ndarray:
     """Raw logits of a net in evaluation mode; the net keeps its own mode.
 
     Args:
         model: A net, or a stack of nets, on any device.
-        inputs: (N, *shape), as encoding.tensor gives them, on any device; each tile moves to the device of the model.
+        inputs: Of N rows, as encoding.tensor gives them, on any device; each tile moves to the device of the model.
         tile: Rows of one forward pass; the last tile is padded to this size.
 
     Returns:
         Float32 numpy: (N, classes), or (N, nets, classes) for a stack; at T = 1.
     """
-    buffer = HostBuffer(len(inputs))
-    for start, logits in tiles(model, len(inputs), inputs.__getitem__, tile=tile):
+    buffer, pieces = HostBuffer(len(inputs)), iter(inputs.split(tile))
+    for start, logits in tiles(model, len(inputs), lambda rows: next(pieces), tile=tile):
         buffer.add(start, logits)
     return buffer.numpy()
 
@@ -51,6 +62,8 @@ def _tile(model: torch.nn.Module, inputs: torch.Tensor, tile: int) -> torch.Tens
     rows = len(inputs)
     if rows < tile:
         inputs = torch.cat([inputs, inputs.new_zeros((tile - rows, *inputs.shape[1:]))])
+    if inputs.is_floating_point() and inputs.data_ptr() % ALIGNED:  # integers are converted, to tensors of torch's own
+        inputs = inputs.clone()
     logits: torch.Tensor = model(inputs.to(next(model.parameters()).device))
     return logits[:rows].to(torch.float32)
 

@@ -15,7 +15,7 @@ from pipeline.base.errors import InputError
 class Pixels(nn.Module):
     """The first layer of a net: uint8 pixels to float32 in [0, 1], so that pixels are stored and moved as bytes.
 
-    Other integers are divided by the largest that their dtype holds; floats stay as they are.
+    All other numbers stay as they are: what they range over, their dtype does not say.
     """
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
@@ -28,7 +28,7 @@ class Pixels(nn.Module):
             float32, of the same shape.
         """
         values = inputs.to(torch.float32)
-        return values if inputs.is_floating_point() else values / torch.iinfo(inputs.dtype).max
+        return values / 255 if inputs.dtype == torch.uint8 else values
 
 
 class Dropout(nn.Module):

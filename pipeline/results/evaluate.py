@@ -22,15 +22,17 @@ from pipeline.data.splits import Split, described, open_splits
 from pipeline.models import ensemble
 from pipeline.models.build import build, flops, parameter_count
 from pipeline.models.checkpoint import Checkpoint
-from pipeline.models.encoding import example, tensor
+from pipeline.models.encoding import example
 from pipeline.models.modelfile import Data, Kind
 from pipeline.models.predict import TILE, predict
+from pipeline.models.rows import Rows
 from pipeline.results import summary, tables
 from pipeline.results.choice import best
 from pipeline.results.run import BEFORE, SPLITS, Measure, Run
 from pipeline.results.tables import BestRow
 
 VERSION = 1  # of the choice of the best setting, its intervals, and the content of the tables
+HELD_BYTES = 1 << 28  # of the inputs of each split: larger ones are read again for every student
 _log = logging.getLogger(__name__)
 
 
@@ -143,7 +145,7 @@ def evaluate(
     if len(ensemble) > 1:
         size = sum(run.parameters for run in runs if run.name in ensemble)
         runs.append(measure.run("ensemble", "ensemble", size, {None: combined}))
-    rows = {name: opened[name].read_all() for name in SPLITS}
+    rows = {name: Rows(opened[name], torch.device("cpu"), HELD_BYTES) for name in SPLITS}
     present = [trained for trained in students if trained not in missing]
     for trained in runtime.progress(present, "evaluate", unit="runs"):
         checkpoint = trained.open(study)
@@ -172,7 +174,7 @@ def evaluate(
 
 
 def _student_runs(
-    trained: Trained, checkpoint: Checkpoint, rows: Mapping[str, np.ndarray], device: torch.device, measure: Measure
+    trained: Trained, checkpoint: Checkpoint, rows: Mapping[str, Rows], device: torch.device, measure: Measure
 ) -> list[Run]:
     """The run of a student and, if its class biases were corrected, its run without the correction."""
     diverged = {net.seed: net.diverged for net in checkpoint.nets if net.diverged is not None}
@@ -181,7 +183,7 @@ def _student_runs(
     for net in checkpoint.trained:
         module = checkpoint.load(net, device)
         with runtime.suited_threads(flops(module, example(module, checkpoint.inputs)) * TILE):
-            logits = {split: predict(module, tensor(module, rows[split])) for split in SPLITS}
+            logits = {split: predict(module, rows[split].of(module)) for split in SPLITS}
         if not all(np.isfinite(each).all() for each in logits.values()):
             _log.warning("%s, seed %d: its logits are not finite, so it is left out", trained.name, net.seed)
             diverged[net.seed] = net.kept_epoch or 0

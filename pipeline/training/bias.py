@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from pipeline.base.errors import InputError
-from pipeline.models.predict import predict
+from pipeline.models.predict import Inputs, predict
 from pipeline.stats import metrics
 
 VERSION = 1  # of the choice of offsets
@@ -60,10 +60,10 @@ def require_bias(model: torch.nn.Module, count: int) -> torch.nn.Parameter:
     return bias
 
 
-def fold_into(model: torch.nn.Module, offsets: np.ndarray, inputs: torch.Tensor, logits: np.ndarray) -> np.ndarray:
+def fold_into(model: torch.nn.Module, offsets: np.ndarray, inputs: Inputs, logits: np.ndarray) -> np.ndarray:
     """Add `offsets` to the last parameter of the model, in place, and check that its logits change by exactly these.
 
-    offsets: (C,) float, in logits. inputs: (N, *shape); logits: (N, C) float, the predictions for them before.
+    offsets: (C,) float, in logits. inputs: of N rows, see predict; logits: (N, C) float, the predictions for them before.
     Returns the predictions afterwards, (N, C) float32. Raises InputError, and restores the model, if its last parameter is
     not the bias of its logits.
     """

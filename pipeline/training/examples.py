@@ -20,14 +20,13 @@ from pipeline.base import randomness, runtime
 from pipeline.base.background import ahead
 from pipeline.base.errors import InputError
 from pipeline.base.randomness import Use
-from pipeline.data.views import Policy
+from pipeline.data.views import NONE, Policy
 from pipeline.training.inputs import Inputs, NoInputs
 from pipeline.training.signal import Signal
 from pipeline.training.targets import Targets
 
 BLOCK_BYTES = 1 << 20  # gathered at a time and cut into batches: one big gather is faster than many small ones
 _HOST = torch.device("cpu")
-NONE = Policy.parse("none", 0)
 READERS = 2  # threads that read spans: one waits for the disk or hashes while the other decodes
 
 
@@ -75,14 +74,12 @@ class Window:
     """Rows in memory: all of them on the device, or a window on the host.
 
     rows: (n,) int64, their numbers. inputs: (views, n, *shape); views is 1 where no view is applied yet, or only the drawn one
-    of each row was read. stored: (views, n, *shape) of the signal, likewise. learned: indices of the rows that are trained on;
-    None for all. The others are there to be mixed with them.
+    of each row was read. stored: (views, n, *shape) of the signal, likewise.
     """
 
     rows: np.ndarray
     inputs: torch.Tensor
     stored: torch.Tensor
-    learned: np.ndarray | None = None
 
     def blocks(
         self,
@@ -138,7 +135,8 @@ class Examples:
     it counts one float32 logit per class and view even where no logits are stored, so that the order of rows is the same for
     cached and live teachers. chosen: (n,) int64, the rows to train on, ascending; None for all. Spans without a chosen row
     are not read; the chosen rows come in the order that they have among all rows.
-    Raises InputError where not even four spans fit in memory_bytes, and for rows that do not exist.
+    Raises InputError where not even four spans fit in memory_bytes, for rows that do not exist, and for chosen rows under a
+    policy that mixes rows: what was left out would be learned from as a partner.
     """
 
     inputs: Inputs
@@ -148,13 +146,13 @@ class Examples:
     memory_bytes: int
     device: torch.device
     chosen: np.ndarray | None = None
-    _spare: list[list[Window]] = field(default_factory=list, repr=False, compare=False)
+    _spare: list[list[Window]] = field(init=False, default_factory=list, repr=False, compare=False)
 
     @classmethod
     def of_targets(cls, targets: Targets, views: int, memory_bytes: int, device: torch.device) -> "Examples":
         """Target logits alone, without inputs, for a training loop of your own."""
         classes = next(iter(targets.caches.values())).manifest.identity["classes"]
-        return cls(NoInputs(targets.rows, targets.span, classes), Policy.parse("none", 0), views, targets, memory_bytes, device)
+        return cls(NoInputs(targets.rows, targets.span, classes), NONE, views, targets, memory_bytes, device)
 
     def __post_init__(self) -> None:
         if self.chosen is not None and not self._is_choice(self.chosen):
@@ -163,6 +161,13 @@ class Examples:
                 expected=f"one or more of rows 0 to {self.inputs.rows - 1}, ascending, int64",
                 found=f"{self.chosen.dtype} {self.chosen.shape}: {np.array2string(self.chosen, threshold=6, edgeitems=2)}",
                 fix="Choose them with data.selection.Selection.",
+            )
+        if self.chosen is not None and self.policy.mixes:
+            raise InputError(
+                "rows",
+                expected=f"all of them, as view policy {self.policy.text} mixes each row with any other of its span",
+                found=f"{len(self.chosen):,} of {self.inputs.rows:,}",
+                fix="Set `rows: all`, or choose a policy that mixes no rows.",
             )
         if not self.whole and self.window_spans < 1:
             need = 4 * self._span_bytes / 1e9
@@ -183,17 +188,14 @@ class Examples:
         """Whether the rows, in all views, fit in memory; then they are kept from the first epoch on."""
         if self.views is None and self.inputs.replays:  # new views in every epoch, which are made when rows are read
             return False
-        return (
-            self._held_rows * (self._held_views * self._input_bytes + (self.views or 1) * self._logits_bytes)
-            <= self.memory_bytes
-        )
+        return self.rows * (self._held_views * self._input_bytes + (self.views or 1) * self._logits_bytes) <= self.memory_bytes
 
     @property
     def temperatures(self) -> int:
         """The number of temperatures, at least 1, whose target logits fit in memory at once."""
         if not self.whole:
             return 1
-        left = self.memory_bytes // self._held_rows - self._held_views * self._input_bytes
+        left = self.memory_bytes // self.rows - self._held_views * self._input_bytes
         return max(1, left // ((self.views or 1) * max(self._logits_bytes, 1)))
 
     def release(self) -> None:
@@ -235,9 +237,7 @@ class Examples:
         policy = NONE if self.inputs.replays else self.policy
         given = 0
         for window in self._windows(seed, epoch):
-            learned = window.rows if window.learned is None else window.rows[window.learned]
-            order = randomness.order(learned, seed, Use.ORDER, epoch)
-            order = order if window.learned is None else window.learned[order]
+            order = randomness.order(window.rows, seed, Use.ORDER, epoch)
             views = self._drawn(seed, epoch, window.rows)
             cuts = [0, *range(-given % batch_size or size, len(order), size), len(order)]
             yield from window.blocks(order, views, cuts, policy, self.device, mixing)
@@ -248,7 +248,7 @@ class Examples:
             yield self._kept
             return
         order = self._spans[randomness.order(self._spans, seed, Use.SPANS, epoch)]
-        size = min(self._window_rows, self._held_rows)
+        size = min(self._window_rows, self.rows)
         buffers = self._spare.pop() if self._spare else [self._buffer(size, 1, _HOST) for _ in range(2)]
         windows = zip(cycle(buffers), self._grouped(order), strict=False)
         try:
@@ -260,7 +260,7 @@ class Examples:
     @cached_property
     def _kept(self) -> Window:
         """All rows, in all views."""
-        return self._load(self._buffer(self._held_rows, self.views or 1, self.device), self._spans, None)
+        return self._load(self._buffer(self.rows, self.views or 1, self.device), self._spans, None)
 
     def _grouped(self, spans: np.ndarray) -> Iterator[np.ndarray]:
         """The spans in this order, as many at a time as fit in a window."""
@@ -295,11 +295,7 @@ class Examples:
             filled = pool.map(fill, range(len(spans)))
             for _ in filled if draw else runtime.progress(filled, "reading", total=len(spans), unit="spans"):
                 pass
-        held = np.concatenate(rows)
-        learned = None
-        if self.policy.mixes and self.chosen is not None:
-            learned = np.flatnonzero(np.isin(held, self.chosen, assume_unique=True))
-        return Window(held, buffer.inputs[:, : stops[-1]], buffer.stored[:, : stops[-1]], learned)
+        return Window(np.concatenate(rows), buffer.inputs[:, : stops[-1]], buffer.stored[:, : stops[-1]])
 
     def _fill(self, buffer: Window, where: slice, span: int, draw: tuple[int, int] | None) -> None:
         rows = self._held(span)
@@ -343,9 +339,9 @@ class Examples:
         return randomness.integers(self.views, seed, Use.DRAW, epoch, rows)
 
     def _held(self, span: int) -> np.ndarray:
-        """The rows of a span that are held: those that are trained on, or all, for these to be mixed with."""
+        """The rows of a span that are trained on."""
         start = span * self.inputs.span
-        if self.chosen is None or self.policy.mixes:
+        if self.chosen is None:
             return np.arange(start, start + self._count(span))
         first, stop = np.searchsorted(self.chosen, (start, start + self.inputs.span))
         return self.chosen[first:stop]
@@ -369,13 +365,6 @@ class Examples:
     @property
     def _window_rows(self) -> int:
         return self.window_spans * self.inputs.span
-
-    @property
-    def _held_rows(self) -> int:
-        """Number of rows that are held where all are."""
-        if not self.policy.mixes:
-            return self.rows
-        return sum(self._count(int(span)) for span in self._spans)
 
     @property
     def _held_views(self) -> int:

@@ -8,7 +8,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,9 +20,9 @@ from pipeline.base.randomness import Use
 from pipeline.base.spec import Spec
 from pipeline.data.splits import Split, described
 from pipeline.models.build import flops
-from pipeline.models.encoding import tensor
 from pipeline.models.predict import VERSION as INFERENCE
-from pipeline.models.predict import predict
+from pipeline.models.predict import Inputs, predict
+from pipeline.models.rows import Rows
 from pipeline.models.stack import Stack, side_by_side
 from pipeline.stats import metrics
 from pipeline.training.examples import Batch, Examples
@@ -33,6 +33,7 @@ from pipeline.training.resume import WEIGHTS, Identity, State
 Objective = Callable[[torch.Tensor, Batch], torch.Tensor]  # logits (B, classes) → losses (B,); (B, nets, classes) → (B, nets)
 
 VERSION = 2  # of what the loop computes: order of rows, drawing of views, steps, which epoch is kept
+SHARE = 0.25  # of the memory for rows to train on: so much more may validation rows take
 SAVING = 0.05  # share of its time that a training may spend on saving its state
 _log = logging.getLogger(__name__)
 
@@ -61,15 +62,19 @@ class Epoch(Measured):
 
 @dataclass(frozen=True)
 class Validation:
-    """The rows that nets are measured on after every epoch: inputs (N, *shape) as they take them, and labels (N,) int64."""
+    """The rows that nets are measured on after every epoch: inputs of N rows, see predict, and labels (N,) int64."""
 
-    inputs: torch.Tensor
+    inputs: Inputs
     labels: np.ndarray
 
     @classmethod
-    def of(cls, split: Split, net: torch.nn.Module, device: torch.device) -> "Validation":
-        """All rows of a split as a net takes them, on the device."""
-        return cls(tensor(net, split.read_all()).to(device), split.labels())
+    def of(cls, split: Split, device: torch.device, memory_bytes: int) -> "Validation":
+        """All rows of a split; a share of the memory for training is for them, and more are read after every epoch."""
+        return cls(Rows(split, device, int(SHARE * memory_bytes)), split.labels())
+
+    def of_net(self, net: torch.nn.Module) -> "Validation":
+        """These rows as this net takes them."""
+        return replace(self, inputs=self.inputs.of(net)) if isinstance(self.inputs, Rows) else self
 
     def measure(self, model: torch.nn.Module) -> list[Measured]:
         """Measure each net: one, or those of a stack."""

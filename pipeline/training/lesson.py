@@ -2,8 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from pipeline.data.splits import UNLABELLED, Split, class_numbers, open_splits
 from pipeline.data.views import Policy, open_views
 from pipeline.models.build import build, parameter_count, placed
 from pipeline.models.checkpoint import Checkpoint
-from pipeline.models.encoding import encode, example
+from pipeline.models.encoding import example
 from pipeline.models.ensemble import RULES
 from pipeline.models.modelfile import Chosen, Data, Kind, Learned, Net, Shown
 from pipeline.models.predict import predict
@@ -80,26 +79,18 @@ class Ground:
     splits: Mapping[str, Split]
     work: Path
     device: torch.device
+    _validations: dict[int, Validation] = field(init=False, default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def open(cls, folder: Path, names: Sequence[str], work: Path, device: torch.device) -> "Ground":
         """Open these splits, `valid` among them, in the folder that ingest wrote; see open_splits."""
         return cls(open_splits(folder, names), work, device)
 
-    def validation(self, net: torch.nn.Module) -> Validation:
-        """The validation split as a net takes it; it is read once."""
-        if self.splits["valid"].inputs.kind != "text":
-            return self._numbers
-        return Validation(encode(net, self._texts.tolist()).to(self.device), self.splits["valid"].labels())
-
-    @cached_property
-    def _numbers(self) -> Validation:
-        split = self.splits["valid"]
-        return Validation(torch.from_numpy(split.read_all()).to(self.device), split.labels())
-
-    @cached_property
-    def _texts(self) -> np.ndarray:
-        return self.splits["valid"].read_all()
+    def validation(self, net: torch.nn.Module, memory_bytes: int) -> Validation:
+        """The validation split as a net takes it; all lessons with this much memory share its numbers."""
+        if memory_bytes not in self._validations:
+            self._validations[memory_bytes] = Validation.of(self.splits["valid"], self.device, memory_bytes)
+        return self._validations[memory_bytes].of_net(net)
 
     @property
     def has_transfer_set(self) -> bool:
@@ -230,7 +221,8 @@ class Lesson:
                 [weightings[index] for index in indices], self.labels, self.soft.loss if self.soft else None, self.signal
             )
             found = fit(
-                model_of_all, self._examples(group[0]), objective, recipe, self.ground.validation(group[0]), seed=seed,
+                model_of_all, self._examples(group[0]), objective, recipe,
+                self.ground.validation(group[0], recipe.memory_bytes), seed=seed,
                 name=f"{names[indices[0]]}{others}, seed {seed}", state=kept.state([members[index] for index in indices]),
             )  # fmt: skip
             trained = model_of_all.nets() if isinstance(model_of_all, Stack) else group
@@ -287,7 +279,7 @@ class Lesson:
         if fitted.diverged is not None:
             _log.warning("%s: diverged in epoch %d and is left out; lower the learning rate", name, fitted.diverged)
             return Student(Net(seed, None, None, diverged=fitted.diverged), fitted.history)
-        kept, offsets, validation = fitted.kept(recipe), None, self.ground.validation(net)
+        kept, offsets, validation = fitted.kept(recipe), None, self.ground.validation(net, recipe.memory_bytes)
         if self.correct:
             logits = predict(net, validation.inputs)
             found = bias.offsets(logits, validation.labels, self.correct)

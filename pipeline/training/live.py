@@ -1,6 +1,5 @@
 """Live: the teachers run in the training loop, as a reference for the results and the speed of caches."""
 
-import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,22 +10,19 @@ import torch
 
 from pipeline.base import files
 from pipeline.data.splits import Split
-from pipeline.data.views import Policy
+from pipeline.data.views import NONE, Policy
 from pipeline.models.checkpoint import Checkpoint
-from pipeline.models.encoding import example
+from pipeline.models.encoding import encode, example
 from pipeline.models.ensemble import Ensemble
 from pipeline.models.modelfile import Kind
-from pipeline.models.showing import span_in_views
-
-NONE = Policy.parse("none", 0)
 
 
 @dataclass(frozen=True)
 class Live:
     """Teachers that run on every batch: a signal.Signal, made by `Live.open`.
 
-    They take the inputs of the batch. Of texts, which every net encodes by itself, each has its own encoding instead, which is
-    stored: `shape` is the sum of their lengths. encoded: the length and shape of each; none for numbers.
+    They take the inputs of the batch. Of texts, which every net encodes by itself, each has its own encoding instead. These are
+    stored side by side as bytes, so that each keeps its dtype. encoded: what each is of a text; none for numbers.
     """
 
     nets: Sequence[torch.nn.Module]
@@ -35,10 +31,10 @@ class Live:
     witnesses: Sequence[files.Witness]
     kind: Kind = "live"
     shape: tuple[int, ...] = (0,)
-    dtype: torch.dtype = torch.float32
+    dtype: torch.dtype = torch.uint8
     texts: Split | None = None
     policy: Policy = NONE
-    encoded: Sequence[tuple[int, ...]] = ()
+    encoded: "Sequence[Encoding]" = ()
 
     @classmethod
     def open(
@@ -68,31 +64,49 @@ class Live:
         )
         if split.inputs.kind != "text":
             return live
-        shown = [example(net, split.inputs) for net in live.nets]
-        encoded = [tuple(each.shape[1:]) for each in shown]
-        dtype = functools.reduce(torch.promote_types, [each.dtype for each in shown])
-        size = sum(map(math.prod, encoded))
-        return replace(live, texts=split, policy=policy, encoded=encoded, shape=(size,), dtype=dtype)
+        encoded = [Encoding.of(example(net, split.inputs)) for net in live.nets]
+        return replace(live, texts=split, policy=policy, encoded=encoded, shape=(sum(each.size for each in encoded),))
 
     def read(self, view: int, span: int, out: torch.Tensor) -> None:
         """The encodings of every teacher, side by side; nothing for numbers."""
         if self.texts is None:
             return
         start, stop = self.texts.spans()[span]
-        wanted, views = np.arange(stop - start), np.full(stop - start, view)
-        found = [span_in_views(net, self.texts, span, wanted, views, self.policy) for net in self.nets]
-        out.copy_(torch.cat([each.flatten(1) for each in found], dim=1))
+        texts = self.policy.rewrite(self.texts.read(span).tolist(), np.arange(start, stop), np.full(stop - start, view))
+        out.copy_(torch.cat([encode(net, texts).cpu().flatten(1).view(torch.uint8) for net in self.nets], dim=1))
 
     @torch.no_grad()
     def targets(self, stored: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
         """The combined logits of the teachers for these rows, float32."""
         own = [inputs] * len(self.nets)
         if self.texts is not None:
-            parts = stored.split([math.prod(shape) for shape in self.encoded], dim=1)
-            own = [part.view(len(stored), *shape) for part, shape in zip(parts, self.encoded, strict=True)]
+            parts = stored.split([each.size for each in self.encoded], dim=1)
+            own = [each.tensor(part) for part, each in zip(parts, self.encoded, strict=True)]
         members = [net(each).float() for net, each in zip(self.nets, own, strict=True)]
         layers = range(len(self.ensemble.temperatures))
         return torch.stack([self.ensemble.combine(members, layer) for layer in layers], dim=1)
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """What a net makes of a text: shape and dtype, and the bytes that this takes."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    @classmethod
+    def of(cls, encoded: torch.Tensor) -> "Encoding":
+        """That of some texts: (n, *shape)."""
+        return cls(tuple(encoded.shape[1:]), encoded.dtype)
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def tensor(self, stored: torch.Tensor) -> torch.Tensor:
+        """The encoded texts, (B, *shape), from their bytes, (B, size) uint8."""
+        aligned = stored.clone(memory_format=torch.contiguous_format)  # part of a row may begin at any byte
+        return aligned.view(self.dtype).view(len(stored), *self.shape)
 
 
 def _digest(taught: Checkpoint) -> str:

@@ -35,7 +35,7 @@ def test_numbers_are_taken_as_they_are():
 def test_texts_are_encoded_by_the_net_all_at_once():
     net, texts = Lengths(), np.array(["one", "", "three"], object)
     assert tensor(net, texts).tolist() == [[3], [0], [5]]
-    assert net.seen == [["one", "", "three"]]
+    assert net.seen[0] == ["one", "", "three"]
 
 
 def test_arrays_of_numpy_will_do():
@@ -86,3 +86,25 @@ def test_texts_to_try_a_net_with():
     assert found.shape == (3, 1)
     assert found[0] == 0
     assert found[0] == found[2] < found[1]
+
+
+def padded(texts):
+    """As many numbers as the longest of these texts has letters, as tokenizers make them that are not told a length."""
+    return torch.ones(len(texts), max(map(len, texts)), dtype=torch.int64)
+
+
+@pytest.mark.parametrize(
+    ("way", "found"),
+    [
+        (padded, r"int64 \(3,\)"),
+        (lambda texts: padded(texts)[:, :1] if len(texts) > 2 else padded(texts), r"int64 \(1,\)"),
+        (lambda texts: torch.ones(len(texts), 25, dtype=torch.int32 if "one" in texts else torch.int64), r"int32 \(25,\)"),
+    ],
+)
+def test_an_encoding_whose_shape_depends_on_the_texts_is_refused(way, found):
+    """The text to try a net with has 25 letters. A length of 1 would fit any tensor, by repetition."""
+    with pytest.raises(
+        InputError, match=rf"net Lengths, encode: expected int64 \(25,\) for each text.*found {found}.*pad or cut"
+    ):
+        encode(Lengths(way), ["one", "two", "ten"])
+    assert encode(Lengths(lambda texts: padded([*texts, "x" * 25])[:-1]), ["one", "two"]).shape == (2, 25)

@@ -37,6 +37,16 @@ def test_sizes(text, expected):
     assert net(PIXELS).shape == (37, 3)
 
 
+@pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "int64", "float16", "float32"])
+def test_bytes_are_divided_by_255_and_other_numbers_taken_as_they_are(dtype):
+    """uint16 is read as int32: what a dtype could hold says nothing of what is there."""
+    numbers = torch.tensor([[0, 1, 51, 127]])
+    assert zoo.Pixels()(numbers.to(getattr(torch, dtype))).tolist() == [[0, 1, 51, 127]]
+    assert (
+        zoo.Pixels()(numbers.to(torch.uint8)).tolist() == (np.array([[0, 1, 51, 127]], np.float32) / np.float32(255)).tolist()
+    )
+
+
 def test_colour_and_grey():
     assert made("cnn(channels=[4])", shape=(3, 8, 8))(torch.zeros(2, 3, 8, 8, dtype=torch.uint8)).shape == (2, 3)
 

@@ -12,8 +12,9 @@ from conftest import images, run_capture, tree, write_parquet, write_stage_one
 from pipeline.base import runtime
 from pipeline.base.errors import BusyError, InputError
 from pipeline.data.settings import Views
-from pipeline.data.splits import open_splits
+from pipeline.data.splits import Split, open_splits
 from pipeline.models.checkpoint import Checkpoint
+from pipeline.results import evaluate as evaluation
 from pipeline.results.evaluate import Evaluated
 from pipeline.results.tables import BestRow, ClassRow, StudentRow, Tables
 from pipeline.studies import sweep as sweep_room
@@ -100,6 +101,19 @@ def test_one_at_a_time_it_is_distill_to_the_last_byte(data, tmp_path, rule, reci
         distill(model=model, soft=None, weighting=HARD, out=baseline, **given)
         assert plain(baseline) == plain(tmp_path / f"sweep/students/s{number}-hard")
     assert plain(tmp_path / "sweep/students") == plain(tmp_path / "one")
+
+
+def test_what_does_not_fit_in_memory_is_measured_span_by_span_to_the_same_bytes(data, tmp_path, monkeypatch):
+    swept(data, tmp_path / "held", together=6)
+    shutil.rmtree(data / "work")  # so that all are trained again
+    monkeypatch.setattr(fit, "SHARE", 0.0)
+    monkeypatch.setattr(evaluation, "HELD_BYTES", 0)
+    monkeypatch.delattr(Split, "read_all")
+    swept(data, tmp_path / "read", together=6)
+    held, read = (tree(tmp_path / name) for name in ("held", "read"))
+    assert any(path.startswith("metrics/") for path in held)
+    assert all(held[path] == read[path] for path in held if path.endswith((".safetensors", ".parquet")) or "metrics" in path)
+    assert held.keys() == read.keys()
 
 
 @pytest.fixture(scope="module")

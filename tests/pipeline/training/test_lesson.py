@@ -163,6 +163,14 @@ def test_rows_without_a_label(data, loss, weighting, message):
         prepare(data, soft(data, loss=loss, live=True), weightings=[weighting])
 
 
+def test_views_that_mix_rows_go_with_no_choice_of_rows(captured):
+    """A class that is left out would be learned through the partners."""
+    how = {"views": Views("shift(1) | cutmix(1)", 1, 5), "weightings": [HARD]}
+    with pytest.raises(InputError, match=r"rows: expected all.*, as view policy .*cutmix\(strength=1\) mixes .*found 13 of 20"):
+        prepare(captured, None, rows="without([0])", **how)
+    assert prepare(captured, None, rows="fraction(1.0)", **how).rows.count == 20
+
+
 @pytest.mark.parametrize(
     ("what", "changes"), [("keep: best", {"recipe": Recipe.parse(keep="best", **SETTINGS)}), ("correct", {"correct": ("1",)})]
 )

@@ -134,7 +134,7 @@ def test_b_given_equal_targets_training_is_bitwise_equal(data):
         objective = Objective.of([LossWeights(2.0, 0.7)], labels, SoftLoss.parse("kl"), signal)
         examples = Examples(Numbers(train), POLICY, 3, signal, 10**9, CPU)
         state = State(data, [{"run": len(weights)}])
-        fit(net, examples, objective, recipe(7), Validation.of(valid, net, CPU), seed=1, name="b", state=state)
+        fit(net, examples, objective, recipe(7), Validation.of(valid, CPU, 10**9), seed=1, name="b", state=state)
         weights.append(torch.cat([parameter.detach().flatten() for parameter in net.parameters()]))
     assert torch.equal(*weights)
 
