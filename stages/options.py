@@ -167,7 +167,9 @@ class Stage(click.Command):
             for key, value in params.section(dotted).items():
                 if key not in known:
                     expected = f"one of {', '.join(known)}"
-                    raise params.error(f"{dotted}.{key}", expected, _shown(key), "Correct or remove the key.")
+                    torn = value is None and "=" in str(key)  # the rest of a spec in a {…} of YAML, cut at its comma
+                    fix = "Put the spec before it in quotes." if torn else "Correct or remove the key."
+                    raise params.error(f"{dotted}.{key}", expected, _shown(key), fix)
                 if isinstance(value, Mapping):
                     raise params.error(f"{dotted}.{key}", "a value", "a section", "Write `key: value`.")
                 taker = next((each for each in self.params if each.name == key), None)

@@ -11,6 +11,7 @@ from stages.options import (
     Stage,
     Text,
     Whole,
+    counted,
     data_option,
     example,
     keys,
@@ -71,4 +72,5 @@ def command(
         out=out,
         device=runtime.prepare(device, threads=threads),
     )
-    echo(f"wrote {out}: {last.epoch} epochs, validation accuracy {last.valid_accuracy:.2%}")
+    epochs = counted(last.epoch, "epoch")
+    echo(f"wrote {out}: {epochs}, validation accuracy {last.valid_accuracy:.2%}")

@@ -87,6 +87,7 @@ def ingest(
     }
     amounts = {name: amount for name, amount in given.items() if isinstance(amount, int | float)}
     _require_apart(sources)
+    _warn_of_shared(sources, amounts)
     form = _form(sources)
     plug_ins = spec.witnesses(*(source.spec for some in sources.values() for source in some if source.spec))
     with runtime.lean_memory(), files.replaced_folder(out, read=plug_ins) as folder:
@@ -147,6 +148,17 @@ def _require_apart(sources: Mapping[str, Sequence[Source]]) -> None:
                 raise InputError(what, expected="different sources", found=f"{source.text} twice", fix=fix)
             seen |= places
             around |= folders
+
+
+def _warn_of_shared(sources: Mapping[str, Sequence[Source]], amounts: Mapping[str, float | int]) -> None:
+    """Warn where students would learn from rows of the validation or test split, because the transfer set reads the same files."""
+    for name in ("valid", "test"):
+        origin = sources["train"] if name in amounts else sources.get(name, ())
+        held = {path for source in origin for path in source.files}
+        for source in sources.get("transfer", ()):
+            if held & set(source.files):
+                told = "the transfer set reads %s, which the %s split is made of: students learn from its rows"
+                _log.warning(told, source.text, name)
 
 
 def _form(sources: Mapping[str, Sequence[Source]]) -> Form:
@@ -268,7 +280,7 @@ class _Taken:
                     if isinstance(found, InputError):
                         if damaged == "fail":
                             raise found
-                        _log.warning("left out: %s", found)
+                        _log.warning("left out: %s: expected %s, found %s", found.what, found.expected, found.found)
                         sound[row] = False
                     elif found not in self.seen:
                         self.seen[found] = place(chunk, row, ids[row])
