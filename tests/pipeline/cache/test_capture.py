@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import change_teacher, images, run_capture, write_parquet, write_stage_one, write_teacher
+from conftest import change_teacher, images, run_capture, write_parquet, write_stage_one, write_teacher, write_texts
 from pipeline.base import runtime
 from pipeline.base.errors import InputError, IntegrityError
 from pipeline.cache import capture as captures
@@ -172,11 +172,7 @@ def test_bad_settings_are_refused(data, changes):
 def test_texts_are_read_once_for_all_views(tmp_path, monkeypatch):
     """28 texts to train on make four spans of 8; every view has its own logits."""
     runtime.prepare("cpu")
-    monkeypatch.setattr("pipeline.data.ingest.span_rows", lambda classes, row_bytes: 8)
-    lines = [f"number {row} of so many words as {row * row},class {row % 3}" for row in range(48)]
-    (tmp_path / "source.csv").write_text("\n".join(["text,label", *lines]))
-    source = f"csv('{tmp_path}/source.csv')"
-    ingest(train=source, valid=10, test=10, transfer_set=(), damaged="fail", seed=0, out=tmp_path / "transfer")
+    write_texts(tmp_path)
     split = open_splits(tmp_path / "transfer", ["transfer"])["transfer"]
     net = build(parse_model("bag(width=4)"), split.inputs, 3)
     write_teacher(tmp_path / "a", net, open_splits(tmp_path / "transfer", ["train"])["train"], model="bag(width=4)")
