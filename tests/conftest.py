@@ -22,6 +22,7 @@ from PIL import Image
 from pipeline.cache.capture import Captured, capture
 from pipeline.data import splitfile, splits
 from pipeline.data.inputs.image import Images
+from pipeline.data.inputs.text import Texts
 from pipeline.data.settings import Views
 from pipeline.data.splitfile import Rows
 from pipeline.data.splits import Split, bind_splits, open_splits
@@ -81,6 +82,19 @@ def write_split(path: Path, pixels: np.ndarray, labels: np.ndarray, classes: int
     splitfile.write_split(path, [Rows.of(ids, encoded, labels)], role=path.stem, classes=names, inputs=inputs, span=span)
     bind_splits(path.parent, sorted(other.stem for other in path.parent.glob("*.parquet")))
     return open_splits(path.parent, [path.stem])[path.stem]
+
+
+def write_texts(folder: Path, *, rows: int = 28, span: int = 8) -> Path:
+    """Splits of sentences in three classes below `folder`/transfer; those for validation and tests have ten rows."""
+    (folder / "transfer").mkdir()
+    counts = {"train": rows, "valid": 10, "test": 10}
+    for name, count in counts.items():
+        stored = [f"{name} {row} of so many words as {row * row}".encode() for row in range(count)]
+        held = [Rows.of([f"{name}-{row}" for row in range(count)], stored, np.arange(count) % 3)]
+        path = folder / f"transfer/{name}.parquet"
+        splitfile.write_split(path, held, role=name, classes=["0", "1", "2"], inputs=Texts(), span=span)
+    bind_splits(folder / "transfer", list(counts))
+    return folder
 
 
 def write_teacher(folder: Path, net: torch.nn.Module, split: Split | Checkpoint, *, model: str, seed: int = 0) -> None:

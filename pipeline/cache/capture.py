@@ -8,9 +8,9 @@ import errno
 import logging
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -33,10 +33,12 @@ from pipeline.data.views import Policy, open_views
 from pipeline.models.build import flops
 from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.encoding import example, tensor
-from pipeline.models.predict import HostBuffer, tiles
-from pipeline.models.showing import in_views, span_in_views
+from pipeline.models.predict import HostBuffer, predict, tiles
+from pipeline.models.showing import in_views, texts_in_views
 
 BEHIND = 2  # spans that may wait to be written
+TIMED_ROWS = 64  # at most, by whose time a capture is estimated
+TIMED_SHARE = 0.1  # of the spans: where fewer are missing, nothing is estimated
 _log = logging.getLogger(__name__)
 
 
@@ -123,27 +125,31 @@ def capture(
 
 
 def _announce(work: Work, net: torch.nn.Module, splits: Mapping[str, Split], missing: Sequence[Part], tile: int) -> None:
-    """Say how large the cache will be and, by the time of one tile, how long the teacher will take."""
+    """Say how large the cache will be and, unless little is missing, by a few rows' time, how long the teacher will take."""
     ends = {split: found.spans() for split, found in splits.items()}
     rows = sum(stop - start for split, _, span in missing for start, stop in [ends[split][span]])
     size = sum(
         extent.views * sum(work.layout.shard_bytes(stop - start) for start, stop in ends[split])
         for split, extent in work.extents.items()
     )
-    shown = example(net, splits["transfer"].inputs, tile)
-    seconds = []
+    views = work.extents["transfer"].views
+    estimate = ""
+    if len(missing) >= TIMED_SHARE * work.total:
+        each = _row_seconds(net, example(net, splits["transfer"].inputs, min(tile, TIMED_ROWS)))
+        estimate = f", about {_duration(rows * each)} at {1 / each:,.0f} rows a second"
+    _log.info(
+        "%s: %s MB, %s rows × %s views; %s rows to run%s",
+        work.out.name, f"{size / 1e6:,.1f}", f"{splits['transfer'].rows:,}", f"{views:,}", f"{rows:,}", estimate,
+    )  # fmt: skip
+
+
+def _row_seconds(net: torch.nn.Module, shown: torch.Tensor) -> float:
+    """The time that the teacher takes for a row, measured on these."""
     for _ in range(2):  # the first one warms up
         started = time.perf_counter()
-        for _, logits in tiles(net, tile, shown.__getitem__, tile=tile):
-            logits.cpu()
-        seconds.append(time.perf_counter() - started)
-    each = seconds[-1] / tile
-    views = work.extents["transfer"].views
-    _log.info(
-        "%s: %s MB, %s rows × %s views; %s rows to run, about %s at %s rows a second",
-        work.out.name, f"{size / 1e6:,.1f}", f"{splits['transfer'].rows:,}", f"{views:,}", f"{rows:,}",
-        _duration(rows * each), f"{1 / each:,.0f}",
-    )  # fmt: skip
+        predict(net, shown, tile=len(shown))
+        seconds = time.perf_counter() - started
+    return seconds / len(shown)
 
 
 def _duration(seconds: float) -> str:
@@ -190,24 +196,40 @@ def _read(
 ) -> Iterator[tuple[str, int, list[int], torch.Tensor]]:
     """(split, span, its missing views, its rows as the net takes them); the next span is read meanwhile.
 
-    Texts are encoded in each view by itself.
+    Texts are read once, too, but encoded in each view by itself, one view ahead.
     """
     ordered = sorted(missing, key=lambda part: (SPLITS.index(part[0]), part[2], part[1]))
     by_span = groupby(ordered, lambda part: (part[0], part[2]))
     plan = [(split, span, [view for _, view, _ in group]) for (split, span), group in by_span]
-    if splits["transfer"].inputs.kind == "text":
-        plan = [(split, span, [view]) for split, span, views in plan for view in views]
-    rows = ahead(partial(_rows, net, splits[split], span, views[0], policy) for split, span, views in plan)
-    for (split, span, views), found in zip(plan, rows, strict=True):
-        yield split, span, views, found
+    if splits["transfer"].inputs.kind != "text":
+        rows = ahead(partial(_numbers, net, splits[split], span) for split, span, _ in plan)
+        for (split, span, views), found in zip(plan, rows, strict=True):
+            yield split, span, views, found
+        return
+    each = [(split, span, view) for split, span, views in plan for view in views]
+    encoded = ahead(job for split, span, views in plan for job in _texts(net, splits[split], span, views, policy))
+    for (split, span, view), found in zip(each, encoded, strict=True):
+        yield split, span, [view], found
 
 
-def _rows(net: torch.nn.Module, split: Split, span: int, view: int, policy: Policy) -> torch.Tensor:
-    """The rows of a span: numbers untouched, texts in this view."""
-    if split.inputs.kind != "text":
-        return tensor(net, split.read(span))
-    start, stop = split.spans()[span]
-    return span_in_views(net, split, span, np.arange(stop - start), np.full(stop - start, view), policy)
+def _numbers(net: torch.nn.Module, split: Split, span: int) -> torch.Tensor:
+    return tensor(net, split.read(span))
+
+
+def _texts(
+    net: torch.nn.Module, split: Split, span: int, views: Sequence[int], policy: Policy
+) -> Iterator[Callable[[], torch.Tensor]]:
+    """For each view a job that encodes a span's texts in it; the first one that runs reads them."""
+    read = cache(partial(split.read, span))
+    rows = np.arange(*split.spans()[span])
+    for view in views:
+        yield partial(_encoded, net, read, rows, np.full(len(rows), view), policy)
+
+
+def _encoded(
+    net: torch.nn.Module, read: Callable[[], np.ndarray], rows: np.ndarray, views: np.ndarray, policy: Policy
+) -> torch.Tensor:
+    return texts_in_views(net, read(), rows, views, policy)
 
 
 def _publish(work: Work, name: str, source: Split, split: str, view: int, span: int, buffer: HostBuffer, bar: Any) -> None:

@@ -321,14 +321,10 @@ class Examples:
 
     def _fill_inputs(self, wanted: torch.Tensor, span: int, inside: np.ndarray | None, drawn: torch.Tensor | None) -> None:
         """Read the inputs of a span, (views, n, *shape): untouched, in all views, or each row in the view that was drawn."""
-        if not self.inputs.replays or drawn is None:
-            for view, layer in enumerate(wanted):
-                layer.copy_(self.inputs.read(span, inside, view))
-            return
-        whole = np.arange(self._count(span)) if inside is None else inside
-        for view in np.unique(drawn).tolist():
-            here = drawn == view
-            wanted[0, here] = self.inputs.read(span, whole[here.numpy()], view)
+        every = [np.full(wanted.shape[1], view) for view in range(len(wanted))]
+        views = every if drawn is None else [drawn.numpy()]
+        for layer, found in zip(wanted, self.inputs.read(span, inside, views), strict=True):
+            layer.copy_(found)
 
     def _drawn(self, seed: int, epoch: int, rows: np.ndarray) -> np.ndarray:
         """The view of each row in this epoch: (n,) int64, a pure function of (seed, epoch, row)."""

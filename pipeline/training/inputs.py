@@ -1,8 +1,9 @@
 """Inputs: the rows of a split as a net takes them, read span by span."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import repeat
 from typing import Protocol
 
 import numpy as np
@@ -40,10 +41,13 @@ class Inputs(Protocol):
 
     @property
     def replays(self) -> bool:
-        """Whether `read` gives rows in a view. Otherwise it gives them untouched, and views are made batch by batch."""
+        """Whether `read` gives rows in views. Otherwise it gives them untouched, and views are made batch by batch."""
 
-    def read(self, span: int, indices: np.ndarray | None, view: int) -> torch.Tensor:
-        """Rows of a span on the CPU: (n, *shape). indices: which, counted from its first row; None for all."""
+    def read(self, span: int, indices: np.ndarray | None, views: Sequence[np.ndarray]) -> Iterator[torch.Tensor]:
+        """Rows of a span on the CPU, read once, for each of `views`: (n, *shape).
+
+        indices: which rows, counted from its first one; None for all. views: one view for each row, (n,) int64.
+        """
 
     def example(self, count: int) -> torch.Tensor:
         """Rows to try a net with, made up, on the CPU."""
@@ -76,8 +80,8 @@ class Numbers:
     def classes(self) -> Sequence[str]:
         return self.split.classes
 
-    def read(self, span: int, indices: np.ndarray | None, view: int) -> torch.Tensor:
-        return torch.from_numpy(self.split.read(span, indices))
+    def read(self, span: int, indices: np.ndarray | None, views: Sequence[np.ndarray]) -> Iterator[torch.Tensor]:
+        return repeat(torch.from_numpy(self.split.read(span, indices)), len(views))
 
     def example(self, count: int) -> torch.Tensor:
         return example(None, self.split.inputs, count)
@@ -115,12 +119,13 @@ class Encoded:
     def replays(self) -> bool:
         return self.policy.augments
 
-    def read(self, span: int, indices: np.ndarray | None, view: int) -> torch.Tensor:
-        texts = self.split.read(span, indices)
-        inside = np.arange(len(texts)) if indices is None else indices
+    def read(self, span: int, indices: np.ndarray | None, views: Sequence[np.ndarray]) -> Iterator[torch.Tensor]:
         if self.net is None:
             raise ValueError("expected a net, which encodes the texts")
-        return texts_in_views(self.net, texts, span * self.span + inside, np.full(len(texts), view), self.policy)
+        texts = self.split.read(span, indices)
+        rows = span * self.span + (np.arange(len(texts)) if indices is None else indices)
+        for each in views:
+            yield texts_in_views(self.net, texts, rows, each, self.policy)
 
     def example(self, count: int) -> torch.Tensor:
         return self._example[np.arange(count) % len(self._example)]
@@ -143,9 +148,9 @@ class NoInputs:
     dtype: torch.dtype = torch.uint8
     replays: bool = False
 
-    def read(self, span: int, indices: np.ndarray | None, view: int) -> torch.Tensor:
+    def read(self, span: int, indices: np.ndarray | None, views: Sequence[np.ndarray]) -> Iterator[torch.Tensor]:
         count = min(self.span, self.rows - span * self.span) if indices is None else len(indices)
-        return self.example(count)
+        return repeat(self.example(count), len(views))
 
     def example(self, count: int) -> torch.Tensor:
         return torch.empty((count, *self.shape), dtype=self.dtype)

@@ -16,12 +16,14 @@ def noise(arrays: torch.Tensor, draw: Addressed, scale: float) -> torch.Tensor:
     """Add noise of standard deviation `scale` to each number.
 
     About normal: the sum of eight random bytes, so that it is the same on every device; it reaches 4.9 deviations, in steps of
-    1/209. Floats are added in float32 and rounded once. Integers get whole numbers, and stay at the ends of their range.
+    1/209. Floats are added in float32 and rounded once. Integers get whole numbers. All stay at the ends of what their dtype
+    holds: that in which they are read, which is a wider one for uint16, uint32 and uint64; see inputs/array.py.
     """
     sums = _byte_sums(draw.bits(arrays[0].numel(), 0)) - 1020  # (B, numbers) int64, mean 0
     if arrays.is_floating_point():
         added = torch.from_numpy(sums.astype(np.float32) * np.float32(scale / _DEVIATION)).to(arrays.device)
-        return (arrays.to(torch.float32) + added.view(arrays.shape)).to(arrays.dtype)
+        most = torch.finfo(arrays.dtype).max
+        return (arrays.to(torch.float32) + added.view(arrays.shape)).clamp(-most, most).to(arrays.dtype)
     whole = np.clip(np.rint(sums * (scale / _DEVIATION)), -(2.0**62), 2.0**62).astype(np.int64)
     return _saturated(arrays, torch.from_numpy(whole).to(arrays.device).view(arrays.shape))
 

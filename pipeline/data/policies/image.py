@@ -39,24 +39,14 @@ def resized_crop(
     draw: Draw,
     scale: Sequence[float] = (0.08, 1),
     ratio: Sequence[float] = (0.75, 1.3333),
-    size: int | Sequence[int] | None = None,
 ) -> torch.Tensor:
     """Crop a part of the image and enlarge it to the whole size: torchvision's RandomResizedCrop.
 
     Its share of the area is uniform in `scale`, its width divided by its height is uniform in `ratio` on a logarithmic axis
     (Szegedy et al., "Going deeper with convolutions", 2015). Of ten draws, the first that fits in the image is taken; where
-    none does, the largest part in the middle. Bilinear. A part is never shrunk, so nothing is smoothed. Raises InputError for a
-    `size` other than that of the images: view 0 is the row itself, and all views have one size.
+    none does, the largest part in the middle. Bilinear. A part is never shrunk, so nothing is smoothed.
     """
     height, width = images.shape[2:]
-    wanted = [size] * 2 if isinstance(size, int) else size
-    if wanted is not None and list(wanted) != [height, width]:
-        raise InputError(
-            "view policy resized_crop, size",
-            expected=f"{[height, width]}, the size of the images",
-            found=str(size),
-            fix="Leave it out, and ingest the images at the size that you want.",
-        )
     tall, wide, fits = _boxes(draw, 2, scale, ratio, (height, width))
     shape = min(max(width / height, ratio[0]), ratio[1])
     tall = np.where(fits, tall, min(height, max(1, round(width / shape))))

@@ -62,20 +62,3 @@ class Choice:
 
     def allows(self, value: Any) -> bool:
         return value in self.choices
-
-
-@dataclass(frozen=True)
-class Size:
-    """The size of an image: one number, [height, width], or None."""
-
-    @property
-    def expected(self) -> str:
-        return "a whole number from 1, [height, width] or None"
-
-    def allows(self, value: Any) -> bool:
-        number = Number(1, whole=True)
-        return (
-            value is None
-            or number.allows(value)
-            or (isinstance(value, list) and len(value) == 2 and all(map(number.allows, value)))
-        )

@@ -7,7 +7,7 @@ import numpy as np
 
 from pipeline.data.policies import array, colour, image, mixing, text, warp
 from pipeline.data.policies.draw import Draw
-from pipeline.data.policies.ranges import Choice, Number, Pair, Range, Size
+from pipeline.data.policies.ranges import Choice, Number, Pair, Range
 
 
 def none(inputs: Any, draw: Draw) -> Any:
@@ -40,7 +40,7 @@ RANGES: Mapping[str, Mapping[str, Range]] = {  # step → setting → what it ma
     "shift": {"pixels": Number(0, whole=True), "edge": Choice(("zero", "reflect"))},
     "affine": {"rotate": Number(0, 180), "zoom": _SHARE, "shear": _SHARE},
     "elastic": {"pixels": Number(0, whole=True), "points": Number(2, 64, whole=True)},
-    "resized_crop": {"scale": Pair(1e-4, 1), "ratio": _RATIO, "size": Size()},
+    "resized_crop": {"scale": Pair(1e-4, 1), "ratio": _RATIO},
     "jitter": {"brightness": _SHARE, "contrast": _SHARE, "saturation": _SHARE},
     "grey": {"share": _SHARE},
     "erase": {"share": _SHARE, "area": Pair(0, 1), "ratio": _RATIO},

@@ -1,5 +1,6 @@
 """Capture: every logit belongs to its row and view, in every span; all that it depends on is identity."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -7,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import change_teacher, images, run_capture, write_parquet, write_stage_one, write_teacher
+from conftest import change_teacher, images, run_capture, write_parquet, write_stage_one, write_teacher, write_texts
 from pipeline.base import runtime
 from pipeline.base.errors import InputError, IntegrityError
+from pipeline.cache import capture as captures
 from pipeline.cache.capture import Captured, capture
 from pipeline.cache.manifest import fingerprint
 from pipeline.cache.reader import Cache
@@ -18,11 +20,12 @@ from pipeline.data.ingest import ingest
 from pipeline.data.inputs.image import Images
 from pipeline.data.policies import table
 from pipeline.data.settings import Views
-from pipeline.data.splits import open_splits
+from pipeline.data.splits import Split, open_splits
 from pipeline.data.views import Policy
 from pipeline.models import predict, zoo
 from pipeline.models.build import build, parse_model
 from pipeline.models.checkpoint import Checkpoint
+from pipeline.models.encoding import encode
 
 CPU = torch.device("cpu")
 
@@ -164,3 +167,49 @@ def test_bad_settings_are_refused(data, changes):
     with pytest.raises(InputError):
         run(data, **changes)
     assert not (data / "cache").exists()
+
+
+def test_texts_are_read_once_for_all_views(tmp_path, monkeypatch):
+    """28 texts to train on make four spans of 8; every view has its own logits."""
+    runtime.prepare("cpu")
+    write_texts(tmp_path)
+    split = open_splits(tmp_path / "transfer", ["transfer"])["transfer"]
+    net = build(parse_model("bag(width=4)"), split.inputs, 3)
+    write_teacher(tmp_path / "a", net, open_splits(tmp_path / "transfer", ["train"])["train"], model="bag(width=4)")
+    reads, read = [], Split._read
+    monkeypatch.setattr(Split, "_read", lambda split, span: reads.append((split.role, span)) or read(split, span))
+    assert run(tmp_path, policy="drop(2)").computed == 4 * 3 + 2 + 2
+    assert sorted(reads) == sorted(
+        [("train", span) for span in range(4)] + [(role, span) for role in ("valid", "test") for span in range(2)]
+    )
+    policy, rows, texts = Policy.parse("drop(2)", 5), np.arange(split.rows), split.read_all()
+    for view, logits in enumerate(Cache.open(tmp_path / "cache").read("transfer")):
+        expected = net.eval()(encode(net, policy.rewrite(texts.tolist(), rows, np.full(len(rows), view))))
+        np.testing.assert_allclose(logits, expected.detach().numpy(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("tile", "timed"), [(4, 4), (300, 64)])
+def test_a_capture_says_how_long_it_takes_by_a_few_rows(data, monkeypatch, caplog, tile, timed):
+    """At most 64 of them, twice; and says nothing of time where little is missing."""
+    shown, run_net = [], predict.predict
+
+    def timing(net, rows, tile):
+        shown.append((len(rows), tile))
+        return run_net(net, rows, tile=tile)
+
+    monkeypatch.setattr(captures, "predict", timing)
+    with caplog.at_level("INFO", logger="pipeline"):
+        run(data, tile=tile)
+    assert shown == [(timed, timed)] * 2
+    assert re.search(r"cache: .* MB, 27 rows × 3 views; 102 rows to run, about 1 s at [\d,]+ rows a second$", caplog.text, re.M)
+    caplog.clear()
+    with caplog.at_level("INFO", logger="pipeline"):
+        run(data, tile=tile, views=4)  # 4 of 20 spans: a fifth
+        run(data, tile=tile, views=4, anew=True)
+    assert shown == [(timed, timed)] * 6
+    monkeypatch.setattr(captures, "TIMED_SHARE", 0.25)
+    caplog.clear()
+    with caplog.at_level("INFO", logger="pipeline"):
+        run(data, tile=tile, views=5)  # 4 of 24
+    assert shown == [(timed, timed)] * 6
+    assert re.search(r"27 rows × 5 views; 27 rows to run$", caplog.text, re.M)

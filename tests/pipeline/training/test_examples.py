@@ -472,3 +472,11 @@ def test_views_that_mix_rows_need_all_of_them(data):
     assert len(np.unique(partners)) > ROWS // 2
     with pytest.raises(InputError, match=r"rows: expected all.*, as view policy mixup\(strength=1\) mixes .*found 38 of 100"):
         replace(made, chosen=np.arange(38))
+
+
+def test_buffers_are_not_handed_on(data):
+    """To the same examples of other inputs, whose rows may be of another shape."""
+    made = examples(data, STREAMED)
+    list(made.epoch(0, 0, 9))
+    assert made._spare
+    assert not replace(made)._spare

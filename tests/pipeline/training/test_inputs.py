@@ -51,7 +51,7 @@ def test_each_has_what_the_protocol_asks_for(tmp_path):
     for inputs in made:
         assert all(hasattr(inputs, name) for name in MEMBERS)
         assert (inputs.rows, inputs.span, list(inputs.classes)) == (COUNT, SPAN, ["0", "1", "2"])
-        found = inputs.read(2, None, 1)
+        [found] = inputs.read(2, None, [np.ones(3, np.int64)])
         assert (found.shape, found.dtype) == ((3, *inputs.shape), inputs.dtype)
         assert (inputs.example(7).shape, inputs.example(7).dtype) == ((7, *inputs.shape), inputs.dtype)
 
@@ -61,18 +61,22 @@ def test_numbers_are_read_untouched_in_every_view(tmp_path, kind, rows):
     inputs = inputs_of(split(tmp_path, kind), Policy.parse("none", 0))
     assert isinstance(inputs, Numbers)
     assert not inputs.replays
-    for view in (0, 5):
-        assert (inputs.read(1, None, view).numpy() == rows[4:8]).all()
-        assert (inputs.read(2, np.array([2, 0]), view).numpy() == rows[[10, 8]]).all()
+    for found in inputs.read(1, None, [np.zeros(4, np.int64), np.arange(4)]):
+        assert (found.numpy() == rows[4:8]).all()
+    [found] = inputs.read(2, np.array([2, 0]), [np.full(2, 5)])
+    assert (found.numpy() == rows[[10, 8]]).all()
 
 
-@pytest.mark.parametrize("view", [0, 1, 2])
-def test_texts_are_encoded_in_a_view(tmp_path, view):
-    model = net()
+def test_texts_are_encoded_in_views_and_read_once(tmp_path, monkeypatch):
+    model, reads, read = net(), [], Split._read
     inputs = inputs_of(split(tmp_path, "text"), DROP, model)
-    expected = encode(model, DROP.rewrite(WORDS, np.arange(COUNT), np.full(COUNT, view)))
-    assert torch.equal(inputs.read(1, None, view), expected[4:8])
-    assert torch.equal(inputs.read(2, np.array([2, 0]), view), expected[[10, 8]])
+    monkeypatch.setattr(Split, "_read", lambda split, span: reads.append(span) or read(split, span))
+    expected = [encode(model, DROP.rewrite(WORDS, np.arange(COUNT), np.full(COUNT, view))) for view in range(3)]
+    found = list(inputs.read(1, None, [np.full(4, view) for view in range(3)]))
+    assert all(torch.equal(one, wanted[4:8]) for one, wanted in zip(found, expected, strict=True))
+    [found] = inputs.read(2, np.array([2, 0]), [np.array([1, 2])])
+    assert torch.equal(found, torch.stack([expected[1][10], expected[2][8]]))
+    assert reads == [1, 2]
     assert (inputs.shape, inputs.dtype) == ((8,), torch.int32)
 
 
@@ -87,10 +91,11 @@ def test_without_a_net_a_text_counts_as_its_bytes_and_is_not_read(tmp_path):
     inputs = inputs_of(split(tmp_path, "text"), DROP)
     assert (inputs.shape, inputs.dtype) == ((256,), torch.uint8)
     with pytest.raises(ValueError, match="expected a net"):
-        inputs.read(0, None, 0)
+        list(inputs.read(0, None, [np.zeros(4, np.int64)]))
 
 
 def test_no_inputs_take_no_memory():
     inputs = NoInputs(COUNT, SPAN, ["a", "b"])
-    assert [inputs.read(span, None, 0).shape for span in range(3)] == [(4, 0), (4, 0), (3, 0)]
-    assert inputs.read(0, np.array([1]), 0).shape == (1, 0)
+    none = [np.zeros(1, np.int64)] * 2
+    assert [[found.shape for found in inputs.read(span, None, none)] for span in (0, 2)] == [[(4, 0)] * 2, [(3, 0)] * 2]
+    assert [found.shape for found in inputs.read(0, np.array([1]), none)] == [(1, 0)] * 2

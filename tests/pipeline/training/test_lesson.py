@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import change_teacher, run_capture, write_split, write_stage_one
+from conftest import change_teacher, run_capture, write_split, write_stage_one, write_texts
 from pipeline.base import files, runtime
 from pipeline.base.errors import InputError, IntegrityError
 from pipeline.cache.reader import Cache
@@ -355,3 +355,17 @@ def test_what_is_written_is_what_was_trained(captured, tmp_path):
     assert_close([found.load(found.nets[0], CPU).state_dict()], [student.net.state_dict()], rtol=0, atol=0)
     assert found.soft == lesson.learned(WEIGHTING)
     assert [row["epoch"] for row in found.history() if row["seed"] == 4] == [1, 2]
+
+
+def test_nets_of_other_encodings_learn_from_one_streamed_lesson(tmp_path):
+    """Each ends as it does in a lesson of its own: none is given what was read for another."""
+    data, recipe = write_texts(tmp_path, rows=36, span=4), Recipe.parse(memory=6e-6, **SETTINGS)
+    how = {"views": Views("none", 1, 5), "weightings": [HARD], "recipe": recipe}
+    shared = prepare(data, None, **how)
+    assert not shared.examples.whole
+    for length in (70, 80, 60):
+        found, alone = (
+            train(lesson, tmp_path / f"{length}-{number}", [HARD], recipe, f"bag(length={length}, width=4)")
+            for number, lesson in enumerate((shared, prepare(data, None, **how)))
+        )
+        assert_close(found, alone, rtol=0, atol=0)

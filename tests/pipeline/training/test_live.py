@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import run_capture, write_split, write_teacher
+from conftest import run_capture, write_split, write_teacher, write_texts
 from pipeline.base import runtime
 from pipeline.base.errors import InputError
 from pipeline.cache.reader import Cache
@@ -17,13 +17,14 @@ from pipeline.data.splits import open_splits
 from pipeline.data.views import Policy
 from pipeline.models.build import build, parse_model
 from pipeline.models.checkpoint import Checkpoint
+from pipeline.models.ensemble import Ensemble
 from pipeline.models.predict import predict
 from pipeline.training.distill import distill
 from pipeline.training.examples import Examples
 from pipeline.training.fit import Validation, fit
 from pipeline.training.inputs import Numbers
 from pipeline.training.lesson import Soft
-from pipeline.training.live import Live
+from pipeline.training.live import Encoding, Live
 from pipeline.training.losses import SoftLoss
 from pipeline.training.objective import LossWeights, Objective
 from pipeline.training.recipe import Recipe
@@ -294,3 +295,39 @@ def test_a_teacher_of_other_data_is_refused(data, tmp_path):
     split = open_splits(data / "transfer", ["transfer"])["transfer"]
     with pytest.raises(InputError, match=r"teacher other, shape: expected \[1, 4, 4\]"):
         Live.open({"other": folder}, split, POLICY, CPU, temperatures=[4.0], rule="logits")
+
+
+class Told(torch.nn.Module):
+    """Encodes a text as what it is told, and returns what it gets."""
+
+    def __init__(self, dtype: torch.dtype, values: list):
+        super().__init__()
+        self.dtype, self.values = dtype, values
+
+    def encode(self, texts):
+        return torch.tensor([self.values] * len(texts), dtype=self.dtype)
+
+    def forward(self, encoded):
+        assert encoded.dtype == self.dtype
+        self.seen = encoded
+        return encoded.double()
+
+
+def test_teachers_in_the_loop_get_texts_as_each_encodes_them(tmp_path, monkeypatch):
+    """Token ids beside floats: in one float32, ids above 2^24 would be others, and nn.Embedding takes no floats."""
+    ids, odd = 2**24 + 1, 2**62 + 1
+    nets = [Told(torch.bool, [True]), Told(torch.int32, [ids]), Told(torch.float16, [0.5]), Told(torch.int64, [odd])]
+    split = open_splits(write_texts(tmp_path, span=4) / "transfer", ["transfer"])["transfer"]
+    reads, policy = [], Policy.parse("drop(1)", 5)
+    read = type(split)._read
+    monkeypatch.setattr(type(split), "_read", lambda split, span: reads.append(span) or read(split, span))
+    ensemble = Ensemble("logits", (0.25,) * 4, (1.0,))
+    encoded = [Encoding.of(net.encode(["a"])) for net in nets]
+    live = Live(nets, ensemble, {}, [], shape=(1 + 4 + 2 + 8,), texts=split, policy=policy, encoded=encoded)
+    stored = torch.zeros(4, *live.shape, dtype=live.dtype)
+    live.read(1, 2, stored)
+    assert reads == [2]
+    monkeypatch.setattr(Ensemble, "combine", lambda ensemble, members, layer: members[0])
+    for rows in (stored, stored[:1], stored[3:]):
+        live.targets(rows, torch.empty(len(rows), 0))
+        assert [net.seen.unique().tolist() for net in nets] == [[True], [ids], [0.5], [odd]]

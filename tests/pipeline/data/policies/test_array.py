@@ -50,6 +50,17 @@ def test_noise_of_float16_is_rounded_once():
     assert shown("noise(3)", arrays).dtype == np.float16
 
 
+@pytest.mark.parametrize(("dtype", "most", "scale"), [("float16", 65504, 5000), ("float32", 2**128 - 2**104, 1e38)])
+def test_noise_of_floats_stays_at_the_largest(dtype, most, scale):
+    """Not infinity, which nets make NaN of."""
+    arrays = np.full((50, 4), most, dtype) * np.array([1, -1, 1, -1], dtype)
+    found = shown(f"noise({scale})", arrays)
+    at_the_end = np.abs(found) == most
+    assert np.isfinite(found).all()
+    assert 0.4 < at_the_end.mean() < 0.6  # half of the noise leads outwards
+    assert (at_the_end | (np.sign(found - arrays) == -np.sign(arrays))).all()
+
+
 @pytest.mark.parametrize("dtype", INTEGERS)
 def test_noise_of_integers_is_whole_and_stays_in_their_range(dtype):
     """The same whole numbers as of a wide dtype, cut at the ends, in Python's integers, which have none."""

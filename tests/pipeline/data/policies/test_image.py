@@ -133,14 +133,6 @@ def test_crops_have_the_areas_and_ratios_that_are_asked_for():
     assert abs(float(shape.log().mean())) < 0.05
 
 
-def test_a_crop_of_another_size_is_refused():
-    images = batch(2)
-    assert Policy.parse("resized_crop(size=5)", 0).apply(images, np.arange(2), np.ones(2, int)).shape == images.shape
-    assert Policy.parse("resized_crop(size=[5, 5])", 0).apply(images, np.arange(2), np.ones(2, int)).shape == images.shape
-    with pytest.raises(InputError, match=r"size: expected \[5, 5\], the size of the images, found 4. Leave it out, and ingest"):
-        Policy.parse("resized_crop(size=4)", 0).apply(images, np.arange(2), np.ones(2, int))
-
-
 def test_erase_makes_one_rectangle_black_in_its_share_of_views():
     images = torch.full((2000, 2, 20, 16), 9, dtype=torch.uint8)
     shown = Policy.parse("erase(share=0.25, area=[0.1, 0.3], ratio=[0.5, 2])", 3).apply(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.data.policies.ranges import Choice, Number, Pair, Size
+from pipeline.data.policies.ranges import Choice, Number, Pair
 
 
 @pytest.mark.parametrize(
@@ -14,7 +14,6 @@ from pipeline.data.policies.ranges import Choice, Number, Pair, Size
         (Pair(0.5, 2), [[0.5, 2], (1, 1)], [[2, 1], [0.4, 1], [1, 2.1], [1], 1, [1, 2, 3], ["a", 1]],
          "[low, high], numbers from 0.5 to 2"),
         (Choice(("a", "b")), ["a", "b"], ["c", 1, None, ["a"]], "'a' or 'b'"),
-        (Size(), [None, 3, [3, 4]], [0, [3], [3, 0], 2.5, "a", True], "a whole number from 1, [height, width] or None"),
     ],
 )  # fmt: skip
 def test_ranges(allowed, good, bad, words):
