@@ -22,8 +22,8 @@ def folder(path: str) -> Source:
 
     Classes are numbered by name. The folders in a class folder belong to the class. Files and folders whose names begin
     with a dot are left out, and so are thumbs.db and desktop.ini; every other file is an image, whatever its name, and is
-    refused, or left out, when it does not decode or has more than 256 MB. A row's id is its path in the folder. A symbolic link must lead to a file
-    in the folder: what links to folders, in circles or to other places is refused.
+    refused, or left out, when it does not decode or has more than 256 MB. A row's id is its path in the folder. A symbolic link
+    must lead to a file in the folder: what links to folders, in circles or to other places is refused.
 
     Raises InputError for a path that is no folder, a class without images, files beside class folders, a link or a name
     that is not allowed, and anything else that is neither file nor folder.
