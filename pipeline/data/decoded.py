@@ -1,8 +1,8 @@
 """Decoded spans on disk, so that images are decoded once for all teachers, students and epochs that read them.
 
 Off unless `use` gave it room. A file holds the pixels of one span; its name is a digest of the span's rows and of how they are
-decoded, so that splits that share a span share the file, and nothing that changed is found. A damaged file is removed when it is
-read, and what a kill left half written an hour later; all others stay: delete the folder whenever you like.
+decoded, so that splits that share a span share the file, and nothing that changed is found. A damaged file is removed when it
+is read, and what a kill left half written an hour later; all others stay: delete the folder whenever you like.
 """
 
 import contextlib
