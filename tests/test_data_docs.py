@@ -66,7 +66,7 @@ def inside(project, monkeypatch):
 
 
 def test_the_page_shows_every_source():
-    assert len(LINES) == 14
+    assert len(LINES) == 15
     assert len(SETTINGS) == 2
 
 

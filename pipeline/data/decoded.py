@@ -1,8 +1,8 @@
 """Decoded spans on disk, so that images are decoded once for all teachers, students and epochs that read them.
 
 Off unless `use` gave it room. A file holds the pixels of one span; its name is a digest of the span's rows and of how they are
-decoded, so that splits that share a span share the file, and nothing that changed is found. Files are never removed: delete the
-folder whenever you like.
+decoded, so that splits that share a span share the file, and nothing that changed is found. A damaged file is removed when it
+is read, and what a kill left half written an hour later; all others stay: delete the folder whenever you like.
 """
 
 import contextlib
@@ -10,6 +10,7 @@ import hashlib
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ from pipeline.base.errors import InputError
 from pipeline.data.settings import DECODED
 
 _DIGEST = 32  # bytes of the sha256 at the end of a file
+_PARTIAL = ".partial"  # the end of the name of a file that is being written
+_WRITTEN_S = 3600  # seconds after which nobody writes it any more
 _log = logging.getLogger(__name__)
 
 
@@ -56,7 +59,11 @@ def use(folder: Path, room: str) -> None:
     if not 0 <= size < 1e18:
         expected, fix = "GB of disk for decoded images, such as 20", f"Correct {DECODED}."
         raise InputError(DECODED, expected=expected, found=repr(room), fix=fix)
-    _store = _Store(folder, int(size), _bytes_in(folder)) if size else None
+    if not size:
+        _store = None
+        return
+    _remove_partial(folder)
+    _store = _Store(folder, int(size), _bytes_in(folder))
 
 
 def pixels(facts: Any, shape: Sequence[int], decode: Callable[[], np.ndarray]) -> np.ndarray:
@@ -80,13 +87,23 @@ def has(facts: Any) -> bool:
 
 
 def _bytes_in(folder: Path) -> int:
-    """Bytes of the files in a folder, which others may add to and remove from."""
+    """Bytes of the finished files in a folder, which others may add to and remove from."""
     size = 0
     with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
         for entry in entries:
             with contextlib.suppress(FileNotFoundError):
-                size += entry.stat().st_size
+                size += 0 if entry.name.endswith(_PARTIAL) else entry.stat().st_size
     return size
+
+
+def _remove_partial(folder: Path) -> None:
+    """Remove what a kill left half written. It is young where another process may be writing it."""
+    youngest = time.time() - _WRITTEN_S
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):  # another process was faster, or nobody may write there
+                if entry.name.endswith(_PARTIAL) and entry.stat(follow_symlinks=False).st_mtime < youngest:
+                    os.unlink(entry.path)
 
 
 def _found(store: _Store, path: Path, shape: Sequence[int]) -> np.ndarray | None:
@@ -112,7 +129,7 @@ def _keep(store: _Store, path: Path, decoded: np.ndarray) -> None:
             _log.info("%s: full with %.3g GB; other images are decoded every time", store.folder, store.held / 1e9)
         store.full = True
         return
-    aside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.partial")
+    aside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}{_PARTIAL}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with aside.open("wb") as file:

@@ -50,8 +50,8 @@ def ingest(
 ) -> dict[str, Split]:
     """Write {train,valid,test}.parquet in `out`, and transfer.parquet if the transfer set has sources of its own.
 
-    Memory does not grow with the size of the inputs, and by about 6 bytes a row; before any input is read, when it is less, by
-    60. After an error or a kill `out` is unchanged.
+    Memory does not grow with the size of the inputs. It grows with the number of rows: by some 60 bytes a row while it is
+    planned where each goes, before any input is read, and by 6 afterwards. After an error or a kill `out` is unchanged.
 
     Args:
         train: A source: its spec, such as `csv("train.csv", text="question")`, or a path; see sources.table.
@@ -60,7 +60,8 @@ def ingest(
         test: Likewise.
         transfer_set: Sources, which may lack labels; empty for the training split. Each is shuffled by itself and appended, so
             that a source added at the end moves no row of the others.
-        damaged: `fail`, or `exclude` to leave out rows whose images do not decode, or whose numbers are not finite.
+        damaged: `fail`, or `exclude` to leave out rows whose images do not decode, or whose numbers are not finite, and classes
+            whose folders in `train` hold no images.
         seed: The seed of carving and shuffling.
         out: The folder to write or replace.
         fold: Whether to append the validation rows to the training rows, and to the transfer set's own rows, for final models.
@@ -88,6 +89,7 @@ def ingest(
     amounts = {name: amount for name, amount in given.items() if isinstance(amount, int | float)}
     _require_apart(sources)
     _warn_of_shared(sources, amounts)
+    _require_filled(sources["train"][0], damaged)
     form = _form(sources)
     plug_ins = spec.witnesses(*(source.spec for some in sources.values() for source in some if source.spec))
     with runtime.lean_memory(), files.replaced_folder(out, read=plug_ins) as folder:
@@ -95,8 +97,8 @@ def ingest(
         runtime.release_memory()
         indices = _named(indices)
         classes = _class_names(indices)
-        indices = {name: [index.renamed(classes) for index in some] for name, some in indices.items()}
         _check_labels(indices, classes)
+        indices = {name: [index.renamed(classes) for index in some] for name, some in indices.items()}
         plan = Assignment.plan(indices, amounts, seed=seed, fold=fold)
         plan.require_unique()
         plan, indices = plan.without_ids(), {}
@@ -151,7 +153,7 @@ def _require_apart(sources: Mapping[str, Sequence[Source]]) -> None:
 
 
 def _warn_of_shared(sources: Mapping[str, Sequence[Source]], amounts: Mapping[str, float | int]) -> None:
-    """Warn where students would learn from rows of the validation or test split, because the transfer set reads the same files."""
+    """Warn where the transfer set reads files of the validation or test split: students would learn from their rows."""
     for name in ("valid", "test"):
         origin = sources["train"] if name in amounts else sources.get(name, ())
         held = {path for source in origin for path in source.files}
@@ -159,6 +161,15 @@ def _warn_of_shared(sources: Mapping[str, Sequence[Source]], amounts: Mapping[st
             if held & set(source.files):
                 told = "the transfer set reads %s, which the %s split is made of: students learn from its rows"
                 _log.warning(told, source.text, name)
+
+
+def _require_filled(train: Source, damaged: str) -> None:
+    """Raise InputError for a class of the training source that has no rows, unless such are to be left out."""
+    for empty in train.empty:
+        if damaged == "fail":
+            fix = "Add rows, remove it, or set `damaged: exclude` to leave the class out."
+            raise InputError(empty, expected="rows of a class", found="none", fix=fix)
+        _log.warning("left out: %s, a class without rows", empty)
 
 
 def _form(sources: Mapping[str, Sequence[Source]]) -> Form:
@@ -196,14 +207,14 @@ def _named(indices: Mapping[str, Sequence[Index]]) -> dict[str, list[Index]]:
 
 
 def _class_names(indices: Mapping[str, Sequence[Index]]) -> tuple[str, ...]:
-    """The class names of the training source, or numbers if it names none; every other source must agree."""
+    """The class names of the training source, or numbers if it names none. Others must agree, but need not name all of them."""
     [train] = indices["train"]
     classes = train.classes or _numbered(train)
     for name, some in indices.items():
         for index in some:
             declared = index.source.classes
             unknown = [] if declared else sorted(set(index.classes or ()) - set(classes))
-            if (declared and declared != classes) or unknown:
+            if (declared and declared != tuple(each for each in classes if each in declared)) or unknown:
                 expected = f"the classes of train ({', '.join(classes)})"
                 what, found = f"{name} source {index.source.text}", ", ".join(declared or unknown)
                 raise InputError(what, expected=expected, found=found, fix="Use one label map for all.")
@@ -224,14 +235,16 @@ def _numbered(index: Index) -> tuple[str, ...]:
 
 
 def _check_labels(indices: Mapping[str, Sequence[Index]], classes: tuple[str, ...]) -> None:
+    """Raise InputError for a label outside of the names that its source has, or of these classes if it has none."""
     for name, some in indices.items():
         lowest = UNLABELLED if name == "transfer" else 0
         for index in some:
-            bad = np.flatnonzero((index.labels < lowest) | (index.labels >= len(classes)))
+            count = len(index.classes or classes)
+            bad = np.flatnonzero((index.labels < lowest) | (index.labels >= count))
             if len(bad):
                 row = int(bad[0])
                 found = "no label" if index.labels[row] == UNLABELLED else str(index.labels[row])
-                expected = f"a label from 0 to {len(classes) - 1}"
+                expected = f"a label from 0 to {count - 1}"
                 raise InputError(index.place(row), expected=expected, found=found, fix="Correct the label or the class names.")
 
 

@@ -66,8 +66,12 @@ class _Table:
         """From the first row. Raises InputError for a column that is missing or there twice."""
         header = next(_cells(path, delimiter), (0, []))[1]
         what = f"source {path}"
-        labelled, named = columns.label_of(header, label, what), columns.id_of(header, id, what)
-        number = header.index(columns.input_of(header, text, what))
+        try:
+            labelled, named = columns.label_of(header, label, what), columns.id_of(header, id, what)
+            number = header.index(columns.input_of(header, text, what))
+        except InputError as error:
+            fix = f"{error.fix} Or say what stands between cells, such as delimiter=';'; here it is {delimiter!r}."
+            raise InputError(what, expected=error.expected, found=error.found, fix=fix) from error
         at = [None if name is None else header.index(name) for name in (labelled, named)]
         return cls(path, delimiter, len(header), number, at[0], at[1])
 

@@ -15,7 +15,7 @@ _LARGEST_BYTES = 256 << 20  # of a file: an image of the most pixels there may b
 _UNSEEN = ("thumbs.db", "desktop.ini")  # what Windows leaves in folders
 
 
-def folder(path: str) -> Source:
+def folder(path: str, labels: bool = True) -> Source:
     """Images in class folders, each named after its class; or without class folders, then without labels.
 
         ingest: {train: "folder('data/source/train')"}
@@ -25,24 +25,39 @@ def folder(path: str) -> Source:
     refused, or left out, when it does not decode or has more than 256 MB. A row's id is its path in the folder. A symbolic
     link must lead to a file in the folder: what links to folders, in circles or to other places is refused.
 
-    Raises InputError for a path that is no folder, a class without images, files beside class folders, a link or a name
-    that is not allowed, and anything else that is neither file nor folder.
+    A class folder without images makes no class. With labels=False folders are no classes, and all images in them are read
+    without labels.
+
+    Raises InputError for a path that is no folder or holds no images, files beside class folders, a link or a name that is not
+    allowed, and anything else that is neither file nor folder.
     """
+    if not isinstance(labels, bool):
+        fix = "Correct the setting."
+        raise InputError("source folder, labels", expected="True or False", found=repr(labels), fix=fix)
     if not isinstance(path, str) or not path or "\0" in path or not os.path.isdir(path):
         found = "no such folder" if not isinstance(path, str) or not os.path.lexists(path) else "a file"
         raise InputError(f"source {path}", expected="a folder of images", found=found, fix="Correct the path.")
     root, real = str(Path(path)), files.resolved(Path(path))
     with paths.reading(Path(path), "a folder"):
         folders, beside = _listed(root, real)
-        if folders and beside:
+        if labels and folders and beside:
             fix = "Move the files away, or into class folders."
             found = f"{Path(beside[0]).name} beside {Path(folders[0]).name}"
             raise InputError(f"source {path}", expected="class folders, or images, and not both", found=found, fix=fix)
-        sizes = [os.path.getsize(file) for each in folders or [root] for file in _files(each, real)]
-        size = sum(each for each in sizes if each <= _LARGEST_BYTES)
+        sizes = {each: _sizes(each, real) for each in (folders if labels and folders else [root])}
+    if not any(count for count, _ in sizes.values()):
+        raise InputError(f"source {path}", expected="a folder with images", found="none", fix="Add images.")
+    empty = tuple(each for each, (count, _) in sizes.items() if not count)
+    folders = [each for each in folders if each not in empty] if labels else []
     chunks = functools.partial(_chunks, root, real, folders)
-    classes = tuple(os.path.basename(each) for each in folders) or None
-    return Source(Form("image"), chunks, (real,), size, classes, "" if folders else "class folders")
+    classes, lacks = tuple(os.path.basename(each) for each in folders) or None, "" if folders else "class folders"
+    return Source(Form("image"), chunks, (real,), sum(size for _, size in sizes.values()), classes, lacks, empty=empty)
+
+
+def _sizes(place: str, real: Path) -> tuple[int, int]:
+    """How many files are in a folder, and the bytes of those that are not too large to be read."""
+    sizes = [os.path.getsize(file) for file in _files(place, real)]
+    return len(sizes), sum(size for size in sizes if size <= _LARGEST_BYTES)
 
 
 def _chunks(root: str, real: Path, folders: list[str], with_inputs: bool) -> Iterator[Chunk]:
@@ -58,16 +73,13 @@ def _rows(root: str, real: Path, folders: list[str], with_inputs: bool) -> Itera
 
 
 def _files(place: str, real: Path) -> list[str]:
-    """The files in a folder and in all folders in it, sorted by path. Raises InputError if there are none."""
+    """The files in a folder and in all folders in it, sorted by path."""
     found: list[str] = []
     pending = [place]
     while pending:
         folders, held = _listed(pending.pop(), real)
         pending += folders
         found += held
-    if not found:
-        fix = "Add images, or remove the folder."
-        raise InputError(place, expected="a folder with images", found="none", fix=fix)
     return sorted(found)
 
 

@@ -34,4 +34,4 @@ def lines(path: Path, what: str) -> Iterator[str]:
 
 def size_bytes(path: Path) -> int:
     """About how much text a file holds."""
-    return path.stat().st_size * (_PACKED if path.suffix == ".gz" else 1)
+    return path.stat().st_size * (_PACKED if paths.is_packed(path) else 1)

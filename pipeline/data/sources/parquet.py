@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from pipeline.data.sources import paths, tensors
 from pipeline.data.sources.source import Chunk, Label, Source, pieces, rows_that_fit, without_rows
 
 _WHAT = "a Parquet file"
+_FIRST_ROWS = 16  # that tell how large the others are
 _BUFFER_BYTES = 1 << 20  # of a column; without a buffer, a row group is read as a whole
 
 
@@ -179,11 +181,23 @@ def _chunks(found: Sequence[Path], columns: _Columns, form: Form, with_inputs: b
     named = [name for name in (columns.id, columns.label, columns.input if with_inputs else None) if name is not None]
     for path in found:
         with paths.reading(path, _WHAT), _opened(path) as file:
-            row_bytes = max((size // rows for rows, size in _groups(file) if rows), default=1)
+            rows = rows_that_fit(_row_bytes(file, columns.input, form) if with_inputs else 1)
             first = 0
-            for batch in file.iter_batches(rows_that_fit(row_bytes if with_inputs else 1), columns=named):
+            for batch in file.iter_batches(rows, columns=named):
                 yield from _of_batch(batch, path, first, columns, form, with_inputs)
                 first += len(batch)
+
+
+def _row_bytes(file: pq.ParquetFile, column: str, form: Form) -> int:
+    """About how much the input of a row takes in memory.
+
+    The footer tells how much it takes in the file, where equal values may be held once: so some rows are read to see.
+    """
+    if form.kind == "array":
+        return math.prod(form.shape or ()) * np.dtype(form.dtype).itemsize
+    packed = max((size // rows for rows, size in _groups(file) if rows), default=1)
+    some = next(file.iter_batches(_FIRST_ROWS, columns=[column]), None)
+    return packed if some is None else max(packed, int(some.nbytes) // max(1, len(some)))
 
 
 def _of_batch(

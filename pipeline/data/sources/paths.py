@@ -66,7 +66,7 @@ def _matching(path: object, ending: str, what: str) -> Sequence[Path]:
 
 
 def _counts(path: Path, ending: str) -> bool:
-    return path.name.endswith(ending) and not path.name.startswith(".") and path.is_file()
+    return path.name.lower().endswith(ending) and not path.name.startswith(".") and path.is_file()
 
 
 def _require_one_split(path: str, found: Sequence[Path]) -> None:
@@ -101,6 +101,11 @@ def reading(path: Path, what: str) -> Iterator[None]:
         raise InputError(f"source {path}", expected=what, found=found, fix="Repair the file, or name another.") from error
 
 
+def is_packed(path: Path) -> bool:
+    """Whether a file's name says that it was packed by gzip."""
+    return path.suffix.lower() == ".gz"
+
+
 def opened(path: Path) -> BinaryIO:
     """The bytes of a file; unpacked if its name ends in .gz."""
-    return cast(BinaryIO, gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb")
+    return cast(BinaryIO, gzip.open(path, "rb")) if is_packed(path) else path.open("rb")

@@ -47,6 +47,7 @@ class Source:
     classes: names in label order, if it knows them.
     unlabelled: of a source without labels, what would hold them, such as "a column `label`", for a message; else empty.
     written: whether labels are texts, of which those that look like whole numbers are given as such, as in CSV.
+    empty: where rows of more classes would be, such as folders, but none are.
     text: as the user wrote it. spec: what it stands for.
     """
 
@@ -57,6 +58,7 @@ class Source:
     classes: tuple[str, ...] | None = None
     unlabelled: str = ""
     written: bool = False
+    empty: tuple[str, ...] = ()
     text: str = ""
     spec: Spec | None = None
 

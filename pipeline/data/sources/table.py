@@ -27,8 +27,9 @@ VERSIONS = {"digits": 1, "parquet": 1, "folder": 1, "csv": 1, "jsonl": 1, "idx":
 
 _ENDINGS = {
     ".parquet": "parquet", ".csv": "csv", ".csv.gz": "csv", ".jsonl": "jsonl", ".jsonl.gz": "jsonl", ".npz": "npz",
-    ".npy": "npy",
+    ".npy": "npy", ".tsv": "csv", ".tsv.gz": "csv",
 }  # fmt: skip
+_TABS = (".tsv", ".tsv.gz")
 _IMAGES = (".png", ".jpg", ".jpeg", ".webp")
 _INT64 = range(-(2**63), 2**63)
 
@@ -39,7 +40,8 @@ def parse_source(text: str, role: str) -> Source:
     Args:
         text: A spec of a name in SOURCES, such as `csv('x.csv', label='intent')`; of a plug-in, such as `my_sources:spoken()`,
             whose function returns a Source; or a path, which stands for the source that its ending, or what lies there, tells:
-            a file .parquet, .csv, .jsonl, .npz or .npy, a glob or a folder of Parquet files, or a folder of images.
+            a file .parquet, .csv, .tsv, .jsonl, .npz or .npy, in any case, a glob or a folder of Parquet files, or a folder of
+            images.
         role: `train`, `valid`, `test` or `transfer`, for messages; only `transfer` may lack labels.
 
     Returns:
@@ -73,7 +75,8 @@ def parse_spec(text: str) -> Spec:
     is_call = head in SOURCES and (text.strip() == head or text.rstrip().endswith(")"))
     if is_call or is_plug_in(text):
         return spec.parse(text, SOURCES, VERSIONS)
-    return spec.parse(f"{_guess(text)}({text!r})", SOURCES, VERSIONS)
+    more = ", delimiter='\\t'" if text.lower().endswith(_TABS) and not os.path.isdir(text) else ""
+    return spec.parse(f"{_guess(text)}({text!r}{more})", SOURCES, VERSIONS)
 
 
 def is_plug_in(text: str) -> bool:
@@ -90,7 +93,7 @@ def _guess(path: str) -> str:
     if os.path.isdir(path):
         return _of_folder(path)
     for ending, name in _ENDINGS.items():
-        if path.endswith(ending):
+        if path.lower().endswith(ending):
             return name
     if "\0" not in path and os.path.isfile(path):
         with open(path, "rb") as file:
@@ -108,7 +111,7 @@ def _of_folder(path: str) -> str:
     """`parquet` where Parquet files lie; `folder` where folders or images do."""
     with os.scandir(path) as entries:
         seen = [entry for entry in entries if not entry.name.startswith(".")]
-    if any(entry.name.endswith(".parquet") for entry in seen):
+    if any(entry.name.lower().endswith(".parquet") for entry in seen):
         return "parquet"
     if any(entry.is_dir() or entry.name.lower().endswith(_IMAGES) for entry in seen):
         return "folder"

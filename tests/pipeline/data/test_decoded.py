@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,19 @@ def test_a_span_is_decoded_once_and_read_back_equal(tmp_path, store, times):
     assert second.strides[1] == 1, "channels last in memory, as they are decoded"
     assert len(times) == 20
     assert [file.stat().st_size for file in files(store)] == [FILE_BYTES]
+
+
+def test_what_a_kill_left_half_written_takes_no_room(tmp_path, store, times):
+    """It is removed after an hour, when it is no other process's that is still writing."""
+    store.mkdir()
+    for name, age_s in {"old": 3700, "young": 3500}.items():
+        (store / f".{name}.1.2.partial").write_bytes(b"1" * 5000)
+        os.utime(store / f".{name}.1.2.partial", (time.time() - age_s,) * 2)
+    decoded.use(store, f"{FILE_BYTES / 1e9:.9f}")
+    split(tmp_path / "a").read(0)
+    kept = [file.name for file in files(store)]
+    assert (kept[0], len(kept)) == (".young.1.2.partial", 2)
+    assert files(store)[1].stat().st_size == FILE_BYTES
 
 
 def test_some_rows_come_from_a_span_that_is_there(tmp_path, store, times):

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 import struct
 import subprocess
 import sys
@@ -511,6 +512,41 @@ def test_a_bad_image_is_named_or_left_out(tmp_path, name, caplog):
     assert [left_out for split in splits.values() for left_out in split.excluded] == [f"dög/{name}"]
     assert sum(split.rows for split in splits.values()) == 16
     assert any(f"left out: {images}/dög/{name}" in text for text in caplog.messages)
+
+
+def test_an_empty_class_is_named_or_left_out(tmp_path, caplog):
+    images = folder_of_images(tmp_path / "images")
+    (images / "cow").mkdir()
+    refuse(tmp_path, images, f"{images}/cow: expected rows of a class, found none. Add rows, remove it, or set `damaged: excl")
+    assert run(tmp_path / "out", images, damaged="exclude")["train"].classes == ("cat", "dög")
+    assert f"left out: {images}/cow, a class without rows" in caplog.messages
+
+
+def test_a_test_folder_may_lack_classes(tmp_path):
+    """With an empty folder or with none; classes are those of the same names."""
+    train, test = folder_of_images(tmp_path / "train"), folder_of_images(tmp_path / "test")
+    for path in test.glob("*/*"):
+        path.rename(path.with_stem(f"test {path.stem}"))  # ids must differ
+    for path in (test / "cat").iterdir():
+        path.unlink()
+    for _ in ("empty", "none"):
+        splits = run(tmp_path / "out", train, test=str(test))
+        assert splits["test"].classes == ("cat", "dög")
+        assert splits["test"].labels().tolist() == [1] * 8
+        shutil.rmtree(test / "cat", ignore_errors=True)
+    (test / "dög").rename(test / "dog")
+    with pytest.raises(InputError, match=r"expected the classes of train \(cat, dög\), found dog"):
+        run(tmp_path / "other", train, test=str(test))
+
+
+def test_labels_beyond_the_classes_that_a_split_names(tmp_path, source):
+    """They are no labels of other classes of train."""
+    encoded, _ = images(9)
+    for label in (2, 3, -2):
+        other = write_parquet(tmp_path / "o.parquet", encoded, [0, 1, label] * 3, names=["low", "high"])
+        refuse(tmp_path, source, "o.parquet, row 2", f"expected a label from 0 to 1, found {label}", test=str(other))
+    other = write_parquet(tmp_path / "o.parquet", encoded, [0, 1, 0] * 3, names=["low", "high"])
+    assert sorted(run(tmp_path / "out", source, test=str(other))["test"].labels().tolist()) == [0] * 6 + [2] * 3
 
 
 def test_a_stray_file_that_is_too_large_is_not_read(tmp_path, monkeypatch):

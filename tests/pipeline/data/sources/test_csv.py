@@ -75,6 +75,11 @@ def test_many_rows(tmp_path):
         ('text,label\n"a"b,1\n', "line 2: expected cells of CSV"),
         ('text,label\n"a,1\nb,2\n', "line 3: expected cells of CSV, found unexpected end of data"),
         ("a,b\n1,2\n", "source {path}: expected a column `text`, found a, b"),
+        (
+            "text;b\n1;2\n",
+            "found text;b. Name the column to read, such as input='words' or label='intent'. Or say what stands ",
+        ),
+        ("text;b\n1;2\n", "stands between cells, such as delimiter=';'; here it is ','."),
         ("text,text\n1,2\n", "expected one column `text`, found 2 of it"),
         ("", "expected a column `text`, found no columns"),
         ("text,label\n", "expected rows, found none"),

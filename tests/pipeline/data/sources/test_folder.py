@@ -55,8 +55,27 @@ def test_a_trailing_slash_and_a_relative_path(tmp_path, monkeypatch):
 
 
 def test_an_empty_class(tmp_path):
-    made(tmp_path, **{"cat/a.png": b"1", "dog/.DS_Store": b""})
-    refused(str(tmp_path), f"{tmp_path}/dog: expected a folder with images, found none. Add images, or remove the folder.")
+    """It is no class; ingest refuses it in the training split."""
+    made(tmp_path, **{"cat/a.png": b"1", "dog/.DS_Store": b"", "emu/b.png": b"2"})
+    found = read(str(tmp_path), "train")
+    assert (found.source.classes, found.source.empty) == (("cat", "emu"), (f"{tmp_path}/dog",))
+    assert list(zip(found.ids, found.labels, strict=True)) == [("cat/a.png", 0), ("emu/b.png", 1)]
+    made(tmp_path / "none", **{"cat/.DS_Store": b"", "dog/Thumbs.db": b""})
+    refused(str(tmp_path / "none"), "none: expected a folder with images, found none. Add images.")
+
+
+def test_folders_that_are_no_classes(tmp_path):
+    made(tmp_path, **{"2024/may/a.png": b"1", "2025/b.png": b"2", "c.png": b"3"})
+    text = f"folder({str(tmp_path)!r}, labels=False)"
+    found = read(text)
+    assert (found.ids, found.inputs, found.labels) == (
+        ["2024/may/a.png", "2025/b.png", "c.png"],
+        [b"1", b"2", b"3"],
+        [None] * 3,
+    )
+    assert (found.source.classes, found.source.empty) == (None, ())
+    refused(text, "expected labels (class folders), found none", role="train")
+    refused(f"folder({str(tmp_path)!r}, labels='no')", "source folder, labels: expected True or False, found 'no'")
 
 
 def test_files_beside_class_folders(tmp_path):

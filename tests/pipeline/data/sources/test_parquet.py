@@ -10,6 +10,7 @@ import pytest
 from conftest import images, write_parquet
 from pipeline.base.errors import InputError
 from pipeline.data.inputs.form import DTYPES, Form
+from pipeline.data.sources.table import parse_source
 from reading import read, refused
 
 WORDS = ["one", "", "drei Äpfel 🍎", "two\nlines"]
@@ -92,6 +93,28 @@ def test_large_images_come_in_smaller_chunks(tmp_path):
     starts = np.concatenate([[0], np.cumsum(found.sizes)])
     assert max(np.diff(np.concatenate([[0], ends])[starts])) <= 8 << 20
     assert found.places[3015].endswith("s.parquet, row 3015")
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        lambda: pa.array([np.full(200_000, row, np.float32) for row in range(100)], pa.list_(pa.float32())),
+        lambda: pa.array(["a" * 800_000] * 100),
+        lambda: pa.array([b"a" * 800_000] * 100),
+    ],
+    ids=["arrays", "texts", "images"],
+)
+def test_rows_that_a_file_packs_well_are_read_a_few_at_a_time(tmp_path, column):
+    """80 MB in memory, and next to nothing in the file."""
+    path = tmp_path / "s.parquet"
+    write(path, x=column())
+    assert path.stat().st_size < 3_000_000
+    before = pa.total_allocated_bytes()
+    chunks = parse_source(spec(str(path), input="x"), "transfer").chunks(True)
+    first = next(chunks)
+    assert len(first.labels) <= 10
+    assert pa.total_allocated_bytes() - before < 20_000_000
+    assert len(first.labels) + sum(len(chunk.labels) for chunk in chunks) == 100
 
 
 # ---------------------------------------------------------------- texts

@@ -84,6 +84,11 @@ def files(tmp_path, monkeypatch):
     (tmp_path / "x.jsonl").write_text('{"text": "a"}\n')
     for name in ("x.csv", "x.jsonl"):
         (tmp_path / f"{name}.gz").write_bytes(gzip.compress((tmp_path / name).read_bytes()))
+    (tmp_path / "x.tsv").write_text("id\ttext\n1\ta\n")
+    (tmp_path / "x.tsv.gz").write_bytes(gzip.compress((tmp_path / "x.tsv").read_bytes()))
+    (tmp_path / "upper").mkdir()
+    for name, other in {"X.CSV": "x.csv", "X.CSV.GZ": "x.csv.gz", "X.Parquet": "plain", "upper/A.PARQUET": "plain"}.items():
+        os.link(tmp_path / other, tmp_path / name)
     np.save(tmp_path / "x.npy", np.zeros((1, 2), np.int8))
     np.savez(tmp_path / "x.npz", x=np.zeros((1, 2), np.int8))
     (tmp_path / "notes.txt").write_text("notes")
@@ -98,9 +103,15 @@ def files(tmp_path, monkeypatch):
         ("plain", "parquet(path='plain', input=None, label=None, id=None)"),
         ("a(1).parquet", "parquet(path='a(1).parquet', input=None, label=None, id=None)"),
         ("it's.parquet", 'parquet(path="it\'s.parquet", input=None, label=None, id=None)'),
-        ("./classes", "folder(path='./classes')"),
-        ("flat", "folder(path='flat')"),
+        ("./classes", "folder(path='./classes', labels=True)"),
+        ("flat", "folder(path='flat', labels=True)"),
         ("x.csv", "csv(path='x.csv', text='text', label=None, id=None, delimiter=',')"),
+        ("X.CSV", "csv(path='X.CSV', text='text', label=None, id=None, delimiter=',')"),
+        ("X.CSV.GZ", "csv(path='X.CSV.GZ', text='text', label=None, id=None, delimiter=',')"),
+        ("x.tsv", "csv(path='x.tsv', text='text', label=None, id=None, delimiter='\\t')"),
+        ("x.tsv.gz", "csv(path='x.tsv.gz', text='text', label=None, id=None, delimiter='\\t')"),
+        ("X.Parquet", "parquet(path='X.Parquet', input=None, label=None, id=None)"),
+        ("upper", "parquet(path='upper', input=None, label=None, id=None)"),
         ("x.csv.gz", "csv(path='x.csv.gz', text='text', label=None, id=None, delimiter=',')"),
         ("x.jsonl", "jsonl(path='x.jsonl', text='text', label=None, id=None)"),
         ("x.jsonl.gz", "jsonl(path='x.jsonl.gz', text='text', label=None, id=None)"),
