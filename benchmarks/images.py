@@ -32,7 +32,7 @@ from pipeline.training.recipe import Recipe
 from pipeline.training.signal import NoTeacher
 
 BATCH = 128
-STUDENT, TEACHER = "cnn(channels=[32, 64])", "cnn(channels=[64, 128, 128])"
+STUDENT, TEACHER = "cnn(channels=[32, 64])", "cnn(channels=[32, 64, 64])"
 VIEWS = "shift(4) | flip()"
 STREAMED = 120_000_000  # bytes of memory: less than the pixels of CIFAR-10 take
 
