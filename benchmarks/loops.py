@@ -92,9 +92,9 @@ class Rows:
     def shape(self) -> tuple[int, ...]:
         return self.pixels.shape[1:]
 
-    def read(self, span: int, indices: np.ndarray | None, view: int) -> torch.Tensor:
+    def read(self, span: int, indices: np.ndarray | None, views: Sequence[np.ndarray]) -> Iterator[torch.Tensor]:
         pixels = self.pixels[span * self.span : (span + 1) * self.span]
-        return torch.from_numpy(pixels if indices is None else pixels[indices])
+        return itertools.repeat(torch.from_numpy(pixels if indices is None else pixels[indices]), len(views))
 
     def example(self, count: int) -> torch.Tensor:
         return torch.zeros((count, *self.shape), dtype=self.dtype)

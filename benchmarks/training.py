@@ -98,8 +98,8 @@ def training_of(
     nets = [build(parse_model(model), lesson.source.inputs, len(lesson.source.classes), seed=seed) for _ in weightings]
     net = Stack(nets) if len(nets) > 1 else nets[0]
     recipe = recipe_of(10**6, precision)
-    whole = lesson.ground.validation(nets[0])
-    few = Validation(whole.inputs[:BATCH], whole.labels[:BATCH])
+    valid = lesson.ground.splits["valid"]
+    few = Validation(torch.from_numpy(valid.read(0)[:BATCH]), valid.labels()[:BATCH])
     objective = Objective.of(weightings, lesson.labels, lesson.soft.loss if lesson.soft else None, lesson.signal)
     return _Training(net, lesson.examples, objective, recipe, few, seed)
 
