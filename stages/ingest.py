@@ -41,7 +41,6 @@ SOURCE_HELP = "A file or folder, or a spec such as `csv('train.csv', text='quest
 @option(
     "--size",
     type=Size(),
-    repeats=True,
     help="Pixels that images are resized to: 224, or 224x256 for height and width.  [default: they have one size]",
 )
 @option(

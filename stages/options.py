@@ -89,7 +89,7 @@ class Option(click.Option):
         return found
 
     def _check(self, ctx: click.Context, found: Any) -> None:
-        several = found if isinstance(found, tuple) else (found,)
+        several = found if self.multiple else (found,)
         for index, each in enumerate(several):
             if each in several[:index] and not self.repeats:
                 twice = f"{short(each) if isinstance(each, float) else repr(each)} twice"

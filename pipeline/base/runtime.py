@@ -201,6 +201,15 @@ def progress(items: Iterable[T], what: str, *, total: int | None = None, unit: s
     return lines(items, bar_format=shown, mininterval=LOG_SECONDS, delay=LOG_SECONDS, file=io.StringIO(), **settings)
 
 
+def counting(pieces: Iterable[T], what: str, rows: Callable[[T], int], *, total: int | None = None) -> Iterator[T]:
+    """The same pieces, with a progress that counts their rows; none is held while the next one is made."""
+    with progress((), what, total=total, unit="rows") as bar:
+        for piece in pieces:
+            bar.update(rows(piece))
+            yield piece
+            del piece
+
+
 @functools.cache
 def _bars() -> "tuple[type[tqdm[Any]], type[tqdm[Any]]]":
     """The progress bar of a terminal, and the one that writes its text to the log.

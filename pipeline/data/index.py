@@ -4,14 +4,14 @@ It takes a byte or two a row for labels, and until ids have been compared 16 for
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from pipeline.base import runtime
 from pipeline.base.errors import InputError
-from pipeline.data.sources.source import Chunk, Source
+from pipeline.data.sources.source import Chunk, Source, without_rows
 from pipeline.data.splits import UNLABELLED
 
 _DIGEST = "S16"  # of an id; equal digests mean equal ids
@@ -43,7 +43,8 @@ class Index:
         known = len(codes)
         numbered = has_names = False
         rows = 0
-        for chunk in _shown(source.chunks(False), f"reading the labels of {role}"):
+        pieces = source.chunks(False)
+        for chunk in runtime.counting(pieces, f"reading the labels of {role}", lambda chunk: len(chunk.labels)):
             digests += id_digests(names(chunk, role, first + rows)).data
             values = chunk.labels
             named = [value for value in values if isinstance(value, str)]
@@ -61,8 +62,7 @@ class Index:
             labels.append(_narrow(_coded(values, codes)))
             rows += len(values)
         if not rows:
-            what, fix = f"{role} source {source.text}", "Give a source that has rows."
-            raise InputError(what, expected="rows", found="none", fix=fix)
+            raise without_rows(f"{role} source {source.text}")
         found_labels, classes = np.concatenate(labels), source.classes
         if codes and not known:
             classes = tuple(sorted(codes))
@@ -96,19 +96,18 @@ class Index:
 
     def place(self, row: int) -> str:
         """What a row is called in messages."""
-        start = 0
-        for chunk in self.source.chunks(False):
-            if row < start + len(chunk.labels):
-                return place(chunk, row - start, names(chunk, self.role, self.first + start)[row - start])
-            start += len(chunk.labels)
-        raise self._changed()
+        return place(*self._found(row))
 
     def name(self, row: int) -> str:
         """The id of a row."""
+        return self._found(row)[2]
+
+    def _found(self, row: int) -> tuple[Chunk, int, str]:
+        """The chunk of a row, its number there, and its id. Reads the source once more."""
         start = 0
         for chunk in self.source.chunks(False):
             if row < start + len(chunk.labels):
-                return names(chunk, self.role, self.first + start)[row - start]
+                return chunk, row - start, names(chunk, self.role, self.first + start)[row - start]
             start += len(chunk.labels)
         raise self._changed()
 
@@ -145,14 +144,6 @@ class Index:
         return InputError(
             what, expected="the same rows all the time", found="others", fix="Run this again when it is left alone."
         )
-
-
-def _shown(chunks: Iterable[Chunk], what: str) -> Iterator[Chunk]:
-    """The same chunks, with a progress bar that counts their rows."""
-    with runtime.progress((), what, unit="rows") as bar:
-        for chunk in chunks:
-            yield chunk
-            bar.update(len(chunk.labels))
 
 
 def names(chunk: Chunk, role: str, first: int) -> Sequence[str]:

@@ -8,7 +8,7 @@ import hashlib
 import logging
 import shutil
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -113,22 +113,14 @@ def ingest(
         span = span_rows(len(classes), max(inputs.row_bytes(stored), round(stored)))
         excluded = taken.excluded()
         for name, buckets in taken.buckets.items():
+            rows = runtime.counting(buckets, f"writing {name}", len, total=plan.sizes[name])
             write_split(
-                folder / f"{name}.parquet", _shown(buckets, f"writing {name}", plan.sizes[name]), role=name, classes=classes,
-                inputs=inputs, span=span, excluded=excluded[name], folded=fold and name == "valid",
+                folder / f"{name}.parquet", rows, role=name, classes=classes, inputs=inputs, span=span,
+                excluded=excluded[name], folded=fold and name == "valid",
             )  # fmt: skip
         shutil.rmtree(room)
         bind_splits(folder, list(taken.buckets))
     return open_splits(out, [name for name in SPLITS if name in plan.sizes])
-
-
-def _shown(pieces: Iterable[Rows], what: str, rows: int) -> Iterator[Rows]:
-    """The same rows, with a progress bar that counts them."""
-    with runtime.progress((), what, total=rows, unit="rows") as bar:
-        for piece in pieces:
-            bar.update(len(piece))
-            yield piece
-            del piece  # before the next one is read
 
 
 def _require_apart(sources: Mapping[str, Sequence[Source]]) -> None:
@@ -187,9 +179,6 @@ def _indices(name: str, sources: Sequence[Source]) -> Iterator[Index]:
     """The index of every source of a split; numbers in ids continue from one to the next."""
     first = 0
     for source in sources:
-        if not source.labelled and name != "transfer":
-            fix = "Name the column or folder of labels, or give another source."
-            raise InputError(f"{name} source {source.text}", expected="labels", found="none", fix=fix)
         index = Index.read(source, name, first)
         first += len(index)
         yield index

@@ -96,7 +96,7 @@ def _open(data: bytes, where: str) -> Image.Image:
         if limit and (pixels := image.width * image.height) > limit:
             raise Image.DecompressionBombError(f"{image.height}×{image.width}, which is {pixels} pixels")
         image.load()
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
         raise InputError(where, expected=f"an image of at most {limit:,} pixels", found=_reason(error), fix=fix) from error
     except Exception as error:  # Pillow's parsers raise many kinds for bad bytes
         if lacks_memory(error):

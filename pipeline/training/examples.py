@@ -61,15 +61,6 @@ class Batch(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Mixing:
-    """What mixing views need to know of a split: rows of a span, rows in all, and the shape of an input."""
-
-    span: int
-    rows: int
-    shape: tuple[int, ...]
-
-
-@dataclass(frozen=True)
 class Window:
     """Rows in memory: all of them on the device, or a window on the host.
 
@@ -88,12 +79,13 @@ class Window:
         cuts: Sequence[int],
         policy: Policy,
         device: torch.device,
-        mixing: Mixing | None,
+        source: Inputs,
     ) -> Iterator[Batch]:
         """The rows at the indices `order`, each in its view, as one block from each cut to the next.
 
-        order, views: (n,) int64. policy: makes views of the inputs; None where they are in their views. The targets of a block
-        are what is stored. Indices are copied to the device once for all blocks, so that a GPU does not wait at each block.
+        order, views: (n,) int64. policy: makes views of the inputs; views.NONE where they are in their views. source: what the
+        rows are of. The targets of a block are what is stored. Indices are copied to the device once for all blocks, so that a
+        GPU does not wait at each block.
         """
         rows, drawn = self.rows[order], views[order]
         held_on = self.inputs.device
@@ -108,11 +100,11 @@ class Window:
             own = inputs.index_select(0, seen_at[here]).to(device)
             stored = targets.index_select(0, layers[here]).to(device)
             partners, shares = (torch.empty((stop - start, 0), dtype=kind) for kind in (torch.int64, torch.float32))
-            if mixing is None:
+            if not policy.mixes:
                 seen = policy.apply(own, rows[here], drawn[here])
             else:
-                others, weights = policy.partners(rows[here], drawn[here], mixing.span, mixing.rows, mixing.shape)
-                there = torch.from_numpy(self._positions(others, mixing.span)).to(held_on)
+                others, weights = policy.partners(rows[here], drawn[here], source.span, source.rows, source.shape)
+                there = torch.from_numpy(self._positions(others, source.span)).to(held_on)
                 seen = policy.apply(own, rows[here], drawn[here], (others, inputs.index_select(0, there).to(device)))
                 partners, shares = (torch.from_numpy(column)[:, None].to(device) for column in (others, weights))
             yield Batch(shown[0][here], shown[1][here], seen, stored, partners, shares)
@@ -233,14 +225,13 @@ class Examples:
     def _blocks(self, seed: int, epoch: int, batch_size: int) -> Iterator[Batch]:
         """The shuffled rows of the epoch, in blocks that end where a batch or a window ends."""
         size = batch_size * max(1, BLOCK_BYTES // (batch_size * max(1, self._input_bytes + self._stored_bytes)))
-        mixing = Mixing(self.inputs.span, self.inputs.rows, self.inputs.shape) if self.policy.mixes else None
         policy = NONE if self.inputs.replays else self.policy
         given = 0
         for window in self._windows(seed, epoch):
             order = randomness.order(window.rows, seed, Use.ORDER, epoch)
             views = self._drawn(seed, epoch, window.rows)
             cuts = [0, *range(-given % batch_size or size, len(order), size), len(order)]
-            yield from window.blocks(order, views, cuts, policy, self.device, mixing)
+            yield from window.blocks(order, views, cuts, policy, self.device, self.inputs)
             given += len(order)
 
     def _windows(self, seed: int, epoch: int) -> Iterator[Window]:

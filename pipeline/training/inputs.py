@@ -54,11 +54,10 @@ class Inputs(Protocol):
 
 
 @dataclass(frozen=True)
-class Numbers:
-    """Images or arrays, untouched."""
+class _OfSplit:
+    """What the rows of a split have in common, numbers or texts."""
 
     split: Split
-    replays: bool = False
 
     @property
     def rows(self) -> int:
@@ -67,6 +66,17 @@ class Numbers:
     @property
     def span(self) -> int:
         return self.split.span
+
+    @property
+    def classes(self) -> Sequence[str]:
+        return self.split.classes
+
+
+@dataclass(frozen=True)
+class Numbers(_OfSplit):
+    """Images or arrays, untouched."""
+
+    replays: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -76,10 +86,6 @@ class Numbers:
     def dtype(self) -> torch.dtype:
         return torch.from_numpy(np.empty(0, self.split.inputs.dtype)).dtype
 
-    @property
-    def classes(self) -> Sequence[str]:
-        return self.split.classes
-
     def read(self, span: int, indices: np.ndarray | None, views: Sequence[np.ndarray]) -> Iterator[torch.Tensor]:
         return repeat(torch.from_numpy(self.split.read(span, indices)), len(views))
 
@@ -88,20 +94,11 @@ class Numbers:
 
 
 @dataclass(frozen=True)
-class Encoded:
+class Encoded(_OfSplit):
     """Texts in views, as a net encodes them. net: None as long as none is chosen; a text then counts as its bytes."""
 
-    split: Split
     policy: Policy
     net: nn.Module | None = None
-
-    @property
-    def rows(self) -> int:
-        return self.split.rows
-
-    @property
-    def span(self) -> int:
-        return self.split.span
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -110,10 +107,6 @@ class Encoded:
     @property
     def dtype(self) -> torch.dtype:
         return self._example.dtype
-
-    @property
-    def classes(self) -> Sequence[str]:
-        return self.split.classes
 
     @property
     def replays(self) -> bool:

@@ -824,3 +824,11 @@ def test_settings_are_options(name):
         options |= {option.name for option in import_module("stages.distill").command.params}
     for section, keys in getattr(command, "sections", {}).items():
         assert set(keys) <= options, section
+
+
+def test_a_square_size_may_be_said_twice(tmp_path, source):
+    """Height and width are one value, not two of which each may be given once."""
+    words = ["ingest", "--train", str(source), "--size", "5x5", "--data", str(tmp_path / "data")]
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 0, result.output
+    assert "rows of 5×5×1 (crop), 3 classes" in result.output

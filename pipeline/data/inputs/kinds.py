@@ -20,7 +20,7 @@ class Kind(Protocol):
     """What a class in KINDS is: an instance holds the facts that the inputs of a split share.
 
     A row is stored as bytes. `examine` and `settle` serve ingest, the rest serves who writes and reads splits. To add a kind,
-    write such a class, and name it in KINDS and in `Inputs`.
+    write such a class, and name it in KINDS, in `Inputs` and in form.KINDS.
     """
 
     COLUMN: ClassVar[str]  # of a split's file
