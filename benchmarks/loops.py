@@ -20,8 +20,9 @@ from torch.nn import functional
 from benchmarks.measure import CPU, in_turns, machine, median, ratio, show
 from pipeline.base import runtime
 from pipeline.data.views import Policy
-from pipeline.models import zoo
 from pipeline.models.build import placed
+from pipeline.models.cnn import cnn
+from pipeline.models.mlp import mlp
 from pipeline.models.stack import Stack
 from pipeline.training.examples import Examples
 from pipeline.training.fit import Validation, _Training
@@ -41,15 +42,15 @@ Way = Callable[[], None]
 
 def normed(shape: Sequence[int], classes: int) -> nn.Module:
     """cnn(channels=[16, 32]) with batch normalisation."""
-    plain = zoo.cnn(shape, classes, channels=[16, 32])
+    plain = cnn(shape, classes, channels=[16, 32])
     layers = [(each, nn.BatchNorm2d(each.out_channels)) if isinstance(each, nn.Conv2d) else (each,) for each in plain]
     return nn.Sequential(*itertools.chain.from_iterable(layers))
 
 
 NETS: dict[str, tuple[Callable[..., nn.Module], tuple[int, ...]]] = {
-    "2×30": (functools.partial(zoo.mlp, hidden=[30, 30]), (1, 28, 28)),
-    "2×800": (functools.partial(zoo.mlp, hidden=[800, 800]), (1, 28, 28)),
-    "convnet": (functools.partial(zoo.cnn, channels=[16, 32]), (3, 32, 32)),
+    "2×30": (functools.partial(mlp, hidden=[30, 30]), (1, 28, 28)),
+    "2×800": (functools.partial(mlp, hidden=[800, 800]), (1, 28, 28)),
+    "convnet": (functools.partial(cnn, channels=[16, 32]), (3, 32, 32)),
     "convnet with BatchNorm": (normed, (3, 32, 32)),
 }
 

@@ -158,11 +158,12 @@ def _tables() -> Mapping[str, _Table]:
     """For each setting: the names that it may have, their versions, and how many arguments the caller gives."""
     from pipeline.data import selection
     from pipeline.data.policies.table import POLICIES, VERSIONS
-    from pipeline.models import ensemble, zoo
+    from pipeline.models import ensemble
+    from pipeline.models.zoo import table as nets
     from pipeline.training import losses, recipe
 
     return {
-        "model": (zoo.MODELS, zoo.VERSIONS, 2), "optimizer": (recipe.OPTIMIZERS, recipe.OPTIMIZER_VERSIONS, 1),
+        "model": (nets.MODELS, nets.VERSIONS, 2), "optimizer": (recipe.OPTIMIZERS, recipe.OPTIMIZER_VERSIONS, 1),
         "schedule": (recipe.SCHEDULES, recipe.SCHEDULE_VERSIONS, 1), "policy": (POLICIES, VERSIONS, 2),
         "rows": (selection.ROWS, selection.VERSIONS, 2), "loss": (losses.LOSSES, losses.VERSIONS, 4),
         "rule": (dict.fromkeys(ensemble.RULES, ensemble.combine), ensemble.RULES, 4),

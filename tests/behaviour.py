@@ -32,9 +32,11 @@ from pipeline.data.sources import table as sources_table
 from pipeline.data.sources.source import Chunk, Source
 from pipeline.data.sources.table import parse_source
 from pipeline.data.views import Policy
-from pipeline.models import ensemble, predict, stack, zoo
+from pipeline.models import ensemble, predict, stack
 from pipeline.models.build import build, parse_model
 from pipeline.models.encoding import encode
+from pipeline.models.zoo import table as nets
+from pipeline.models.zoo.layers import Pixels
 from pipeline.results import evaluate, report, summary
 from pipeline.results.choice import best
 from pipeline.results.run import Measure
@@ -199,7 +201,7 @@ def _net(name: str) -> Any:
 
 def _inference() -> Any:
     """Of whole numbers, whose sums are exact, in tiles that do not divide the rows."""
-    net = torch.nn.Sequential(zoo.Pixels(), torch.nn.Flatten(), torch.nn.Linear(36, 3))
+    net = torch.nn.Sequential(Pixels(), torch.nn.Flatten(), torch.nn.Linear(36, 3))
     with torch.no_grad():
         net[2].weight.copy_((torch.arange(108).view(3, 36) % 7 - 3) * 255)
         net[2].bias.copy_(torch.arange(3))
@@ -390,7 +392,7 @@ def everything() -> dict[str, Measured]:
         ("policy", policies.VERSIONS, EXACT, _policy),
         ("rows", selection.VERSIONS, EXACT, _rows),
         ("source", sources_table.VERSIONS, EXACT, _source),
-        ("model", zoo.VERSIONS, CLOSE, _net),
+        ("model", nets.VERSIONS, CLOSE, _net),
         ("rule", ensemble.RULES, CLOSE, _rule),
         ("loss", losses.VERSIONS, CLOSE, _loss),
         ("optimizer", recipe.OPTIMIZER_VERSIONS, CLOSE, _optimizer),

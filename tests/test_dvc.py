@@ -235,14 +235,15 @@ def test_a_new_temperature_runs_its_own_cells_and_what_sums_up(repository):
 
 REWORDED = {  # file → an edit that changes nothing that is computed
     "data/policies/warp.py": ('fix="Move by less."', 'fix="Move it by less, please."'),
-    "models/zoo.py": ('fix="Correct the model\'s spec."', 'fix="Mend the spec of the model."'),
+    "models/zoo/requirements.py": ('fix="Correct the model\'s spec."', 'fix="Mend the spec of the model."'),
     "data/pixels.py": ('"a PNG, JPEG or WebP image"', '"an image, PNG, JPEG or WebP"'),
     "training/losses.py": ('fix="Correct the setting."', 'fix="Mend the setting."'),
     "training/fit.py": ("learned nothing: its validation accuracy", "it learned nothing, for its validation accuracy"),
 }
 MOVED = """
 
-def _sizes(value: object) -> bool:
+def sizes(value: object) -> bool:
+    \"\"\"Whether `value` is a list of whole numbers above 0.\"\"\"
     return isinstance(value, list) and all(isinstance(size, int) and not isinstance(size, bool) and size > 0 for size in value)
 """
 
@@ -250,11 +251,11 @@ def _sizes(value: object) -> bool:
 def test_rewording_moving_and_adding_run_nothing_and_refuse_no_cache(repository):
     for name, (old, new) in REWORDED.items():
         repository.edit(f"pipeline/{name}", old, new)
-    repository.edit("pipeline/models/zoo.py", MOVED, "")
-    with (repository.folder / "pipeline/models/zoo.py").open("a") as file:
+    repository.edit("pipeline/models/zoo/requirements.py", MOVED, "")
+    with (repository.folder / "pipeline/models/zoo/requirements.py").open("a") as file:
         file.write(MOVED)
-    repository.edit("pipeline/models/zoo.py", '"bag": bag}', '"bag": bag, "other": cnn}')
-    repository.edit("pipeline/models/zoo.py", '"bag": 1}', '"bag": 1, "other": 1}')
+    repository.edit("pipeline/models/zoo/table.py", '"bag": bag}', '"bag": bag, "other": cnn}')
+    repository.edit("pipeline/models/zoo/table.py", '"bag": 1}', '"bag": 1, "other": 1}')
     repository.edit("pipeline/data/policies/table.py", '"flip": image.flip,', '"flip": image.flip, "mirror": image.flip,')
     repository.edit("pipeline/data/policies/table.py", '"flip": 1,', '"flip": 1, "mirror": 1,')
     assert repository.repro() == []
@@ -272,7 +273,7 @@ def test_rewording_moving_and_adding_run_nothing_and_refuse_no_cache(repository)
         ("training/losses", '"dkd": 1', '"dkd": 2', set()),
         ("stats/metrics", "VERSION = 1", "VERSION = 2", {"evaluate"}),
         ("models/predict", "VERSION = 2", "VERSION = 3", {*EVERY[2:-1], "distill@tiny-2.5"}),
-        ("models/zoo", '"mlp": 1', '"mlp": 2', {*EVERY[2:-2], "distill@tiny-2.5"} - {"capture@a", "capture@b"}),
+        ("models/zoo/table", '"mlp": 1', '"mlp": 2', {*EVERY[2:-2], "distill@tiny-2.5"} - {"capture@a", "capture@b"}),
     ],
 )
 def test_another_version_reruns_what_uses_it(repository, path, old, new, reruns):
@@ -343,11 +344,11 @@ def unused(shape, classes):
 HELPER = """
 import math
 from torch import nn
-from pipeline.models import zoo
+from pipeline.models.zoo.layers import Pixels
 
 def layers(shape, width, classes):
     first = nn.Linear(math.prod(shape), width)
-    return nn.Sequential(zoo.Pixels(), nn.Flatten(), first, nn.ReLU(), nn.Linear(width, classes))
+    return nn.Sequential(Pixels(), nn.Flatten(), first, nn.ReLU(), nn.Linear(width, classes))
 """
 
 

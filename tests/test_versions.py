@@ -11,7 +11,7 @@ from pipeline.base import runtime
 from pipeline.data import selection
 from pipeline.data.policies import table as policies
 from pipeline.data.sources import table as sources
-from pipeline.models import zoo
+from pipeline.models.zoo import table as nets
 from pipeline.training import losses, recipe
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,7 +41,7 @@ def test_what_it_does_is_what_its_version_did(name):
         (policies.POLICIES, policies.VERSIONS),
         (selection.ROWS, selection.VERSIONS),
         (sources.SOURCES, sources.VERSIONS),
-        (zoo.MODELS, zoo.VERSIONS),
+        (nets.MODELS, nets.VERSIONS),
         (losses.LOSSES, losses.VERSIONS),
         (recipe.OPTIMIZERS, recipe.OPTIMIZER_VERSIONS),
         (recipe.SCHEDULES, recipe.SCHEDULE_VERSIONS),

@@ -11,7 +11,8 @@ from pipeline.base.randomness import Use
 from pipeline.base.spec import Spec
 from pipeline.data.inputs.kinds import Inputs
 from pipeline.models.encoding import example, reads_text
-from pipeline.models.zoo import MODELS, VERSIONS, require
+from pipeline.models.zoo.requirements import require
+from pipeline.models.zoo.table import MODELS, VERSIONS
 
 
 def parse_model(text: str) -> Spec:

@@ -10,14 +10,14 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from pipeline.models.zoo import Dropout
+from pipeline.models.zoo.layers import Dropout
 
 
 def layers_of(net: nn.Module) -> list[nn.Module]:
     """The layers of a net that can run here; empty for another net.
 
     They are layers without parameters, of which the last is nn.Flatten, and then nn.Linear with bias, nn.ReLU and
-    zoo.Dropout alone; zoo.Dropout may come before as well.
+    layers.Dropout alone; layers.Dropout may come before as well.
     """
     layers = list(net) if type(net) is nn.Sequential else []
     start = _first_linear(layers)

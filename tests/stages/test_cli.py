@@ -165,7 +165,7 @@ def test_what_is_our_own_fault_is_not_hidden(project, monkeypatch):
 PLUGINS = """
 import torch
 from torch import nn
-from pipeline.models import zoo
+from pipeline.models.zoo.layers import Pixels
 
 class Late(nn.Module):
     def __init__(self, shape, classes):
@@ -180,7 +180,7 @@ class Late(nn.Module):
 class Normed(nn.Sequential):
     def __init__(self, shape, classes):
         size = shape[1] * shape[2]
-        super().__init__(zoo.Pixels(), nn.Flatten(), nn.Linear(size, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, classes))
+        super().__init__(Pixels(), nn.Flatten(), nn.Linear(size, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, classes))
 
 class Hidden(Normed):
     # a mean that training moves, and that is in no state; Scratch keeps what it has just seen, which nothing depends on
@@ -230,7 +230,7 @@ def tied(shape, classes):
     first, second = nn.Linear(shape[1] * shape[2], classes), nn.Linear(classes, classes)
     third = nn.Linear(classes, classes)
     third.weight = second.weight
-    return nn.Sequential(zoo.Pixels(), nn.Flatten(), first, second, third)
+    return nn.Sequential(Pixels(), nn.Flatten(), first, second, third)
 
 def wrong(images, draw):
     return images.float()

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from pipeline.models import ensemble, zoo
+from pipeline.models import ensemble
+from pipeline.models.zoo import table as nets
 from pipeline.training import losses
 from stages.cli import main
 
@@ -63,7 +64,7 @@ def test_every_stage_has_what_it_uses_and_no_more(written):
 @pytest.mark.parametrize(
     ("table", "name", "changed"),
     [
-        (zoo.VERSIONS, "cnn", {"teach/b.txt"}),
+        (nets.VERSIONS, "cnn", {"teach/b.txt"}),
         (losses.VERSIONS, "dkd", {"distill/tiny.txt", "distill/odd.txt"}),
         (losses.VERSIONS, "kl", set()),
         (ensemble.RULES, "probabilities", {"distill/tiny.txt", "distill/odd.txt", "evaluate.txt", "sweep/some.txt"}),

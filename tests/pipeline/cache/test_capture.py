@@ -22,10 +22,11 @@ from pipeline.data.policies import table
 from pipeline.data.settings import Views
 from pipeline.data.splits import Split, open_splits
 from pipeline.data.views import Policy
-from pipeline.models import predict, zoo
+from pipeline.models import predict
 from pipeline.models.build import build, parse_model
 from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.encoding import encode
+from pipeline.models.zoo import table as nets
 
 CPU = torch.device("cpu")
 
@@ -150,7 +151,7 @@ def test_a_student_refuses_views_that_another_version_made(data, monkeypatch):
 def test_another_version_of_a_net_refuses_its_teachers(tmp_path, monkeypatch):
     folder = write_stage_one(tmp_path)
     run_capture(folder)
-    monkeypatch.setitem(zoo.VERSIONS, "mlp", 2)
+    monkeypatch.setitem(nets.VERSIONS, "mlp", 2)
     expected = r"model mlp\(.*\): expected version 1, with which it was trained, found version 2"
     with pytest.raises(IntegrityError, match=expected):
         run_capture(folder)

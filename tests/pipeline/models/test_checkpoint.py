@@ -10,11 +10,11 @@ from conftest import RECIPE, tree
 from pipeline.base.errors import BusyError, IntegrityError
 from pipeline.base.facts import sealed
 from pipeline.base.files import sha256
-from pipeline.models import zoo
 from pipeline.models.build import parse_model
 from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.modelfile import Data, Net, Shown
 from pipeline.models.predict import predict
+from pipeline.models.zoo import table as nets
 from small_nets import PIXELS, Source, loaded, made, saved
 
 CPU = torch.device("cpu")
@@ -109,7 +109,7 @@ def test_what_is_loaded_is_ready_to_be_asked(tmp_path):
 
 def test_another_version_of_the_net_refuses_the_weights(tmp_path, monkeypatch):
     saved(tmp_path / "a")
-    monkeypatch.setitem(zoo.VERSIONS, "mlp", 2)
+    monkeypatch.setitem(nets.VERSIONS, "mlp", 2)
     with pytest.raises(IntegrityError, match="expected version 1, with which it was trained, found version 2. Run `softcache"):
         loaded(tmp_path / "a")
 

@@ -16,7 +16,7 @@ from pipeline.models.build import build, parse_model
 from pipeline.models.encoding import encode
 from pipeline.models.predict import predict
 from pipeline.models.rows import Rows
-from pipeline.models.zoo import Bag
+from pipeline.models.zoo.bag import Bag
 
 CPU = torch.device("cpu")
 COUNT, SPAN = 23, 4

@@ -12,7 +12,7 @@ from pipeline.data.splits import Split
 from pipeline.data.views import Policy
 from pipeline.models.encoding import encode
 from pipeline.models.showing import in_views, span_in_views, texts_in_views
-from pipeline.models.zoo import Bag
+from pipeline.models.zoo.bag import Bag
 
 COUNT, SPAN = 21, 8
 PIXELS = np.random.default_rng(0).integers(0, 256, (COUNT, 1, 5, 5), dtype=np.uint8)

@@ -18,10 +18,10 @@ from conftest import write_split
 from pipeline.base import runtime
 from pipeline.data.inputs.image import Images
 from pipeline.data.views import Policy
-from pipeline.models import zoo
 from pipeline.models.build import build, parse_model
 from pipeline.models.predict import predict
 from pipeline.models.stack import Stack, side_by_side, stackable
+from pipeline.models.zoo.layers import Pixels
 from pipeline.training.examples import Examples
 from pipeline.training.fit import Validation, fit
 from pipeline.training.inputs import Numbers
@@ -95,7 +95,7 @@ def farthest(stack: Stack, singles: list[nn.Module]) -> float:
 
 
 class Doubles(nn.Module):
-    """What zoo.Pixels gives, in float64."""
+    """What Pixels gives, in float64."""
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         return pixels.double() / 255
@@ -211,7 +211,7 @@ def test_what_cannot_be_stacked_is_told(split):
             return values - self.mean
 
     def net(*layers):
-        return nn.Sequential(zoo.Pixels(), nn.Flatten(), *layers, nn.Linear(36, CLASSES))
+        return nn.Sequential(Pixels(), nn.Flatten(), *layers, nn.Linear(36, CLASSES))
 
     assert all(stackable(nets(model, 2), SHOWN) for model in MODELS)
     assert stackable([net(Known()), net(Known())], SHOWN)
@@ -230,7 +230,7 @@ def test_buffers_that_stay_are_in_every_net(tmp_path):
             return values - self.mean
 
     torch.manual_seed(0)
-    several = [nn.Sequential(zoo.Pixels(), nn.Flatten(), Known(), nn.Linear(36, CLASSES)) for _ in range(3)]
+    several = [nn.Sequential(Pixels(), nn.Flatten(), Known(), nn.Linear(36, CLASSES)) for _ in range(3)]
     stack = Stack(several)
     for place, net in enumerate(stack.nets()):
         assert net.state_dict().keys() == several[0].state_dict().keys()

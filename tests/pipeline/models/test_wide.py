@@ -7,22 +7,24 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.models import wide, zoo
+from pipeline.models import wide
 from pipeline.models.stack import Stack
+from pipeline.models.zoo.layers import Pixels
+from pipeline.models.zoo.mlp import mlp
 
 SHAPE, CLASSES, ROWS = (1, 6, 6), 5, 7
 PIXELS = torch.randint(0, 256, (ROWS, *SHAPE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
 class Doubles(nn.Module):
-    """What zoo.Pixels gives, in float64."""
+    """What Pixels gives, in float64."""
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         return pixels.double() / 255
 
 
 def dropped_mlp() -> nn.Module:
-    net = zoo.mlp(SHAPE, CLASSES, hidden=[8, 6], dropout=0.3, input_dropout=0.1)
+    net = mlp(SHAPE, CLASSES, hidden=[8, 6], dropout=0.3, input_dropout=0.1)
     net[0] = Doubles()
     return net.double()
 
@@ -65,16 +67,16 @@ class Sum(nn.Sequential):
 def of_layers(kind: str) -> nn.Module:
     """A net that is nearly linear layers alone."""
     shared, last = nn.Linear(36, 36), nn.Linear(36, CLASSES)
-    start = [zoo.Pixels(), nn.Flatten()]
+    start = [Pixels(), nn.Flatten()]
     return {
         "no bias": lambda: nn.Sequential(*start, nn.Linear(36, 36, bias=False), nn.ReLU(), last),
         "one layer twice": lambda: nn.Sequential(*start, shared, nn.ReLU(), shared, last),
         "layer norm": lambda: nn.Sequential(*start, shared, nn.LayerNorm(36), last),
-        "scaled before": lambda: nn.Sequential(zoo.Pixels(), nn.LayerNorm(6), nn.Flatten(), last),
+        "scaled before": lambda: nn.Sequential(Pixels(), nn.LayerNorm(6), nn.Flatten(), last),
         "softmax": lambda: nn.Sequential(*start, shared, nn.Softmax(dim=1), last),
-        "flat at the end": lambda: nn.Sequential(zoo.Pixels(), nn.Linear(6, 6), nn.Flatten(), last),
+        "flat at the end": lambda: nn.Sequential(Pixels(), nn.Linear(6, 6), nn.Flatten(), last),
         "own forward": lambda: Sum(*start, last),
-        "no linear layer": lambda: nn.Sequential(zoo.Pixels(), nn.Conv2d(1, CLASSES, 6), nn.Flatten()),
+        "no linear layer": lambda: nn.Sequential(Pixels(), nn.Conv2d(1, CLASSES, 6), nn.Flatten()),
     }[kind]()
 
 

@@ -159,7 +159,7 @@ def test_each_student_says_what_it_is(data, tmp_path):
 
 def test_nets_that_cannot_be_stacked_are_trained_one_by_one(data, tmp_path, monkeypatch):
     (tmp_path / "normed_net.py").write_text(
-        "from torch import nn\nfrom pipeline.models.zoo import Pixels\n"
+        "from torch import nn\nfrom pipeline.models.zoo.layers import Pixels\n"
         "def build(shape, classes):\n"
         "    return nn.Sequential(Pixels(), nn.Flatten(), nn.Linear(16, 8), nn.BatchNorm1d(8), nn.Linear(8, classes))\n"
     )

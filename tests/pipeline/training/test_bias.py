@@ -9,9 +9,9 @@ from torch import nn
 
 from pipeline.base.errors import InputError
 from pipeline.data.inputs.image import Images
-from pipeline.models import zoo
 from pipeline.models.build import build, parse_model
 from pipeline.models.predict import predict
+from pipeline.models.zoo.layers import Pixels
 from pipeline.stats import metrics
 from pipeline.training import bias
 
@@ -246,7 +246,7 @@ class Doubled(nn.Linear):
     ids=["no bias", "a bias too early", "a bias of another size", "a bias that counts twice"],
 )
 def test_a_net_without_a_bias_of_its_logits_is_left_as_it_was(last):
-    model = nn.Sequential(zoo.Pixels(), nn.Flatten(), *last)
+    model = nn.Sequential(Pixels(), nn.Flatten(), *last)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     logits = predict(model, PIXELS)
     with pytest.raises(InputError, match="a net whose last parameter is the bias of its logits"):

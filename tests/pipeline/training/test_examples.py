@@ -21,7 +21,7 @@ from pipeline.data.splits import Split, open_splits
 from pipeline.data.views import Policy
 from pipeline.models.encoding import encode
 from pipeline.models.ensemble import combine
-from pipeline.models.zoo import Bag
+from pipeline.models.zoo.bag import Bag
 from pipeline.training.examples import Batch, Examples
 from pipeline.training.inputs import Encoded, Numbers
 from pipeline.training.signal import NoTeacher

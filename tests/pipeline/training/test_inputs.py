@@ -13,7 +13,7 @@ from pipeline.data.splitfile import Rows, write_split
 from pipeline.data.splits import Split
 from pipeline.data.views import Policy
 from pipeline.models.encoding import encode
-from pipeline.models.zoo import Bag
+from pipeline.models.zoo.bag import Bag
 from pipeline.training.inputs import Encoded, Inputs, NoInputs, Numbers, inputs_of
 
 COUNT, SPAN = 11, 4

@@ -18,8 +18,8 @@ from pipeline.base import runtime
 from pipeline.base.errors import BusyError, InputError
 from pipeline.data.settings import Views
 from pipeline.data.splits import Split, open_splits
-from pipeline.models import zoo
 from pipeline.models.build import parse_model
+from pipeline.models.zoo import table as nets
 from pipeline.training import fit, resume
 from pipeline.training.distill import distill
 from pipeline.training.lesson import Ground, Lesson, Soft
@@ -256,7 +256,7 @@ PLUGINS = """
 import math, torch
 from torch import nn
 from pipeline.models.build import parse_model
-from pipeline.models import zoo
+from pipeline.models.zoo.layers import Pixels
 from pipeline.training import losses
 
 FACTOR = 1.0
@@ -411,7 +411,7 @@ def test_what_cannot_be_corrected_is_told_before_training(data, monkeypatch, wha
         assert len(set(labels)) == 3
         monkeypatch.setattr(Split, "labels", lambda self: labels * 0)
     else:
-        monkeypatch.setitem(zoo.MODELS, "mlp", lambda shape, classes, hidden: Unbiased(shape, classes))
+        monkeypatch.setitem(nets.MODELS, "mlp", lambda shape, classes, hidden: Unbiased(shape, classes))
     with pytest.raises(InputError, match="bias correction"):
         distill(
             model=model, recipe=RECIPE, views=VIEWS, rows="all", soft=None, weighting=HARD, correct=(1,), seeds=(0,),
