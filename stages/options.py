@@ -170,9 +170,11 @@ class Stage(click.Command):
                     torn = value is None and "=" in str(key)  # the rest of a spec in a {…} of YAML, cut at its comma
                     fix = "Put the spec before it in quotes." if torn else "Correct or remove the key."
                     raise params.error(f"{dotted}.{key}", expected, _shown(key), fix)
-                if isinstance(value, Mapping):
-                    raise params.error(f"{dotted}.{key}", "a value", "a section", "Write `key: value`.")
                 taker = next((each for each in self.params if each.name == key), None)
+                if isinstance(value, Mapping) and not (taker and isinstance(taker.type, ClassMap)):
+                    if taker is None:
+                        continue
+                    raise params.error(f"{dotted}.{key}", "a value", "a section", "Write `key: value`.")
                 if taker is None:
                     continue
                 if taker.multiple and value is not None and not isinstance(value, list):
@@ -438,6 +440,20 @@ class Size(Type):
         if min(numbers) < 1:
             self.fails(value, expected, param, ctx)
         return numbers
+
+
+class ClassMap(Type):
+    """For each class, an output of a teacher or several: `cat=281,dog=207+208`; in params.yaml a section."""
+
+    name = "class=output,…"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, Any]:
+        if isinstance(value, Mapping):
+            return {_text(name): said for name, said in value.items()}
+        pairs = [pair.partition("=") for pair in Text().convert(value, param, ctx).split(",")]
+        if not all(name and said for name, _, said in pairs) or len({name for name, _, _ in pairs}) < len(pairs):
+            self.fails(value, "class=output for each class, with commas between them", param, ctx)
+        return {name.strip(): said.strip().split("+") for name, _, said in pairs}
 
 
 # ---------------------------------------------------------------- options

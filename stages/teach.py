@@ -1,5 +1,6 @@
 """softcache teach: train one teacher."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -7,6 +8,8 @@ import click
 from pipeline.models.training import Training
 from stages.options import (
     MODEL_HELP,
+    ClassMap,
+    Decorator,
     Name,
     Stage,
     Text,
@@ -17,26 +20,36 @@ from stages.options import (
     keys,
     machine_options,
     option,
+    options,
     options_of,
     params_option,
     work_option,
 )
 from stages.terminal import echo
 
-_KEYS = ("model", *keys(Training), "policy", "seed")
+KEYS = ("model", *keys(Training), "policy", "seed", "weights", "classes", "logits")  # the last three: see adopt.py
+
+
+def from_elsewhere(*, hidden: bool) -> Decorator:
+    """The options that say where a teacher comes from that is not trained. hidden: whether `--help` leaves them out."""
+    return options(
+        option("--weights", type=Text(), hidden=hidden, help="Its weights: a safetensors file or a state_dict."),
+        option("--classes", type=ClassMap(), hidden=hidden, help="Which outputs each class is: `cat=281,dog=207+208`."),
+    )
 
 
 @click.command(
     cls=Stage,
     short_help="Train a teacher on the training split.",
     epilog=example("softcache teach a --epochs 10"),
-    sections={"teach": _KEYS, "teachers.{name}": _KEYS},
+    sections={"teach": KEYS, "teachers.{name}": KEYS},
 )
 @click.argument("name", type=Name())
 @option("--model", type=Text(), required=True, help=MODEL_HELP)
 @options_of(Training, "recipe")
 @option("--policy", type=Text(), default="none", show_default=True, help="Augmentation, such as `shift(2) | flip()`.")
 @option("--seed", type=Whole(), default=0, show_default=True, help="Seed of weights, order and augmentation.")
+@from_elsewhere(hidden=True)
 @params_option
 @data_option
 @work_option
@@ -47,6 +60,8 @@ def command(
     recipe: Training,
     policy: str,
     seed: int,
+    weights: str | None,
+    classes: Mapping[str, object] | None,
     params: str | None,
     data: Path,
     work: Path,
@@ -55,12 +70,20 @@ def command(
 ) -> None:
     """Train teacher NAME on the training split and write it to data/teachers/NAME/.
 
-    A training that was stopped goes on from the last epoch that it saved, and ends with the same bits.
+    A training that was stopped goes on from the last epoch that it saved, and ends with the same bits. A teacher that was
+    trained elsewhere, whose entry in params.yaml has `weights` or names files, is adopted: see `softcache adopt --help`.
     """
     from pipeline.base import runtime
+    from pipeline.cache.adopt import adopts
     from pipeline.training.recipe import Recipe
     from pipeline.training.teach import teach
 
+    if adopts(model, weights):
+        from stages.adopt import command as adopt
+
+        settings = {"params": params, "data": data, "device": device, "threads": threads}
+        click.get_current_context().invoke(adopt, name=name, model=model, weights=weights, classes=classes, **settings)
+        return
     out = data / "teachers" / name
     last = teach(
         model=model,

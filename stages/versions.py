@@ -2,14 +2,18 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pipeline.base.errors import InputError
 from stages.options import Params, Stage, counted, data_option, example
 from stages.terminal import echo
+
+if TYPE_CHECKING:
+    from pipeline.base.spec import Spec
 
 SECTIONS = ("ingest", "teach", "teachers", "views", "recipe", "students", "distill", "sweeps")  # that name what has a version
 _TRAINING = ("model", "optimizer", "schedule", "policy")  # settings that name something with a version
@@ -98,7 +102,7 @@ def _stages(params: Params | None, plug_ins: _PlugIns) -> Iterator[tuple[str, Li
         views = _settings(capture.command, "any")
         yield "capture", {"cache": f"format {manifest.FORMAT}", **inference, **_named(views, ("policy",), plug_ins)}
     for name in params.names("teachers"):
-        yield f"teach/{name}", training | _named(_settings(teach.command, name), _TRAINING, plug_ins)
+        yield f"teach/{name}", _teacher(_settings(teach.command, name), training, plug_ins)
     for name in params.names("students"):
         yield f"baseline/{name}", student(_settings(distill.command, name, "--hard"), soft=False)
         if "distill" in params.values:
@@ -109,6 +113,30 @@ def _stages(params: Params | None, plug_ins: _PlugIns) -> Iterator[tuple[str, Li
             found = student(sweep.settings_of(each, name, None), soft=True)
             lines |= {f"{each}, {what}": version for what, version in found.items()}
         yield f"sweep/{name}", lines
+
+
+def _teacher(settings: Mapping[str, Any], training: Lines, plug_ins: _PlugIns) -> Lines:
+    """What decides the weights of a teacher: a training, or the files that it is adopted from."""
+    from pipeline.base.spec import name_in
+    from pipeline.cache import adopt
+    from pipeline.models import elsewhere, modelfile
+    from pipeline.models.build import parse_model
+
+    model, weights = settings["model"], settings["weights"]
+    named = _named(settings, ("model",), plug_ins)
+    is_plug_in = ":" in name_in(model)
+    witnesses = [] if is_plug_in else elsewhere.witnesses_of(parse_model(model))
+    read = {f"file {each.what}": each.digest for each in witnesses}
+    plug_ins.files |= {Path(each.what) for each in witnesses}
+    if not (weights is not None if is_plug_in else adopt.adopts(model, weights)):
+        return training | _named(settings, _TRAINING, plug_ins) | read
+    if weights is not None:
+        from pipeline.base import files
+
+        path = Path(weights)
+        read[f"file {weights}"] = files.sha256(files.read(path, f"Correct `weights` of {model}."))
+        plug_ins.files.add(path)
+    return {"adopt": f"version {adopt.VERSION}", "model.json": f"format {modelfile.FORMAT}", **named, **read}
 
 
 def _sources(settings: Mapping[str, Any], plug_ins: _PlugIns) -> Lines:
@@ -138,36 +166,35 @@ def _settings(command: Stage, name: str, *options: str) -> Mapping[str, Any]:
 
 def _named(settings: Mapping[str, Any], keys: tuple[str, ...], plug_ins: _PlugIns) -> Lines:
     """What these settings name, with the version of a built-in and the hash of a plug-in."""
-    from pipeline.base.spec import name_in, parse
+    from pipeline.base.spec import name_in
 
-    tables, lines = _tables(), {}
+    parsers, lines = _parsers(), {}
     for key in keys:
         for text in settings[key].split("|") if key == "policy" else [settings[key]]:
-            name, (table, versions, given) = name_in(text), tables[key]
-            is_plug_in = ":" in name
-            lines[f"{key} {name}"] = (
-                plug_ins.behaviour(name) if is_plug_in else parse(text, table, versions, given=given).behaviour
-            )
+            name = name_in(text)
+            lines[f"{key} {name}"] = plug_ins.behaviour(name) if ":" in name else parsers[key](text).behaviour
     return lines
 
 
-_Table = tuple[Mapping[str, Callable[..., Any]], Mapping[str, int], int]
-
-
-def _tables() -> Mapping[str, _Table]:
-    """For each setting: the names that it may have, their versions, and how many arguments the caller gives."""
+def _parsers() -> "Mapping[str, Callable[[str], Spec]]":
+    """How each setting is parsed that names a built-in."""
+    from pipeline.base.spec import parse
     from pipeline.data import selection
     from pipeline.data.policies.table import POLICIES, VERSIONS
     from pipeline.models import ensemble
-    from pipeline.models.zoo import table as nets
+    from pipeline.models.build import parse_model
     from pipeline.training import losses, recipe
 
+    rules = dict.fromkeys(ensemble.RULES, ensemble.combine)
     return {
-        "model": (nets.MODELS, nets.VERSIONS, 2), "optimizer": (recipe.OPTIMIZERS, recipe.OPTIMIZER_VERSIONS, 1),
-        "schedule": (recipe.SCHEDULES, recipe.SCHEDULE_VERSIONS, 1), "policy": (POLICIES, VERSIONS, 2),
-        "rows": (selection.ROWS, selection.VERSIONS, 2), "loss": (losses.LOSSES, losses.VERSIONS, 4),
-        "rule": (dict.fromkeys(ensemble.RULES, ensemble.combine), ensemble.RULES, 4),
-    }  # fmt: skip
+        "model": parse_model,
+        "optimizer": partial(parse, table=recipe.OPTIMIZERS, versions=recipe.OPTIMIZER_VERSIONS, given=1),
+        "schedule": partial(parse, table=recipe.SCHEDULES, versions=recipe.SCHEDULE_VERSIONS, given=1),
+        "policy": partial(parse, table=POLICIES, versions=VERSIONS, given=2),
+        "rows": partial(parse, table=selection.ROWS, versions=selection.VERSIONS, given=2),
+        "loss": partial(parse, table=losses.LOSSES, versions=losses.VERSIONS, given=4),
+        "rule": partial(parse, table=rules, versions=ensemble.RULES, given=4),
+    }
 
 
 def _require_deps(paths: set[Path]) -> None:

@@ -38,6 +38,12 @@ def require_teacher(cache: Cache, folder: Path) -> None:
     cache.require(_teacher(ModelFile.teacher(folder)), "teacher", f"Run {commands.capture(cache.path)}.")
 
 
-def _teacher(model: ModelFile) -> dict[str, str | None]:
+def _teacher(model: ModelFile) -> dict[str, Any]:
     net = model.nets[0]
-    return {"name": model.name, "model": model.model, "behaviour": model.behaviour, "weights_sha256": net.sha256}
+    found: dict[str, Any] = {"name": model.name, "model": model.model, "behaviour": model.behaviour}
+    found["weights_sha256"] = net.sha256
+    if model.assets:
+        found["assets"] = dict(model.assets)
+    if model.outputs:
+        found["outputs"] = {"count": model.outputs.count, "groups": [list(group) for group in model.outputs.groups]}
+    return found

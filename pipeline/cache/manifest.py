@@ -10,6 +10,7 @@ from pipeline.base import commands, facts, files
 from pipeline.base.errors import InputError, IntegrityError
 from pipeline.cache.layout import SPLITS
 from pipeline.data.inputs.kinds import Inputs
+from pipeline.models.modelfile import Outputs
 
 FORMAT = 3
 # Formats that can be read. 1 had hashes of source text where 2 has versions of behaviour; 3 has inputs of other kinds.
@@ -144,6 +145,8 @@ class _Teacher:
     name: str | None = None  # early caches lack it
     behaviour: str | None = None  # of format 2
     source_sha256: str | None = None  # of format 1
+    assets: Mapping[str, str] | None = None  # of nets that are made of files
+    outputs: Outputs | None = None  # of adopted ones whose outputs are not the classes, one by one
 
 
 @dataclass(frozen=True)

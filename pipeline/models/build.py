@@ -1,5 +1,6 @@
 """Building models: from a spec to a net that takes numbers, or texts that it encodes, and returns logits (B, classes)."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,7 +11,9 @@ from pipeline.base.errors import SoftcacheError, lacks_memory
 from pipeline.base.randomness import Use
 from pipeline.base.spec import Spec
 from pipeline.data.inputs.kinds import Inputs
+from pipeline.models import elsewhere
 from pipeline.models.encoding import example, reads_text
+from pipeline.models.onnx import Onnx
 from pipeline.models.zoo.requirements import require
 from pipeline.models.zoo.table import MODELS, VERSIONS
 
@@ -28,11 +31,23 @@ def parse_model(text: str) -> Spec:
     Raises:
         InputError: For bad syntax, an unknown name, and settings that do not fit.
     """
-    return spec.parse(text, MODELS, VERSIONS, given=2)
+    found = spec.parse(text, MODELS | elsewhere.MODELS, VERSIONS | elsewhere.VERSIONS, given=2)
+    return replace(found, behaviour=elsewhere.behaviour(found))
 
 
 def build(model: Spec, inputs: Inputs, classes: int, *, seed: int = 0) -> nn.Module:
-    """Build a net with the initial weights of a seed; torch's own random state stays as it was.
+    """Build a net, to be trained, with the initial weights of a seed; torch's own random state stays as it was.
+
+    Args and errors are those of `assemble`; a net that cannot be trained is refused too.
+    """
+    net, what = assemble(model, inputs, classes, seed=seed), f"model {model.text}"
+    trained = sum(parameter.numel() for parameter in net.parameters() if parameter.requires_grad)
+    require(trained > 0, what, "parameters to train", "none: such a teacher is adopted, with `softcache adopt`")
+    return net.train()
+
+
+def assemble(model: Spec, inputs: Inputs, classes: int, *, seed: int = 0) -> nn.Module:
+    """Build a net, of which not every weight need be trained.
 
     Args:
         model: From `parse_model`.
@@ -41,11 +56,11 @@ def build(model: Spec, inputs: Inputs, classes: int, *, seed: int = 0) -> nn.Mod
         seed: Decides the initial weights.
 
     Returns:
-        The net in training mode: numbers (B, *shape) to float logits (B, classes). A net for text has a method `encode`.
+        The net in evaluation mode: numbers (B, *shape) to float logits (B, classes). A net for text has a method `encode`.
 
     Raises:
         InputError: For settings that make no net, and for a net for another kind of input, or one that does not return one
-            logit per class, or cannot be trained or saved.
+            logit per class, or cannot be saved.
     """
     what = f"model {model.text}"
     with runtime.own_randomness():
@@ -72,15 +87,11 @@ def build(model: Spec, inputs: Inputs, classes: int, *, seed: int = 0) -> nn.Mod
     found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
     require(found == (2, classes), what, f"logits of shape (2, {classes}) for two rows", found)
     require(logits.is_floating_point(), what, "logits of a float dtype", logits.dtype)
-    trained = sum(parameter.numel() for parameter in built.parameters() if parameter.requires_grad)
-    require(trained > 0, what, "parameters to train", "none")
     odd = [name for name, tensor in state.items() if not isinstance(tensor, torch.Tensor)]
     require(not odd, what, "a state of tensors", ", ".join(odd))
-    addresses = [tensor.data_ptr() for tensor in state.values() if tensor.numel()]
-    require(len(set(addresses)) == len(addresses), what, "weights of its own in every layer", "tied ones")
     if not all(bool(torch.isfinite(tensor).all()) for tensor in state.values() if tensor.is_floating_point()):
         require(False, what, "finite initial weights", "others")
-    return built.train()
+    return built
 
 
 def placed(net: nn.Module, device: torch.device) -> nn.Module:
@@ -97,8 +108,9 @@ def placed(net: nn.Module, device: torch.device) -> nn.Module:
 
 
 def parameter_count(model: nn.Module) -> int:
-    """Number of values in all parameters."""
-    return sum(parameter.numel() for parameter in model.parameters())
+    """Number of values in all parameters, and in the weights of an ONNX model."""
+    inside = sum(module.weights for module in model.modules() if isinstance(module, Onnx))
+    return inside + sum(parameter.numel() for parameter in model.parameters())
 
 
 def flops(model: nn.Module, inputs: torch.Tensor) -> float:
@@ -110,6 +122,8 @@ def flops(model: nn.Module, inputs: torch.Tensor) -> float:
 
     def count(module: nn.Module, given: Any, output: Any) -> None:
         nonlocal total
+        if isinstance(module, Onnx):
+            total += module.flops
         for weight in module.parameters(recurse=False):
             if weight.dim() > 1 and isinstance(output, torch.Tensor):
                 total += 2 * weight.numel() * output[0].numel() / weight.shape[0]

@@ -3,7 +3,9 @@
 Weights are never pickled, because reading a pickle can run code.
 """
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,12 +14,13 @@ import safetensors.torch
 import torch
 
 from pipeline.base import facts, files, table
-from pipeline.base.errors import IntegrityError, first_line
+from pipeline.base.errors import InputError, IntegrityError, first_line
 from pipeline.base.spec import Spec
 from pipeline.data.splits import Split
-from pipeline.models import modelfile
-from pipeline.models.build import build, parse_model, placed
-from pipeline.models.modelfile import Chosen, Data, Facts, Kind, Learned, ModelFile, Net, Shown
+from pipeline.models import elsewhere, modelfile, weights
+from pipeline.models.build import assemble, parse_model, placed
+from pipeline.models.modelfile import Chosen, Data, Facts, Kind, Learned, ModelFile, Net, Outputs, Shown
+from pipeline.models.outputs import Mapped
 from pipeline.models.training import Training
 
 
@@ -39,6 +42,7 @@ class Checkpoint(ModelFile):
         views: Shown | None,
         rows: Chosen | None = None,
         soft: Learned | None = None,
+        outputs: Outputs | None = None,
     ) -> None:
         """Write model.json, the history, and the weights of every net into `folder`. modelfile.Facts explains its contents.
 
@@ -55,22 +59,30 @@ class Checkpoint(ModelFile):
             views: The views that they were trained on; likewise.
             rows: The rows that they were trained on, if recorded.
             soft: The soft targets, for students.
+            outputs: Which outputs of the nets are those of the classes; None for all, one by one.
+
+        Raises:
+            InputError: An asset of the model, such as a tokenizer, is missing.
         """
         written = []
         for net, module in nets.items():
             digest = None
             if module is not None:
-                weights = _weights(module)
-                digest = files.sha256(weights)
-                files.write(folder / modelfile.weights_name(kind, net.seed), weights)
+                held = _weights(module)
+                digest = files.sha256(held)
+                files.write(folder / modelfile.weights_name(kind, net.seed), held)
             written.append(Net(**vars(net) | {"sha256": digest}))
         epochs = table.to_parquet(history, modelfile.HISTORY_COLUMNS)
         files.write(folder / modelfile.HISTORY, epochs)
-        content = Facts(
+        assets = elsewhere.assets_of(model)
+        for asset, content in assets.items():
+            files.write(folder / modelfile.ASSETS / asset, content)
+        said = Facts(
             modelfile.FORMAT, kind, name, model.text, model.behaviour, split.inputs, split.classes, tuple(written),
-            data, files.sha256(epochs), recipe, views, rows, soft, None,
+            data, files.sha256(epochs), recipe, views, rows, soft, None, outputs,
+            {asset: files.sha256(content) for asset, content in assets.items()},
         )  # fmt: skip
-        files.write(folder / modelfile.FILE_NAME, facts.sealed(asdict(content)))
+        files.write(folder / modelfile.FILE_NAME, facts.sealed(asdict(said)))
 
     @property
     def spec(self) -> Spec:
@@ -102,16 +114,32 @@ class Checkpoint(ModelFile):
         """
         path = self.file(net)
         data = self.read(path, net.sha256 or "none, because it diverged")
-        model = build(self.spec, self.inputs, len(self.classes))
+        with self._assets() as spec:
+            model = assemble(spec, self.inputs, self.outputs.count if self.outputs else len(self.classes))
         try:
-            model.load_state_dict(safetensors.torch.load(data))
-        except (RuntimeError, safetensors.SafetensorError) as error:
-            found = first_line(error)
+            weights.load(model, safetensors.torch.load(data), str(path))
+        except (InputError, safetensors.SafetensorError) as error:
+            found = error.found if isinstance(error, InputError) else first_line(error)
             raise IntegrityError(str(path), expected=f"weights of {self.model}", found=found, fix=self.fix) from error
-        return placed(model, device).eval()
+        return placed(Mapped(model, self.outputs) if self.outputs else model, device).eval()
+
+    @contextlib.contextmanager
+    def _assets(self) -> Iterator[Spec]:
+        """The spec of the model; its assets, if it has any, are copies that are as model.json says."""
+        if not self.assets:
+            yield self.spec
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            for name, digest in self.assets.items():
+                copy = Path(folder, name)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                copy.write_bytes(self.read(self.folder / modelfile.ASSETS / name, digest))
+            yield elsewhere.moved(self.spec, Path(folder))
 
 
 def _weights(model: torch.nn.Module) -> bytes:
-    """All of a model's state as a safetensors file."""
-    tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
-    return safetensors.torch.save(tensors)
+    """All of a model's state as a safetensors file; tied weights are in it once, under the first of their names."""
+    held: dict[object, tuple[str, torch.Tensor]] = {}
+    for name, tensor in model.state_dict().items():
+        held.setdefault((tensor.data_ptr(), tensor.shape) if tensor.numel() else name, (name, tensor))
+    return safetensors.torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in held.values()})

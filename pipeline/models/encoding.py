@@ -15,6 +15,7 @@ from torch import nn
 from pipeline.base import plugins
 from pipeline.base.errors import InputError, lacks_memory
 from pipeline.data.inputs.kinds import Inputs
+from pipeline.models.predict import device_of
 
 _TEXTS = ("", "a text, to try a net with")
 
@@ -83,11 +84,6 @@ def example(net: nn.Module | None, inputs: Inputs, count: int = 2) -> torch.Tens
     net: is needed for texts.
     """
     if net is not None and inputs.kind == "text":
-        return _encoded(net, [_TEXTS[row % len(_TEXTS)] for row in range(count)]).to(_device(net))
+        return _encoded(net, [_TEXTS[row % len(_TEXTS)] for row in range(count)]).to(device_of(net))
     numbers = np.arange(count * math.prod(inputs.shape)).reshape(count, *inputs.shape) % 128
-    return torch.from_numpy(numbers.astype(inputs.dtype)).to(_device(net))
-
-
-def _device(net: nn.Module | None) -> torch.device:
-    parameters = iter(()) if net is None else net.parameters()
-    return next((parameter.device for parameter in parameters), torch.device("cpu"))
+    return torch.from_numpy(numbers.astype(inputs.dtype)).to(device_of(net))

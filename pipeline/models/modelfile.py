@@ -18,6 +18,7 @@ FORMAT = 6
 FILE_NAME = "model.json"
 WEIGHTS = "model.safetensors"  # of a teacher
 LOGITS = "logits.npy"  # of an imported teacher, which is a table of its logits: it has no weights
+ASSETS = "assets"  # the folder of what a net is made of besides weights, such as a tokenizer
 HISTORY = "history.parquet"
 HISTORY_COLUMNS = {
     "seed": table.INTEGER, "epoch": table.INTEGER, "lr": table.NUMBER, "train_loss": table.NUMBER,
@@ -34,7 +35,9 @@ TEACHERS: tuple[Kind, ...] = ("teacher", "adopted", "imported")
 
 @dataclass(frozen=True)
 class Net:
-    """One net of a folder. sha256: of its weights file, or of its logits. kept_epoch: the epoch that its weights are of, if known.
+    """One net of a folder.
+
+    sha256: of its weights file, or of its logits. kept_epoch: the epoch that its weights are of, if known.
 
     offsets: what was added to the bias of each class after training, in logits; None without a correction. diverged: the
     epoch in which its loss or its logits stopped being finite; the net then has no weights. chance: whether it is no better
@@ -125,13 +128,25 @@ class Imported:
 
 
 @dataclass(frozen=True)
+class Outputs:
+    """The outputs of an adopted net that are those of the classes.
+
+    count: how many it has. groups: for each class, the numbers of its own.
+    """
+
+    count: int
+    groups: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
 class Facts:
     """The content of model.json.
 
     name: such as `a` or `tiny-T4`; a student of a sweep has the name of the sweep before it: `alphas/tiny-T4-alpha0.5`.
     model, behaviour: see spec.Spec. inputs: what they take. history_sha256: of the history's file.
     recipe, views: None for a teacher that was made elsewhere. rows: None for a teacher. soft: None for a teacher or a
-    baseline. imported: None for all but an imported teacher.
+    baseline. imported: None for all but an imported teacher. outputs: see outputs.Outputs; None where the net's own outputs are
+    the classes. assets: the sha256 of each file of the folder ASSETS; see elsewhere.assets_of.
     """
 
     version: int
@@ -149,6 +164,8 @@ class Facts:
     rows: Chosen | None
     soft: Learned | None
     imported: Imported | None
+    outputs: Outputs | None
+    assets: Mapping[str, str]
 
 
 @dataclass(frozen=True)

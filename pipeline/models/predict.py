@@ -13,6 +13,7 @@ import torch
 VERSION = 2  # of the logits that the loop computes for a net and its pixels
 ALIGNED = 64  # bytes: torch's own tensors begin at multiples of this on a CPU
 TILE = 512  # rows of a forward pass, by default
+_HOST = torch.device("cpu")
 
 
 class Inputs(Protocol):
@@ -64,8 +65,13 @@ def _tile(model: torch.nn.Module, inputs: torch.Tensor, tile: int) -> torch.Tens
         inputs = torch.cat([inputs, inputs.new_zeros((tile - rows, *inputs.shape[1:]))])
     if inputs.is_floating_point() and inputs.data_ptr() % ALIGNED:  # integers are converted, to tensors of torch's own
         inputs = inputs.clone()
-    logits: torch.Tensor = model(inputs.to(next(model.parameters()).device))
+    logits: torch.Tensor = model(inputs.to(device_of(model)))
     return logits[:rows].to(torch.float32)
+
+
+def device_of(net: torch.nn.Module | None) -> torch.device:
+    """Where a net is; the CPU for none, and for one that torch does not run."""
+    return next((parameter.device for parameter in net.parameters()), _HOST) if net is not None else _HOST
 
 
 class HostBuffer:

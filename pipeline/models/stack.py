@@ -73,6 +73,8 @@ def stackable(nets: Sequence[nn.Module], inputs: torch.Tensor) -> bool:
     Nets with batch statistics cannot. inputs: some rows, (n, *shape), on their device.
     """
     first, *others = nets
+    if first.state_dict().keys() - dict(first.named_parameters()).keys() - dict(first.named_buffers()).keys():
+        return False  # tied weights would come apart
     probe = copy.deepcopy(first).train()
     try:
         with torch.no_grad(), runtime.own_randomness():

@@ -131,6 +131,29 @@ class Encoded(_OfSplit):
 
 
 @dataclass(frozen=True)
+class Computed(_OfSplit):
+    """What a frozen net makes of the rows, which was computed once. values: (N, width) float32, on the CPU."""
+
+    values: torch.Tensor
+    replays: bool = False
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.values.shape[1:])
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.values.dtype
+
+    def read(self, span: int, indices: np.ndarray | None, views: Sequence[np.ndarray]) -> Iterator[torch.Tensor]:
+        held = self.values[slice(*self.split.spans()[span])]
+        return repeat(held if indices is None else held[torch.from_numpy(indices)], len(views))
+
+    def example(self, count: int) -> torch.Tensor:
+        return self.values[np.arange(count) % len(self.values)]
+
+
+@dataclass(frozen=True)
 class NoInputs:
     """No inputs, for training loops that keep those of the transfer set themselves, in the same order."""
 

@@ -47,7 +47,12 @@ class State:
 
         Raises TypeError for facts that JSON cannot hold.
         """
-        held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        held: dict[str, torch.Tensor] = {}
+        seen: set[int] = set()
+        for name, tensor in tensors.items():
+            here = tensor.detach().cpu().contiguous()
+            held[name] = here.clone() if here.data_ptr() in seen else here  # tied: a file holds no memory twice
+            seen.add(here.data_ptr())
         said = json.dumps({"members": list(self.members), "finished": finished, **facts})
         data = safetensors.torch.save(held, metadata={"facts": said})
         files.write(self.path, files.sha256(data).encode() + b"\n" + data)

@@ -4,21 +4,27 @@ from pathlib import Path
 
 import torch
 
-from pipeline.base import files
+from pipeline.base import files, runtime
 from pipeline.base.errors import InputError
 from pipeline.base.spec import witnesses
-from pipeline.data.splits import open_splits
+from pipeline.data.splits import Split, open_splits
 from pipeline.data.views import Policy
+from pipeline.models import elsewhere
 from pipeline.models.build import build, parse_model, placed
 from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.modelfile import Data, Net, Shown
+from pipeline.models.predict import predict
+from pipeline.models.rows import Rows
+from pipeline.models.transformers import Probe, probe_of
 from pipeline.training.examples import Examples
 from pipeline.training.fit import Epoch, Validation, fit, identity
-from pipeline.training.inputs import inputs_of
+from pipeline.training.inputs import Computed, inputs_of
 from pipeline.training.objective import HARD, Objective
 from pipeline.training.recipe import Recipe
 from pipeline.training.resume import Kept
 from pipeline.training.signal import NoTeacher
+
+TILE = 32  # rows that a frozen encoder is run on at a time: texts of a tile are as long as its longest one
 
 
 def teach(
@@ -62,14 +68,21 @@ def teach(
     net = placed(build(spec, train.inputs, len(train.classes), seed=seed), device)
     seen = Policy.parse(policy, seed)
     seen.require_kind(train.inputs.kind)
-    examples = Examples(inputs_of(train, seen, net), seen, None, NoTeacher(), recipe.memory_bytes, device)
-    objective = Objective.of([HARD], torch.from_numpy(train.labels()).to(device))
+    learner, inputs = net, inputs_of(train, seen, net)
     validation = Validation.of(valid, device, recipe.memory_bytes).of_net(net)
-    member = identity(spec, recipe, seed, {"views": seen.to_dict()}, train, valid, device)
-    read = [train.witness, *witnesses(spec, *recipe.specs, *seen.steps)]
+    if (probe := probe_of(net)) is not None:
+        _require_untouched(out.name, seen)
+        learner, inputs = probe.head, Computed(train, _outputs(net, probe, train, device))
+        validation = Validation(_outputs(net, probe, valid, device), valid.labels())
+    examples = Examples(inputs, seen, None, NoTeacher(), recipe.memory_bytes, device)
+    objective = Objective.of([HARD], torch.from_numpy(train.labels()).to(device))
+    files_read = elsewhere.witnesses_of(spec)
+    own = {"views": seen.to_dict()} | ({"files": [each.digest for each in files_read]} if files_read else {})
+    member = identity(spec, recipe, seed, own, train, valid, device)
+    read = [train.witness, *files_read, *witnesses(spec, *recipe.specs, *seen.steps)]
     with Kept.hold(work, out, [member]) as kept, files.replaced_folder(out, read=read) as folder:
         [fitted] = fit(
-            net, examples, objective, recipe, validation, seed=seed, name=f"teacher {out.name}", state=kept.state([member])
+            learner, examples, objective, recipe, validation, seed=seed, name=f"teacher {out.name}", state=kept.state([member])
         )
         if fitted.diverged:
             what, found = f"training of teacher {out.name}, epoch {fitted.diverged}", "infinite or NaN ones: it diverged"
@@ -82,3 +95,20 @@ def teach(
             views=Shown(seen.text, seen.seed, seen.behaviours, None),
         )  # fmt: skip
     return kept_epoch
+
+
+def _outputs(net: torch.nn.Module, probe: Probe, split: Split, device: torch.device) -> torch.Tensor:
+    """What the frozen encoder of a net makes of every row of a split: (N, width) float32, on the CPU."""
+    head, probe.head = probe.head, torch.nn.Identity()
+    try:
+        rows = runtime.counting(Rows(split, device, 0, net).split(TILE), f"encoding {split.path.stem}", len, total=split.rows)
+        return torch.cat([torch.from_numpy(predict(net, held, tile=TILE)) for held in rows])
+    finally:
+        probe.head = head
+
+
+def _require_untouched(name: str, policy: Policy) -> None:
+    """Raise InputError for views, where the outputs of a frozen encoder are computed once."""
+    if policy.augments:
+        what, expected = f"teacher {name}, policy", "none, because its encoder is frozen and sees every row once"
+        raise InputError(what, expected=expected, found=policy.text, fix="Set `policy: none` for it.")

@@ -1,0 +1,52 @@
+"""Nets from elsewhere: those of other libraries, by name or out of files."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from torch import nn
+
+from pipeline.base import files
+from pipeline.base.spec import Spec, name_in
+from pipeline.models import onnx, transformers
+from pipeline.models.libraries import version
+from pipeline.models.timm import timm
+from pipeline.models.torchvision import torchvision
+
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    "timm": timm, "torchvision": torchvision, "transformers": transformers.transformers, "onnx": onnx.onnx
+}  # fmt: skip
+VERSIONS = {"timm": 1, "torchvision": 1, "transformers": 1, "onnx": 1}  # of our part of them
+LIBRARIES = {"timm": "timm", "torchvision": "torchvision", "transformers": "transformers"}  # whose code is the net
+_ASSETS: dict[str, Callable[[str], dict[str, bytes]]] = {"transformers": transformers.assets, "onnx": onnx.assets}
+_READ: dict[str, Callable[[str], list[Path]]] = {"transformers": transformers.files, "onnx": onnx.files}
+
+
+def behaviour(model: Spec) -> str:
+    """The behaviour of a spec, with the version of the library whose code is the net: another one may give other logits."""
+    library = LIBRARIES.get(name_in(model.text)) if model.source is None else None
+    return model.behaviour if library is None else f"{model.behaviour}, {library} {version(library)}"
+
+
+def assets_of(model: Spec) -> dict[str, bytes]:
+    """What a net is made of besides weights, such as a configuration and a tokenizer: files by name. Most have none.
+
+    Raises InputError where they are missing.
+    """
+    find = _ASSETS.get(name_in(model.text)) if model.source is None else None
+    return {} if find is None else find(str(model.arguments["path"]))
+
+
+def witnesses_of(model: Spec) -> list[files.Witness]:
+    """A witness of each file that a net is read out of, its weights too.
+
+    Raises InputError where they are missing.
+    """
+    find = _READ.get(name_in(model.text)) if model.source is None else None
+    paths = [] if find is None else find(str(model.arguments["path"]))
+    return [files.Witness.of_file(path, files.sha256_file(path)) for path in paths]
+
+
+def moved(model: Spec, folder: Path) -> Spec:
+    """The same spec, its assets in another folder."""
+    return replace(model, arguments=model.arguments | {"path": str(folder)})
