@@ -19,7 +19,7 @@ from pipeline.models.encoding import example, tensor
 from pipeline.models.modelfile import Data, Net
 from pipeline.models.outputs import Mapped, Named, matched
 from pipeline.models.predict import HostBuffer, tiles
-from pipeline.models.scaled import Scaled
+from pipeline.models.scaled import Scaled, wrong_size
 from pipeline.stats import metrics
 
 VERSION = 1  # of what the teacher is that comes of a spec and weights
@@ -155,14 +155,8 @@ def _require_size(name: str, spec: Spec, net: torch.nn.Module, train: Split) -> 
     found = tuple(train.inputs.shape[1:])
     if inner is None or inner.native is None or inner.native == found:
         return
-    height, width = inner.native
     own = f", or write {name_in(spec.text)}(…, size={found[0]}) if these weights were trained on such images"
-    raise InputError(
-        f"teacher {name}, size of images",
-        expected=f"{height}×{width}, as {name_in(spec.text)} says",
-        found=f"{found[0]}×{found[1]} in the transfer set",
-        fix=f"Set `size: [{height}, {width}]` in ingest{own if 'size' in spec.arguments else ''}.",
-    )
+    raise wrong_size(f"teacher {name}, size of images", inner.native, found, own)
 
 
 def _tried(net: torch.nn.Module, valid: Split, name: str) -> tuple[np.ndarray, np.ndarray]:

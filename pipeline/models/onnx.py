@@ -82,7 +82,7 @@ def contents(path: str) -> bytes:
 
 def class_count(path: str, output: str | None, shape: Sequence[int]) -> int:
     """How many logits a row has."""
-    net = Onnx(contents(path), shape, output, False, [0.0], [1.0])
+    net = onnx(shape, 0, path, output)
     with torch.inference_mode():
         return int(net(torch.zeros((1, *shape), dtype=torch.uint8)).shape[1])
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from pipeline.base.errors import InputError
 from pipeline.models.zoo.requirements import require
 
 
@@ -56,6 +57,13 @@ def image_size(what: str, shape: Sequence[int], size: object) -> tuple[int, int]
     whole = len(both) == 2 and all(isinstance(each, int) and not isinstance(each, bool) and each > 0 for each in both)
     require(whole, f"{what} size", "pixels such as 224, or [height, width]", size)
     return both[0], both[1]
+
+
+def wrong_size(what: str, native: tuple[int, int], found: Sequence[int], more: str = "") -> InputError:
+    """The error about images of another size than a net was made for. more: what else the user may do."""
+    (height, width), (rows, columns) = native, found
+    fix = f"Set `size: [{height}, {width}]` in ingest{more}."
+    return InputError(what, expected=f"{height}×{width}, as its library says", found=f"{rows}×{columns}", fix=fix)
 
 
 def numbers(what: str, value: object, default: Sequence[float], *, above: float = -math.inf) -> Sequence[float]:

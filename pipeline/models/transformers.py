@@ -14,14 +14,14 @@ from torch import nn
 
 from pipeline.base.errors import InputError, first_line
 from pipeline.models.libraries import needed
-from pipeline.models.scaled import Scaled
+from pipeline.models.scaled import Scaled, wrong_size
 from pipeline.models.zoo.requirements import require
 
 WHAT = "model transformers"
-CONFIG = "config.json"
+CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
 # What a folder may hold besides weights, and what it takes to build the net again.
 FILES = (
-    CONFIG, "preprocessor_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt",
+    CONFIG, PREPROCESSOR, "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt",
     "vocab.json", "merges.txt", "added_tokens.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model",
     "modules.json", "1_Pooling/config.json",
 )  # fmt: skip
@@ -41,7 +41,7 @@ def transformers(
         head: None for a classifier as it is; "linear" for a new linear layer on the pooled output of an encoder, which stays
             as it is: training computes its outputs once (a linear probe; Alain & Bengio 2016, arXiv 1610.01644).
         pool: What of the encoder's output the head sees: the `mean` over tokens, that of the first token (`cls`), or the
-            model's own `pooler`. None for what the folder's 1_Pooling/config.json says, else the model's own, else the mean.
+            model's own `pooler`. None for what the folder's 1_Pooling/config.json says, else the mean.
         length: The most tokens of a text; what is longer is cut. None for the most that tokenizer and model take, up to 512.
 
     Returns:
@@ -55,25 +55,16 @@ def transformers(
     folder = Path(path)
     text = len(shape) == 0
     config = _config(folder)
-    net: nn.Module
-    if head is None:
-        net = _Classifier(_model(folder, "SequenceClassification" if text else "ImageClassification", config))
-    else:
-        trained = pool != "pooler" or _has_pooler(folder) or not any(folder.glob("*.safetensors"))
-        require(trained, f"{WHAT} pool", "mean or cls, as the folder has no weights of a pooler", pool)
-        net = Probe(_Encoder(_model(folder, "", config), pool or _pool(folder), _normalised(folder)), _width(config), classes)
     if text:
-        return _OfText(net, _tokenizer(folder), _length(folder, config, length))
-    facts = _facts(folder / "preprocessor_config.json")
-    size, channels = facts.get("crop_size") or facts.get("size") or {}, getattr(config, "num_channels", 3)
-    side = getattr(config, "image_size", None)
-    native = (
-        (size["height"], size["width"]) if isinstance(size, Mapping) and "height" in size else (side, side) if side else None
-    )
-    mean, std = (facts.get(f"image_{name}", default) for name, default in (("mean", [0.5] * 3), ("std", [0.5] * 3)))
-    if not facts.get("do_normalize", True):
-        mean, std = [0.0] * channels, [1.0] * channels
-    return Scaled(net, channels, mean, std, native)
+        return _OfText(_net(folder, config, classes, head, pool, "SequenceClassification"), *_reader(folder, config, length))
+    facts = _facts(folder / PREPROCESSOR)
+    native = _native(facts, config)
+    if native is not None and native != tuple(shape[1:]):
+        raise wrong_size(f"{WHAT}, {folder}, size of images", native, shape[1:])
+    require(bool(facts), f"{WHAT}, {folder}", f"{PREPROCESSOR}, as its image processor's save_pretrained writes it", "none")
+    channels = getattr(config, "num_channels", 3)
+    mean, std = _scaling(facts, channels)
+    return Scaled(_net(folder, config, classes, head, pool, "ImageClassification"), channels, mean, std, native)
 
 
 def class_names(path: str) -> tuple[int, tuple[str, ...] | None]:
@@ -190,6 +181,31 @@ def probe_of(net: nn.Module) -> Probe | None:
     return inner if isinstance(inner, Probe) else None
 
 
+def _net(folder: Path, config: Any, classes: int, head: str | None, pool: str | None, kind: str) -> nn.Module:
+    """The classifier of a folder, or its encoder with a new head."""
+    if head is None:
+        return _Classifier(_model(folder, kind, config))
+    trained = pool != "pooler" or _has_pooler(folder) or not any(folder.glob("*.safetensors"))
+    require(trained, f"{WHAT} pool", "mean or cls, as the folder has no weights of a pooler", pool)
+    return Probe(_Encoder(_model(folder, "", config), pool or _pool(folder), _normalised(folder)), _width(config), classes)
+
+
+def _native(facts: Mapping[str, Any], config: Any) -> tuple[int, int] | None:
+    """Height and width of the images that a model was made for, if its folder says."""
+    size, side = facts.get("crop_size") or facts.get("size"), getattr(config, "image_size", None)
+    if isinstance(size, Mapping) and "height" in size:
+        return int(size["height"]), int(size["width"])
+    return (side, side) if isinstance(side, int) else None
+
+
+def _scaling(facts: Mapping[str, Any], channels: int) -> tuple[list[float], list[float]]:
+    """What is subtracted from pixels in [0, 1], and what they are divided by then, for each channel."""
+    normal = facts.get("do_normalize", True)
+    mean, std = facts.get("image_mean") if normal else None, facts.get("image_std") if normal else None
+    factor = 255 * facts.get("rescale_factor", 1 / 255) if facts.get("do_rescale", True) else 255.0  # of pixels in [0, 1]
+    return [each / factor for each in mean or [0.0] * channels], [each / factor for each in std or [1.0] * channels]
+
+
 def _config(folder: Path) -> Any:
     """The parsed config.json."""
     if not (folder / CONFIG).is_file():
@@ -245,13 +261,15 @@ def _require_no_pickle(folder: Path) -> None:
         raise InputError(f"{WHAT}, {folder}", expected="weights as safetensors", found=f"a pickle, {found[0]}", fix=fix)
 
 
-def _tokenizer(folder: Path) -> Any:
+def _reader(folder: Path, config: Any, length: int | None) -> tuple[Any, int]:
+    """The tokenizer of a folder, and the most tokens of a text."""
     try:
-        return needed("transformers", WHAT).AutoTokenizer.from_pretrained(
+        tokenizer = needed("transformers", WHAT).AutoTokenizer.from_pretrained(
             str(folder), local_files_only=True, trust_remote_code=False
         )
     except Exception as error:
         raise _unusable(folder, "a tokenizer, as its own save_pretrained writes it", error) from error
+    return tokenizer, _length(folder, config, length)
 
 
 def _length(folder: Path, config: Any, length: int | None) -> int:
@@ -266,10 +284,8 @@ def _length(folder: Path, config: Any, length: int | None) -> int:
 
 
 def _pool(folder: Path) -> str:
-    facts = _facts(folder / "1_Pooling" / "config.json")
-    if facts.get("pooling_mode_mean_tokens"):
-        return "mean"
-    return "cls" if facts.get("pooling_mode_cls_token") else "pooler" if not facts and _has_pooler(folder) else "mean"
+    """How a sentence encoder pools; the mean over tokens where its folder does not say."""
+    return "cls" if _facts(folder / "1_Pooling" / "config.json").get("pooling_mode_cls_token") else "mean"
 
 
 def _has_pooler(folder: Path) -> bool:

@@ -68,7 +68,6 @@ def plug_in(tmp_path, monkeypatch):
     [
         ("wide", r"logits of shape \(2, 3\) for two rows, found \(2, 4\)"),
         ("frozen", "parameters to train"),
-        ("tied", "tied ones"),
         ("breaks", "a net for uint8 image inputs of shape \\(1, 5, 4\\)"),
         ("loose", "settings by name"),
     ],
