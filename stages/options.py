@@ -546,5 +546,6 @@ machine_options = options(
     ),
 )
 MODEL_HELP = (
-    "mlp(hidden=[…], dropout, input_dropout), cnn(channels=[…], dropout), bag(…) for text, or package.module:attribute(…)."
+    "mlp(hidden=[…], dropout, input_dropout), cnn(channels=[…], dropout), resnet(depth, width), "
+    "wide_resnet(depth, width, dropout), bag(…) for text, or package.module:attribute(…)."
 )

@@ -183,7 +183,9 @@ def _source(name: str) -> Any:
 MODELS = {
     "mlp": "mlp(hidden=[8, 5], dropout=0.25, input_dropout=0.1)",
     "cnn": "cnn(channels=[3, 4], dropout=0.5)",
-    "bag": "bag(width=4, buckets=50, ngrams=3, length=8)",
+    "resnet": "resnet(depth=8)",
+    "wide_resnet": "wide_resnet(depth=10, width=2, dropout=0.25)",
+    "bag": "bag(features=50, ngrams=3, characters=[2, 3], hidden=[5], width=4, dropout=0.25, length=30)",
 }
 
 

@@ -254,8 +254,8 @@ def test_rewording_moving_and_adding_run_nothing_and_refuse_no_cache(repository)
     repository.edit("pipeline/models/zoo/requirements.py", MOVED, "")
     with (repository.folder / "pipeline/models/zoo/requirements.py").open("a") as file:
         file.write(MOVED)
-    repository.edit("pipeline/models/zoo/table.py", '"bag": bag}', '"bag": bag, "other": cnn}')
-    repository.edit("pipeline/models/zoo/table.py", '"bag": 1}', '"bag": 1, "other": 1}')
+    repository.edit("pipeline/models/zoo/table.py", '"bag": bag,', '"bag": bag, "other": cnn,')
+    repository.edit("pipeline/models/zoo/table.py", '"bag": 2}', '"bag": 2, "other": 1}')
     repository.edit("pipeline/data/policies/table.py", '"flip": image.flip,', '"flip": image.flip, "mirror": image.flip,')
     repository.edit("pipeline/data/policies/table.py", '"flip": 1,', '"flip": 1, "mirror": 1,')
     assert repository.repro() == []

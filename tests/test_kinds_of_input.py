@@ -117,7 +117,7 @@ def array_source(folder: Path) -> str:
 
 
 KINDS = {
-    "text": (text_source, "bag(width=8, buckets=400)", "kinds_of_net:Letters()", "drop(2)", Texts()),
+    "text": (text_source, "bag(width=8, features=400, length=64)", "kinds_of_net:Letters()", "drop(2)", Texts()),
     "array": (array_source, "mlp(hidden=[12])", "mlp(hidden=[6])", "noise(0.5) | mask(2, axis=1)", Arrays("float32", (4, 5))),
 }
 
@@ -185,7 +185,7 @@ EXACT = {
     "array": ("kinds_of_net:Exact()", "mask(2, axis=1) | roll(1)"),
 }
 STREAMED = {"text": 1.2e-5, "array": 3e-6}  # GB, in which four spans fit, and all rows do not
-STUDENTS = {"text": "bag(width=4, buckets=50)", "array": "mlp(hidden=[4], dropout=0.2)"}
+STUDENTS = {"text": "bag(width=4, features=50, length=64)", "array": "mlp(hidden=[4], dropout=0.2)"}
 
 
 @pytest.mark.parametrize("streamed", [False, True])

@@ -1,65 +1,120 @@
-"""The bag of words: a net for text."""
+"""The bag of n-grams: a net for text."""
 
+import functools
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
 from torch import nn
 
-from pipeline.models.zoo.requirements import require, sizes
+from pipeline.models.zoo.layers import Dropout
+from pipeline.models.zoo.requirements import require, require_probability, sizes
+
+_WORDS = 2**16  # so many words a process remembers the parts of
 
 
 class Bag(nn.Module):
-    """The mean of embeddings of a text's words, and a linear layer: fastText (Joulin et al. 2017, arXiv 1607.01759).
+    """Embeddings of a text's n-grams, summed up, and a perceptron: fastText (Joulin et al. 2017, arXiv 1607.01759).
 
-    Words, and runs of up to `ngrams` of them, fall into one of `buckets` by their CRC-32; bucket 0 is none.
+    The n-grams are the words, runs of up to `ngrams` of them, and parts of words of characters[0] to characters[1] characters,
+    `<` and `>` being the ends of a word (Bojanowski et al. 2017, arXiv 1607.04606). They fall into one of `features` by their
+    CRC-32; feature 0 is none. The sum is divided by the root of their number, so that short and long texts have values of
+    one size.
     """
 
-    def __init__(self, classes: int, width: int, buckets: int, ngrams: int, length: int):
+    def __init__(
+        self,
+        classes: int,
+        features: int,
+        ngrams: int,
+        characters: Sequence[int],
+        hidden: Sequence[int],
+        width: int,
+        dropout: float,
+        length: int,
+    ):
         super().__init__()
-        self.buckets, self.ngrams, self.length = buckets, ngrams, length
-        self.embeddings = nn.Embedding(buckets + 1, width, padding_idx=0)
-        self.logits = nn.Linear(width, classes)
+        self.features, self.ngrams, self.characters, self.length = features, ngrams, tuple(characters), length
+        # uniform, because torch's normal numbers are other ones on other processors
+        start = torch.empty(features + 1, width).uniform_(-(width**-0.5), width**-0.5)
+        start[0] = 0
+        self.embeddings = nn.Embedding.from_pretrained(start, freeze=False, padding_idx=0)
+        between = [Dropout(dropout)] if dropout else []
+        layers: list[nn.Module] = [*between]
+        for size in hidden:
+            layers += [nn.Linear(width, size), nn.ReLU(), *between]
+            width = size
+        self.logits = nn.Sequential(*layers, nn.Linear(width, classes))
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """Texts to the buckets of their words.
+        """Texts to the features of their n-grams.
 
         Args:
             texts: n texts.
 
         Returns:
-            (n, length) int32, filled up with 0; what does not fit is left out, longer runs of words first.
+            (n, length) int32, filled up with 0. Words come first, then longer and longer runs of them, then the parts of each
+            word; what does not fit is left out.
         """
         encoded = np.zeros((len(texts), self.length), np.int32)
         for row, text in enumerate(texts):
             words = re.findall(r"\w+|[^\w\s]", text.lower())
-            runs = [
+            runs = (
                 " ".join(words[at : at + size]) for size in range(1, self.ngrams + 1) for at in range(len(words) - size + 1)
-            ]
-            found = [1 + zlib.crc32(run.encode()) % self.buckets for run in runs[: self.length]]
+            )
+            found = _features(runs, self.features)
+            for word in words if self.characters else ():
+                found += _parts(word, *self.characters, self.features)
+            found = found[: self.length]
             encoded[row, : len(found)] = found
         return encoded
 
-    def forward(self, words: torch.Tensor) -> torch.Tensor:
+    def forward(self, found: torch.Tensor) -> torch.Tensor:
         """Logits of encoded texts.
 
         Args:
-            words: (B, length) integers.
+            found: (B, length) integers.
 
         Returns:
             (B, classes) float32.
         """
-        count = (words > 0).sum(1, keepdim=True).clamp(min=1)
-        logits: torch.Tensor = self.logits(self.embeddings(words).sum(1) / count)
+        count = (found > 0).sum(1, keepdim=True).clamp(min=1)
+        logits: torch.Tensor = self.logits(self.embeddings(found).sum(1) / count.sqrt())
         return logits
 
 
 def bag(
-    shape: Sequence[int], classes: int, width: int = 64, buckets: int = 16384, ngrams: int = 2, length: int = 64
+    shape: Sequence[int],
+    classes: int,
+    features: int = 16384,
+    ngrams: int = 2,
+    characters: Sequence[int] = (3, 5),
+    hidden: Sequence[int] = (),
+    width: int = 64,
+    dropout: float = 0.0,
+    length: int = 256,
 ) -> nn.Module:
-    """A net for text: the mean of the embeddings of words and of runs of words, then a linear layer; see Bag."""
-    for name, value in {"width": width, "buckets": buckets, "ngrams": ngrams, "length": length}.items():
+    """A net for text, of n-grams of words and of characters; see Bag. characters: from and to, or [] for none."""
+    for name, value in {"features": features, "ngrams": ngrams, "width": width, "length": length}.items():
         require(sizes([value]), f"bag {name}", "a whole number of at least 1", value)
-    return Bag(classes, width, buckets, ngrams, length)
+    reach = list(characters) if isinstance(characters, tuple | list) else characters
+    holds = sizes(reach) and (not reach or (len(reach) == 2 and reach[0] <= reach[1]))
+    require(holds, "bag characters", "the fewest and the most characters, such as [3, 5], or [] for none", reach)
+    layers = list(hidden) if isinstance(hidden, tuple | list) else hidden
+    require(sizes(layers), "bag hidden", "a list of layer sizes such as [128], or [] for none", layers)
+    require_probability("bag dropout", dropout)
+    return Bag(classes, features, ngrams, characters, hidden, width, dropout, length)
+
+
+def _features(grams: Iterable[str], features: int) -> list[int]:
+    return [1 + zlib.crc32(gram.encode()) % features for gram in grams]
+
+
+@functools.lru_cache(_WORDS)
+def _parts(word: str, fewest: int, most: int, features: int) -> list[int]:
+    """The features of parts of a word. The sign before each, which no word has, tells a part from a word."""
+    whole = f"<{word}>"
+    sizes = range(fewest, most + 1)
+    return _features((f"#{whole[at : at + size]}" for size in sizes for at in range(len(whole) - size + 1)), features)

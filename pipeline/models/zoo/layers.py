@@ -46,3 +46,19 @@ class Dropout(nn.Module):
         words = torch.randint(-(2**63), 2**63 - 1, (-(-count // 4),), device=like.device)  # 64 bits each
         kept = words.view(torch.int16)[:count].view(*shape) >= self.dropped - 32768
         return kept.to(like.dtype) * (65536 / (65536 - self.dropped))
+
+
+def convolution(taken: int, given: int, size: int, stride: int = 1) -> nn.Conv2d:
+    """A convolution of size × size without bias, for a norm behind it; pads so that stride 1 keeps height and width.
+
+    Its weights start with the variance 2 / (given · size²) of He et al. 2015 (arXiv 1502.01852), uniform and not normal,
+    because torch's uniform numbers are the same on all processors.
+    """
+    layer = nn.Conv2d(taken, given, size, stride, padding=size // 2, bias=False)
+    nn.init.kaiming_uniform_(layer.weight, mode="fan_out", nonlinearity="relu")
+    return layer
+
+
+def spatial_mean() -> list[nn.Module]:
+    """The layers that take the mean over height and width: (B, channels, height, width) to (B, channels)."""
+    return [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
