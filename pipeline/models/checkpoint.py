@@ -35,8 +35,8 @@ class Checkpoint(ModelFile):
         data: Data,
         nets: Mapping[Net, torch.nn.Module | None],
         history: Sequence[Mapping[str, object]],
-        recipe: Training,
-        views: Shown,
+        recipe: Training | None,
+        views: Shown | None,
         rows: Chosen | None = None,
         soft: Learned | None = None,
     ) -> None:
@@ -51,8 +51,8 @@ class Checkpoint(ModelFile):
             data: The digests of the training and validation data.
             nets: Each net with its module; None for a net that diverged. Their field sha256 is filled in here.
             history: One record per net and epoch, with the columns modelfile.HISTORY_COLUMNS.
-            recipe: How the nets were trained.
-            views: The views that they were trained on.
+            recipe: How the nets were trained; None if they were made elsewhere.
+            views: The views that they were trained on; likewise.
             rows: The rows that they were trained on, if recorded.
             soft: The soft targets, for students.
         """
@@ -68,7 +68,7 @@ class Checkpoint(ModelFile):
         files.write(folder / modelfile.HISTORY, epochs)
         content = Facts(
             modelfile.FORMAT, kind, name, model.text, model.behaviour, split.inputs, split.classes, tuple(written),
-            data, files.sha256(epochs), recipe, views, rows, soft,
+            data, files.sha256(epochs), recipe, views, rows, soft, None,
         )  # fmt: skip
         files.write(folder / modelfile.FILE_NAME, facts.sealed(asdict(content)))
 

@@ -14,9 +14,10 @@ from pipeline.data.inputs.kinds import Inputs
 from pipeline.data.splits import Split, described
 from pipeline.models.training import Training
 
-FORMAT = 5
+FORMAT = 6
 FILE_NAME = "model.json"
 WEIGHTS = "model.safetensors"  # of a teacher
+LOGITS = "logits.npy"  # of an imported teacher, which is a table of its logits: it has no weights
 HISTORY = "history.parquet"
 HISTORY_COLUMNS = {
     "seed": table.INTEGER, "epoch": table.INTEGER, "lr": table.NUMBER, "train_loss": table.NUMBER,
@@ -26,16 +27,19 @@ HISTORY_COLUMNS = {
 # Of the facts of inputs, those that a teacher must share. Not how images were resized: it may have seen them cropped otherwise.
 FITTING = ("classes", "kind", "mode", "array_dtype", "shape")
 
-Kind = Literal["teacher", "student", "baseline", "live"]
+Kind = Literal["teacher", "adopted", "imported", "student", "baseline", "live"]
+# A teacher of this project, one whose weights were made elsewhere, and one of which there are logits only.
+TEACHERS: tuple[Kind, ...] = ("teacher", "adopted", "imported")
 
 
 @dataclass(frozen=True)
 class Net:
-    """One net of a folder. sha256: of its weights file. kept_epoch: the epoch that its weights are of.
+    """One net of a folder. sha256: of its weights file, or of its logits.
 
-    offsets: what was added to the bias of each class after training, in logits; None without a correction. diverged: the
-    epoch in which its loss or its logits stopped being finite; the net then has no weights. chance: whether it is no better
-    on the validation split than always naming the commonest class.
+    kept_epoch: the epoch that its weights are of; None where it is not known. offsets: what was added to the bias of each
+    class after training, in logits; None without a correction. diverged: the epoch in which its loss or its logits stopped
+    being finite; the net then has no weights. chance: whether it is no better on the validation split than always naming the
+    commonest class.
     """
 
     seed: int
@@ -111,12 +115,24 @@ class Learned:
 
 
 @dataclass(frozen=True)
+class Imported:
+    """What the rows of an imported teacher's logits are, in their order.
+
+    inputs: the inputs_digest of each split. views: those of the transfer set that there are logits of.
+    """
+
+    inputs: Mapping[str, str]
+    views: Shown
+
+
+@dataclass(frozen=True)
 class Facts:
     """The content of model.json.
 
     name: such as `a` or `tiny-T4`; a student of a sweep has the name of the sweep before it: `alphas/tiny-T4-alpha0.5`.
     model, behaviour: see spec.Spec. inputs: what they take. history_sha256: of the history's file.
-    rows: None for a teacher. soft: None for a teacher or a baseline.
+    recipe, views: None for a teacher that was made elsewhere. rows: None for a teacher. soft: None for a teacher or a
+    baseline. imported: None for all but an imported teacher.
     """
 
     version: int
@@ -129,10 +145,11 @@ class Facts:
     nets: tuple[Net, ...]
     data: Data
     history_sha256: str
-    recipe: Training
-    views: Shown
+    recipe: Training | None
+    views: Shown | None
     rows: Chosen | None
     soft: Learned | None
+    imported: Imported | None
 
 
 @dataclass(frozen=True)
@@ -149,7 +166,7 @@ class ModelFile(Facts):
 
         Args:
             folder: The folder of the nets.
-            kinds: What they may be: `teacher`, `student`, `baseline`, `live`.
+            kinds: What they may be: `teacher`, `adopted`, `imported`, `student`, `baseline`, `live`.
             name: The name that model.json must have.
             fix: A sentence for error messages that says how to make the folder again.
 
@@ -183,7 +200,7 @@ class ModelFile(Facts):
         Raises:
             InputError, IntegrityError: As `open` does.
         """
-        return cls.open(folder, kinds=["teacher"], name=folder.name, fix=f"Run {commands.teach(folder)}.")
+        return cls.open(folder, kinds=TEACHERS, name=folder.name, fix=f"Run {commands.teach(folder)}.")
 
     @property
     def weights_sha256(self) -> str:
@@ -191,6 +208,14 @@ class ModelFile(Facts):
         if (found := self.nets[0].sha256) is None:
             raise IntegrityError(str(self.folder / FILE_NAME), expected="a teacher with weights", found="none", fix=self.fix)
         return found
+
+    @property
+    def training(self) -> tuple[Training, Shown]:
+        """How its nets were trained, and on which views; raises IntegrityError for nets that were made elsewhere."""
+        if self.recipe is None or self.views is None:
+            what, expected = f"{self.folder / FILE_NAME}, recipe and views", "those of a training"
+            raise IntegrityError(what, expected=expected, found="none", fix=self.fix)
+        return self.recipe, self.views
 
     @property
     def trained(self) -> list[Net]:
@@ -229,5 +254,7 @@ class ModelFile(Facts):
 
 
 def weights_name(kind: Kind, seed: int) -> str:
-    """The name of the file with the weights of a net."""
-    return WEIGHTS if kind == "teacher" else f"seed-{seed}.safetensors"
+    """The name of the file with the weights of a net, or with its logits."""
+    if kind == "imported":
+        return LOGITS
+    return WEIGHTS if kind in TEACHERS else f"seed-{seed}.safetensors"

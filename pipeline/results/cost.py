@@ -68,7 +68,7 @@ class _Kind:
     @classmethod
     def of(cls, model: ModelFile) -> "_Kind":
         """The kind of the students in a model.json."""
-        recipe, views = model.recipe, model.views
+        recipe, views = model.training
         rows = model.rows.count if model.rows else 0
         teachers = tuple(sorted(model.soft.teachers)) if model.soft else ()
         way = (recipe.batch_size, recipe.precision, recipe.memory)
@@ -373,11 +373,12 @@ def _options(model: ModelFile, kind: _Kind) -> tuple[str, ...]:
     """The options that may differ from params.yaml, because a sweep or a command line set them; none for a baseline."""
     if model.soft is None or model.rows is None:
         return ()
-    chosen = (("--rows", model.rows.selection, "all()"), ("--policy", model.views.policy, "none()"))
+    _, views = model.training
+    chosen = (("--rows", model.rows.selection, "all()"), ("--policy", views.policy, "none()"))
     return (
         *("-T", short(model.soft.temperature), "--live"),
         *(word for teacher in model.soft.teachers for word in ("--teachers", teacher)),
         *(word for option, value, usual in chosen if value != usual for word in (option, value)),
-        *("--views", "all" if model.views.seed is None else str(kind.views), "--batch-size", str(kind.batch_size)),
+        *("--views", "all" if views.seed is None else str(kind.views), "--batch-size", str(kind.batch_size)),
         *("--precision", kind.precision, "--memory", short(kind.memory)),
     )

@@ -24,8 +24,8 @@ def test_an_unknown_version_an_edit_and_another_role_are_refused(tmp_path):
     facts = json.loads(before)
     del facts["digest"]
     for change, message in (
-        ({"version": 9}, "expected version 5, found version 9"),
-        ({"kind": "student"}, "kind: expected teacher, found student"),
+        ({"version": 9}, "expected version 6, found version 9"),
+        ({"kind": "student"}, "kind: expected teacher or adopted or imported, found student"),
         ({"name": "b"}, "name: expected a, found b"),
         ({"classes": "abc"}, "expected facts of the right types, found classes: "),
         ({"nets": []}, "expected nets of different seeds"),
@@ -51,7 +51,7 @@ def test_what_a_teacher_says(tmp_path):
         }
     ]  # fmt: skip
     assert (said["version"], said["kind"], said["name"], said["model"]) == (
-        5, "teacher", "a", "mlp(hidden=[6], dropout=0.0, input_dropout=0.0)",
+        6, "teacher", "a", "mlp(hidden=[6], dropout=0.0, input_dropout=0.0)",
     )  # fmt: skip
     assert said["inputs"] == {
         "kind": "image", "mode": "L", "shape": [1, 5, 4], "decoder": "pillow version 2", "fit": None,
@@ -95,8 +95,8 @@ def test_two_nets_of_one_seed_are_refused(tmp_path):
 
 
 def test_names_of_weights():
-    assert [weights_name(kind, 3) for kind in ("teacher", "student", "baseline", "live")] == [
-        "model.safetensors", *["seed-3.safetensors"] * 3,
+    assert [weights_name(kind, 3) for kind in ("teacher", "adopted", "imported", "student", "baseline", "live")] == [
+        "model.safetensors", "model.safetensors", "logits.npy", *["seed-3.safetensors"] * 3,
     ]  # fmt: skip
 
 
