@@ -4,7 +4,7 @@ A folder holds one teacher, or the students of one setting, one net per seed.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -200,7 +200,8 @@ class ModelFile(Facts):
         Raises:
             InputError, IntegrityError: As `open` does.
         """
-        return cls.open(folder, kinds=TEACHERS, name=folder.name, fix=f"Run {commands.teach(folder)}.")
+        found = cls.open(folder, kinds=TEACHERS, name=folder.name, fix=f"Run {commands.teach(folder)}.")
+        return found if found.kind == "teacher" else replace(found, fix=f"Run {commands.adopt(folder)}.")
 
     @property
     def weights_sha256(self) -> str:
@@ -241,6 +242,13 @@ class ModelFile(Facts):
         """One entry for each epoch of each net, with HISTORY_COLUMNS; raises IntegrityError where the file has changed."""
         path = self.folder / HISTORY
         return table.from_parquet(self.read(path, self.history_sha256), HISTORY_COLUMNS, str(path), self.fix)
+
+    def require_net(self, what: str) -> None:
+        """Raise InputError, naming the setting `what` that needs a net, for a teacher of which there are logits only."""
+        if self.kind == "imported":
+            expected, found = "a teacher with a net", "logits that were made elsewhere"
+            fix = f"Leave {what} out: students learn from its cache."
+            raise InputError(f"teacher {self.name}, {what}", expected=expected, found=found, fix=fix)
 
     def require_fit(self, split: Split) -> None:
         """Raise InputError unless this teacher has the kind and shape of inputs and the classes of `split`."""
