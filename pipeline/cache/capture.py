@@ -98,9 +98,11 @@ def capture(
     view_policy.require_kind(opened["transfer"].inputs.kind)
     layout = Layout.plan(len(opened["transfer"].classes), dtype, opened["transfer"].span)
     checkpoint = Checkpoint.teacher(teacher)
-    source: _Source = _Net(checkpoint, view_policy, tile, device)
-    if checkpoint.kind == "imported":
-        source = _Table(Lookup.open(checkpoint, opened, view_policy, view_count))
+    source: _Source = (
+        _Table(Lookup.open(checkpoint, opened, view_policy, view_count))
+        if checkpoint.kind == "imported"
+        else _Net(checkpoint, view_policy, tile, device)
+    )
     cache_identity = identity(checkpoint, opened["transfer"], view_policy, tile, layout)
     counts = {split: view_count if split == "transfer" else 1 for split in opened}
     extents = {split: Extent(found.rows, counts[split], found.inputs_digest) for split, found in opened.items()}
