@@ -74,6 +74,8 @@ def _comparisons(found: list[dict[str, Any]]) -> list[str]:
 
 
 def _break_even(each: dict[str, Any]) -> str:
+    if each["live_command"] is None:
+        return "no live student to compare with: a teacher of which there are logits only cannot run in the loop"
     if each["live"] is None:
         return f"no live student to compare with; on this device and threads, `{each['live_command']}` trains one"
     if each["capture_seconds"] is None:

@@ -14,11 +14,14 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
+import pyarrow as pa
 import torch
 
+import elsewhere
 import samples
-from conftest import images, write_parquet, write_split
+from conftest import images, write_parquet, write_split, write_stage_one
 from pipeline.base import files, randomness, runtime, table
+from pipeline.cache import imported
 from pipeline.data import ingest, pixels, selection
 from pipeline.data.assignment import NOWHERE, Assignment
 from pipeline.data.index import Index
@@ -28,6 +31,7 @@ from pipeline.data.inputs.image import Images
 from pipeline.data.inputs.resizing import FITS
 from pipeline.data.inputs.text import Texts
 from pipeline.data.policies import table as policies
+from pipeline.data.settings import Views
 from pipeline.data.sources import table as sources_table
 from pipeline.data.sources.source import Chunk, Source
 from pipeline.data.sources.table import parse_source
@@ -381,6 +385,28 @@ def _report() -> Any:
         return {"results.md": (out / "results.md").read_text(), "index.html": page[:start] + page[end:]}
 
 
+# ---------------------------------------------------------------- logits made elsewhere
+
+
+def _imported() -> Any:
+    """The table of logits of lists, of a column per class and of an .npz file, each with a part of the rows."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = write_stage_one(Path(name), teachers="")
+        logits = {
+            "transfer": _numbers(2, 20, 3, seed=50),
+            "valid": _numbers(1, 5, 3, seed=51),
+            "test": _numbers(1, 3, 3, seed=52),
+        }
+        rows = elsewhere.lines(folder, logits)
+        files = [
+            elsewhere.write_lists(folder / "1.parquet", rows[:20], kind=pa.list_(pa.float64())),
+            elsewhere.write_columns(folder / "2.parquet", rows[20:30], "012"),
+            elsewhere.write_npz(folder / "3.npz", rows[30:]),
+        ]
+        imported.import_logits(logits=files, splits=folder / "transfer", views=Views("shift(1)", 2), out=folder / "teachers/a")
+        return np.load(folder / "teachers/a/logits.npy")
+
+
 # ---------------------------------------------------------------- all of it
 
 
@@ -411,6 +437,7 @@ def everything() -> dict[str, Measured]:
         "decoder pillow": (pixels.VERSIONS["pillow"], EXACT, _decoder),
         "ingest": (ingest.VERSION, EXACT, _ingest),
         "inference": (predict.VERSION, EXACT, _inference),
+        "imported": (imported.VERSION, EXACT, _imported),
         "objective": (objective.VERSION, CLOSE, _objective),
         "objective, mixed labels": (objective.VERSION, CLOSE, _mixed_objective),
         "training": (fit.VERSION, TRAINED, _training),

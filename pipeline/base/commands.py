@@ -21,6 +21,11 @@ def teach(teacher: Path) -> str:
     return _command("teach", teacher.name, data=teacher.parent.parent)
 
 
+def adopt(teacher: Path) -> str:
+    """The command that writes the teacher in this folder from files made elsewhere."""
+    return _command("adopt", teacher.name, data=teacher.parent.parent)
+
+
 def capture(cache: Path, *options: str) -> str:
     """The command that captures the cache in this folder. options: those it was captured with, where they are known."""
     return _command("capture", cache.name, *options, data=cache.parent.parent, whole=bool(options))

@@ -1,7 +1,8 @@
 """Capture: run one teacher once over the transfer set and its views, and store its raw logits.
 
-Three threads work at once: one reads the next span and decodes its images, or encodes its texts, one runs the teacher on
-views that it makes tile by tile, one encodes, hashes and writes the finished spans.
+A teacher of which there are logits only is not run but looked up. For a net three threads work at once: one reads the next span
+and decodes its images, or encodes its texts, one runs the teacher on views that it makes tile by tile, one encodes, hashes
+and writes the finished spans.
 """
 
 import errno
@@ -9,16 +10,16 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, partial
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
-from pipeline.base import runtime, spec
+from pipeline.base import files, runtime, spec
 from pipeline.base.background import Behind, ahead
 from pipeline.base.errors import InputError, IntegrityError
 from pipeline.base.settings import check
@@ -33,6 +34,7 @@ from pipeline.data.views import Policy, open_views
 from pipeline.models.build import flops
 from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.encoding import example, tensor
+from pipeline.models.lookup import Lookup
 from pipeline.models.predict import HostBuffer, predict, tiles
 from pipeline.models.showing import in_views, texts_in_views
 
@@ -73,7 +75,7 @@ def capture(
         splits: The folder that ingest wrote.
         views: How many views of each transfer row, under which policy; view 0 is the row's own image.
         dtype: The stored dtype: `float32`, or `float16` for half the size and 11 significant bits.
-        tile: Rows per forward pass, 1 or more.
+        tile: Rows per forward pass, 1 or more; without effect on imported logits.
         work: The folder for work in progress. Spans that it holds for an equal identity are reused.
         out: The cache folder to write or replace.
         provenance: The JSON file to write, about the machine and the time taken.
@@ -84,7 +86,7 @@ def capture(
         The manifest of the cache, and how many spans were computed and kept.
 
     Raises:
-        InputError: A setting is wrong, teacher and data do not fit, or the disk is full.
+        InputError: A setting is wrong, teacher and data do not fit, imported logits are of other views, or the disk is full.
         IntegrityError: The teacher or the data are damaged, or a logit is NaN, infinite, or too large for `dtype`.
         BusyError: Another process runs the same capture, or has replaced the teacher or the data meanwhile.
     """
@@ -96,24 +98,27 @@ def capture(
     view_policy.require_kind(opened["transfer"].inputs.kind)
     layout = Layout.plan(len(opened["transfer"].classes), dtype, opened["transfer"].span)
     checkpoint = Checkpoint.teacher(teacher)
-    model = checkpoint.spec
+    source: _Source = (
+        _Table(Lookup.open(checkpoint, opened, view_policy, view_count))
+        if checkpoint.kind == "imported"
+        else _Net(checkpoint, view_policy, tile, device)
+    )
     cache_identity = identity(checkpoint, opened["transfer"], view_policy, tile, layout)
     counts = {split: view_count if split == "transfer" else 1 for split in opened}
     extents = {split: Extent(found.rows, counts[split], found.inputs_digest) for split, found in opened.items()}
     started = time.monotonic()
     with Work.hold(work, out, cache_identity, layout, extents) as progress:
         # Load the teacher before spans are discarded: if it is damaged, they could not be computed again.
-        net = checkpoint.load(checkpoint.nets[0], device) if anew else None
+        if anew:
+            source.load()
         missing = progress.resume({split: found.span_digests for split, found in opened.items()}, anew=anew)
         kept = progress.total - len(missing)
         try:
             if missing:
-                net = net if net is not None else checkpoint.load(checkpoint.nets[0], device)
-                with runtime.suited_threads(flops(net, example(net, opened["transfer"].inputs)) * tile):
-                    _announce(progress, net, opened, missing, tile)
-                    _fill(progress, checkpoint.name, net, opened, missing, view_policy, tile, device)
-            plugins = spec.witnesses(model, *view_policy.steps)
-            manifest = progress.seal([checkpoint.witness, opened["transfer"].witness, *plugins])
+                source.load()
+                source.fill(progress, opened, missing)
+            plugins = spec.witnesses(*view_policy.steps)
+            manifest = progress.seal([checkpoint.witness, opened["transfer"].witness, *source.witnesses, *plugins])
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise _without_room(progress, work) from error
@@ -122,6 +127,66 @@ def capture(
     facts |= {"spans_computed": len(missing), "spans_kept": kept, "seconds": round(time.monotonic() - started, 3)}
     Provenance(**facts).write(provenance)
     return Captured(manifest, len(missing), kept)
+
+
+# ---------------------------------------------------------------- where logits come from
+
+
+class _Source(Protocol):
+    """What gives the logits of a teacher."""
+
+    @property
+    def witnesses(self) -> Sequence[files.Witness]:
+        """They tell later whether what was loaded has changed, besides model.json."""
+
+    def load(self) -> None:
+        """Load the teacher, unless that was done; raises IntegrityError where it is damaged."""
+
+    def fill(self, work: Work, splits: Mapping[str, Split], missing: Sequence[Part]) -> None:
+        """Publish every missing span."""
+
+
+class _Net:
+    """A net, which is run."""
+
+    def __init__(self, checkpoint: Checkpoint, policy: Policy, tile: int, device: torch.device):
+        self.checkpoint, self.policy, self.tile, self.device = checkpoint, policy, tile, device
+        self.witnesses = spec.witnesses(checkpoint.spec)
+        self.net: torch.nn.Module | None = None
+
+    def load(self) -> None:
+        """Load its weights."""
+        if self.net is None:
+            self.net = self.checkpoint.load(self.checkpoint.nets[0], self.device)
+
+    def fill(self, work: Work, splits: Mapping[str, Split], missing: Sequence[Part]) -> None:
+        """Say how long it will take, and run it on the rows of every span."""
+        if (net := self.net) is None:
+            raise ValueError("expected a loaded teacher, found none")
+        with runtime.suited_threads(flops(net, example(net, splits["transfer"].inputs)) * self.tile):
+            _announce(work, net, splits, missing, self.tile)
+            _fill(work, self.checkpoint.name, net, splits, missing, self.policy, self.tile, self.device)
+
+
+@dataclass
+class _Table:
+    """Logits that were made elsewhere, which are looked up."""
+
+    lookup: Lookup
+    witnesses: list[files.Witness] = field(default_factory=list)
+
+    def load(self) -> None:
+        """Compare all of them with their sha256."""
+        if not self.witnesses:
+            self.witnesses.append(self.lookup.check())
+
+    def fill(self, work: Work, splits: Mapping[str, Split], missing: Sequence[Part]) -> None:
+        """Look every span up."""
+        bar = _bar(work, missing, self.lookup.teacher.name)
+        for split, view, span in missing:
+            look_up = partial(self.lookup.read, split, view, *splits[split].spans()[span])
+            _publish(work, self.lookup.teacher.name, splits[split], split, view, span, look_up, bar)
+        bar.close()
 
 
 def _announce(work: Work, net: torch.nn.Module, splits: Mapping[str, Split], missing: Sequence[Part], tile: int) -> None:
@@ -169,8 +234,7 @@ def _fill(
     device: torch.device,
 ) -> None:
     """Compute and publish every missing span. A span's images are decoded once for all its views."""
-    bar = runtime.progress((), f"capture {name}", total=work.total, unit="spans")
-    bar.update(work.total - len(missing))
+    bar = _bar(work, missing, name)
     with Behind.running(BEHIND) as writer:
         for split, span, views, held in _read(splits, missing, net, policy):
             on_device = held.to(device)
@@ -180,8 +244,15 @@ def _fill(
                 for first, logits in tiles(net, len(held), shown, tile=tile):
                     writer.check()  # a full disk stops the teacher at once
                     buffer.add(first, logits)
-                writer.put(partial(_publish, work, name, splits[split], split, view, span, buffer, bar))
+                writer.put(partial(_publish, work, name, splits[split], split, view, span, buffer.numpy, bar))
     bar.close()
+
+
+def _bar(work: Work, missing: Sequence[Part], name: str) -> Any:
+    """The progress of a capture, with the spans that an earlier run had recorded."""
+    bar = runtime.progress((), f"capture {name}", total=work.total, unit="spans")
+    bar.update(work.total - len(missing))
+    return bar
 
 
 def _shown(held: torch.Tensor, split: Split, span: int, view: int, policy: Policy, rows: slice) -> torch.Tensor:
@@ -232,9 +303,11 @@ def _encoded(
     return texts_in_views(net, read(), rows, views, policy)
 
 
-def _publish(work: Work, name: str, source: Split, split: str, view: int, span: int, buffer: HostBuffer, bar: Any) -> None:
+def _publish(
+    work: Work, name: str, source: Split, split: str, view: int, span: int, logits: Callable[[], np.ndarray], bar: Any
+) -> None:
     try:
-        work.publish(split, view, span, source.span_digests[span], buffer.numpy())
+        work.publish(split, view, span, source.span_digests[span], logits())
     except Unholdable as error:
         start, _ = source.spans()[span]
         row = f"{split} view {view}, row {start + error.row} (id {source.ids(span)[error.row]})"
@@ -242,7 +315,7 @@ def _publish(work: Work, name: str, source: Split, split: str, view: int, span: 
             f"teacher {name}, {row}, class {source.classes[error.column]}",
             expected=f"a finite logit that {work.layout.dtype} can hold",
             found=str(error.value),
-            fix="Train it again; if its logits are only large, set `dtype: float32`. This span was not recorded.",
+            fix="Make it again; if its logits are only large, set `dtype: float32`. This span was not recorded.",
         ) from error
     bar.update()
 

@@ -15,18 +15,20 @@ from pipeline.models.modelfile import FILE_NAME, ModelFile
 def identity(teacher: ModelFile, split: Split, policy: Policy, tile: int, layout: Layout) -> dict[str, Any]:
     """The identity as the manifest stores it: captures of equal identity give equal logits. split: the transfer set.
 
-    It holds no numbers of rows and views: these may grow. Raises InputError if teacher and data do not fit.
+    It holds no numbers of rows and views: these may grow. Of logits made elsewhere it names no tile and no loop.
+    Raises InputError if teacher and data do not fit.
     """
     teacher.require_fit(split)
+    way: dict[str, Any] = {"precision": "float32", "tile": tile, "inference": predict.VERSION}
+    if teacher.kind == "imported":  # how its logits were computed is not known
+        way = {"precision": "unknown", "tile": 0, "inference": None}
     return {
         "output": "raw logits, before any temperature",
         "teacher": _teacher(teacher),
         "classes": list(teacher.classes),
         "inputs": described(split.inputs),
         "views": policy.to_dict(),
-        "precision": "float32",
-        "tile": tile,
-        "inference": predict.VERSION,
+        **way,
         "layout": layout.to_dict(),
     }
 

@@ -64,8 +64,9 @@ class Manifest:
         views = views if found["views"].get("outcomes") is None else "all"
         given = {
             "--policy": found["views"]["policy"], "--views": views, "--view-seed": found["views"]["seed"],
-            "--dtype": found["layout"]["dtype"], "--tile": found["tile"],
+            "--dtype": found["layout"]["dtype"],
         }  # fmt: skip
+        given |= {"--tile": found["tile"]} if found["tile"] else {}  # logits made elsewhere have none
         return tuple(word for name, value in given.items() for word in (name, str(value)))
 
     @property

@@ -22,6 +22,7 @@ from pipeline.data.views import Policy
 from pipeline.models.build import flops
 from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.encoding import example
+from pipeline.models.lookup import Lookup
 from pipeline.models.predict import predict
 from pipeline.models.showing import span_in_views
 from pipeline.stats import metrics
@@ -111,6 +112,8 @@ def size_bytes(path: Path) -> int:
 def probe(path: Path, count: int, *, teacher: Path, splits: Path, device: torch.device) -> Probe:
     """Run a sample of the transfer set through the teacher again, and compare with the cached logits.
 
+    Imported logits are looked up again instead.
+
     Args:
         path: The cache folder.
         count: How many (row, view) pairs, at most as many as there are. The sample is the same every time.
@@ -134,12 +137,15 @@ def probe(path: Path, count: int, *, teacher: Path, splits: Path, device: torch.
     for field, expected, found in differences(facts, now):
         fix = f"Restore what the cache was made with, or run {commands.capture(path)}."
         raise InputError(f"{path}, {field}", expected=f"{expected} as in the cache", found=f"{found} now", fix=fix)
-    net = taught.load(taught.nets[0], device)
-    rows, views = _sample(count, split.rows, cache.manifest.extents["transfer"].views)
-    shown, cached, following = _read(cache, split, policy, net, rows, views)
-    with runtime.suited_threads(flops(net, example(net, split.inputs)) * facts["tile"]):
-        fresh = predict(net, shown, tile=facts["tile"])
-        control = predict(net, shown.flip(0), tile=facts["tile"])[::-1]
+    total = cache.manifest.extents["transfer"].views
+    rows, views = _sample(count, split.rows, total)
+    cached, following = _read(cache, split, rows, views)
+    if taught.kind == "imported":
+        lookup = Lookup.open(taught, opened, policy, total)
+        lookup.check()
+        fresh = control = _look_up(lookup, rows, views)
+    else:
+        fresh, control = _run(taught.load(taught.nets[0], device), split, policy, rows, views, facts["tile"])
     records = [record for record in cache.manifest.records if record.split == "transfer"]
     low, high = min(record.low for record in records), max(record.high for record in records)
     noise = float(np.abs(fresh - control).max())
@@ -169,17 +175,33 @@ def _sample(count: int, rows: int, views: int) -> tuple[np.ndarray, np.ndarray]:
     return pairs // views, pairs % views
 
 
-def _read(
-    cache: Cache, split: Split, policy: Policy, net: torch.nn.Module, rows: np.ndarray, views: np.ndarray
-) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
-    """The pairs' inputs (n, *shape), cached logits (n, classes) float32, and those of the next row in the span."""
-    shown, cached, following = [], [], []
-    for span in runtime.progress(np.unique(rows // split.span), "reading sampled rows", unit="spans"):
+def _read(cache: Cache, split: Split, rows: np.ndarray, views: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The pairs' cached logits (n, classes) float32, and those of the next row in the span."""
+    cached, following = [], []
+    for span in runtime.progress(np.unique(rows // split.span), "reading cached rows", unit="spans"):
         start, stop = split.spans()[span]
         here = (rows >= start) & (rows < stop)
-        shown.append(span_in_views(net, split, int(span), rows[here] - start, views[here], policy))
         logits = {view: cache.span(cache.record("transfer", int(view), int(span))) for view in np.unique(views[here])}
         for row, view in zip(rows[here] - start, views[here], strict=True):
             cached.append(logits[view][row])
             following.append(logits[view][(row + 1) % (stop - start)])
-    return torch.cat(shown), np.stack(cached).astype(np.float32), np.stack(following).astype(np.float32)
+    return np.stack(cached).astype(np.float32), np.stack(following).astype(np.float32)
+
+
+def _run(
+    net: torch.nn.Module, split: Split, policy: Policy, rows: np.ndarray, views: np.ndarray, tile: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Logits of the pairs from a net, (n, classes) float32, and again, with the rows in another order."""
+    shown = []
+    for span in runtime.progress(np.unique(rows // split.span), "reading sampled rows", unit="spans"):
+        here = rows // split.span == span
+        shown.append(span_in_views(net, split, int(span), rows[here] - span * split.span, views[here], policy))
+    inputs = torch.cat(shown)
+    with runtime.suited_threads(flops(net, example(net, split.inputs)) * tile):
+        return predict(net, inputs, tile=tile), predict(net, inputs.flip(0), tile=tile)[::-1]
+
+
+def _look_up(lookup: Lookup, rows: np.ndarray, views: np.ndarray) -> np.ndarray:
+    """Imported logits of the pairs, (n, classes) float32."""
+    pairs = zip(rows.tolist(), views.tolist(), strict=True)
+    return np.concatenate([lookup.read("transfer", view, row, row + 1) for row, view in pairs])

@@ -35,13 +35,12 @@ TEACHERS: tuple[Kind, ...] = ("teacher", "adopted", "imported")
 
 @dataclass(frozen=True)
 class Net:
-    """One net of a folder.
+    """One net of a folder. sha256: of its weights file, or of its logits.
 
-    sha256: of its weights file, or of its logits. kept_epoch: the epoch that its weights are of, if known.
-
-    offsets: what was added to the bias of each class after training, in logits; None without a correction. diverged: the
-    epoch in which its loss or its logits stopped being finite; the net then has no weights. chance: whether it is no better
-    on the validation split than always naming the commonest class.
+    kept_epoch: the epoch that its weights are of; None where it is not known. offsets: what was added to the bias of each
+    class after training, in logits; None without a correction. diverged: the epoch in which its loss or its logits stopped
+    being finite; the net then has no weights. chance: whether it is no better on the validation split than always naming the
+    commonest class.
     """
 
     seed: int
@@ -257,6 +256,13 @@ class ModelFile(Facts):
         """One entry for each epoch of each net, with HISTORY_COLUMNS; raises IntegrityError where the file has changed."""
         path = self.folder / HISTORY
         return table.from_parquet(self.read(path, self.history_sha256), HISTORY_COLUMNS, str(path), self.fix)
+
+    def require_net(self, what: str) -> None:
+        """Raise InputError, naming the setting `what` that needs a net, for a teacher of which there are logits only."""
+        if self.kind == "imported":
+            expected, found = "a teacher with a net", "logits that were made elsewhere"
+            fix = f"Leave {what} out: students learn from its cache."
+            raise InputError(f"teacher {self.name}, {what}", expected=expected, found=found, fix=fix)
 
     def require_fit(self, split: Split) -> None:
         """Raise InputError unless this teacher has the kind and shape of inputs and the classes of `split`."""

@@ -20,7 +20,7 @@ from pipeline.base.errors import InputError, IntegrityError
 from pipeline.cache.manifest import Manifest
 from pipeline.cache.provenance import Provenance
 from pipeline.models import runname
-from pipeline.models.modelfile import Kind, ModelFile
+from pipeline.models.modelfile import FILE_NAME, Kind, ModelFile
 from pipeline.results import times
 
 STUDENTS: tuple[Kind, ...] = ("student", "baseline", "live")
@@ -97,14 +97,14 @@ class _Trained:
     options: tuple[str, ...] = ()
 
     @classmethod
-    def open(cls, folder: Path, command: str, student: str | None) -> "_Trained":
-        """The output of `command` in a folder. student: its name, if times.csv has it.
+    def open(cls, folder: Path, command: str, student: str | None) -> "_Trained | None":
+        """The output of `command` in a folder; None for a teacher made elsewhere. student: its name, if times.csv has it.
 
         Raises InputError or IntegrityError if the folder is damaged or holds something else.
         """
         if command == "teach":
             taught = ModelFile.teacher(folder)
-            return cls(folder.name, 1, len(taught.history()))
+            return cls(folder.name, 1, len(taught.history())) if taught.kind == "teacher" else None
         name, fix = folder.name, f"Remove {folder}, which no command in {times.FILE} made."
         if command == "sweep":
             sweep = folder.parents[1]
@@ -246,7 +246,8 @@ def _trained(data: Path, students: Mapping[str, str]) -> dict[Key, list[_Trained
     for command, pattern in (("teach", "teachers/*"), ("distill", "students/*"), ("sweep", "sweeps/*/students/*")):
         for folder in (path for path in _visible(data, pattern) if path.is_dir()):
             run = folder.parents[1].name if command == "sweep" else folder.name
-            found.setdefault((command, run), []).append(_Trained.open(folder, command, students.get(run)))
+            if trained := _Trained.open(folder, command, students.get(run)):
+                found.setdefault((command, run), []).append(trained)
     return found
 
 
@@ -314,7 +315,7 @@ def _student_epochs(
     """The seconds of a student-epoch, from caches and live, for each kind of students that learned from caches."""
     captures = {line.run: line.seconds for line in spent if line.command == "capture" and line.key in made}
     rates: dict[tuple[_Kind, str, int], dict[bool, _Rate]] = {}
-    examples: dict[tuple[_Kind, str, int], str] = {}
+    examples: dict[tuple[_Kind, str, int], str | None] = {}
     for line, each, seconds in _shares(spent, trained):
         if each.kind is None or not each.kind.teachers:
             continue
@@ -362,8 +363,11 @@ def _compared(cached: _Rate, live: _Rate | None, captures: Sequence[float | None
     }
 
 
-def _live_command(line: _Line, student: _Trained, data: Path) -> str:
-    """The command that trains a live student to compare with."""
+def _live_command(line: _Line, student: _Trained, data: Path) -> str | None:
+    """The command that trains a live student to compare with; None if a teacher is no net, which could run in the loop."""
+    folders = [data / "teachers" / name for name in (student.kind.teachers if student.kind else ())]
+    if any((folder / FILE_NAME).exists() and ModelFile.teacher(folder).kind == "imported" for folder in folders):
+        return None
     name = student.name if line.command == "sweep" else line.name
     place = () if data == Path("data") else ("--data", str(data))
     return shlex.join(("softcache", "distill", name, *student.options, *place))

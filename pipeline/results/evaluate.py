@@ -131,7 +131,7 @@ def evaluate(
         cache.require_data({split: opened[split] for split in STORED})
         cache.require_of(name)
         require_teacher(cache, teachers[name][0])
-        if taught[name].data != Data.of(opened["train"], opened["valid"]):
+        if taught[name].kind != "imported" and taught[name].data != Data.of(opened["train"], opened["valid"]):
             _log.warning("teacher %s: trained on other data than these, so it may have seen rows of the evaluation", name)
     logits = {name: {split: cache.read(split)[0] for split in SPLITS} for name, cache in caches.items()}
     combined = {split: _ensemble([logits[name][split] for name in ensemble], rule, weights) for split in SPLITS}
@@ -143,7 +143,9 @@ def evaluate(
     for name, each in taught.items():
         runs.append(measure.run(name, "teacher", _parameters(each), {None: logits[name]}))
     if len(ensemble) > 1:
-        size = sum(run.parameters for run in runs if run.name in ensemble)
+        sizes = [run.parameters for run in runs if run.name in ensemble]
+        known = [size for size in sizes if size is not None]
+        size = sum(known) if len(known) == len(sizes) else None
         runs.append(measure.run("ensemble", "ensemble", size, {None: combined}))
     rows = {name: Rows(opened[name], torch.device("cpu"), HELD_BYTES) for name in SPLITS}
     present = [trained for trained in students if trained not in missing]
@@ -252,5 +254,8 @@ def _ensemble(members: list[np.ndarray], rule: str, weights: Sequence[float] | N
     return ensemble.combine([torch.from_numpy(member) for member in members], 1.0, rule, weights).numpy()
 
 
-def _parameters(checkpoint: Checkpoint) -> int:
+def _parameters(checkpoint: Checkpoint) -> int | None:
+    """None for logits that were made elsewhere: of what is not known."""
+    if checkpoint.kind == "imported":
+        return None
     return parameter_count(build(checkpoint.spec, checkpoint.inputs, len(checkpoint.classes)))

@@ -28,8 +28,9 @@ Cell = tuple[float, float | None]  # mean, and standard deviation if there are s
 class Line:
     """One run in the report. cells: by (split, metric), over seeds; empty if all nets diverged.
 
-    student, temperature, alpha: None if they do not apply. seeds: the number of nets in the means. diverged: the number of
-    nets that are left out. chance: how many nets in the means are no better than predicting the commonest class.
+    student, temperature, alpha: None if they do not apply. parameters: None if they are not known. seeds: the number of nets in
+    the means. diverged: the number of nets that are left out. chance: how many nets in the means are no better than
+    predicting the commonest class.
     """
 
     run: str
@@ -37,11 +38,16 @@ class Line:
     student: str | None
     temperature: float | None
     alpha: float | None
-    parameters: int
+    parameters: int | None
     seeds: int
     diverged: int
     chance: int
     cells: Mapping[tuple[str, str], Cell]
+
+    @property
+    def size(self) -> str:
+        """The number of parameters, as a cell of a table."""
+        return "—" if self.parameters is None else f"{self.parameters:,}"
 
     @property
     def remark(self) -> str:

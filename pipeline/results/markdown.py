@@ -22,7 +22,7 @@ def _results(section: Section) -> str:
     rows = [
         [
             _plain(line.run) + (f" ({line.remark})" if line.remark else ""),
-            f"{line.parameters:,}",
+            line.size,
             *(line.shown("test", metric) for metric in SHOWN),
         ]
         for line in section.lines

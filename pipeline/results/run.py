@@ -20,14 +20,15 @@ class Run:
     """A teacher, the ensemble, a baseline or a student setting, with all its seeds.
 
     kind: teacher, ensemble, baseline, student, or uncorrected (a student before its bias correction). student, temperature,
-    alpha: None if they do not apply. seeds: of the measured nets. values: for each of them all metrics, by split. wrong: by
-    split (seeds, N) bool, true where the net of that seed is wrong on that row. diverged: the epoch by seed, for nets that
-    are left out. chance: the seeds of nets that are no better than predicting the commonest class.
+    alpha: None if they do not apply. parameters: None where they are not known. seeds: of the measured nets. values: for
+    each of them all metrics, by split. wrong: by split (seeds, N) bool, true where the net of that seed is wrong on that
+    row. diverged: the epoch by seed, for nets that are left out. chance: the seeds of nets that are no better than
+    predicting the commonest class.
     """
 
     name: str
     kind: str
-    parameters: int
+    parameters: int | None
     seeds: tuple[int | None, ...]
     values: tuple[Mapping[str, Summary], ...]
     wrong: Mapping[str, np.ndarray]
@@ -49,7 +50,8 @@ class Run:
 
     def to_dict(self) -> dict[str, Any]:
         """The content of the metrics file: means, and sample standard deviations if there are several seeds."""
-        found: dict[str, Any] = {"parameters": self.parameters, "seeds": len(self.seeds)}
+        found: dict[str, Any] = {} if self.parameters is None else {"parameters": self.parameters}
+        found["seeds"] = len(self.seeds)
         if self.diverged:
             found["diverged"] = len(self.diverged)
         for split in SPLITS if self.seeds else ():
@@ -67,7 +69,9 @@ class Measure:
     labels: Mapping[str, np.ndarray]
     teacher: Mapping[str, np.ndarray]
 
-    def run(self, name: str, kind: str, size: int, nets: Mapping[int | None, Mapping[str, np.ndarray]], **settings: Any) -> Run:
+    def run(
+        self, name: str, kind: str, size: int | None, nets: Mapping[int | None, Mapping[str, np.ndarray]], **settings: Any
+    ) -> Run:
         """The run of these nets. nets: logits (N, C) by seed and split. settings: further fields of Run."""
         values = [
             {split: metrics.summary(z[split], self.labels[split], self.teacher[split]) for split in SPLITS}

@@ -18,7 +18,8 @@ FILE_NAME = "tables.json"
 class RunRow(NamedTuple):
     """A net on a split. student, temperature, alpha: None if they do not apply. seed: None for a teacher.
 
-    diverged: the epoch in which the net diverged; it then has no metrics. chance: whether it is no better than chance.
+    parameters: None if they are not known. diverged: the epoch in which the net diverged; it then has no metrics. chance:
+    whether it is no better than chance.
     """
 
     run: str
@@ -26,7 +27,7 @@ class RunRow(NamedTuple):
     student: str | None
     temperature: float | None
     alpha: float | None
-    parameters: int
+    parameters: int | None
     seed: int | None
     split: str
     accuracy: float | None
@@ -81,7 +82,7 @@ class StudentRow(NamedTuple):
     temperature: float | None
     alpha: float | None
     seed: int | None
-    parameters: int
+    parameters: int | None
     valid_accuracy: float | None
     valid_errors: int | None
     valid_nll: float | None

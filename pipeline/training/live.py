@@ -50,11 +50,13 @@ class Live:
     ) -> "Live":
         """Load the teachers in these folders, by name, to run them on rows of `split` in views of `policy`.
 
-        Raises InputError for a teacher of other classes or inputs, IntegrityError for damaged weights.
+        Raises InputError for a teacher of other classes or inputs and for one without a net, IntegrityError for damaged
+        weights.
         """
         ensemble = Ensemble.of(list(teachers), rule=rule, temperatures=temperatures, weights=weights)
         taught = {name: Checkpoint.teacher(folder) for name, folder in teachers.items()}
         for each in taught.values():
+            each.require_net("--live")
             each.require_fit(split)
         live = cls(
             nets=[each.load(each.nets[0], device) for each in taught.values()],

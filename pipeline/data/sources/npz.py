@@ -41,13 +41,12 @@ def npz(path: str, input: str = "x", label: str | None = None, id: str | None = 
     """
     columns.require_names("npz", input=input, label=label, id=id)
     file, image = paths.one(path, _NPZ), _is_image("npz", kind)
-    with paths.reading(file, _NPZ), _zip(file) as held:
-        sizes = {each.filename.removesuffix(".npy"): each.file_size for each in held.infolist()}
+    sizes = members(file)
     there, what = list(sizes), f"source {file}"
-    inputs = _array(file, columns.input_of(there, input, what), sizes)
+    inputs = array(file, columns.input_of(there, input, what), sizes)
     form = arrays.form_of(inputs, image=image)
     labels, ids = (
-        None if name is None else _array(file, name, sizes)
+        None if name is None else array(file, name, sizes)
         for name in (columns.label_of(there, label, what), columns.id_of(there, id, what))
     )
     for each in (labels, ids):
@@ -58,7 +57,14 @@ def npz(path: str, input: str = "x", label: str | None = None, id: str | None = 
     return Source(form, chunks, (files.resolved(file),), inputs.size_bytes, unlabelled=lacks)
 
 
-def _array(path: Path, name: str, sizes: Mapping[str, int]) -> Numbers:
+def members(path: Path) -> dict[str, int]:
+    """The size in bytes, header included, of each array in an .npz file, by name. Raises InputError for another file."""
+    with paths.reading(path, _NPZ), _zip(path) as held:
+        return {each.filename.removesuffix(".npy"): each.file_size for each in held.infolist()}
+
+
+def array(path: Path, name: str, sizes: Mapping[str, int]) -> Numbers:
+    """An array of an .npz file. sizes: as `members` gives them. Raises InputError for objects, records and Fortran order."""
     return _numbers(path, f"{path}, array {name}", functools.partial(_member, path, name), sizes[name])
 
 

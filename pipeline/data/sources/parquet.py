@@ -48,10 +48,10 @@ def parquet(path: str | list[str], input: str | None = None, label: str | None =
     found = paths.several(path, ".parquet", _WHAT)
     agreed, first, size = None, None, 0
     for file in found:
-        with paths.reading(file, _WHAT), _opened(file) as opened:
-            columns = _Columns.of(opened.schema_arrow, file, input, label, id)
-            size += sum(held for _, held in _groups(opened))
-            first = first or (file if opened.metadata.num_rows else None)
+        with paths.reading(file, _WHAT), opened(file) as held:
+            columns = _Columns.of(held.schema_arrow, file, input, label, id)
+            size += sum(size_bytes for _, size_bytes in _groups(held))
+            first = first or (file if held.metadata.num_rows else None)
         agreed = agreed or columns
         if columns != agreed:
             fix = "Give files of one layout."
@@ -87,8 +87,8 @@ class _Columns:
         kind = _kind(schema.field(input).type, input, path)
         names = label is not None and _are_names(schema.field(label).type, f"{path}, column {label}")
         if id is not None:
-            _require_ids(schema.field(id).type, f"{path}, column {id}")
-        classes = None if label is None or names else _class_names(schema.metadata, label, path)
+            require_ids(schema.field(id).type, f"{path}, column {id}")
+        classes = None if label is None or names else class_names(schema.metadata, label, path)
         return cls(input, kind, label, names, id, classes)
 
     def __str__(self) -> str:
@@ -124,7 +124,8 @@ def _are_names(kind: pa.DataType, what: str) -> bool:
     return _is_text(kind)
 
 
-def _require_ids(kind: pa.DataType, what: str) -> None:
+def require_ids(kind: pa.DataType, what: str) -> None:
+    """Raise InputError, naming the column `what`, unless its type can hold ids."""
     if not (pa.types.is_integer(kind) or _is_text(kind)):
         raise InputError(what, expected="whole numbers or strings", found=str(kind), fix="Write int64 or strings.")
 
@@ -138,7 +139,7 @@ def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
-def _class_names(metadata: dict[bytes, bytes] | None, label: str, path: Path) -> tuple[str, ...] | None:
+def class_names(metadata: dict[bytes, bytes] | None, label: str, path: Path) -> tuple[str, ...] | None:
     """Class names from the schema metadata, where Hugging Face datasets keep them; None if there are none."""
     try:
         names = json.loads((metadata or {})[b"huggingface"])["info"]["features"][label]["names"]
@@ -153,8 +154,9 @@ def _class_names(metadata: dict[bytes, bytes] | None, label: str, path: Path) ->
 # ---------------------------------------------------------------- rows
 
 
-def _opened(path: Path) -> pq.ParquetFile:
-    return pq.ParquetFile(path, buffer_size=_BUFFER_BYTES, pre_buffer=False)
+def opened(path: Path, buffer_bytes: int = _BUFFER_BYTES) -> pq.ParquetFile:
+    """A file whose row groups are read bit by bit. buffer_bytes: of each column."""
+    return pq.ParquetFile(path, buffer_size=buffer_bytes, pre_buffer=False)
 
 
 def _groups(file: pq.ParquetFile) -> Iterator[tuple[int, int]]:
@@ -168,7 +170,7 @@ def _form(path: Path, columns: _Columns) -> Form:
     """What the rows are; the lengths of lists are those of the first row."""
     if columns.kind in ("image", "text"):
         return Form(columns.kind)
-    with paths.reading(path, _WHAT), _opened(path) as file:
+    with paths.reading(path, _WHAT), opened(path) as file:
         batch = next(file.iter_batches(1, columns=[columns.input]), None)
         if batch is None:
             raise ValueError("rows in its footer, and none before it")
@@ -180,7 +182,7 @@ def _form(path: Path, columns: _Columns) -> Form:
 def _chunks(found: Sequence[Path], columns: _Columns, form: Form, with_inputs: bool) -> Iterator[Chunk]:
     named = [name for name in (columns.id, columns.label, columns.input if with_inputs else None) if name is not None]
     for path in found:
-        with paths.reading(path, _WHAT), _opened(path) as file:
+        with paths.reading(path, _WHAT), opened(path) as file:
             rows = rows_that_fit(_row_bytes(file, columns.input, form) if with_inputs else 1)
             first = 0
             for batch in file.iter_batches(rows, columns=named):
@@ -204,7 +206,7 @@ def _of_batch(
     batch: pa.RecordBatch, path: Path, first: int, columns: _Columns, form: Form, with_inputs: bool
 ) -> Iterator[Chunk]:
     """A batch as one chunk, or as several where its inputs take more bytes than one may hold. first: its first row."""
-    ids = None if columns.id is None else _ids(batch.column(columns.id), f"{path}, column {columns.id}", first)
+    ids = None if columns.id is None else ids_of(batch.column(columns.id), f"{path}, column {columns.id}", first)
     labels: list[Label] = [None] * len(batch) if columns.label is None else _decoded(batch.column(columns.label)).to_pylist()
     column = batch.column(columns.input) if with_inputs else None
     own = column.field("path") if column is not None and _has_path(column.type) else None
@@ -258,7 +260,8 @@ def _utf8(column: pa.Array, place: Callable[[int], str]) -> pa.Array:
     return values
 
 
-def _ids(column: pa.Array, what: str, first: int) -> list[str]:
+def ids_of(column: pa.Array, what: str, first: int) -> list[str]:
+    """The ids in a column of them. what: the column. first: its first row. Raises InputError where there is none."""
     if column.null_count:
         row = first + int(np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0])
         raise InputError(what, expected="an id in every row", found=f"none in row {row}", fix="Fill the column, or drop it.")

@@ -10,9 +10,9 @@ import safetensors.torch
 import torch
 from torch import nn
 
-import elsewhere
+import foreign
 from conftest import tree
-from elsewhere import CLASSES, CPU, Conv, adopted, captured, onnx_file, pictures, require_equal, sentences
+from foreign import CLASSES, CPU, Conv, adopted, captured, onnx_file, pictures, require_equal, sentences
 from pipeline.base.errors import InputError, IntegrityError
 from pipeline.cache.identity import require_teacher
 from pipeline.cache.reader import Cache
@@ -113,7 +113,7 @@ def test_classes_are_outputs_of_a_teacher_that_has_more(mine, tmp_path, classes,
 
 
 def test_an_image_classifier_of_transformers(tmp_path):
-    model = elsewhere.image_classifier(tmp_path / "vit")
+    model = foreign.image_classifier(tmp_path / "vit")
     adopted(pictures(tmp_path, 32), f"transformers({str(tmp_path / 'vit')!r})")
     for path in (tmp_path / "vit").iterdir():  # it is all in the teacher's own folder now
         path.unlink()
@@ -122,8 +122,8 @@ def test_an_image_classifier_of_transformers(tmp_path):
 
 
 def test_a_text_classifier_of_transformers_whose_classes_have_another_order(tmp_path):
-    model = elsewhere.text_classifier(tmp_path / "bert", labels=("eel", "cat", "dog"))
-    tokenize = elsewhere.tokenizer(tmp_path / "same")
+    model = foreign.text_classifier(tmp_path / "bert", labels=("eel", "cat", "dog"))
+    tokenize = foreign.tokenizer(tmp_path / "same")
     adopted(sentences(tmp_path), f"transformers({str(tmp_path / 'bert')!r})")
 
     def forward(texts):
@@ -181,8 +181,8 @@ def test_a_linear_probe_learns_on_outputs_that_are_computed_once(tmp_path, monke
     from pipeline.training.recipe import Recipe
     from pipeline.training.teach import teach
 
-    model = elsewhere.encoder(tmp_path / "encoder")
-    tokenize = elsewhere.tokenizer(tmp_path / "same")
+    model = foreign.encoder(tmp_path / "encoder")
+    tokenize = foreign.tokenizer(tmp_path / "same")
     runs = []
     monkeypatch.setattr(
         "pipeline.models.transformers._Encoder.forward", _counting(runs, "pipeline.models.transformers", "_Encoder")
@@ -297,13 +297,13 @@ def test_classes_that_are_no_outputs(mine, tmp_path, classes, message):
 
 def test_folders_of_transformers_that_do_not_fit(tmp_path):
     pictures(tmp_path, 32)
-    model = elsewhere.image_classifier(tmp_path / "vit", labels=("ant", "bee"))
+    model = foreign.image_classifier(tmp_path / "vit", labels=("ant", "bee"))
     refused(tmp_path, "classes: expected cat, dog, eel, as in the transfer set, found ant, bee", _hf(tmp_path / "vit"))
-    elsewhere.image_classifier(tmp_path / "large", size=64)
+    foreign.image_classifier(tmp_path / "large", size=64)
     refused(tmp_path, r"size of images: expected 64×64, .* found 32×32. Set `size: \[64, 64\]`", _hf(tmp_path / "large"))
     model.vit.save_pretrained(tmp_path / "bare")
     refused(tmp_path, "classes: expected|weights for all of the model, found none for classifier.bias", _hf(tmp_path / "bare"))
-    elsewhere.text_classifier(tmp_path / "bert")
+    foreign.text_classifier(tmp_path / "bert")
     refused(tmp_path, "expected preprocessor_config.json, as its image processor's", _hf(tmp_path / "bert"))
     refused(tmp_path, "expected a folder with config.json", _hf(tmp_path / "none"))
     refused(tmp_path, "Train it: `softcache teach`", f"transformers({str(tmp_path / 'vit')!r}, head='linear')")
