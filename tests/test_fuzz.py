@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import click
+import elsewhere
 import numpy as np
 import pytest
 import torch
@@ -29,6 +30,7 @@ from pipeline.cache.provenance import Provenance
 from pipeline.cache.reader import Cache
 from pipeline.data import pixels, selection
 from pipeline.data.inputs.image import Images
+from pipeline.data.logits import LogitFile
 from pipeline.data.sources.table import SOURCES, parse_source
 from pipeline.data.splits import Facts, Split, open_splits
 from pipeline.data.views import Policy
@@ -272,6 +274,25 @@ def test_any_bytes_as_a_source(tmp_path, often, name):
     def read(data: bytes) -> None:
         path.write_bytes(data)
         list(parse_source(text, "transfer").chunks(True))
+
+    read(path.read_bytes())
+    fuzz(often, changed(path.read_bytes()), read)
+
+
+@pytest.mark.parametrize("name", ["lists.parquet", "columns.parquet", "x.npz"])
+def test_any_bytes_as_logits(tmp_path, often, name):
+    rows = [elsewhere.Line("valid", row % 2, f"r{row}", np.arange(3) + row) for row in range(5)]
+    path = tmp_path / name
+    if name == "lists.parquet":
+        elsewhere.write_lists(path, rows)
+    elif name == "columns.parquet":
+        elsewhere.write_columns(path, rows, "xyz")
+    else:
+        elsewhere.write_npz(path, [row._replace(logits=row.logits.astype(np.float32)) for row in rows])
+
+    def read(data: bytes) -> None:
+        path.write_bytes(data)
+        list(LogitFile.open(str(path), "xyz").batches())
 
     read(path.read_bytes())
     fuzz(often, changed(path.read_bytes()), read)

@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.base import files
 from pipeline.base.differences import differences
-from pipeline.base.errors import InputError, IntegrityError
+from pipeline.base.errors import InputError, IntegrityError, first_line
 from pipeline.data.splits import Split
 from pipeline.data.views import Policy
 from pipeline.models.modelfile import LOGITS, Imported, ModelFile, Shown
@@ -76,16 +76,24 @@ class Lookup:
         return cls(teacher, Places({name: split.rows for name, split in splits.items()}, imported.views.count or 1))
 
     def check(self) -> files.Witness:
-        """Compare the file with its sha256 in model.json. Returns its witness.
+        """Compare the file with its sha256 in model.json, and its shape with the rows. Returns its witness.
 
         Raises:
-            IntegrityError: It is missing, or its bytes have changed.
+            IntegrityError: It is missing, its bytes have changed, or it is of another shape.
         """
-        path, digest = self.teacher.folder / LOGITS, self.teacher.weights_sha256
+        path, digest, fix = self.teacher.folder / LOGITS, self.teacher.weights_sha256, self.teacher.fix
         found = files.sha256_file(path) if path.is_file() else None
         if found != digest:
             told = "no file" if found is None else f"sha256 {found}"
-            raise IntegrityError(str(path), expected=f"sha256 {digest}", found=told, fix=self.teacher.fix)
+            raise IntegrityError(str(path), expected=f"sha256 {digest}", found=told, fix=fix)
+        wanted = (self.places.total, len(self.teacher.classes))
+        try:
+            held = np.load(path, mmap_mode="r")
+            told = f"{held.dtype} of the shape {held.shape}"
+        except (ValueError, EOFError) as error:
+            told = first_line(error)
+        if told != (expected := f"float32 of the shape {wanted}"):
+            raise IntegrityError(str(path), expected=expected, found=told, fix=fix)
         return files.Witness.of_file(path, digest)
 
     def read(self, split: str, view: int, start: int, stop: int) -> np.ndarray:
