@@ -1,4 +1,4 @@
-"""softcache adopt: take a teacher that was trained elsewhere."""
+"""softcache adopt: take a teacher that was trained elsewhere, or its logits."""
 
 from collections.abc import Mapping
 from math import isnan
@@ -6,18 +6,22 @@ from pathlib import Path
 
 import click
 
+from pipeline.data.settings import Views
 from stages.options import (
+    ClassMap,
     Name,
     Stage,
     Text,
     counted,
     data_option,
     example,
+    keys,
     machine_options,
     option,
+    options_of,
     params_option,
 )
-from stages.teach import KEYS, from_elsewhere
+from stages.teach import KEYS
 from stages.terminal import echo
 
 MODEL_HELP = (
@@ -29,40 +33,56 @@ MODEL_HELP = (
     cls=Stage,
     short_help="Take a teacher that was trained elsewhere.",
     epilog=example("softcache adopt vit --model \"timm('vit_tiny_patch16_224')\" --weights vit.safetensors"),
-    sections={"teachers.{name}": KEYS},
+    sections={"views": keys(Views), "teachers.{name}": KEYS},
 )
 @click.argument("name", type=Name())
-@option("--model", type=Text(), required=True, help=MODEL_HELP)
-@from_elsewhere(hidden=False)
+@click.argument("more", nargs=-1, metavar="[FILE]...")
+@option("--model", type=Text(), help=MODEL_HELP)
+@option("--weights", type=Text(), help="Its weights: a safetensors file, or a state_dict.")
+@option("--classes", type=ClassMap(), help="Which outputs each class is, such as `cat=281,dog=207+208`.")
+@option("--logits", type=Text(), multiple=True, help="Instead of a model its logits: Parquet or .npz files, joined by id.")
+@options_of(Views, "views")
 @params_option
 @data_option
 @machine_options
 def command(
     name: str,
-    model: str,
+    more: tuple[str, ...],
+    model: str | None,
     weights: str | None,
     classes: Mapping[str, object] | None,
+    logits: tuple[str, ...],
+    views: Views,
     params: str | None,
     data: Path,
     device: str,
     threads: int | None,
 ) -> None:
-    """Copy a trained teacher, NAME, to data/teachers/NAME/, after trying it on validation rows.
+    """Copy a trained teacher, NAME, to data/teachers/NAME/, after trying it on validation rows; or its logits.
 
     Nothing is trained and nothing is unpickled. A teacher that does not fit the data is refused: other classes (unless
     --classes says which output is which), other inputs, weights of another net, logits that are not finite.
+
+    With --logits FILE... a teacher is what other programs have computed of it. The views say which views its logits are of.
     """
     from pipeline.base import runtime
     from pipeline.cache.adopt import adopt
+    from pipeline.cache.imported import import_logits
 
-    out = data / "teachers" / name
-    done = adopt(
-        model=model,
-        weights=None if weights is None else Path(weights),
-        classes=classes,
-        splits=data / "transfer",
-        out=out,
-        device=runtime.prepare(device, threads=threads),
-    )
+    out, splits = data / "teachers" / name, data / "transfer"
+    if more and not logits:
+        raise click.UsageError(f"{more[0]}: expected files after --logits only.")
+    if logits and (model or weights or classes):
+        raise click.UsageError("expected --logits, or a model with its weights and classes, found both.")
+    if logits:
+        joined = import_logits(logits=[*logits, *more], splits=splits, views=views, out=out)
+        ignored = f", {counted(joined.ignored, 'other row')} ignored" if joined.ignored else ""
+        echo(f"wrote {out}: {counted(joined.rows, 'row')} of logits{ignored}")
+        return
+    if model is None:
+        raise click.UsageError("Missing option '--model', or '--logits'.")
+    chosen = runtime.prepare(device, threads=threads)
+    path = None if weights is None else Path(weights)
+    done = adopt(model=model, weights=path, classes=classes, splits=splits, out=out, device=chosen)
     right = "" if isnan(done.accuracy) else f", right on {done.accuracy:.2%} of {counted(done.rows, 'validation row')}"
     echo(f"wrote {out}: {counted(done.parameters, 'parameter')}{right}")

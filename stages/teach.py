@@ -9,7 +9,6 @@ from pipeline.models.training import Training
 from stages.options import (
     MODEL_HELP,
     ClassMap,
-    Decorator,
     Name,
     Stage,
     Text,
@@ -20,7 +19,6 @@ from stages.options import (
     keys,
     machine_options,
     option,
-    options,
     options_of,
     params_option,
     work_option,
@@ -30,14 +28,6 @@ from stages.terminal import echo
 KEYS = ("model", *keys(Training), "policy", "seed", "weights", "classes", "logits")  # the last three: see adopt.py
 
 
-def from_elsewhere(*, hidden: bool) -> Decorator:
-    """The options that say where a teacher comes from that is not trained. hidden: whether `--help` leaves them out."""
-    return options(
-        option("--weights", type=Text(), hidden=hidden, help="Its weights: a safetensors file or a state_dict."),
-        option("--classes", type=ClassMap(), hidden=hidden, help="Which outputs each class is: `cat=281,dog=207+208`."),
-    )
-
-
 @click.command(
     cls=Stage,
     short_help="Train a teacher on the training split.",
@@ -45,23 +35,26 @@ def from_elsewhere(*, hidden: bool) -> Decorator:
     sections={"teach": KEYS, "teachers.{name}": KEYS},
 )
 @click.argument("name", type=Name())
-@option("--model", type=Text(), required=True, help=MODEL_HELP)
+@option("--model", type=Text(), help=MODEL_HELP)
 @options_of(Training, "recipe")
 @option("--policy", type=Text(), default="none", show_default=True, help="Augmentation, such as `shift(2) | flip()`.")
 @option("--seed", type=Whole(), default=0, show_default=True, help="Seed of weights, order and augmentation.")
-@from_elsewhere(hidden=True)
+@option("--weights", type=Text(), hidden=True)
+@option("--classes", type=ClassMap(), hidden=True)
+@option("--logits", type=Text(), multiple=True, hidden=True)
 @params_option
 @data_option
 @work_option
 @machine_options
 def command(
     name: str,
-    model: str,
+    model: str | None,
     recipe: Training,
     policy: str,
     seed: int,
     weights: str | None,
     classes: Mapping[str, object] | None,
+    logits: tuple[str, ...],
     params: str | None,
     data: Path,
     work: Path,
@@ -78,12 +71,16 @@ def command(
     from pipeline.training.recipe import Recipe
     from pipeline.training.teach import teach
 
-    if adopts(model, weights):
+    if logits or (model and adopts(model, weights)):
         from stages.adopt import command as adopt
 
-        settings = {"params": params, "data": data, "device": device, "threads": threads}
-        click.get_current_context().invoke(adopt, name=name, model=model, weights=weights, classes=classes, **settings)
+        given = {"--params": params, "--data": data, "--device": device, "--threads": threads}
+        words = [word for option, value in given.items() if value is not None for word in (option, str(value))]
+        with adopt.make_context("adopt", [name, *words], parent=click.get_current_context()) as context:
+            adopt.invoke(context)
         return
+    if model is None:
+        raise click.UsageError("Missing option '--model'.")
     out = data / "teachers" / name
     last = teach(
         model=model,

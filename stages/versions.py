@@ -1,7 +1,7 @@
 """softcache versions: the versions and sources that decide the results of each stage, for DVC to depend on."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,7 +48,7 @@ def command(data: Path) -> None:
 
 
 class _PlugIns:
-    """The plug-ins that settings name: read, not imported."""
+    """The plug-ins that settings name: read, not imported. files: theirs, and those that teachers are adopted from."""
 
     def __init__(self) -> None:
         self.read: Lines = {}
@@ -102,7 +102,7 @@ def _stages(params: Params | None, plug_ins: _PlugIns) -> Iterator[tuple[str, Li
         views = _settings(capture.command, "any")
         yield "capture", {"cache": f"format {manifest.FORMAT}", **inference, **_named(views, ("policy",), plug_ins)}
     for name in params.names("teachers"):
-        yield f"teach/{name}", _teacher(_settings(teach.command, name), training, plug_ins)
+        yield f"teach/{name}", _teacher(name, _settings(teach.command, name), training, plug_ins)
     for name in params.names("students"):
         yield f"baseline/{name}", student(_settings(distill.command, name, "--hard"), soft=False)
         if "distill" in params.values:
@@ -115,28 +115,41 @@ def _stages(params: Params | None, plug_ins: _PlugIns) -> Iterator[tuple[str, Li
         yield f"sweep/{name}", lines
 
 
-def _teacher(settings: Mapping[str, Any], training: Lines, plug_ins: _PlugIns) -> Lines:
+def _teacher(name: str, settings: Mapping[str, Any], training: Lines, plug_ins: _PlugIns) -> Lines:
     """What decides the weights of a teacher: a training, or the files that it is adopted from."""
     from pipeline.base.spec import name_in
-    from pipeline.cache import adopt
+    from pipeline.cache import imported
+    from pipeline.cache.adopt import VERSION, adopts
     from pipeline.models import elsewhere, modelfile
     from pipeline.models.build import parse_model
+    from stages import adopt
 
-    model, weights = settings["model"], settings["weights"]
-    named = _named(settings, ("model",), plug_ins)
-    is_plug_in = ":" in name_in(model)
-    witnesses = [] if is_plug_in else elsewhere.witnesses_of(parse_model(model))
-    read = {f"file {each.what}": each.digest for each in witnesses}
-    plug_ins.files |= {Path(each.what) for each in witnesses}
-    if not (weights is not None if is_plug_in else adopt.adopts(model, weights)):
+    model, weights, logits = settings["model"], settings["weights"], settings["logits"]
+    format = {"model.json": f"format {modelfile.FORMAT}"}
+    if logits:
+        views = _settings(adopt.command, name)["views"]
+        shown = {"views": f"{views.policy}, {views.count}, seed {views.seed}"}
+        return {"import": f"version {imported.VERSION}", **format, **shown, **_read(plug_ins, "logits", logits)}
+    if model is None:
+        raise click.UsageError(f"teach {name}: Missing option '--model'.", click.get_current_context())
+    own = [] if ":" in name_in(model) else [each.what for each in elsewhere.witnesses_of(parse_model(model))]
+    read = _read(plug_ins, "model", own) | _read(plug_ins, "weights", [] if weights is None else [weights])
+    if weights is None and (":" in name_in(model) or not adopts(model, None)):
         return training | _named(settings, _TRAINING, plug_ins) | read
-    if weights is not None:
-        from pipeline.base import files
+    return {"adopt": f"version {VERSION}", **format, **_named(settings, ("model",), plug_ins), **read}
 
-        path = Path(weights)
-        read[f"file {weights}"] = files.sha256(files.read(path, f"Correct `weights` of {model}."))
+
+def _read(plug_ins: _PlugIns, setting: str, paths: Iterable[str]) -> Lines:
+    """The sha256 of each file that a setting names."""
+    from pipeline.base import files
+
+    lines = {}
+    for path in map(Path, paths):
+        if not path.is_file():
+            raise InputError(str(path), expected="a file", found="none", fix=f"Correct `{setting}`.")
         plug_ins.files.add(path)
-    return {"adopt": f"version {adopt.VERSION}", "model.json": f"format {modelfile.FORMAT}", **named, **read}
+        lines[f"file {path}"] = files.sha256_file(path)
+    return lines
 
 
 def _sources(settings: Mapping[str, Any], plug_ins: _PlugIns) -> Lines:
@@ -214,7 +227,7 @@ def _require_deps(paths: set[Path]) -> None:
         lines = " and ".join(f"`- {os.path.relpath(path)}`" for path in missing)
         raise InputError(
             "dvc.yaml, stage versions, deps",
-            expected="every source file of a plug-in",
+            expected="every file of a plug-in, and every file that a teacher is adopted from",
             found=f"no dep for {os.path.relpath(missing[0])}",
             fix=f"Add {lines} there, so that DVC notices when it changes.",
         )

@@ -361,7 +361,7 @@ def test_a_plug_in_and_its_helper_are_followed(repository, monkeypatch):
     message = repository.dvc("repro", code=255)
     assert "expected every source file of a plug-in, found no dep for helper.py" in message
     assert "Add `- helper.py` and `- nets.py` there, so that DVC notices when it changes." in message
-    repository.edit("dvc.yaml", "deps: [] #", "deps: [helper.py, nets.py] #")
+    repository.edit("dvc.yaml", "deps: [data/source] #", "deps: [data/source, helper.py, nets.py] #")
     students = ["baseline@tiny", "distill@tiny-1"]
     assert repository.repro(*students) == ["versions", *students]
     repository.edit("nets.py", "def unused(shape, classes):\n    return None", "def another():  # with a comment\n    return 1")

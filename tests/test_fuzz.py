@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import click
-import elsewhere
 import numpy as np
 import pytest
 import torch
@@ -20,6 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from ruamel.yaml import YAML
 
+import elsewhere
 import samples
 from conftest import images, run_capture, write_stage_one, write_tables
 from pipeline.base import facts, runtime, table

@@ -90,6 +90,7 @@ def import_logits(*, logits: Sequence[str], splits: Path, views: Views, out: Pat
                 modelfile.FORMAT, "imported", out.name, MODEL, f"version {VERSION}", valid.inputs, valid.classes,
                 (Net(0, digest, None),), Data.of(train, valid), files.sha256(history), None, None, None, None,
                 Imported({name: split.inputs_digest for name, split in opened.items()}, shown(policy, count)),
+                None, {},
             )  # fmt: skip
             files.write(folder / modelfile.FILE_NAME, facts.sealed(asdict(said)))
     except OSError as error:

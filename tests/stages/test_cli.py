@@ -226,12 +226,6 @@ class Noted(Normed):
 def frozen(shape, classes):
     return Normed(shape, classes).requires_grad_(False)
 
-def tied(shape, classes):
-    first, second = nn.Linear(shape[1] * shape[2], classes), nn.Linear(classes, classes)
-    third = nn.Linear(classes, classes)
-    third.weight = second.weight
-    return nn.Sequential(Pixels(), nn.Flatten(), first, second, third)
-
 def wrong(images, draw):
     return images.float()
 
@@ -274,7 +268,6 @@ def plugins(project, monkeypatch) -> Path:
         (("--model", "odd_ones:Whole()"), "expected logits of a float dtype, found torch.int64"),
         (("--model", "odd_ones:Noted()"), "expected a state of tensors, found _extra_state"),
         (("--model", "odd_ones:frozen()"), "expected parameters to train, found none"),
-        (("--model", "odd_ones:tied()"), "expected weights of its own in every layer, found tied ones"),
         (("--device", "meta"), "expected auto, cpu, cuda or cuda:N, present on this machine, found meta"),
         (
             ("--policy", "odd_ones:wrong"),
@@ -528,6 +521,7 @@ def test_a_teacher_that_was_trained_anew_is_told_wherever_its_cache_is_read(proj
 def test_a_net_whose_logits_are_not_finite_on_test_rows_alone(project):
     """All rows but those of the test split are dark: logits that overflow there do not end the evaluation of the others."""
     from pipeline.data.splits import open_splits
+    from pipeline.models.build import parse_model
     from pipeline.models.checkpoint import Checkpoint
 
     says(0, "distill", "s", "-T", "2")
@@ -539,22 +533,13 @@ def test_a_net_whose_logits_are_not_finite_on_test_rows_alone(project):
         list(net.parameters())[-1].copy_(torch.tensor([-3e38, 3e38, 0]))
     Checkpoint.write(
         found.folder, kind="student", name="s-T2", nets={found.nets[0]: net}, history=found.history(), recipe=found.recipe,
-        views=found.views, rows=found.rows, soft=found.soft, data=found.data, model=_Spec(found.model),
+        views=found.views, rows=found.rows, soft=found.soft, data=found.data, model=parse_model(found.model),
         split=open_splits(project / "data/transfer", ["train"])["train"],
     )  # fmt: skip
     said = says(0, "evaluate")
     assert "s-T2, seed 0: its logits are not finite, so it is left out" in said
     assert json.loads((project / "data/metrics/s-T2.json").read_text())["diverged"] == 1
     assert "test" in json.loads((project / "data/metrics/s-hard.json").read_text())
-
-
-class _Spec:
-    """What a checkpoint wants of a model's spec."""
-
-    behaviour = "version 1"
-
-    def __init__(self, text: str):
-        self.text = text
 
 
 def test_a_deep_look_that_finds_other_logits_is_mended_by_doing_it_anew(project, monkeypatch):

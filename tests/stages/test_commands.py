@@ -817,11 +817,11 @@ def test_the_console_script_prints_one_line_and_no_traceback(project):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_settings_are_options(name):
-    """What a section may set is an option of the command that reads it; but sweeps hand theirs on to `distill`."""
+    """What a section may set is an option of the command that reads it; but `sweep` and `adopt` read those of others too."""
     command = import_module(f"stages.{name}").command
     options = {option.name for option in command.params}
-    if name == "sweep":
-        options |= {option.name for option in import_module("stages.distill").command.params}
+    if other := {"sweep": "distill", "adopt": "teach"}.get(name):
+        options |= {option.name for option in import_module(f"stages.{other}").command.params}
     for section, keys in getattr(command, "sections", {}).items():
         assert set(keys) <= options, section
 

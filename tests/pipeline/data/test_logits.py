@@ -3,13 +3,13 @@
 import json
 from pathlib import Path
 
-import elsewhere
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from elsewhere import Line
 
+import elsewhere
+from elsewhere import Line
 from pipeline.base.errors import InputError
 from pipeline.data.logits import LogitFile
 

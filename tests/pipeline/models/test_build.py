@@ -3,6 +3,7 @@
 import sys
 
 import pytest
+import safetensors
 import torch
 
 from pipeline.base.errors import InputError, IntegrityError
@@ -75,6 +76,15 @@ def plug_in(tmp_path, monkeypatch):
 def test_plug_ins_that_cannot_be_used_are_refused_at_once(plug_in, name, message):
     with pytest.raises(InputError, match=message):
         made(f"nets_of_mine:{name}()")
+
+
+def test_tied_weights_are_saved_once_and_stay_tied(plug_in, tmp_path):
+    net = saved(tmp_path / "a", "nets_of_mine:tied()")
+    found = loaded(tmp_path / "a")
+    assert (predict(found, PIXELS) == predict(net, PIXELS)).all()
+    assert len(list(found.parameters())) == len(list(net.parameters())) == len(net.state_dict()) - 1
+    with safetensors.safe_open(tmp_path / "a/model.safetensors", "pt") as file:
+        assert len(file.keys()) == len(net.state_dict()) - 1
 
 
 def test_a_plug_in_is_built_saved_and_bound_to_its_code(plug_in, tmp_path):

@@ -2,10 +2,10 @@
 
 import json
 
-import elsewhere
 import numpy as np
 import pytest
 
+import elsewhere
 from conftest import write_stage_one
 from pipeline.base.errors import InputError, IntegrityError
 from pipeline.base.facts import sealed
