@@ -305,6 +305,16 @@ class Averaging(nn.Module):
         if self.training:
             self.mean = 0.9 * self.mean + 0.1 * inputs.mean(0).detach()
         return self.layer(inputs - self.mean)
+
+class Tied(nn.Module):
+    def __init__(self, shape, classes):
+        super().__init__()
+        size = shape[1] * shape[2]
+        self.first, self.second, self.last = nn.Linear(size, size), nn.Linear(size, size), nn.Linear(size, classes)
+        self.second.weight = self.first.weight
+
+    def forward(self, pixels):
+        return self.last(self.second(self.first(pixels.flatten(1).float() / 255)))
 """
 
 
@@ -334,8 +344,9 @@ def student(data: Path, model=MODEL, optimizer="adamw(lr=0.01)", schedule="const
         {"optimizer": "odd_parts:Counting(lr=0.5)"},
         {"model": "odd_parts:Averaging()"},
         {"model": "odd_parts:Averaging()", "keep": "best", "optimizer": "sgd(lr=2.0)"},
+        {"model": "odd_parts:Tied()", "keep": "best"},
     ],
-    ids=["counts in the optimizer", "a buffer that is replaced", "the best of it"],
+    ids=["counts in the optimizer", "a buffer that is replaced", "the best of it", "tied weights"],
 )
 def test_state_in_odd_places_is_kept_too(data, plugins, monkeypatch, change):
     student(data, **change)
