@@ -14,7 +14,7 @@ from pipeline.data.inputs.kinds import Inputs
 from pipeline.data.splits import Split, described
 from pipeline.models.training import Training
 
-FORMAT = 5
+FORMAT = 6
 FILE_NAME = "model.json"
 WEIGHTS = "model.safetensors"  # of a teacher
 HISTORY = "history.parquet"

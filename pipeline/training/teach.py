@@ -63,7 +63,7 @@ def teach(
     seen = Policy.parse(policy, seed)
     seen.require_kind(train.inputs.kind)
     examples = Examples(inputs_of(train, seen, net), seen, None, NoTeacher(), recipe.memory_bytes, device)
-    objective = Objective.of([HARD], torch.from_numpy(train.labels()).to(device))
+    objective = Objective.of([HARD], torch.from_numpy(train.labels()).to(device), smoothing=recipe.settings.label_smoothing)
     validation = Validation.of(valid, device, recipe.memory_bytes).of_net(net)
     member = identity(spec, recipe, seed, {"views": seen.to_dict()}, train, valid, device)
     read = [train.witness, *witnesses(spec, *recipe.specs, *seen.steps)]
