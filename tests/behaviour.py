@@ -264,8 +264,19 @@ def _mixed_objective() -> Any:
     return found
 
 
+def _smoothed_objective() -> Any:
+    """Smoothed labels, of one student and of two, and with rows that are mixed."""
+    found = {}
+    for name, weightings in {"one": [objective.HARD], "two": [objective.HARD, LossWeights(2.0, 0.7)]}.items():
+        made = Objective.of(weightings, torch.from_numpy(LABELS), SoftLoss.parse("kl"), NoTeacher(), smoothing=0.2)
+        logits = _logits(3) if len(weightings) == 1 else _logits(3, 10, 2, 3)
+        found[name] = [made(logits, batch) for batch in (_batch(), _batch(torch.arange(10) / 16))]
+    return found
+
+
 OPTIMIZERS = {
     "sgd": "sgd(lr=0.1, momentum=0.9, weight_decay=0.01, nesterov=True)",
+    "adam": "adam(lr=0.1, beta1=0.8, beta2=0.9, weight_decay=0.1)",
     "adamw": "adamw(lr=0.1, beta1=0.8, beta2=0.9, weight_decay=0.1)",
 }
 
@@ -281,7 +292,7 @@ def _optimizer(name: str) -> Any:
     return steps
 
 
-SCHEDULES = {"constant": "constant", "cosine": "cosine(warmup=0.2)", "one_cycle": "one_cycle(warmup=0.3)"}
+SCHEDULES = {"constant": "constant", "cosine": "cosine(warmup=0.2)", "step": "step", "one_cycle": "one_cycle(warmup=0.3)"}
 
 
 def _schedule(name: str) -> Any:
@@ -289,21 +300,38 @@ def _schedule(name: str) -> Any:
     return [made(done / 10) for done in range(11)]
 
 
+Case = tuple[str, int, int | None, dict[str, Any]]  # name, nets, views that are cached, settings
+
+
 def _training() -> Any:
     """Short trainings: as a teacher, in views of its own; the best epoch kept; stacks; streamed; in bfloat16."""
+    found = _trained(
+        ("one", 1, None, {}),
+        ("best", 1, 3, {"keep": "best", "patience": 2, "max_norm": 0.9, "schedule": "cosine(warmup=0.2)"}),
+        ("stack", 2, 3, {"optimizer": "adamw(lr=0.01)"}),
+        ("best of a stack", 2, 3, {"keep": "best"}),
+        ("streamed", 1, 3, {"memory": 2.5e-6}),  # windows of two of the five spans
+        ("bfloat16", 1, None, {"precision": "bfloat16"}),
+    )
+    away = np.abs(np.array(found["bfloat16"]["histories"]) - found["one"]["histories"]).max()
+    found["bfloat16"] = bool(0 < away < 0.5)  # how it rounds is the processor's affair
+    return found
+
+
+def _averaged_training() -> Any:
+    """With averaged weights, clipped gradients and biases that are not decayed, of one net and of two."""
+    settings = {"ema": 0.7, "clip_grad": 0.4, "optimizer": "sgd(lr=0.3, momentum=0.9, weight_decay=0.1, decay_biases=False)"}
+    return _trained(("one", 1, None, settings), ("best of a stack", 2, 3, {**settings, "keep": "best"}))
+
+
+def _trained(*cases: Case) -> dict[str, Any]:
+    """Histories, and sums of weights, of short trainings."""
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder, patch("pipeline.data.splits.span_rows", lambda classes, row_bytes: 8):
         split = write_split(Path(folder) / "data/train.parquet", _pixels(40).numpy(), np.arange(40) % 3, 3)
         validation = fit.Validation(_pixels(10), LABELS)
         labels = torch.from_numpy(np.arange(40) % 3)
-        for name, nets, fresh, settings in (
-            ("one", 1, None, {}),
-            ("best", 1, 3, {"keep": "best", "patience": 2, "max_norm": 0.9, "schedule": "cosine(warmup=0.2)"}),
-            ("stack", 2, 3, {"optimizer": "adamw(lr=0.01)"}),
-            ("best of a stack", 2, 3, {"keep": "best"}),
-            ("streamed", 1, 3, {"memory": 2.5e-6}),  # windows of two of the five spans
-            ("bfloat16", 1, None, {"precision": "bfloat16"}),
-        ):
+        for name, nets, fresh, settings in cases:
             how = Recipe.parse(
                 **{"optimizer": "sgd(lr=0.3, momentum=0.9)", "schedule": "constant", "epochs": 4, "batch_size": 16} | settings
             )
@@ -320,8 +348,6 @@ def _training() -> Any:
             histories = [[list(epoch.to_dict().values()) for epoch in each.history] for each in fitted]
             assert examples.whole == (name != "streamed")
             found[name] = {"histories": histories, "weights": [each.sum() for each in net.parameters()]}
-    away = np.abs(np.array(found["bfloat16"]["histories"]) - found["one"]["histories"]).max()
-    found["bfloat16"] = bool(0 < away < 0.5)  # how it rounds is the processor's affair
     return found
 
 
@@ -440,7 +466,9 @@ def everything() -> dict[str, Measured]:
         "imported": (imported.VERSION, EXACT, _imported),
         "objective": (objective.VERSION, CLOSE, _objective),
         "objective, mixed labels": (objective.VERSION, CLOSE, _mixed_objective),
+        "objective, smoothed labels": (objective.VERSION, CLOSE, _smoothed_objective),
         "training": (fit.VERSION, TRAINED, _training),
+        "training, averaged": (fit.VERSION, TRAINED, _averaged_training),
         "bias correction": (bias.VERSION, CLOSE, _bias),
         "metrics": (metrics.VERSION, CLOSE, _metrics),
         "evaluate": (evaluate.VERSION, CLOSE, _evaluate),

@@ -33,8 +33,9 @@ from pipeline.training.teach import teach
 
 CPU = torch.device("cpu")
 RECIPE = Recipe.parse(
-    optimizer="adamw(lr=0.01)", schedule="one_cycle()", epochs=12, batch_size=4, keep="best", patience=9, max_norm=2.0
-)
+    optimizer="adamw(lr=0.01, weight_decay=0.1, decay_biases=False)", schedule="one_cycle()", epochs=12, batch_size=4,
+    keep="best", patience=9, max_norm=2.0, clip_grad=1.0, ema=0.8,
+)  # fmt: skip
 MODEL, VIEWS = "mlp(hidden=[30], dropout=0.3)", Views("shift(1)", 3, 5)
 
 

@@ -36,30 +36,24 @@ class Index:
 
     @classmethod
     def read(cls, source: Source, role: str, first: int = 0) -> "Index":
-        """Read ids and labels. Raises InputError for a source without rows, and for labels of several kinds."""
+        """Read ids and labels, of one kind and within int64: see sources.table. Raises InputError for a source without rows."""
         digests = bytearray()  # it grows in place
         labels: list[np.ndarray] = []
         codes: dict[str, int] = {name: number for number, name in enumerate(source.classes or ())}
         known = len(codes)
-        numbered = has_names = False
         rows = 0
         pieces = source.chunks(False)
         for chunk in runtime.counting(pieces, f"reading the labels of {role}", lambda chunk: len(chunk.labels)):
             digests += id_digests(names(chunk, role, first + rows)).data
             values = chunk.labels
-            named = [value for value in values if isinstance(value, str)]
-            numbered |= len(named) < sum(value is not None for value in values)
-            has_names |= bool(named)
-            for name in named:
+            for name in (value for value in values if isinstance(value, str)):
                 if codes.setdefault(name, len(codes)) >= known > 0:
                     row = list(values).index(name)
                     expected = f"a class of {', '.join(source.classes or ())}"
                     where = place(chunk, row, names(chunk, role, first + rows)[row])
                     raise InputError(where, expected=expected, found=repr(name), fix="Correct the label.")
-            if has_names and numbered:
-                found = "numbers and names"
-                raise InputError(f"{role} source {source.text}, labels", expected="one kind", found=found, fix="Use one kind.")
-            labels.append(_narrow(_coded(values, codes)))
+            coded = [UNLABELLED if value is None else codes[value] if isinstance(value, str) else value for value in values]
+            labels.append(_narrow(np.array(coded, np.int64)))
             rows += len(values)
         if not rows:
             raise without_rows(f"{role} source {source.text}")
@@ -168,11 +162,3 @@ def id_digests(ids: Sequence[str]) -> np.ndarray:
 def _narrow(numbers: np.ndarray) -> np.ndarray:
     """The same whole numbers in the smallest signed type that holds them."""
     return numbers.astype(np.min_scalar_type(min(int(numbers.min(initial=0)), -1 - int(numbers.max(initial=0)))))
-
-
-def _coded(values: Sequence[int | str | None], codes: dict[str, int]) -> np.ndarray:
-    if isinstance(values, np.ndarray) and values.dtype.kind in "iu":
-        return values.astype(np.int64)
-    largest = np.iinfo(np.int64).max  # a larger label is refused later, as out of range
-    coded = [UNLABELLED if v is None else codes[v] if isinstance(v, str) else min(int(v), largest) for v in values]
-    return np.array(coded, np.int64)

@@ -11,6 +11,10 @@ from pipeline.base import runtime
 from pipeline.models import wide
 
 
+class Stacked(nn.Parameter):
+    """A parameter of several nets: (nets, …)."""
+
+
 class Stack(nn.Module):
     """Nets of one architecture as one module: each parameter is stacked along a new first axis.
 
@@ -25,7 +29,7 @@ class Stack(nn.Module):
         self._single = [copy.deepcopy(nets[0])]  # in a list, so that its weights do not become parameters of the stack
         weights, _ = stack_module_state(list(nets))
         self.names = list(weights)
-        self.stacked = nn.ParameterList(nn.Parameter(each.detach(), each.requires_grad) for each in weights.values())
+        self.stacked = nn.ParameterList(Stacked(each.detach(), each.requires_grad) for each in weights.values())
         self._layers = wide.layers_of(self._single[0])  # likewise
 
     def __len__(self) -> int:
@@ -89,6 +93,11 @@ def stackable(nets: Sequence[nn.Module], inputs: torch.Tensor) -> bool:
 
 def _same_buffers(one: nn.Module, other: nn.Module) -> bool:
     return all(torch.equal(first, second) for first, second in zip(one.buffers(), other.buffers(), strict=True))
+
+
+def is_weight(parameter: torch.Tensor) -> bool:
+    """Whether a parameter, of one net or stacked, has several numbers for each unit: no bias, and no scale of a norm."""
+    return parameter.dim() - isinstance(parameter, Stacked) > 1
 
 
 def side_by_side(model: nn.Module) -> dict[str, torch.Tensor]:

@@ -3,11 +3,12 @@
 A training that was killed goes on from the last epoch that it kept, and ends with the same bits.
 """
 
+import contextlib
 import copy
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -148,7 +149,7 @@ def fit(
                 saved = time.monotonic()
                 cost = saved - started
         bar.close()
-        training.restore_best()
+        training.settle()
         training.save(state, finished=True)
     return [Fitted(*each) for each in zip(training.histories, training.diverged, strict=True)]
 
@@ -176,7 +177,8 @@ class _Training:
         self.diverged: list[int | None] = [None] * nets
         self.running = np.ones(nets, bool)  # False for nets that diverged or ran out of patience
         self._require_steps()
-        self.best = {name: tensor.clone() for name, tensor in side_by_side(model).items()} if recipe.selects else {}
+        self.best = _copied(model) if recipe.selects else {}
+        self.average = _copied(model) if recipe.settings.ema is not None else {}
 
     def epoch(self, bar: Any) -> None:
         """Train on every row once, then measure on the validation split."""
@@ -185,14 +187,9 @@ class _Training:
         total = self.learn(self.examples.epoch(self.seed, self.done, self.recipe.settings.batch_size), bar)
         losses = (total / self.examples.rows).tolist()
         self.done += 1
-        measured = self.validation.measure(self.model)
-        rate = self.optimizer.param_groups[0]["lr"]
-        for net in np.flatnonzero(self.running):
-            if math.isfinite(losses[net]) and math.isfinite(measured[net].valid_nll):
-                self.histories[net].append(Epoch(**vars(measured[net]), epoch=self.done, lr=rate, train_loss=losses[net]))
-            else:
-                self.diverged[net], self.running[net] = self.done, False
-        self._select()
+        with self._averaged():
+            measured = self._measure(losses)
+            self._select()
         mean = np.mean([each.valid_accuracy for each in measured])
         shown = {
             "epoch": f"{self.done}/{self.recipe.settings.epochs}",
@@ -200,6 +197,17 @@ class _Training:
             "valid": f"{mean:.2%}",
         }
         bar.set_postfix(shown, refresh=False)
+
+    def _measure(self, losses: list[float]) -> list[Measured]:
+        """Measure each net at the end of an epoch, and note it in the history; losses: of each net in this epoch."""
+        measured = self.validation.measure(self.model)
+        rate = self.optimizer.param_groups[0]["lr"]
+        for net in np.flatnonzero(self.running):
+            if math.isfinite(losses[net]) and math.isfinite(measured[net].valid_nll):
+                self.histories[net].append(Epoch(**vars(measured[net]), epoch=self.done, lr=rate, train_loss=losses[net]))
+            else:
+                self.diverged[net], self.running[net] = self.done, False
+        return measured
 
     def learn(self, batches: Iterable[Batch], bar: Any) -> torch.Tensor:
         """Take a step on each of these batches, the next ones of the epoch; returns the summed loss of each net: (nets,)."""
@@ -210,6 +218,8 @@ class _Training:
             for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
                 group["lr"] = rate * factor
             total += self._step(batch)
+            if self.average:
+                self._follow(self.done * self.steps + step + 1)
             bar.update()
         return total
 
@@ -230,9 +240,44 @@ class _Training:
         self.optimizer.zero_grad(set_to_none=True)
         mean = total / len(batch.rows)
         torch.autograd.backward(mean.sum() if mean.dim() else mean)  # summed over nets, none of which depends on another
+        if self.recipe.settings.clip_grad is not None:
+            self._clip_gradients(self.recipe.settings.clip_grad)
         self.optimizer.step()
         self._limit_norms()
         return total.detach()
+
+    def _clip_gradients(self, limit: float) -> None:
+        """Scale the gradients of each net whose norm is above the limit, as torch's clip_grad_norm_ does for one net."""
+        stacked = isinstance(self.model, Stack)
+        held = [each.grad for each in self.model.parameters() if each.grad is not None]
+        gradients = [each if stacked else each[None] for each in held]
+        norms = torch.stack([torch.linalg.vector_norm(each.reshape(len(each), -1), dim=1) for each in gradients])
+        factors = (limit / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp_(max=1)
+        for each in gradients:
+            each.mul_(factors.view(-1, *[1] * (each.dim() - 1)))
+
+    @torch.no_grad()
+    def _follow(self, steps: int) -> None:
+        """Move the averages towards the weights, after so many steps.
+
+        Statistics of a norm are averaged too: those of the averaged weights are, roughly, the average; whole numbers are
+        copied. The decay starts small, at (1 + steps) / (10 + steps), as in TensorFlow's ExponentialMovingAverage: a short
+        training would else end near its initial weights.
+        """
+        decay = min(self.recipe.settings.ema or 0.0, (1 + steps) / (10 + steps))
+        now = side_by_side(self.model)
+        moving = [name for name, tensor in self.average.items() if tensor.is_floating_point()]
+        torch._foreach_lerp_([self.average[name] for name in moving], [now[name] for name in moving], 1 - decay)
+        for name in self.average.keys() - set(moving):
+            self.average[name].copy_(now[name])
+
+    @contextlib.contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """The averaged weights in the model, if there are any; afterwards it has its own again."""
+        own = _copied(self.model) if self.average else {}
+        _put(self.average, self.model)
+        yield
+        _put(own, self.model)
 
     @torch.no_grad()
     def _limit_norms(self) -> None:
@@ -240,7 +285,7 @@ class _Training:
             return
         stacked = int(isinstance(self.model, Stack))
         for parameter in self.model.parameters():
-            if parameter.dim() > 1 + stacked:  # a weight, not a bias
+            if parameter.dim() > 1 + stacked:  # as stack.is_weight, in less time
                 inputs = tuple(range(1 + stacked, parameter.dim()))
                 norms = torch.linalg.vector_norm(parameter, dim=inputs, keepdim=True)
                 parameter.mul_((self.recipe.settings.max_norm / norms).clamp_(max=1))  # torch.renorm takes three times as long
@@ -257,10 +302,9 @@ class _Training:
             elif self.recipe.settings.patience is not None and since >= self.recipe.settings.patience:
                 self.running[net] = False
 
-    def restore_best(self) -> None:
-        """Give every net the weights of its best epoch, with `keep: best`."""
-        for name, now in side_by_side(self.model).items() if self.best else ():
-            now.copy_(self.best[name])
+    def settle(self) -> None:
+        """Give every net the weights that it keeps: of its best epoch, with `keep: best`; else averaged ones, with `ema`."""
+        _put(self.best or self.average, self.model)
 
     def save(self, state: State, *, finished: bool = False) -> None:
         """Save the training so far; of a finished one, only the weights and the history."""
@@ -269,6 +313,7 @@ class _Training:
         facts = {"done": self.done, "histories": histories, "diverged": self.diverged}
         if not finished:
             tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()}
+            tensors |= {f"average.{name}": tensor for name, tensor in self.average.items()}
             kept, plain = self.optimizer.state_dict(), {}
             for number, found in kept["state"].items():
                 here = {key: value for key, value in found.items() if isinstance(value, torch.Tensor)}
@@ -293,8 +338,8 @@ class _Training:
         self.done, self.diverged = facts["done"], facts["diverged"]
         self.histories = [[Epoch(**epoch) for epoch in history] for history in facts["histories"]]
         if facts["finished"]:
-            self.best, self.running[:] = {}, False
-        for kind, targets in ((WEIGHTS, side_by_side(self.model)), ("best.", self.best)):
+            self.best, self.average, self.running[:] = {}, {}, False
+        for kind, targets in ((WEIGHTS, side_by_side(self.model)), ("best.", self.best), ("average.", self.average)):
             for name, target in targets.items():
                 target.copy_(tensors[f"{kind}{name}"])
         if facts["finished"]:
@@ -357,6 +402,17 @@ class _Training:
             now.copy_(before[name])
         if not torch.allclose(net(shown), trained, rtol=0, atol=0, equal_nan=True):
             raise TypeError(f"its state does not keep buffers that training changes ({', '.join(lost)}): make them persistent")
+
+
+def _copied(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Copies of the tensors of a model; see stack.side_by_side."""
+    return {name: tensor.clone() for name, tensor in side_by_side(model).items()}
+
+
+def _put(tensors: Mapping[str, torch.Tensor], model: torch.nn.Module) -> None:
+    """Give a model these tensors, if there are any."""
+    for name, now in side_by_side(model).items() if tensors else ():
+        now.copy_(tensors[name])
 
 
 def identity(

@@ -218,8 +218,9 @@ class Lesson:
             model_of_all = Stack(group).to(self.examples.device) if len(group) > 1 else group[0]
             others = f" and {len(group) - 1} more" if len(group) > 1 else ""
             objective = Objective.of(
-                [weightings[index] for index in indices], self.labels, self.soft.loss if self.soft else None, self.signal
-            )
+                [weightings[index] for index in indices], self.labels, self.soft.loss if self.soft else None, self.signal,
+                smoothing=recipe.settings.label_smoothing,
+            )  # fmt: skip
             found = fit(
                 model_of_all, self._examples(group[0]), objective, recipe,
                 self.ground.validation(group[0], recipe.memory_bytes), seed=seed,

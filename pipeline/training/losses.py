@@ -286,16 +286,16 @@ def _probe(rows: int, nets: int | None, classes: int) -> tuple[torch.Tensor, tor
     return logits, targets, torch.arange(rows) % classes
 
 
-def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """−log softmax(logits)[label] at T = 1, in nats.
+def cross_entropy(logits: torch.Tensor, labels: torch.Tensor, smoothing: float = 0.0) -> torch.Tensor:
+    """−log softmax(logits)[label] at T = 1, in nats; the share `smoothing` of a label is divided among all classes.
 
     logits: (B, C), or (B, K, C) of K students, any float dtype; labels: (B,) int64. Returns (B,) or (B, K) float64.
     """
     if logits.dim() == 2:
-        return functional.cross_entropy(logits.double(), labels, reduction="none")
+        return functional.cross_entropy(logits.double(), labels, reduction="none", label_smoothing=smoothing)
     rows_last = logits.double().movedim(0, -1)  # (K, C, B)
     each = labels.expand(len(rows_last), -1)
-    return functional.cross_entropy(rows_last, each, reduction="none").t()
+    return functional.cross_entropy(rows_last, each, reduction="none", label_smoothing=smoothing).t()
 
 
 def _divergence(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:

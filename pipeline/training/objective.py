@@ -63,17 +63,25 @@ class Objective:
 
     @classmethod
     def of(
-        cls, weightings: Sequence[LossWeights], labels: torch.Tensor, soft: SoftLoss | None = None, signal: Signal | None = None
+        cls,
+        weightings: Sequence[LossWeights],
+        labels: torch.Tensor,
+        soft: SoftLoss | None = None,
+        signal: Signal | None = None,
+        *,
+        smoothing: float = 0.0,
     ) -> "Objective":
         """The objective of a stack with one weighting per net; a single weighting is for a net that is not stacked.
 
         labels: (N,) int64 of all rows of the split. soft, signal: needed unless every alpha is 0.
+        smoothing: of the labels; see losses.cross_entropy.
         """
         terms: list[Callable[[torch.Tensor, Batch], torch.Tensor]] = []
         if soft is not None and signal is not None and any(each.alpha > 0 for each in weightings):
             terms.append(_SoftTerm.of(weightings, labels, soft, signal))
         if any(each.labels > 0 for each in weightings):
-            terms.append(_LabelTerm(labels, _per_net([each.labels for each in weightings], len(weightings) == 1, labels)))
+            weight = _per_net([each.labels for each in weightings], len(weightings) == 1, labels)
+            terms.append(_LabelTerm(labels, weight, smoothing))
         return cls(tuple(terms))
 
     def __call__(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
@@ -92,11 +100,12 @@ class _LabelTerm:
 
     labels: torch.Tensor
     weight: float | torch.Tensor
+    smoothing: float
 
     def __call__(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
-        own = losses.cross_entropy(logits, self.labels[batch.rows])
+        own = losses.cross_entropy(logits, self.labels[batch.rows], self.smoothing)
         if batch.partners.shape[1]:  # mixup's labels are mixed like its rows: Zhang et al. 2018 (arXiv 1710.09412)
-            other = losses.cross_entropy(logits, self.labels[batch.partners[:, 0]])
+            other = losses.cross_entropy(logits, self.labels[batch.partners[:, 0]], self.smoothing)
             shares = batch.shares.double() if own.dim() > 1 else batch.shares[:, 0].double()
             own = shares * own + (1 - shares) * other
         return self.weight * own

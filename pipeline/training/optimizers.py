@@ -5,7 +5,7 @@ the first one imports torch's compiler, which takes as long as torch itself.
 """
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -84,14 +84,28 @@ class SGD(_Fused, torch.optim.SGD):
         )  # fmt: skip
 
 
-class AdamW(_Fused, torch.optim.AdamW):
-    """Adam with decoupled weight decay; arguments and state are those of torch.optim.AdamW."""
+class _Moments(_Fused):
+    """What Adam and AdamW share: running means of gradients and of their squares."""
+
+    _kernel: Callable[..., None]
 
     def _update(self, weights: list[torch.Tensor], gradients: list[torch.Tensor], group: Mapping[str, Any]) -> None:
         steps = self._held("step", weights, ())
         torch._foreach_add_(steps, 1)
-        torch._fused_adamw_(
+        self._kernel(
             weights, gradients, self._held("exp_avg", weights), self._held("exp_avg_sq", weights), [], steps, lr=group["lr"],
             beta1=group["betas"][0], beta2=group["betas"][1], weight_decay=group["weight_decay"], eps=group["eps"],
             amsgrad=False, maximize=False,
         )  # fmt: skip
+
+
+class Adam(_Moments, torch.optim.Adam):
+    """Adam; arguments and state are those of torch.optim.Adam."""
+
+    _kernel = staticmethod(torch._fused_adam_)
+
+
+class AdamW(_Moments, torch.optim.AdamW):
+    """Adam with decoupled weight decay; arguments and state are those of torch.optim.AdamW."""
+
+    _kernel = staticmethod(torch._fused_adamw_)

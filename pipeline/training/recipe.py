@@ -1,7 +1,7 @@
 """The recipe of a training: optimizer, schedule of the learning rate, epochs, batch size, precision and so on."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from pipeline.base import spec
 from pipeline.base.errors import InputError, SoftcacheError, first_line
 from pipeline.base.settings import check
+from pipeline.models.stack import is_weight
 from pipeline.models.training import Training
 from pipeline.training import optimizers
 
@@ -17,21 +18,60 @@ from pipeline.training import optimizers
 
 
 def sgd(
-    parameters: Iterable[torch.Tensor], lr: float, momentum: float = 0.0, weight_decay: float = 0.0, nesterov: bool = False
+    parameters: Iterable[torch.Tensor],
+    lr: float,
+    momentum: float = 0.0,
+    weight_decay: float = 0.0,
+    nesterov: bool = False,
+    *,
+    decay_biases: bool = True,
 ) -> torch.optim.Optimizer:
-    """Stochastic gradient descent."""
-    return optimizers.SGD(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov)
+    """Stochastic gradient descent. decay_biases: see `_groups`."""
+    return optimizers.SGD(
+        _groups(parameters, decay_biases), lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov
+    )
+
+
+def adam(
+    parameters: Iterable[torch.Tensor],
+    lr: float,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    weight_decay: float = 0.0,
+    *,
+    decay_biases: bool = True,
+) -> torch.optim.Optimizer:
+    """Adam (Kingma & Ba 2015, arXiv 1412.6980); weight decay is part of the gradient. decay_biases: see `_groups`."""
+    return optimizers.Adam(_groups(parameters, decay_biases), lr=lr, betas=(beta1, beta2), weight_decay=weight_decay)
 
 
 def adamw(
-    parameters: Iterable[torch.Tensor], lr: float, beta1: float = 0.9, beta2: float = 0.999, weight_decay: float = 0.0
+    parameters: Iterable[torch.Tensor],
+    lr: float,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    weight_decay: float = 0.0,
+    *,
+    decay_biases: bool = True,
 ) -> torch.optim.Optimizer:
-    """Adam with decoupled weight decay (Loshchilov & Hutter 2019, arXiv 1711.05101)."""
-    return optimizers.AdamW(parameters, lr=lr, betas=(beta1, beta2), weight_decay=weight_decay)
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019, arXiv 1711.05101). decay_biases: see `_groups`."""
+    return optimizers.AdamW(_groups(parameters, decay_biases), lr=lr, betas=(beta1, beta2), weight_decay=weight_decay)
 
 
-OPTIMIZERS = {"sgd": sgd, "adamw": adamw}
-OPTIMIZER_VERSIONS = {"sgd": 1, "adamw": 1}
+def _groups(parameters: Iterable[torch.Tensor], decay_biases: bool) -> Iterable[Any]:
+    """What torch's optimizers are given: the parameters; or those that are no weights, apart and without weight decay.
+
+    He et al. 2019 (arXiv 1812.01187, section 3.1): biases, and what norms multiply by and add, are better not decayed.
+    """
+    if decay_biases:
+        return parameters
+    held = list(parameters)
+    weights, others = ([each for each in held if is_weight(each) == wanted] for wanted in (True, False))
+    return [{"params": weights}, {"params": others, "weight_decay": 0.0}]
+
+
+OPTIMIZERS = {"sgd": sgd, "adam": adam, "adamw": adamw}
+OPTIMIZER_VERSIONS = {"sgd": 1, "adam": 1, "adamw": 1}
 
 
 # ---------------------------------------------------------------- schedules: share of the steps done → factor on lr
@@ -49,6 +89,13 @@ def cosine(done: float, warmup: float = 0.0) -> float:
     return (1 + math.cos(math.pi * (done - warmup) / (1 - warmup))) / 2
 
 
+def step(done: float, milestones: Sequence[float] = (0.5, 0.75), factor: float = 0.1) -> float:
+    """Times `factor` at each of `milestones`, shares of all steps; by default as He et al. 2016 (arXiv 1512.03385)."""
+    if not (0 <= factor <= 1 and all(0 < each < 1 for each in milestones)):
+        raise ValueError(f"milestones={list(milestones)}, factor={factor}")
+    return float(factor ** sum(done >= each for each in milestones))
+
+
 def one_cycle(done: float, warmup: float = 0.3, start: float = 0.04, end: float = 4e-6) -> float:
     """From `start` up to 1 over the share `warmup`, then down to `end`, both as half cosines (arXiv 1708.07120).
 
@@ -58,8 +105,8 @@ def one_cycle(done: float, warmup: float = 0.3, start: float = 0.04, end: float 
     return low + (1 - low) * (1 - math.cos(math.pi * share)) / 2
 
 
-SCHEDULES = {"constant": constant, "cosine": cosine, "one_cycle": one_cycle}
-SCHEDULE_VERSIONS = {"constant": 1, "cosine": 1, "one_cycle": 1}
+SCHEDULES = {"constant": constant, "cosine": cosine, "step": step, "one_cycle": one_cycle}
+SCHEDULE_VERSIONS = {"constant": 1, "cosine": 1, "step": 1, "one_cycle": 1}
 
 
 # ---------------------------------------------------------------- the recipe
@@ -99,7 +146,7 @@ class Recipe:
             if not all(0 <= factor <= 1 for factor in factors) or not 0 <= course.arguments.get("warmup", 0.0) < 1:
                 raise ValueError("settings out of range")
         except (ArithmeticError, ValueError, TypeError) as error:
-            what, expected = f"schedule {given.schedule!r}", "numbers in [0, 1), warmup below 1"
+            what, expected = f"schedule {given.schedule!r}", "numbers in [0, 1), warmup below 1, milestones between 0 and 1"
             raise InputError(what, expected=expected, found=str(error), fix="Correct them.") from error
         return cls(given, rate, course)
 

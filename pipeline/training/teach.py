@@ -75,7 +75,7 @@ def teach(
         learner, inputs = probe.head, Computed(train, _outputs(net, probe, train, device))
         validation = Validation(_outputs(net, probe, valid, device), valid.labels())
     examples = Examples(inputs, seen, None, NoTeacher(), recipe.memory_bytes, device)
-    objective = Objective.of([HARD], torch.from_numpy(train.labels()).to(device))
+    objective = Objective.of([HARD], torch.from_numpy(train.labels()).to(device), smoothing=recipe.settings.label_smoothing)
     files_read = elsewhere.witnesses_of(spec)
     own = {"views": seen.to_dict()} | ({"files": [each.digest for each in files_read]} if files_read else {})
     member = identity(spec, recipe, seed, own, train, valid, device)

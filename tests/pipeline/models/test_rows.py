@@ -16,7 +16,7 @@ from pipeline.models.build import build, parse_model
 from pipeline.models.encoding import encode
 from pipeline.models.predict import predict
 from pipeline.models.rows import Rows
-from pipeline.models.zoo.bag import Bag
+from pipeline.models.zoo.bag import bag
 
 CPU = torch.device("cpu")
 COUNT, SPAN = 23, 4
@@ -43,7 +43,7 @@ def split(request, tmp_path) -> Split:
 def net_for(split: Split) -> nn.Module:
     torch.manual_seed(0)
     if split.inputs.kind == "text":
-        return Bag(3, 4, 50, 2, 8)
+        return bag((), 3, 50, characters=[], width=4, length=8)
     text = "cnn(channels=[8, 8])" if split.inputs.kind == "image" else "mlp(hidden=[9])"
     return build(parse_model(text), split.inputs, 3)
 

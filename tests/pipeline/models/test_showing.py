@@ -12,7 +12,7 @@ from pipeline.data.splits import Split
 from pipeline.data.views import Policy
 from pipeline.models.encoding import encode
 from pipeline.models.showing import in_views, span_in_views, texts_in_views
-from pipeline.models.zoo.bag import Bag
+from pipeline.models.zoo.bag import bag
 
 COUNT, SPAN = 21, 8
 PIXELS = np.random.default_rng(0).integers(0, 256, (COUNT, 1, 5, 5), dtype=np.uint8)
@@ -76,7 +76,7 @@ def test_arrays_are_shown_by_their_own_steps(tmp_path):
 
 
 def test_texts_are_rewritten_and_then_encoded(texts):
-    net, policy, views = Bag(3, 4, 50, 2, 8), Policy.parse("drop(3)", 3), np.arange(COUNT) % 3
+    net, policy, views = bag((), 3, 50, characters=[], width=4, length=8), Policy.parse("drop(3)", 3), np.arange(COUNT) % 3
     said = policy.rewrite(WORDS, np.arange(COUNT), views)
     assert sum(one != other for one, other in zip(said, WORDS, strict=True)) > 5
     expected = encode(net, said)

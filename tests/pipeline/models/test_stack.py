@@ -177,6 +177,27 @@ def test_weights_after_100_steps_are_those_of_each_net(split, tmp_path, model, o
         assert [each.train_loss for each in here] == pytest.approx([each.train_loss for each in there], rel=1e-8)
 
 
+@pytest.mark.parametrize(("model", "keep"), [(MODELS[1], "best"), (MODELS[2], "last")])
+def test_clipped_averaged_and_partly_decayed_weights_are_those_of_each_net(split, tmp_path, model, keep):
+    """Gradients of a net in a stack are clipped by their own norm, and its biases are told from weights."""
+    settings = {
+        "optimizer": "sgd(lr=0.3, momentum=0.9, weight_decay=0.05, decay_biases=False)", "clip_grad": 0.1, "ema": 0.9,
+        "keep": keep, "epochs": 5,
+    }  # fmt: skip
+    weightings = [WEIGHTINGS[0], HARD, LossWeights(20.0, 1.0)]
+    stack = Stack([doubled(net) for net in nets(model, len(weightings))])
+    together = train(split, tmp_path, stack, weightings, **settings)
+    singles = [doubled(nets(model)[0]) for _ in weightings]
+    alone = [train(split, tmp_path, net, [one], **settings)[0] for net, one in zip(singles, weightings, strict=True)]
+    assert farthest(stack, singles) <= 1e-8
+    for here, there in zip(together, alone, strict=True):
+        assert [each.valid_nll for each in here] == pytest.approx([each.valid_nll for each in there], rel=1e-6)
+    for name, other in {"clip_grad": None, "ema": None, "optimizer": settings["optimizer"].replace("False", "True")}.items():
+        [changed] = map(doubled, nets(model))
+        train(split, tmp_path, changed, weightings[:1], **settings | {name: other})
+        assert farthest(Stack([changed]), singles[:1]) > 1e-3, name
+
+
 def test_each_net_keeps_its_own_best_epoch_and_patience(split, tmp_path):
     """At a learning rate that is too high nets get worse at different epochs; each stops and keeps as it would alone."""
     settings = {"keep": "best", "patience": 2, "optimizer": "sgd(lr=0.6, momentum=0.5)", "epochs": 12}

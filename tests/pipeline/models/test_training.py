@@ -27,7 +27,8 @@ def test_what_need_not_be_given():
     """Trainings of those who leave it out change with these."""
     check(training())
     assert asdict(training()) == {
-        "optimizer": "sgd(lr=0.1)", "schedule": "constant", "epochs": 1, "batch_size": 1, "max_norm": None, "memory": 4.0,
+        "optimizer": "sgd(lr=0.1)", "schedule": "constant", "epochs": 1, "batch_size": 1, "max_norm": None, "clip_grad": None,
+        "label_smoothing": 0.0, "ema": None, "memory": 4.0,
         "keep": "last", "patience": None, "precision": "float32",
     }  # fmt: skip
 
@@ -38,6 +39,10 @@ def test_what_need_not_be_given():
         ({"epochs": 0}, "epochs: expected a number above 0, found 0"),
         ({"batch_size": 0}, "batch_size: expected a number above 0, found 0"),
         ({"max_norm": 0.0}, "max_norm: expected a number above 0, found 0.0"),
+        ({"clip_grad": 0.0}, "clip_grad: expected a number above 0, found 0.0"),
+        ({"label_smoothing": 1.5}, "label_smoothing: expected a number from 0 to 1, found 1.5"),
+        ({"ema": 0.0}, "ema: expected a number above 0, 0.999999 at most, found 0.0"),
+        ({"ema": 1.0}, "ema: expected a number above 0, 0.999999 at most, found 1.0"),
         ({"memory": 0.0}, r"memory: expected a number above 0, 1e\+09 at most, found 0.0"),
         ({"memory": math.inf}, r"memory: expected a number above 0, 1e\+09 at most, found inf"),
         ({"patience": 0}, "patience: expected a number above 0, found 0"),

@@ -20,7 +20,8 @@ from pipeline.results.times import checked
 WIDE, NARROW = "mlp(hidden=[800, 800])", "mlp(hidden=[30])"
 LESS = {"batch_size": 64, "precision": "bfloat16", "memory": 0.5}
 RECIPE = {
-    "optimizer": "sgd(lr=0.1)", "schedule": "constant()", "epochs": 9, "batch_size": 128, "max_norm": None, "memory": 4.0,
+    "optimizer": "sgd(lr=0.1)", "schedule": "constant()", "epochs": 9, "batch_size": 128, "max_norm": None, "clip_grad": None,
+    "label_smoothing": 0.0, "ema": None, "memory": 4.0,
     "keep": "last", "patience": None, "precision": "float32",
 }  # fmt: skip
 DATA = dict.fromkeys(("inputs", "labels", "valid_inputs", "valid_labels"), "digest")

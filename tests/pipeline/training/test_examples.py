@@ -21,7 +21,7 @@ from pipeline.data.splits import Split, open_splits
 from pipeline.data.views import Policy
 from pipeline.models.encoding import encode
 from pipeline.models.ensemble import combine
-from pipeline.models.zoo.bag import Bag
+from pipeline.models.zoo.bag import bag
 from pipeline.training.examples import Batch, Examples
 from pipeline.training.inputs import Encoded, Numbers
 from pipeline.training.signal import NoTeacher
@@ -431,7 +431,7 @@ def texts(folder: Path, policy: Policy, memory: int, views: int | None = 3, chos
     return Examples(Encoded(Split.open(folder / "t.parquet"), policy, BAG), policy, views, NoTeacher(), memory, CPU, chosen)
 
 
-BAG = Bag(3, 4, 50, 2, 8)
+BAG = bag((), 3, 50, characters=[], width=4, length=8)
 TEXT_BYTES = 8 * 4  # of an encoded text, in one view
 
 

@@ -1,5 +1,6 @@
 """The training loop: schedules, norms, what the order depends on, and equality with a loop written another way."""
 
+import copy
 import math
 import tempfile
 from pathlib import Path
@@ -15,6 +16,7 @@ from pipeline.base.randomness import Use
 from pipeline.data.inputs.image import Images
 from pipeline.data.views import Policy
 from pipeline.models.build import build, parse_model
+from pipeline.models.stack import Stack
 from pipeline.training import losses
 from pipeline.training.examples import Examples
 from pipeline.training.fit import Validation, _Training, fit
@@ -132,6 +134,92 @@ def test_max_norm_bounds_convolutions_in_any_memory_layout():
     for parameter, old in zip(net.parameters(), before, strict=True):
         expected = torch.renorm(old, p=2, dim=0, maxnorm=1.5) if old.dim() > 1 else old
         torch.testing.assert_close(parameter.detach(), expected)
+
+
+# ---------------------------------------------------------------- clipped gradients, averaged weights
+
+
+def test_gradients_are_clipped_as_torch_does_net_by_net():
+    """In a stack, whose nets have norms below and above the limit; and the same of each net alone."""
+    nets, limit = [build(parse_model("cnn(channels=[3])"), SPLIT.inputs, CLASSES, seed=seed) for seed in range(3)], 5.0
+    stack, numbers = Stack(nets), torch.Generator().manual_seed(1)
+    for column in stack.stacked:
+        sizes = torch.tensor([0.1, 3.0, 40.0]).view(-1, *[1] * (column.dim() - 1))
+        column.grad = torch.randn(column.shape, generator=numbers) * sizes
+    given = [column.grad.clone() for column in stack.stacked]
+    _Training._clip_gradients(SimpleNamespace(model=stack), limit)
+    for place, net in enumerate(nets):
+        for clip in (torch.nn.utils.clip_grad_norm_, lambda held, limit, net=net: _clipped(net, limit)):
+            for parameter, gradient in zip(net.parameters(), given, strict=True):
+                parameter.grad = gradient[place].clone()
+            clip(net.parameters(), limit)
+            for column, parameter in zip(stack.stacked, net.parameters(), strict=True):
+                torch.testing.assert_close(column.grad[place], parameter.grad)
+    norms = [torch.cat([column.grad[place].flatten() for column in stack.stacked]).norm().item() for place in range(3)]
+    assert norms[0] < 4
+    assert norms[1:] == pytest.approx([limit, limit], rel=1e-5)
+
+
+def _clipped(net: torch.nn.Module, limit: float) -> None:
+    _Training._clip_gradients(SimpleNamespace(model=net), limit)
+
+
+def test_a_clipped_training_takes_shorter_steps():
+    """At plain SGD with a learning rate of 1, no epoch of four steps moves the weights by more than four limits."""
+    start = flat(build(parse_model("mlp(hidden=[5])"), SPLIT.inputs, CLASSES))
+    settings = {"model": "mlp(hidden=[5])", "optimizer": "sgd(lr=1)", "epochs": 1}
+    moved = [float((flat(train(clip_grad=limit, **settings)[0]) - start).norm()) for limit in (None, 0.01)]
+    assert moved[1] <= 0.04 + 1e-6 < moved[0]
+
+
+@pytest.mark.parametrize("keep", ["last", "best"])
+def test_averaged_weights_are_those_of_torch(keep):
+    """What torch's AveragedModel makes of the weights after every step, and of a norm's statistics."""
+    settings = {"model": "resnet(depth=8)", "epochs": 3, "optimizer": "sgd(lr=0.02)"}
+    states = []
+
+    def note(module, inputs):  # before every step, and so after the one before
+        if module.training:
+            states.append(copy.deepcopy(module.state_dict()))
+
+    with pytest.MonkeyPatch.context() as patch:
+        real = _Training.learn
+        patch.setattr(_Training, "learn", lambda self, *given: noted(self.model, note, real, self, *given))
+        plain, history = train(**settings)
+    states = [*states[1:], plain.state_dict()]
+    assert len(states) == 12
+    found, averaged = train(**settings, ema=0.6, keep=keep)
+    net = build(parse_model("resnet(depth=8)"), SPLIT.inputs, CLASSES)
+    reference = torch.optim.swa_utils.AveragedModel(
+        net, use_buffers=True, avg_fn=lambda old, new, n: old + (1 - min(0.6, (1 + int(n)) / (10 + int(n)))) * (new - old)
+    )
+    reference.update_parameters(net)  # the first is copied
+    each = []
+    for step, state in enumerate(states, 1):
+        net.load_state_dict(state)
+        reference.update_parameters(net)
+        if step % 4 == 0:
+            each.append((copy.deepcopy(reference.module), VALIDATION.measure(reference.module.eval())[0]))
+    assert [one.train_loss for one in averaged] == [one.train_loss for one in history]  # the steps are those without averages
+    assert [one.valid_nll for one in averaged] == pytest.approx([measured.valid_nll for _, measured in each], rel=1e-4)
+    best = min(range(3), key=lambda epoch: each[epoch][1].valid_nll) if keep == "best" else 2
+    for name, tensor in found.state_dict().items():
+        if tensor.is_floating_point():
+            torch.testing.assert_close(tensor, each[best][0].state_dict()[name], rtol=1e-4, atol=1e-5)
+        else:
+            assert tensor == 4 * (best + 1)  # batches that the norm has seen
+    assert (
+        max(float((one - other).abs().max()) for one, other in zip(found.parameters(), plain.parameters(), strict=True)) > 1e-3
+    )
+
+
+def noted(model, note, real, *given):
+    """Call `real`, with a hook on the model."""
+    hook = model.register_forward_pre_hook(note)
+    try:
+        return real(*given)
+    finally:
+        hook.remove()
 
 
 def test_history_has_a_row_per_epoch():

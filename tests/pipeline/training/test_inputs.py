@@ -13,7 +13,7 @@ from pipeline.data.splitfile import Rows, write_split
 from pipeline.data.splits import Split
 from pipeline.data.views import Policy
 from pipeline.models.encoding import encode
-from pipeline.models.zoo.bag import Bag
+from pipeline.models.zoo.bag import bag
 from pipeline.training.inputs import Encoded, Inputs, NoInputs, Numbers, inputs_of
 
 COUNT, SPAN = 11, 4
@@ -37,8 +37,8 @@ def split(folder, kind: str) -> Split:
     return Split.open(folder / f"{kind}.parquet")
 
 
-def net() -> Bag:
-    return Bag(3, 4, 50, 2, 8)
+def net() -> torch.nn.Module:
+    return bag((), 3, 50, characters=[], width=4, length=8)
 
 
 def test_each_has_what_the_protocol_asks_for(tmp_path):

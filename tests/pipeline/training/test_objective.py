@@ -163,3 +163,28 @@ def test_the_weight_of_the_labels():
 def test_numbers_out_of_range_are_refused(given, message):
     with pytest.raises(InputError, match=message):
         LossWeights(*given)
+
+
+@pytest.mark.parametrize("weightings", [[HARD], [LossWeights(2.0, 0.5)], [HARD, LossWeights(5.0, 0.9), LossWeights(2.0, 1.0)]])
+def test_smoothed_labels_are_a_mean_with_all_classes(weightings):
+    """w · −Σ q log p with q = 0.8 · label + 0.2 / classes: Szegedy et al. 2016, section 7; the soft loss stays."""
+    several = logits(len(weightings)) if len(weightings) > 1 else logits()
+    made = Objective.of(weightings, torch.from_numpy(LABELS), SoftLoss.parse("kl"), Layered(), smoothing=0.2)
+    found = made(torch.from_numpy(several), batch()).numpy()
+    wanted = 0.8 * np.eye(CLASSES)[LABELS[DRAWN]] + 0.2 / CLASSES
+    for net, each in enumerate(weightings):
+        own = several[:, net] if len(weightings) > 1 else several
+        hard = -(wanted * np.log(softmax(own))).sum(-1)
+        soft = expected(own, each.temperature, each.alpha, 0) if each.alpha else 0.0
+        np.testing.assert_allclose(found[:, net] if len(weightings) > 1 else found, soft + each.labels * hard, rtol=1e-9)
+
+
+def test_smoothed_labels_are_mixed_like_the_rows():
+    """Smoothing a mixture is mixing what is smoothed."""
+    partners, shares = [0, 8, 4, 5, 1, 2], np.array([1.0, 0.5, 0.25, 0.125, 0.0, 0.75])
+    made = Objective.of([HARD], torch.from_numpy(LABELS), smoothing=0.4)
+    found = made(torch.from_numpy(logits()), mixed(partners, shares.tolist()))
+    eye = np.eye(CLASSES)
+    wanted = shares[:, None] * eye[LABELS[DRAWN]] + (1 - shares)[:, None] * eye[LABELS[partners]]
+    wanted = 0.6 * wanted + 0.4 / CLASSES
+    np.testing.assert_allclose(found, -(wanted * np.log(softmax(logits()))).sum(-1), rtol=1e-9)

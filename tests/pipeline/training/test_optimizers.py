@@ -12,6 +12,7 @@ SETTINGS = [
     ("SGD", {"lr": 0.1}),
     ("SGD", {"lr": 0.1, "momentum": 0.9}),
     ("SGD", {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01, "nesterov": True}),
+    ("Adam", {"lr": 0.01, "betas": (0.8, 0.99), "weight_decay": 0.1}),
     ("AdamW", {"lr": 0.01, "betas": (0.8, 0.99), "weight_decay": 0.1}),
 ]
 
@@ -75,7 +76,7 @@ def test_weights_of_two_dtypes_are_updated(name, settings):
 def test_a_step_leaves_the_compiler_alone():
     code = (
         "import sys, torch; from pipeline.training.recipe import Recipe\n"
-        "for text in ('sgd(lr=0.1, momentum=0.9)', 'adamw(lr=0.1)'):\n"
+        "for text in ('sgd(lr=0.1, momentum=0.9)', 'adam(lr=0.1)', 'adamw(lr=0.1)'):\n"
         "    recipe = Recipe.parse(optimizer=text, schedule='constant', epochs=1, batch_size=1)\n"
         "    optimizer = recipe.optimizer([torch.zeros(1)])\n"
         "    optimizer.load_state_dict(optimizer.state_dict())\n"
