@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks import capture, loops, reading, training, views
+from benchmarks import capture, imported, loops, reading, training, views
 from benchmarks.measure import write_splits, write_teacher
 from pipeline.base import runtime
 
@@ -23,6 +23,10 @@ def test_capture_and_reading(tmp_path):
     reading.in_memory(tmp_path / "cache", "memory", 1)
     reading.streamed(tmp_path / "cache", 1, samples=512)
     reading.verifying(tmp_path / "cache", 1)
+
+
+def test_import(tmp_path):
+    imported.growing(tmp_path, 100, 12_000)
 
 
 def test_views(monkeypatch):

@@ -115,7 +115,6 @@ def capture(
         kept = progress.total - len(missing)
         try:
             if missing:
-                source.load()
                 source.fill(progress, opened, missing)
             plugins = spec.witnesses(*view_policy.steps)
             manifest = progress.seal([checkpoint.witness, opened["transfer"].witness, *source.witnesses, *plugins])
@@ -139,11 +138,11 @@ class _Source(Protocol):
     def witnesses(self) -> Sequence[files.Witness]:
         """They tell later whether what was loaded has changed, besides model.json."""
 
-    def load(self) -> None:
+    def load(self) -> object:
         """Load the teacher, unless that was done; raises IntegrityError where it is damaged."""
 
     def fill(self, work: Work, splits: Mapping[str, Split], missing: Sequence[Part]) -> None:
-        """Publish every missing span."""
+        """Load the teacher, and publish every missing span."""
 
 
 class _Net:
@@ -154,15 +153,15 @@ class _Net:
         self.witnesses = spec.witnesses(checkpoint.spec)
         self.net: torch.nn.Module | None = None
 
-    def load(self) -> None:
-        """Load its weights."""
+    def load(self) -> torch.nn.Module:
+        """The net with its weights."""
         if self.net is None:
             self.net = self.checkpoint.load(self.checkpoint.nets[0], self.device)
+        return self.net
 
     def fill(self, work: Work, splits: Mapping[str, Split], missing: Sequence[Part]) -> None:
         """Say how long it will take, and run it on the rows of every span."""
-        if (net := self.net) is None:
-            raise ValueError("expected a loaded teacher, found none")
+        net = self.load()
         with runtime.suited_threads(flops(net, example(net, splits["transfer"].inputs)) * self.tile):
             _announce(work, net, splits, missing, self.tile)
             _fill(work, self.checkpoint.name, net, splits, missing, self.policy, self.tile, self.device)
@@ -182,6 +181,7 @@ class _Table:
 
     def fill(self, work: Work, splits: Mapping[str, Split], missing: Sequence[Part]) -> None:
         """Look every span up."""
+        self.load()
         bar = _bar(work, missing, self.lookup.teacher.name)
         for split, view, span in missing:
             look_up = partial(self.lookup.read, split, view, *splits[split].spans()[span])

@@ -4,6 +4,7 @@ The logits go into one file, row by row, and then it is a teacher like another: 
 batch of rows, and some 25 bytes for each row of the splits.
 """
 
+import contextlib
 import errno
 import logging
 import shutil
@@ -78,30 +79,34 @@ def import_logits(*, logits: Sequence[str], splits: Path, views: Views, out: Pat
     places = Places({name: split.rows for name, split in opened.items()}, count)
     join = _Join(opened, places, {name: _Ids.of(split) for name, split in opened.items()})
     join.require_distinct(found)
-    size = places.total * len(valid.classes) * 4
+    rows = Imported({name: split.inputs_digest for name, split in opened.items()}, shown(policy, count))
+    with _room(out, places.total * len(valid.classes) * 4), files.replaced_folder(out, read=[valid.witness]) as folder:
+        with (folder / modelfile.LOGITS).open("xb") as file:
+            join.write(found, file, len(valid.classes))
+        history = table.to_parquet([], modelfile.HISTORY_COLUMNS)
+        files.write(folder / modelfile.HISTORY, history)
+        net = Net(0, files.sha256_file(folder / modelfile.LOGITS), None)
+        said = Facts(
+            modelfile.FORMAT, "imported", out.name, MODEL, f"version {VERSION}", valid.inputs, valid.classes, (net,),
+            Data.of(train, valid), files.sha256(history), recipe=None, views=None, rows=None, soft=None, imported=rows, outputs=None, assets={},
+        )  # fmt: skip
+        files.write(folder / modelfile.FILE_NAME, facts.sealed(asdict(said)))
+    if join.ignored:
+        _log.info("%s: %s rows of other ids or views, which were ignored", out.name, f"{join.ignored:,}")
+    return Joined(places.total, join.ignored)
+
+
+@contextlib.contextmanager
+def _room(out: Path, size_bytes: int) -> Iterator[None]:
+    """Let a full disk raise an InputError, which says how much is needed."""
     try:
-        with files.replaced_folder(out, read=[valid.witness]) as folder:
-            with (folder / modelfile.LOGITS).open("xb") as file:
-                join.write(found, file, len(valid.classes))
-            digest = files.sha256_file(folder / modelfile.LOGITS)
-            history = table.to_parquet([], modelfile.HISTORY_COLUMNS)
-            files.write(folder / modelfile.HISTORY, history)
-            said = Facts(
-                modelfile.FORMAT, "imported", out.name, MODEL, f"version {VERSION}", valid.inputs, valid.classes,
-                (Net(0, digest, None),), Data.of(train, valid), files.sha256(history), None, None, None, None,
-                Imported({name: split.inputs_digest for name, split in opened.items()}, shown(policy, count)),
-                None, {},
-            )  # fmt: skip
-            files.write(folder / modelfile.FILE_NAME, facts.sealed(asdict(said)))
+        yield
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         free = f"{shutil.disk_usage(out.parent).free / 1e9:.3g} GB"
         fix = "Make room, then run again."
-        raise InputError(str(out), expected=f"{size / 1e9:.3g} GB of room", found=free, fix=fix) from error
-    if join.ignored:
-        _log.info("%s: %s rows of other ids or views, which were ignored", out.name, f"{join.ignored:,}")
-    return Joined(places.total, join.ignored)
+        raise InputError(str(out), expected=f"{size_bytes / 1e9:.3g} GB of room", found=free, fix=fix) from error
 
 
 # ---------------------------------------------------------------- ids

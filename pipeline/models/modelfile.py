@@ -4,7 +4,7 @@ A folder holds one teacher, or the students of one setting, one net per seed.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -215,7 +215,8 @@ class ModelFile(Facts):
         Raises:
             InputError, IntegrityError: As `open` does.
         """
-        return cls.open(folder, kinds=TEACHERS, name=folder.name, fix=f"Run {commands.teach(folder)}.")
+        found = cls.open(folder, kinds=TEACHERS, name=folder.name, fix=f"Run {commands.teach(folder)}.")
+        return found if found.kind == "teacher" else replace(found, fix=f"Run {commands.adopt(folder)}.")
 
     @property
     def weights_sha256(self) -> str:
