@@ -88,7 +88,8 @@ def import_logits(*, logits: Sequence[str], splits: Path, views: Views, out: Pat
         net = Net(0, files.sha256_file(folder / modelfile.LOGITS), None)
         said = Facts(
             modelfile.FORMAT, "imported", out.name, MODEL, f"version {VERSION}", valid.inputs, valid.classes, (net,),
-            Data.of(train, valid), files.sha256(history), recipe=None, views=None, rows=None, soft=None, imported=rows, outputs=None, assets={},
+            Data.of(train, valid), files.sha256(history), recipe=None, views=None, rows=None, soft=None, imported=rows,
+            outputs=None, assets={},
         )  # fmt: skip
         files.write(folder / modelfile.FILE_NAME, facts.sealed(asdict(said)))
     if join.ignored:
