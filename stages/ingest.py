@@ -99,7 +99,7 @@ def command(
     left_out = len({name for split in splits.values() for name in split.excluded})
     bare = int((splits["transfer"].labels() < 0).sum()) if "transfer" in splits else 0
     if bare:
-        echo(f"{counted(bare, 'row')} of the transfer set without a label: students need alpha 1 to learn from them")
+        echo(f"{counted(bare, 'row')} of the transfer set without a label: students learn from their soft targets alone")
     rows, classes = shown_inputs(described(splits["train"].inputs)), len(splits["train"].classes)
     echo(
         f"wrote {data / 'transfer'}: {sizes} rows of {rows}, {classes} classes"

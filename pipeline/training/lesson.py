@@ -337,13 +337,12 @@ def _require_whole_labels(policy: Policy, soft: Soft | None) -> None:
 
 
 def _require_labels(source: Split, labels: np.ndarray, soft: Soft | None, weightings: Sequence[LossWeights]) -> None:
+    """Raise InputError where labels are learned from and none is known, or where a loss needs that of every row."""
     missing = int((labels == UNLABELLED).sum())
-    if not missing:
-        return
-    if any(each.labels > 0 for each in weightings):
+    if missing == len(labels) and any(each.labels > 0 for each in weightings):
         fix = "Set alpha to 1 (and no label_weight) to learn from the soft targets alone."
-        raise InputError(str(source.path), expected="a label for every row", found=f"{missing:,} rows without", fix=fix)
-    if soft and soft.loss.needs_labels:
+        raise InputError(str(source.path), expected="a label for some row", found=f"{missing:,} rows without", fix=fix)
+    if missing and soft and soft.loss.needs_labels:
         expected, fix = f"a label for every row, as loss {soft.loss.text} needs", "Set `loss: kl`."
         raise InputError(str(source.path), expected=expected, found=f"{missing:,} rows without", fix=fix)
 

@@ -73,7 +73,7 @@ class Objective:
     ) -> "Objective":
         """The objective of a stack with one weighting per net; a single weighting is for a net that is not stacked.
 
-        labels: (N,) int64 of all rows of the split. soft, signal: needed unless every alpha is 0.
+        labels: (N,) int64 of all rows of the split, -1 where unknown. soft, signal: needed unless every alpha is 0.
         smoothing: of the labels; see losses.cross_entropy.
         """
         terms: list[Callable[[torch.Tensor, Batch], torch.Tensor]] = []
@@ -81,7 +81,7 @@ class Objective:
             terms.append(_SoftTerm.of(weightings, labels, soft, signal))
         if any(each.labels > 0 for each in weightings):
             weight = _per_net([each.labels for each in weightings], len(weightings) == 1, labels)
-            terms.append(_LabelTerm(labels, weight, smoothing))
+            terms.append(_LabelTerm(labels, weight, smoothing, whole=bool((labels >= 0).all())))
         return cls(tuple(terms))
 
     def __call__(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
@@ -96,19 +96,31 @@ class Objective:
 
 @dataclass(frozen=True)
 class _LabelTerm:
-    """weight · cross-entropy with the labels. weight: a number, or (nets,) float64."""
+    """weight · cross-entropy with the labels, and 0 where there is none. weight: a number, or (nets,) float64.
+
+    whole: whether every row has a label.
+    """
 
     labels: torch.Tensor
     weight: float | torch.Tensor
     smoothing: float
+    whole: bool
 
     def __call__(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
-        own = losses.cross_entropy(logits, self.labels[batch.rows], self.smoothing)
+        own = self._entropy(logits, batch.rows)
         if batch.partners.shape[1]:  # mixup's labels are mixed like its rows: Zhang et al. 2018 (arXiv 1710.09412)
-            other = losses.cross_entropy(logits, self.labels[batch.partners[:, 0]], self.smoothing)
+            other = self._entropy(logits, batch.partners[:, 0])
             shares = batch.shares.double() if own.dim() > 1 else batch.shares[:, 0].double()
             own = shares * own + (1 - shares) * other
         return self.weight * own
+
+    def _entropy(self, logits: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """Of logits with the labels of these rows: (B,), or (B, nets)."""
+        labels = self.labels[rows]
+        if self.whole:
+            return losses.cross_entropy(logits, labels, self.smoothing)
+        found = losses.cross_entropy(logits, labels.clamp(min=0), self.smoothing)
+        return torch.where((labels >= 0).view(-1, *(1,) * (found.dim() - 1)), found, 0.0)
 
 
 @dataclass(frozen=True)

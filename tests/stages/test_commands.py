@@ -769,10 +769,10 @@ def test_without_a_teacher_or_data(project):
     assert "expected a sealed cache" in fails(3, "distill", "tiny", "-T", "1")
 
 
-def test_unlabelled_rows_need_alpha_1(captured):
+def test_a_transfer_set_without_any_label_needs_alpha_1(captured):
     write_parquet(captured / "bare.parquet", images(20, seed=3)[0], None)
     (captured / "params.yaml").write_text(PARAMS.replace("seed: 0}", "seed: 0, transfer: [bare.parquet]}", 1))
-    assert "20 rows of the transfer set without a label: students need alpha 1 to learn from them" in ok("ingest")
+    assert "20 rows of the transfer set without a label: students learn from their soft targets alone" in ok("ingest")
     for teacher in "ab":
         ok("capture", teacher)
     text = fails(2, "distill", "tiny", "-T", "1")

@@ -148,13 +148,15 @@ def test_a_cache_whose_teacher_was_trained_again_is_refused(data):
 @pytest.mark.parametrize(
     ("loss", "weighting", "message"),
     [
-        ("kl", LossWeights(2.0, 0.9), "a label for every row, found 2 rows without. Set alpha to 1"),
+        ("kl", LossWeights(2.0, 0.9), None),
+        ("kl none", LossWeights(2.0, 0.9), "a label for some row, found 8 rows without. Set alpha to 1"),
         ("dkd", LossWeights(2.0, 1.0), r"a label for every row, as loss dkd\(.*\) needs, found 2 rows without"),
-        ("kl", LossWeights(2.0, 1.0), None),
+        ("kl none", LossWeights(2.0, 1.0), None),
     ],
 )
 def test_rows_without_a_label(data, loss, weighting, message):
-    labels = np.array([0, 1, 2, UNLABELLED, UNLABELLED, 0, 1, 2])
+    loss, _, none = loss.partition(" ")
+    labels = np.array([0, 1, 2, UNLABELLED, UNLABELLED, 0, 1, 2]) if not none else np.full(8, UNLABELLED)
     write_split(data / "transfer/transfer.parquet", np.zeros((8, 1, 4, 4), np.uint8), labels, 3)
     if message is None:
         assert prepare(data, soft(data, loss=loss, live=True), weightings=[weighting]).rows.count == 8

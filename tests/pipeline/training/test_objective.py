@@ -188,3 +188,14 @@ def test_smoothed_labels_are_mixed_like_the_rows():
     wanted = shares[:, None] * eye[LABELS[DRAWN]] + (1 - shares)[:, None] * eye[LABELS[partners]]
     wanted = 0.6 * wanted + 0.4 / CLASSES
     np.testing.assert_allclose(found, -(wanted * np.log(softmax(logits()))).sum(-1), rtol=1e-9)
+
+
+@pytest.mark.parametrize("nets", [(), (2,)])
+def test_rows_without_a_label_have_their_soft_targets_alone(nets):
+    some = np.where(np.isin(np.arange(len(LABELS)), DRAWN[[1, 4]]), -1, LABELS)
+    weightings = [LossWeights(2.0, 0.7)] * (nets[0] if nets else 1)
+    found = objective(*weightings, labels=some)(torch.from_numpy(logits(*nets)), batch())
+    of_each = np.moveaxis(logits(*nets), 1, 0) if nets else [logits()]
+    both, soft = (np.stack([expected(each, 2.0, 0.7, weight) for each in of_each], 1) for weight in (0.3, 0.0))
+    both[[1, 4]] = soft[[1, 4]]
+    np.testing.assert_allclose(found.reshape(both.shape), both, rtol=1e-10)
