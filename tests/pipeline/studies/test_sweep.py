@@ -198,7 +198,7 @@ def test_the_baseline_of_a_transfer_set_of_its_own_learns_from_the_training_spli
     )
     assert plain(tmp_path / "sweep/students/s-hard") == plain(tmp_path / "hard")
     assert plain(tmp_path / "sweep/students/s-T2-alpha1") == plain(tmp_path / "soft")
-    with pytest.raises(InputError, match="a label for every row"):
+    with pytest.raises(InputError, match="a label for some row"):
         sweep(weightings=[LossWeights(2.0, 0.9)], **swept, **given)
 
 
