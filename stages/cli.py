@@ -17,7 +17,21 @@ from pipeline.results import times
 from stages import terminal
 from stages.options import example
 
-COMMANDS = ("ingest", "teach", "capture", "verify", "inspect", "distill", "sweep", "evaluate", "report", "cost", "versions")
+COMMANDS = (
+    "ingest",
+    "teach",
+    "capture",
+    "verify",
+    "inspect",
+    "distill",
+    "sweep",
+    "evaluate",
+    "report",
+    "export",
+    "predict",
+    "cost",
+    "versions",
+)
 
 _AGAIN = "run again; captures and trainings go on where they stopped."
 _FIX = {

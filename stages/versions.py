@@ -67,11 +67,12 @@ def _stages(params: Params | None, plug_ins: _PlugIns) -> Iterator[tuple[str, Li
     from pipeline.data import ingest, pixels
     from pipeline.data.splits import FORMAT
     from pipeline.models import modelfile, predict
-    from pipeline.results import evaluate, report, tables
+    from pipeline.results import evaluate, export, report, tables
     from pipeline.stats import metrics
     from pipeline.training import bias, fit, objective
     from stages import capture, distill, sweep, teach
     from stages import evaluate as evaluating
+    from stages import export as exporting
     from stages import ingest as ingesting
 
     inference = {"inference": f"version {predict.VERSION}"}
@@ -103,6 +104,9 @@ def _stages(params: Params | None, plug_ins: _PlugIns) -> Iterator[tuple[str, Li
         yield f"baseline/{name}", student(_settings(distill.command, name, "--hard"), soft=False)
         if "distill" in params.values:
             yield f"distill/{name}", student(_settings(distill.command, name), soft=True)
+    for name in params.names("exports"):
+        _settings(exporting.command, name)  # only read: they are params of the stage
+        yield f"export/{name}", {"export": f"version {export.VERSION}", "tables": f"format {tables.FORMAT}", **inference}
     for name in params.names("sweeps"):
         lines = dict(measuring)
         for each in _settings(sweep.command, name)["students"]:

@@ -1,15 +1,14 @@
 """Small built-in nets. A net takes the inputs of a batch, scales or encodes them itself, and returns logits (B, classes)."""
 
 import math
-import re
-import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import nn
 
 from pipeline.base.errors import InputError
+from softcache_export import encoded
 
 
 class Pixels(nn.Module):
@@ -103,6 +102,11 @@ class Bag(nn.Module):
         self.embeddings = nn.Embedding(buckets + 1, width, padding_idx=0)
         self.logits = nn.Linear(width, classes)
 
+    @property
+    def encoding(self) -> Mapping[str, object]:
+        """What `encode` does, in plain values, so that an export can do it without torch."""
+        return {"name": "words", "buckets": self.buckets, "ngrams": self.ngrams, "length": self.length}
+
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Texts to the buckets of their words.
 
@@ -112,15 +116,7 @@ class Bag(nn.Module):
         Returns:
             (n, length) int32, filled up with 0; what does not fit is left out, longer runs of words first.
         """
-        encoded = np.zeros((len(texts), self.length), np.int32)
-        for row, text in enumerate(texts):
-            words = re.findall(r"\w+|[^\w\s]", text.lower())
-            runs = [
-                " ".join(words[at : at + size]) for size in range(1, self.ngrams + 1) for at in range(len(words) - size + 1)
-            ]
-            found = [1 + zlib.crc32(run.encode()) % self.buckets for run in runs[: self.length]]
-            encoded[row, : len(found)] = found
-        return encoded
+        return encoded(self.encoding, texts)
 
     def forward(self, words: torch.Tensor) -> torch.Tensor:
         """Logits of encoded texts.
