@@ -19,7 +19,7 @@ from softcache_export import assembled
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
-_FIX = "Write its forward pass in operations of torch, for any number of rows, with no branch that depends on values."
+_FIX = "Write it in operations of torch, for any number of rows (`x.shape[0]`, not `len(x)`), with no branch by values."
 _CPU = "device(type='cpu')"
 _HEAD = '''"""The forward pass of {name}, an operation a line. `load` of softcache_export.py gives it the weights."""
 
@@ -59,9 +59,8 @@ class Program:
             InputError: It cannot be traced, or only for one number of rows.
         """
         try:
-            with torch.no_grad():  # a block without gradients would else be a program of its own in the program
-                batch = torch.export.Dim("batch")
-                exported = torch.export.export(net, (inputs,), dynamic_shapes=({0: batch},))
+            with torch.no_grad():  # else a block without gradients is a program of its own in the program
+                exported = torch.export.export(net, (inputs,), dynamic_shapes=({0: torch.export.Dim("batch")},))
         except Exception as error:  # of many kinds, as the net's own code may raise
             if lacks_memory(error):
                 raise

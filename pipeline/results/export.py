@@ -168,9 +168,9 @@ def _quantised(
     for way in int8.WAYS:
         made = int8.quantised(model, calibration, way)
         shares = trial.probabilities({INT8: session(made)})[INT8]
-        lost = metrics.accuracy(usual, trial.labels) - metrics.accuracy(shares, trial.labels)
-        tried.append((made, shares, Quantised(way.said, lost, len(trial.labels))))
-        if lost <= LOST:
+        more = metrics.errors(shares, trial.labels) - metrics.errors(usual, trial.labels)
+        tried.append((made, shares, Quantised(way.said, more / len(trial.labels), len(trial.labels))))
+        if more <= LOST * len(trial.labels):
             return tried[-1]
     least = min(tried, key=lambda each: each[2].lost)
     _log.warning("%s: it loses %.2f points of accuracy on the validation rows", INT8, 100 * least[2].lost)
