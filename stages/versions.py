@@ -11,7 +11,8 @@ from pipeline.base.errors import InputError
 from stages.options import Params, Stage, counted, data_option, example
 from stages.terminal import echo
 
-SECTIONS = ("ingest", "teach", "teachers", "views", "recipe", "students", "distill", "sweeps")  # that name what has a version
+# what the settings of a project are read from
+SECTIONS = ("ingest", "teach", "teachers", "views", "recipe", "students", "distill", "exports", "sweeps")
 _TRAINING = ("model", "optimizer", "schedule", "policy")  # settings that name something with a version
 _STUDENT = (*_TRAINING, "rows")
 

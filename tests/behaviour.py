@@ -7,6 +7,7 @@ recorded already stays as it is.
 """
 
 import json
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -14,10 +15,11 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
+import onnx
 import torch
 
 import samples
-from conftest import images, write_parquet, write_split
+from conftest import images, write_parquet, write_split, write_teacher
 from pipeline.base import files, randomness, runtime, table
 from pipeline.data import ingest, pixels, selection
 from pipeline.data.assignment import NOWHERE, Assignment
@@ -35,8 +37,9 @@ from pipeline.data.views import Policy
 from pipeline.models import ensemble, predict, stack, zoo
 from pipeline.models.build import build, parse_model
 from pipeline.models.encoding import encode
-from pipeline.results import evaluate, report, summary
+from pipeline.results import evaluate, export, report, summary
 from pipeline.results.choice import best
+from pipeline.results.exporting import Exporting
 from pipeline.results.run import Measure
 from pipeline.stats import metrics
 from pipeline.training import bias, fit, losses, objective, recipe
@@ -377,6 +380,30 @@ def _report() -> Any:
         return {"results.md": (out / "results.md").read_text(), "index.html": page[:start] + page[end:]}
 
 
+def _export() -> Any:
+    """What is in the files of an export, but for weights and times."""
+    with tempfile.TemporaryDirectory() as name:
+        data = Path(name)
+        for role in ("train", "valid"):
+            split = write_split(data / f"transfer/{role}.parquet", _pixels(40, 1, 8).numpy(), np.arange(40) % 3, 3)
+        net = build(parse_model("cnn(channels=[2], dropout=0.5)"), split.inputs, 3, seed=3)
+        write_teacher(data / "teachers/a", net, split, model="cnn(channels=[2], dropout=0.5)")
+        export.export(run="a", data=data, out=data / "out", settings=Exporting(calibration=20))
+        config = json.loads((data / "out/config.json").read_text())
+        config["files"] = list(config["files"])
+        for digest in ("digest", "weights_sha256", "data"):
+            del config[digest]
+        models = [onnx.load(data / "out" / name).graph for name in ("model.onnx", "model.int8.onnx")]
+        measured = re.compile("^[|]|[0-9a-f]{64}|On this machine|onnxruntime [0-9]")
+        lines = (data / "out/README.md").read_text().splitlines()
+        return {
+            "config.json": config,
+            "net.py": (data / "out/net.py").read_text(),
+            "README.md": [line for line in lines if not measured.search(line)],
+            "operations": [[node.op_type for node in graph.node] for graph in models],
+        }
+
+
 # ---------------------------------------------------------------- all of it
 
 
@@ -414,6 +441,7 @@ def everything() -> dict[str, Measured]:
         "metrics": (metrics.VERSION, CLOSE, _metrics),
         "evaluate": (evaluate.VERSION, CLOSE, _evaluate),
         "report": (report.VERSION, EXACT, _report),
+        "export": (export.VERSION, EXACT, _export),
     }
 
 

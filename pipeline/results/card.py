@@ -198,7 +198,7 @@ class Card:
                 f"{soft.loss} at T = {short(soft.temperature)} with alpha = {short(soft.alpha)}; "
                 f"what is averaged: {soft.rule}; from {how}"
             )
-        facts["recipe"] = f"{recipe.optimizer}, {recipe.schedule}, {recipe.epochs} epochs, batches of {recipe.batch_size}"
+        facts["recipe"] = f"{recipe.optimizer}, {recipe.schedule}, epochs {recipe.epochs}, batch size {recipe.batch_size}"
         facts["views"] = model.views.policy
         if model.rows is not None:
             facts["rows"] = f"{model.rows.selection}: {model.rows.count:,}"

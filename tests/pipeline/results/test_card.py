@@ -29,18 +29,24 @@ IMAGES = Images("L", (1, 8, 8))
 def card(inputs=IMAGES, *, errors=(10, 12, 14), lost=0.0, encoding=None, **changes) -> Card:
     model = SimpleNamespace(
         name="s-T4", kind="student", model="mlp(hidden=[3])", classes=("cat", "dog"), inputs=inputs, soft=SOFT,
-        data=Data("d" * 64, "e" * 64, "f" * 64, "0" * 64), views=Shown("flip()", 0, ("version 1",), 2), rows=Chosen("all()", 300, ""),
-        recipe=Training(optimizer="sgd(lr=0.1)", epochs=7, batch_size=32),
+        data=Data("d" * 64, "e" * 64, "f" * 64, "0" * 64), views=Shown("flip()", 0, ("version 1",), 2),
+        rows=Chosen("all()", 300, ""), recipe=Training(optimizer="sgd(lr=0.1)", epochs=7, batch_size=32),
     )  # fmt: skip
     facts = {"shape": [1, 8, 8], "dtype": "uint8", "kind": inputs.kind, "mode": "L", "fit": None}
     config = {"inputs": facts, "encoding": encoding, "output": "logits", "seed": 1, "weights_sha256": "1" * 64}
     times = {"torch": (0.004, 0.008), FLOAT: (0.001, 0.004), INT8: (0.002, 0.003)}
     measured = {name: Measured(12345, 200, 5, 0.1, 2e-7, {1: one, 64: many}) for name, (one, many) in times.items()}
     given = {
-        "config": config, "model": model, "parameters": 1234, "license": "mit", "sources": [Source("a", "c" * 64, "cnn()", "b" * 64)],
-        "figures": Figures(1, run_rows(*errors), {"valid": 100, "test": 100}), "models": measured,
-        "quantised": Quantised("seven bits", lost, 200), "folded": False,
-    }  # fmt: skip
+        "config": config,
+        "model": model,
+        "parameters": 1234,
+        "license": "mit",
+        "sources": [Source("a", "c" * 64, "cnn()", "b" * 64)],
+        "figures": Figures(1, run_rows(*errors), {"valid": 100, "test": 100}),
+        "models": measured,
+        "quantised": Quantised("seven bits", lost, 200),
+        "folded": False,
+    }
     return Card(**given | changes)
 
 
@@ -81,7 +87,7 @@ def test_where_it_comes_from():
     text = card().text()
     assert f"- a: `cnn()`, weights {'b' * 64}, cache {'c' * 64}" in text
     assert "kl() at T = 4 with alpha = 0.5" in text
-    assert "sgd(lr=0.1), constant, 7 epochs, batches of 32" in text
+    assert "sgd(lr=0.1), constant, epochs 7, batch size 32" in text
     unknown = card(sources=[Source("a", "c" * 64, None, None)]).text()
     assert f"- a: `not at hand`, weights not at hand, cache {'c' * 64}" in unknown
 
