@@ -92,6 +92,7 @@ def _stages(params: Params | None, plug_ins: _PlugIns) -> Iterator[tuple[str, Li
     settings = _settings(ingesting.command, "") if params is not None and "ingest" in params.values else {}
     yield "ingest", splits | _sources(settings, plug_ins)
     yield "report", {"report": f"version {report.VERSION}", "tables": f"format {tables.FORMAT}"}
+    yield "export", {"export": f"version {export.VERSION}", "tables": f"format {tables.FORMAT}"}
     if params is None:
         return
     if {"teachers", "students", "distill"} <= params.values.keys():
@@ -106,8 +107,7 @@ def _stages(params: Params | None, plug_ins: _PlugIns) -> Iterator[tuple[str, Li
         if "distill" in params.values:
             yield f"distill/{name}", student(_settings(distill.command, name), soft=True)
     for name in params.names("exports"):
-        _settings(exporting.command, name)  # only read: they are params of the stage
-        yield f"export/{name}", {"export": f"version {export.VERSION}", "tables": f"format {tables.FORMAT}", **inference}
+        _settings(exporting.command, name)  # nothing in them has a version: they are only checked
     for name in params.names("sweeps"):
         lines = dict(measuring)
         for each in _settings(sweep.command, name)["students"]:
