@@ -34,6 +34,7 @@ bench: $(READY) ## speed and memory against what one would do instead; MNIST=fol
 	.venv/bin/python -m benchmarks.views
 	.venv/bin/python -m benchmarks.images $(if $(CIFAR),--cifar=$(abspath $(CIFAR)))
 	.venv/bin/python -m benchmarks.loops
+	.venv/bin/python -m benchmarks.export
 	.venv/bin/python -m benchmarks.training $(if $(MNIST),--mnist=$(abspath $(MNIST)))
 
 lint: $(READY) ## style, types, and who imports whom

@@ -271,7 +271,7 @@ def _lines(file: str | Path, facts: Mapping[str, Any]) -> Iterable[Rows]:
         text = (sys.stdin.buffer.read() if str(file) == "-" else _bytes(file)).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise Refused(str(file), expected="text in UTF-8", found="something else", fix="Name a text file.") from error
-    lines = text.splitlines()
+    lines = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")] if text else []
     for start in range(0, len(lines), TILE):
         some = lines[start : start + TILE]
         yield [f"{file}, line {start + row + 1}" for row in range(len(some))], encoded(encoding, some)

@@ -51,7 +51,8 @@ def command(name: str, settings: Exporting, params: str | None, data: Path) -> N
 
     RUN is a student, such as tiny-T4, one of a sweep, such as alphas/tiny-T4-alpha0.5, or a teacher. The folder has its weights
     as safetensors, its forward pass as Python, ONNX models in float and in int8, a model card, and softcache_export.py, which
-    runs them. Each is compared with the net in torch on validation rows; one that predicts otherwise is not written.
+    runs them. On validation rows, probabilities must be those of the net in torch, or nothing is written; what int8 loses there
+    is on the card.
     """
     from pipeline.base import runtime
     from pipeline.results.export import export

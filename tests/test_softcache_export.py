@@ -219,7 +219,8 @@ def test_arrays_of_one_row_and_of_several(tmp_path):
 
 
 def test_lines_of_text_are_counted_from_one(tmp_path):
-    (tmp_path / "x.txt").write_bytes(b"\xef\xbb\xbfTo be\r\n\r\nor, not\n")
+    """They end with a line feed and with nothing else, as rows of a text file do."""
+    (tmp_path / "x.txt").write_bytes("\ufeffTo\u2028be\r\n\r\nor, not\n".encode())
     encoding = {"name": "words", "buckets": 7, "ngrams": 2, "length": 5}
     [(names, found)] = softcache_export.read(tmp_path / "x.txt", {"inputs": KINDS["text"], "encoding": encoding})
     assert names == [f"{tmp_path / 'x.txt'}, line {line}" for line in (1, 2, 3)]

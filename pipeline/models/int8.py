@@ -1,7 +1,8 @@
 """Int8: an ONNX model with weights and values in 8 bits, whose ranges are those that some rows show (static quantisation).
 
 Jacob et al. 2018, arXiv 1712.05877, as onnxruntime does it: a scale for each channel of a weight, one for each other tensor.
-Logits stay in float: in 8 bits, near ones would be equal.
+Products alone are computed in 8 bits; sums, norms and softmax stay in float, where they are no slower, and so do logits, of
+which near ones would become equal.
 """
 
 import tempfile
@@ -15,6 +16,7 @@ import numpy as np
 from pipeline.models.onnxfile import quiet, serialised
 
 _LAYERS = ("Conv", "Gemm", "MatMul")
+_MOVING = ("Gather", "MaxPool", "Relu", "Reshape", "Flatten", "Transpose")  # they compute nothing, so 8 bits stay as they are
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,8 @@ def quantised(model: bytes, rows: Iterable[np.ndarray], way: Way) -> bytes:
         quantize_static(
             prepared, made, Reader(), quant_format=QuantFormat.QDQ, per_channel=True, reduce_range=way.narrow,
             activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, calibrate_method=CalibrationMethod[way.method],
-            nodes_to_exclude=[] if way.ends else _ends(onnx.load(prepared)),
-            extra_options={"OpTypesToExcludeOutputQuantization": ["Gemm", "MatMul"]},
+            op_types_to_quantize=[*_LAYERS, *_MOVING], nodes_to_exclude=[] if way.ends else _ends(onnx.load(prepared)),
+            extra_options={"OpTypesToExcludeOutputQuantization": [*_LAYERS]},
         )  # fmt: skip
         return serialised(onnx.load(made))
 

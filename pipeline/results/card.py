@@ -86,7 +86,7 @@ class Figures:
 class Card:
     """What a card says. config: the content of config.json. models: by the name of the file, and `torch`.
 
-    folded: whether validation rows were trained on.
+    chosen: whether its seed was chosen by validation NLL. folded: whether validation rows were trained on.
     """
 
     config: Mapping[str, Any]
@@ -97,6 +97,7 @@ class Card:
     figures: Figures
     models: Mapping[str, Measured]
     quantised: Quantised
+    chosen: bool
     folded: bool
 
     def text(self) -> str:
@@ -116,8 +117,8 @@ class Card:
             origin=_ORIGINS.get(self.model.kind, "A student"), takes=takes[kind], example=_FILES[kind],
             classes=", ".join(map(plain, classes[:_SHOWN])) + (", …" if len(classes) > _SHOWN else ""),
             carried=kind != "text" or self.config["encoding"] is not None, output=self.config["output"],
-            accuracies=self._accuracies(), folded=self.folded, models=self._models(), quantised=self.quantised,
-            change=_change(self.quantised.lost), ratios=self._ratios(), described=self._input(), facts=self._facts(),
+            accuracies=self._accuracies(), chosen=self.chosen, folded=self.folded, models=self._models(),
+            quantised=self.quantised, change=_change(self.quantised.lost), ratios=self._ratios(), described=self._input(), facts=self._facts(),
             sources=self._sources(), machine=_machine(), MODULE=MODULE, FLOAT=FLOAT, INT8=INT8,
         )  # fmt: skip
 

@@ -107,6 +107,7 @@ def export(*, run: str, data: Path, out: Path, settings: Exporting) -> Exported:
     about = Card(
         config=said, model=run_folder, parameters=parameter_count(module), license=settings.license, figures=figures,
         sources=_sources(data, run_folder), models=measured, quantised=quantised, folded=splits["valid"].folded,
+        chosen=settings.seed is None and len(run_folder.trained) > 1 and not splits["valid"].folded,
     )  # fmt: skip
     written |= {CONFIG: facts.sealed(said), card.FILE_NAME: about.text().encode()}
     witnesses += [run_folder.witness, splits["valid"].witness, *spec.witnesses(run_folder.spec)]

@@ -45,6 +45,7 @@ def card(inputs=IMAGES, *, errors=(10, 12, 14), lost=0.0, encoding=None, **chang
         "figures": Figures(1, run_rows(*errors), {"valid": 100, "test": 100}),
         "models": measured,
         "quantised": Quantised("seven bits", lost, 200),
+        "chosen": True,
         "folded": False,
     }
     return Card(**given | changes)
@@ -114,6 +115,11 @@ def test_a_run_that_was_not_evaluated_has_no_figures():
     text = card(figures=Figures(1, [], {})).text()
     assert "This run was not evaluated" in text
     assert "model-index" not in text
+
+
+def test_a_seed_that_was_chosen_says_by_what():
+    assert "This seed has the lowest validation NLL of them." in card().text()
+    assert "lowest" not in card(chosen=False).text()
 
 
 def test_validation_rows_that_were_trained_on_are_named():
