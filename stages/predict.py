@@ -29,7 +29,11 @@ def command(export: str, files: tuple[str, ...], top: int, int8: bool, data: Pat
     if top < 1:
         raise click.BadParameter("expected 1 or more.", param_hint="--top")
     named = data / "exports" / export
-    folder = named if named.is_dir() and not Path(export).is_absolute() else Path(export)
+    folder = named if named.is_dir() else Path(export)
+    if not folder.is_dir():
+        known = ", ".join(sorted(path.parent.name for path in data.glob("exports/*/config.json"))) or "none yet"
+        fix = "Correct the name, or run `softcache export`."
+        raise InputError("export", expected=f"a folder, or one of {known}", found=export, fix=fix)
     try:
         for found in softcache_export.Predictor(folder, int8=int8).predict(files, top):
             echo(softcache_export.shown(found))

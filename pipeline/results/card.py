@@ -39,7 +39,6 @@ class Measured:
     size_bytes: int
     rows: int
     errors: int
-    nll: float
     apart: float
     seconds: Mapping[int, float]
 
@@ -118,8 +117,8 @@ class Card:
             classes=", ".join(map(plain, classes[:_SHOWN])) + (", …" if len(classes) > _SHOWN else ""),
             carried=kind != "text" or self.config["encoding"] is not None, output=self.config["output"],
             accuracies=self._accuracies(), chosen=self.chosen, folded=self.folded, models=self._models(),
-            quantised=self.quantised, change=_change(self.quantised.lost), ratios=self._ratios(), described=self._input(), facts=self._facts(),
-            sources=self._sources(), machine=_machine(), MODULE=MODULE, FLOAT=FLOAT, INT8=INT8,
+            quantised=self.quantised, change=_change(self.quantised.lost), ratios=self._ratios(), described=self._input(),
+            facts=self._facts(), sources=self._sources(), machine=_machine(), MODULE=MODULE, FLOAT=FLOAT, INT8=INT8,
         )  # fmt: skip
 
     def _header(self) -> str:

@@ -13,6 +13,7 @@ import torch
 
 import softcache_export
 from pipeline.base import commands, facts, files, randomness, spec
+from pipeline.base.differences import differences
 from pipeline.base.errors import InputError
 from pipeline.base.randomness import Use
 from pipeline.cache.manifest import FILE_NAME as MANIFEST
@@ -31,7 +32,7 @@ from pipeline.results.config import config
 from pipeline.results.exporting import Exporting
 from pipeline.results.tables import FILE_NAME as TABLES
 from pipeline.results.tables import ClassRow, RunRow, Tables
-from pipeline.results.trial import CHECKED, Trial, apart, in_torch, require_equal
+from pipeline.results.trial import Trial, apart, in_torch, require_equal
 from pipeline.stats import metrics
 from softcache_export import CONFIG, FLOAT, INT8, MODULE, NET, TILE, WEIGHTS, session
 
@@ -78,11 +79,12 @@ def export(*, run: str, data: Path, out: Path, settings: Exporting) -> Exported:
     _require_data(run_folder, splits["valid"])
     net = _chosen(run_folder, settings.seed, splits["valid"])
     module = run_folder.load(net, torch.device("cpu"))
-    program = Program.of(module, example(module, run_folder.inputs), run)
     trial = Trial.of(splits["valid"], module)
+    shares = trial.probabilities({TORCH: in_torch(module)})
+    figures, witnesses = _figures(data, run, None if run_folder.kind == "teacher" else net.seed, trial, shares[TORCH])
+    program = Program.of(module, example(module, run_folder.inputs), run)
     model = onnxfile.onnx_of(program, run)
-    runs = {TORCH: in_torch(module), NET: in_torch(program.module(run)), FLOAT: session(model)}
-    shares = trial.probabilities(runs)
+    shares |= trial.probabilities({NET: in_torch(program.module(run)), FLOAT: session(model)})
     require_equal(shares, TORCH, run)
     small, shares[INT8], quantised = _quantised(
         model, trial, shares[TORCH], _calibration(splits["train"], module, settings.calibration)
@@ -90,19 +92,17 @@ def export(*, run: str, data: Path, out: Path, settings: Exporting) -> Exported:
     onnx = {name: onnxfile.softened(each) if settings.softmax else each for name, each in ((FLOAT, model), (INT8, small))}
     own = Path(softcache_export.__file__).read_bytes()
     written = {WEIGHTS: program.weights(), NET: program.source(run).encode(), MODULE: own, **onnx}
-    seconds = trial.seconds({TORCH: runs[TORCH], **{name: session(each) for name, each in onnx.items()}})
+    seconds = trial.seconds({TORCH: in_torch(module), **{name: session(each) for name, each in onnx.items()}})
     measured = {
         name: Measured(
             size_bytes=len(written.get(name, written[WEIGHTS])),
             rows=len(trial.labels),
             errors=metrics.errors(shares[name], trial.labels),
-            nll=_nll(shares[name], trial.labels),
             apart=apart(shares[name], shares[TORCH]),
             seconds=seconds[name],
         )
         for name in seconds
     }
-    figures, witnesses = _figures(data, run, None if run_folder.kind == "teacher" else net.seed, measured[TORCH])
     said = config(run_folder, net, module, "probabilities" if settings.softmax else "logits", written)
     about = Card(
         config=said, model=run_folder, parameters=parameter_count(module), license=settings.license, figures=figures,
@@ -124,13 +124,17 @@ def _require_an_export(out: Path) -> None:
 
 
 def _require_data(model: Checkpoint, valid: Split) -> None:
-    """Raise InputError unless the run was trained beside these validation rows."""
-    now = {"classes": list(valid.classes), "inputs": described(valid.inputs), "validation rows": valid.inputs_digest}
-    then = {"classes": list(model.classes), "inputs": described(model.inputs), "validation rows": model.data.valid_inputs}
-    for what, expected in now.items():
-        if expected != then[what]:
-            where, fix = f"run {model.name}, {what}", f"{model.fix} Or restore the data that it was trained on."
-            raise InputError(where, expected=f"{expected} as it is now", found=str(then[what]), fix=fix)
+    """Raise InputError unless a student was chosen by these validation rows; a teacher need only fit them."""
+    if model.kind == "teacher":
+        model.require_fit(valid)
+        return
+    now = {"classes": list(valid.classes), "inputs": described(valid.inputs)}
+    then = {"classes": list(model.classes), "inputs": described(model.inputs)}
+    now |= {"validation rows": valid.inputs_digest, "validation labels": valid.labels_digest}
+    then |= {"validation rows": model.data.valid_inputs, "validation labels": model.data.valid_labels}
+    for what, expected, found in differences(now, then):
+        fix = f"{model.fix} Or restore the data that it was trained on."
+        raise InputError(f"run {model.name}, {what}", expected=f"{expected} as it is now", found=str(found), fix=fix)
 
 
 def _chosen(model: Checkpoint, seed: int | None, valid: Split) -> Net:
@@ -190,10 +194,10 @@ def _sources(data: Path, model: Checkpoint) -> list[Source]:
     return found
 
 
-def _figures(data: Path, run: str, seed: int | None, measured: Measured) -> tuple[Figures, list[files.Witness]]:
+def _figures(data: Path, run: str, seed: int | None, trial: Trial, shares: np.ndarray) -> tuple[Figures, list[files.Witness]]:
     """What the evaluation of this run says, and its witness; nothing where it was not evaluated.
 
-    Raises InputError where it is about another training than the net that was measured.
+    shares: the probabilities of its net, by which figures of another training are told, and refused with an InputError.
     """
     sweep, _, name = run.rpartition("/")
     folder = (data / "sweeps" / sweep if sweep else data) / "plots"
@@ -202,8 +206,9 @@ def _figures(data: Path, run: str, seed: int | None, measured: Measured) -> tupl
     tables = Tables.open(folder)
     rows = [row for row in tables.read(RunRow) if row.run == name]
     nll = next((row.nll for row in rows if row.seed == seed and row.split == "valid"), None)
-    if nll is not None and measured.rows < CHECKED and abs(nll - measured.nll) > SAME * max(1, nll):
-        expected, fix = f"an NLL of {measured.nll:.4f} for {run} on valid", f"Run {commands.evaluate(folder)} again."
+    own = _nll(shares, trial.labels)
+    if nll is not None and len(trial.labels) == len(trial.rows) and abs(nll - own) > SAME * max(1, nll):
+        expected, fix = f"an NLL of {own:.4f} for {run} on valid", f"Run {commands.evaluate(folder)} again."
         raise InputError(str(folder), expected=expected, found=f"{nll:.4f}, of another training", fix=fix)
     totals: dict[str, int] = {}
     for row in tables.read(ClassRow):

@@ -20,7 +20,7 @@ from pipeline.data.splits import open_splits
 from pipeline.models import int8
 from pipeline.models.checkpoint import Checkpoint
 from pipeline.results import export as job
-from pipeline.results.card import Measured
+from pipeline.results.card import Figures
 from pipeline.results.export import Exported, export
 from pipeline.results.exporting import Exporting
 from pipeline.results.trial import Trial
@@ -33,12 +33,11 @@ DATA, OUT = Path("data"), Path("data/exports/s-T2")
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory) -> Iterator[Path]:
-    """A project with a student that was distilled, swept, evaluated and exported."""
+    """A project with a student that was distilled, evaluated and exported."""
     with pytest.MonkeyPatch.context() as patch:
         folder = projects.make(tmp_path_factory.mktemp("start"), patch)
         says(0, "distill", "s", "-T", "2", "--seeds", "3", "--seeds", "5", "--seeds", "4")
         says(0, "evaluate")
-        says(0, "sweep", "all")
         export(run="s-T2", data=DATA, out=OUT, settings=Exporting(license="mit"))
         yield folder
 
@@ -121,14 +120,16 @@ def test_the_card_has_what_was_measured_and_where_it_comes_from(student):
     assert str(project_root := Path.cwd()) not in text, project_root
 
 
-def test_the_figures_of_a_student_of_a_sweep_are_those_of_its_sweep(project):
-    [name] = [path.name for path in DATA.glob("sweeps/all/students/s-T2*")]
-    metrics = json.loads((DATA / f"sweeps/all/metrics/{name}.json").read_text())
-    measured = Measured(1, 5, 0, metrics["valid"]["nll"], 0.0, {})
-    figures, witnesses = job._figures(DATA, f"all/{name}", 0, measured)
-    assert [row.accuracy for row in figures.of("test")] == [metrics["test"]["accuracy"]]
+def test_the_figures_of_a_student_of_a_sweep_are_those_of_its_sweep(student):
+    shutil.move(DATA / "plots", DATA / "sweeps/some/plots")
+    [net] = [net for net in student.nets if net.seed == 4]
+    module = student.load(net, torch.device("cpu"))
+    trial = Trial.of(open_splits(DATA / "transfer", ["valid"])["valid"], module)
+    figures, witnesses = job._figures(DATA, "some/s-T2", 4, trial, probabilities(student, 4))
+    assert [row.seed for row in figures.of("test")] == [4, 3, 5]
     assert figures.rows == {"valid": 5, "test": 3}
     assert len(witnesses) == 1
+    assert job._figures(DATA, "s-T2", 4, trial, probabilities(student, 4)) == (Figures(4, [], {}), [])
 
 
 def test_a_teacher_that_was_not_evaluated(project):
@@ -210,7 +211,13 @@ def test_other_validation_rows(project):
     untouched("run s-T2, validation rows: expected")
 
 
-def test_tables_of_another_training(project):
+def test_other_validation_labels(project):
+    pixels = open_splits(DATA / "transfer", ["valid"])["valid"].read_all()
+    write_split(DATA / "transfer/valid.parquet", pixels, np.zeros(5, np.int64), 3)
+    untouched("run s-T2, validation")
+
+
+def test_tables_of_another_training(project, monkeypatch):
     change_teacher(DATA / "teachers/a", lambda net: net[2].weight.mul_(3))
     untouched(
         r"data/plots: expected an NLL of .* for a on valid, found .*Run `softcache evaluate`", run="a", out=DATA / "exports/a"
