@@ -32,7 +32,7 @@ from pipeline.results.config import config
 from pipeline.results.exporting import Exporting
 from pipeline.results.tables import FILE_NAME as TABLES
 from pipeline.results.tables import ClassRow, RunRow, Tables
-from pipeline.results.trial import Trial, apart, in_torch, require_equal
+from pipeline.results.trial import Run, Trial, apart, in_torch, require_equal
 from pipeline.stats import metrics
 from softcache_export import CONFIG, FLOAT, INT8, MODULE, NET, TILE, WEIGHTS, session
 
@@ -84,25 +84,14 @@ def export(*, run: str, data: Path, out: Path, settings: Exporting) -> Exported:
     figures, witnesses = _figures(data, run, None if run_folder.kind == "teacher" else net.seed, trial, shares[TORCH])
     program = Program.of(module, example(module, run_folder.inputs), run)
     model = onnxfile.onnx_of(program, run)
-    shares |= trial.probabilities({NET: in_torch(program.module(run)), FLOAT: session(model)})
+    usual = onnxfile.softened(model) if settings.softmax else model
+    shares |= trial.probabilities({NET: in_torch(program.module(run)), FLOAT: _logits(usual, settings.softmax)})
     require_equal(shares, TORCH, run)
-    small, shares[INT8], quantised = _quantised(
-        model, trial, shares[TORCH], _calibration(splits["train"], module, settings.calibration)
-    )
-    onnx = {name: onnxfile.softened(each) if settings.softmax else each for name, each in ((FLOAT, model), (INT8, small))}
+    calibration = _calibration(splits["train"], module, settings.calibration)
+    small, shares[INT8], quantised = _quantised(model, settings.softmax, trial, shares[TORCH], calibration)
     own = Path(softcache_export.__file__).read_bytes()
-    written = {WEIGHTS: program.weights(), NET: program.source(run).encode(), MODULE: own, **onnx}
-    seconds = trial.seconds({TORCH: in_torch(module), **{name: session(each) for name, each in onnx.items()}})
-    measured = {
-        name: Measured(
-            size_bytes=len(written.get(name, written[WEIGHTS])),
-            rows=len(trial.labels),
-            errors=metrics.errors(shares[name], trial.labels),
-            apart=apart(shares[name], shares[TORCH]),
-            seconds=seconds[name],
-        )
-        for name in seconds
-    }
+    written = {WEIGHTS: program.weights(), NET: program.source(run).encode(), MODULE: own, FLOAT: usual, INT8: small}
+    measured = _measured(written, shares, trial, module)
     said = config(run_folder, net, module, "probabilities" if settings.softmax else "logits", written)
     about = Card(
         config=said, model=run_folder, parameters=parameter_count(module), license=settings.license, figures=figures,
@@ -162,17 +151,24 @@ def _calibration(train: Split, module: torch.nn.Module, count: int) -> list[np.n
     return batches
 
 
+def _logits(model: bytes, softmax: bool) -> Run:
+    """An ONNX model as a function of inputs. softmax: whether it ends in one; their logarithms do as logits."""
+    run = session(model)
+    return (lambda inputs: np.log(np.maximum(run(inputs), _LEAST))) if softmax else run
+
+
 def _quantised(
-    model: bytes, trial: Trial, usual: np.ndarray, calibration: Sequence[np.ndarray]
+    model: bytes, softmax: bool, trial: Trial, usual: np.ndarray, calibration: Sequence[np.ndarray]
 ) -> tuple[bytes, np.ndarray, Quantised]:
     """The first int8 model that loses no more than LOST, else the one that loses least; and its probabilities.
 
-    usual: the probabilities of the float model.
+    model: in float, without a softmax at its end. softmax: whether it gets one. usual: the probabilities of the float model.
     """
     tried: list[tuple[bytes, np.ndarray, Quantised]] = []
     for way in int8.WAYS:
         made = int8.quantised(model, calibration, way)
-        shares = trial.probabilities({INT8: session(made)})[INT8]
+        made = onnxfile.softened(made) if softmax else made
+        shares = trial.probabilities({INT8: _logits(made, softmax)})[INT8]
         more = metrics.errors(shares, trial.labels) - metrics.errors(usual, trial.labels)
         tried.append((made, shares, Quantised(way.said, more / len(trial.labels), len(trial.labels))))
         if more <= LOST * len(trial.labels):
@@ -180,6 +176,23 @@ def _quantised(
     least = min(tried, key=lambda each: each[2].lost)
     _log.warning("%s: it loses %.2f points of accuracy on the validation rows", INT8, 100 * least[2].lost)
     return least
+
+
+def _measured(
+    written: Mapping[str, bytes], shares: Mapping[str, np.ndarray], trial: Trial, module: torch.nn.Module
+) -> dict[str, Measured]:
+    """The net in torch and both ONNX models: how large, how right and how fast they are."""
+    seconds = trial.seconds({TORCH: in_torch(module), FLOAT: session(written[FLOAT]), INT8: session(written[INT8])})
+    return {
+        name: Measured(
+            size_bytes=len(written.get(name, written[WEIGHTS])),
+            rows=len(trial.labels),
+            errors=metrics.errors(shares[name], trial.labels),
+            apart=apart(shares[name], shares[TORCH]),
+            seconds=times,
+        )
+        for name, times in seconds.items()
+    }
 
 
 def _sources(data: Path, model: Checkpoint) -> list[Source]:

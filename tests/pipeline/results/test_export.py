@@ -162,12 +162,12 @@ def test_the_first_way_that_loses_little_is_taken_else_the_best(monkeypatch, tmp
 
     monkeypatch.setattr(job, "session", run)
     monkeypatch.setattr(job.int8, "quantised", lambda model, rows, way: way.said.encode())
-    made, shares, quantised = job._quantised(b"", trial, usual, [])
+    made, shares, quantised = job._quantised(b"", False, trial, usual, [])
     assert made.decode() == quantised.way == int8.WAYS[2].said
     assert quantised.lost == pytest.approx(0.005)
     assert (shares.argmax(1) != labels).sum() == 5
     wrong |= dict.fromkeys(list(wrong)[2:], 9)
-    assert job._quantised(b"", trial, usual, [])[2].lost == pytest.approx(0.007)
+    assert job._quantised(b"", False, trial, usual, [])[2].lost == pytest.approx(0.007)
 
 
 def test_calibration_rows_are_training_rows_each_once(project):
