@@ -22,7 +22,6 @@ _TASKS = {"image": "image-classification", "text": "text-classification", "array
 _FILES = {"image": "photo.png", "array": "rows.npy", "text": "texts.txt"}
 _ORIGINS = {"teacher": "A teacher", "baseline": "A student of labels alone, for comparison"}
 _NAMES = {"valid": "validation", "test": "test", "torch": "in torch"}
-_UNKNOWN = "not at hand"
 _SHOWN = 10  # class names
 _FITS = {
     None: "Files must have this size.",
@@ -208,10 +207,10 @@ class Card:
         of = "teacher" if self.model.soft and self.model.soft.live is not None else "cache"
         lines = []
         for each in self.sources:
-            digests = f"weights {each.weights_sha256 or _UNKNOWN}, {of} {each.digest}"
-            lines.append(f"- {plain(each.name)}: {_code(each.model or _UNKNOWN)}, {digests}\n")
-        heading = f"Its teachers, with the sha256 of their weights and the digest of each {of}:"
-        return f"{heading}\n\n{''.join(lines)}" if lines else ""
+            known = [_code(each.model)] if each.model else []
+            known += [f"sha256 of its weights {each.weights_sha256}"] if each.weights_sha256 else []
+            lines.append(f"- {plain(each.name)}: {', '.join([*known, f'digest of the {of} {each.digest}'])}\n")
+        return f"Its teachers:\n\n{''.join(lines)}" if lines else ""
 
 
 def _code(text: str) -> str:

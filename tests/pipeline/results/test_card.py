@@ -86,11 +86,11 @@ def test_the_header_is_yaml_of_the_hub_whatever_the_licence_says():
 
 def test_where_it_comes_from():
     text = card().text()
-    assert f"- a: `cnn()`, weights {'b' * 64}, cache {'c' * 64}" in text
+    assert f"- a: `cnn()`, sha256 of its weights {'b' * 64}, digest of the cache {'c' * 64}\n" in text
     assert "kl() at T = 4 with alpha = 0.5" in text
     assert "sgd(lr=0.1), constant, epochs 7, batch size 32" in text
     unknown = card(sources=[Source("a", "c" * 64, None, None)]).text()
-    assert f"- a: `not at hand`, weights not at hand, cache {'c' * 64}" in unknown
+    assert f"- a: digest of the cache {'c' * 64}\n" in unknown
 
 
 @pytest.mark.parametrize(
