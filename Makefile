@@ -35,12 +35,13 @@ bench: $(READY) ## speed and memory against what one would do instead; MNIST=fol
 	.venv/bin/python -m benchmarks.views
 	.venv/bin/python -m benchmarks.images $(if $(CIFAR),--cifar=$(abspath $(CIFAR)))
 	.venv/bin/python -m benchmarks.loops
+	.venv/bin/python -m benchmarks.export
 	.venv/bin/python -m benchmarks.training $(if $(MNIST),--mnist=$(abspath $(MNIST)))
 
 lint: $(READY) ## style, types, and who imports whom
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	.venv/bin/mypy --strict pipeline stages
+	.venv/bin/mypy --strict pipeline stages softcache_export.py
 	.venv/bin/lint-imports
 
 EXAMPLE := examples/mnist$(if $(filter quick,$(PROFILE)),/quick)
@@ -74,5 +75,5 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"make: expected Python 3.11 or later, found {v[0]}.{v[1]}; run make PYTHON=python3.12")'
 	@echo "Setting up .venv: a few minutes the first time, most of it torch."
 	$(PYTHON) -m venv .venv
-	PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 .venv/bin/python -m pip install -e ".[dvc,digits,report,test]"
+	PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 .venv/bin/python -m pip install -e ".[dvc,digits,export,report,test]"
 	@touch $@

@@ -28,6 +28,8 @@ COMMANDS = (
     "sweep",
     "evaluate",
     "report",
+    "export",
+    "predict",
     "cost",
     "versions",
 )

@@ -193,7 +193,8 @@ class Found(NamedTuple):
 
 
 SECTIONS = (
-    "ingest", "teach", "teachers", "views", "capture", "recipe", "students", "temperatures", "distill", "sweeps", "published"
+    "ingest", "teach", "teachers", "views", "capture", "recipe", "students", "temperatures", "distill", "sweeps", "exports",
+    "published",
 )  # fmt: skip
 
 

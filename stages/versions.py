@@ -15,7 +15,8 @@ from stages.terminal import echo
 if TYPE_CHECKING:
     from pipeline.base.spec import Spec
 
-SECTIONS = ("ingest", "teach", "teachers", "views", "recipe", "students", "distill", "sweeps")  # that name what has a version
+# what the settings of a project are read from
+SECTIONS = ("ingest", "teach", "teachers", "views", "recipe", "students", "distill", "exports", "sweeps")
 _TRAINING = ("model", "optimizer", "schedule", "policy")  # settings that name something with a version
 _STUDENT = (*_TRAINING, "rows")
 
@@ -71,11 +72,12 @@ def _stages(params: Params | None, plug_ins: _PlugIns) -> Iterator[tuple[str, Li
     from pipeline.data import ingest, pixels
     from pipeline.data.splits import FORMAT
     from pipeline.models import modelfile, predict
-    from pipeline.results import evaluate, report, tables
+    from pipeline.results import evaluate, export, report, tables
     from pipeline.stats import metrics
     from pipeline.training import bias, fit, objective
     from stages import capture, distill, sweep, teach
     from stages import evaluate as evaluating
+    from stages import export as exporting
     from stages import ingest as ingesting
 
     inference = {"inference": f"version {predict.VERSION}"}
@@ -94,6 +96,7 @@ def _stages(params: Params | None, plug_ins: _PlugIns) -> Iterator[tuple[str, Li
     settings = _settings(ingesting.command, "") if params is not None and "ingest" in params.values else {}
     yield "ingest", splits | _sources(settings, plug_ins)
     yield "report", {"report": f"version {report.VERSION}", "tables": f"format {tables.FORMAT}"}
+    yield "export", {"export": f"version {export.VERSION}", "tables": f"format {tables.FORMAT}"}
     if params is None:
         return
     if {"teachers", "students", "distill"} <= params.values.keys():
@@ -107,6 +110,8 @@ def _stages(params: Params | None, plug_ins: _PlugIns) -> Iterator[tuple[str, Li
         yield f"baseline/{name}", student(_settings(distill.command, name, "--hard"), soft=False)
         if "distill" in params.values:
             yield f"distill/{name}", student(_settings(distill.command, name), soft=True)
+    for name in params.names("exports"):
+        _settings(exporting.command, name)  # nothing in them has a version: they are only checked
     for name in params.names("sweeps"):
         lines = dict(measuring)
         for each in _settings(sweep.command, name)["students"]:

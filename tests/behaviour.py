@@ -7,6 +7,7 @@ recorded already stays as it is.
 """
 
 import json
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -14,12 +15,13 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
+import onnx
 import pyarrow as pa
 import torch
 
 import elsewhere
 import samples
-from conftest import images, write_parquet, write_split, write_stage_one
+from conftest import images, write_parquet, write_split, write_stage_one, write_teacher
 from pipeline.base import files, randomness, runtime, table
 from pipeline.cache import imported
 from pipeline.data import ingest, pixels, selection
@@ -41,8 +43,9 @@ from pipeline.models.build import build, parse_model
 from pipeline.models.encoding import encode
 from pipeline.models.zoo import table as nets
 from pipeline.models.zoo.layers import Pixels
-from pipeline.results import evaluate, report, summary
+from pipeline.results import evaluate, export, report, summary
 from pipeline.results.choice import best
+from pipeline.results.exporting import Exporting
 from pipeline.results.run import Measure
 from pipeline.stats import metrics
 from pipeline.training import bias, fit, losses, objective, recipe
@@ -433,6 +436,30 @@ def _imported() -> Any:
         return np.load(folder / "teachers/a/logits.npy")
 
 
+def _export() -> Any:
+    """What is in the files of an export, but for weights and times."""
+    with tempfile.TemporaryDirectory() as name:
+        data = Path(name)
+        for role in ("train", "valid"):
+            split = write_split(data / f"transfer/{role}.parquet", _pixels(40, 1, 8).numpy(), np.arange(40) % 3, 3)
+        net = build(parse_model("cnn(channels=[2], dropout=0.5)"), split.inputs, 3, seed=3)
+        write_teacher(data / "teachers/a", net, split, model="cnn(channels=[2], dropout=0.5)")
+        export.export(run="a", data=data, out=data / "out", settings=Exporting(calibration=20))
+        config = json.loads((data / "out/config.json").read_text())
+        config["files"] = list(config["files"])
+        for digest in ("digest", "weights_sha256", "data"):
+            del config[digest]
+        models = [onnx.load(data / "out" / name).graph for name in ("model.onnx", "model.int8.onnx")]
+        measured = re.compile("^[|]|[0-9a-f]{64}|On this machine|onnxruntime [0-9]")
+        lines = (data / "out/README.md").read_text().splitlines()
+        return {
+            "config.json": config,
+            "net.py": (data / "out/net.py").read_text(),
+            "README.md": [line for line in lines if not measured.search(line)],
+            "operations": [[node.op_type for node in graph.node] for graph in models],
+        }
+
+
 # ---------------------------------------------------------------- all of it
 
 
@@ -473,6 +500,7 @@ def everything() -> dict[str, Measured]:
         "metrics": (metrics.VERSION, CLOSE, _metrics),
         "evaluate": (evaluate.VERSION, CLOSE, _evaluate),
         "report": (report.VERSION, EXACT, _report),
+        "export": (export.VERSION, EXACT, _export),
     }
 
 

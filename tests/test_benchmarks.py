@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks import capture, imported, loops, reading, training, views
+from benchmarks import capture, export, imported, loops, reading, training, views
 from benchmarks.measure import write_splits, write_teacher
 from pipeline.base import runtime
 
@@ -55,3 +55,8 @@ def test_loops():
     for title, (_, shape) in loops.NETS.items():
         loops.one_net(title, loops.Data.of(300, shape), 1)
     loops.many_nets(loops.Data.of(300, (1, 28, 28)), 1)
+
+
+def test_export(tmp_path):
+    export.synthetic(tmp_path / "data")
+    export.against_teachers(tmp_path / "data", "student", ["a", "b"], tmp_path / "exports", 1)

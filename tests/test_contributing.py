@@ -15,7 +15,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-NEEDED = ("pipeline", "stages", "tests", "docs", "examples", "dvc.yaml", "params.yaml", "pyproject.toml", "README.md")
+NEEDED = (
+    "pipeline", "stages", "softcache_export.py", "tests", "docs", "examples", "dvc.yaml", "params.yaml", "pyproject.toml",
+    "README.md",
+)  # fmt: skip
 RUFF = Path(sys.executable).with_name("ruff")
 ADDED = ("policy invert", "model pooled", "loss rkl", "optimizer rmsprop", "schedule linear")  # as they are recorded
 

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,12 @@ from click.testing import CliRunner
 from conftest import run_capture, write_stage_one
 from pipeline.data.splits import open_splits
 from pipeline.models.checkpoint import Checkpoint
+from pipeline.results.export import export
+from pipeline.results.exporting import Exporting
 from stages.cli import COMMANDS, main
 
 ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def run(folder: Path, *words: str, **variables: str) -> str:
@@ -30,7 +34,7 @@ def run(folder: Path, *words: str, **variables: str) -> str:
 
 def test_links_lead_somewhere():
     """To a file that there is and, behind #, to one of its headings."""
-    for page in ("CONTRIBUTING.md", "CHANGELOG.md", "docs/api.md", "docs/commands.md"):
+    for page in ("CONTRIBUTING.md", "CHANGELOG.md", "docs/api.md", "docs/commands.md", "docs/export.md"):
         for target, heading in re.findall(r"\]\(([^)#]+)(?:#([^)]*))?\)", (ROOT / page).read_text(encoding="utf-8")):
             if not target.startswith("https://"):
                 titles = re.findall(
@@ -118,3 +122,19 @@ def test_a_student_learns_from_a_cache_in_a_loop_of_ones_own(project, teacher, m
         said = teacher(found["policy"].apply(found["images"][rows], rows, views))
     assert len(set(views)) == 3
     torch.testing.assert_close(said, found["teacher"][views, rows], rtol=0, atol=1e-4)
+
+
+# ---------------------------------------------------------------- an export
+
+DEPLOYED = re.search(r"((?:^    .*\n|^\n)*^    from softcache_export import load\n(?:^    .*\n|^\n)*)", README, re.MULTILINE)[1]
+
+
+def test_an_export_is_used_in_ten_lines_of_torch(project, teacher, tmp_path):
+    """With nothing of this project but the file that lies in the export."""
+    export(run="a", data=project / "data", out=tmp_path / "data/exports/small-T4", settings=Exporting())
+    code = textwrap.dedent(DEPLOYED)
+    assert 0 < len([line for line in code.splitlines() if line.strip()]) <= 10
+    blocked = "import sys\nfor name in ('pipeline', 'stages', 'onnxruntime', 'PIL', 'numpy'): sys.modules[name] = None\n"
+    printed = run(tmp_path, "-c", blocked + code, PYTHONPATH=str(tmp_path / "data/exports/small-T4"))
+    with torch.no_grad():
+        assert int(printed) == int(teacher(torch.zeros(1, 1, 4, 4, dtype=torch.uint8)).argmax())

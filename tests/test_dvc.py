@@ -137,6 +137,7 @@ students:
   tiny: {model: "mlp(hidden=[3])"}
 temperatures: [1]
 distill: {teachers: [a, b], rule: probabilities, alpha: 0.9}
+exports: {}
 """
 
 EVERY = ["versions", "ingest", *(f"{stage}@{name}" for name in "ab" for stage in ("teach", "capture"))]
@@ -150,6 +151,7 @@ class Repository:
         self.folder = folder
         for name in ("pipeline", "stages"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copyfile(ROOT / "softcache_export.py", folder / "softcache_export.py")
         for name in ("dvc.yaml", ".gitignore", ".dvcignore", ".dvc/config", ".dvc/.gitignore"):
             (folder / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(ROOT / name, folder / name)
@@ -218,6 +220,13 @@ def test_metrics_and_plots_are_dvcs(repository):
     assert "valid_nll" in page
 
 
+def test_an_export_is_a_stage_of_its_own(repository):
+    repository.edit("params.yaml", "exports: {}", "exports: {tiny-T1: {license: mit}}")
+    assert repository.repro() == ["versions", "export@tiny-T1"]
+    assert "license: mit" in (repository.folder / "data/exports/tiny-T1/README.md").read_text()
+    repository.edit("params.yaml", "exports: {tiny-T1: {license: mit}}", "exports: {}")
+
+
 def test_one_changed_teacher_reruns_its_own_chain_and_going_back_restores(repository):
     repository.edit("params.yaml", "seed: 2}", "seed: 7}")
     assert repository.repro() == ["versions", "teach@b", "capture@b", "distill@tiny-1", "evaluate", "report"]
@@ -236,7 +245,7 @@ def test_a_new_temperature_runs_its_own_cells_and_what_sums_up(repository):
 REWORDED = {  # file → an edit that changes nothing that is computed
     "data/policies/warp.py": ('fix="Move by less."', 'fix="Move it by less, please."'),
     "models/zoo/requirements.py": ('fix="Correct the model\'s spec."', 'fix="Mend the spec of the model."'),
-    "data/pixels.py": ('"a PNG, JPEG or WebP image"', '"an image, PNG, JPEG or WebP"'),
+    "data/pixels.py": ("Repair the image, or set", "Mend the image, or set"),
     "training/losses.py": ('fix="Correct the setting."', 'fix="Mend the setting."'),
     "training/fit.py": ("learned nothing: its validation accuracy", "it learned nothing, for its validation accuracy"),
 }

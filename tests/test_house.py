@@ -60,6 +60,10 @@ def test_the_library_knows_nothing_of_click_or_dvc():
         ("pipeline.results.report", "torch"),
         ("pipeline.results.cost", "torch"),
         ("stages.distill", "torch"),
+        ("stages.export", "torch"),
+        ("stages.predict", "torch"),
+        ("softcache_export", "numpy"),
+        ("softcache_export", "pipeline"),
         ("stages.capture", "zarr"),
     ],
 )

@@ -32,6 +32,7 @@ class Use(IntEnum):
     PROBE = 9  # which rows and views are run through the teacher again
     ROWS = 10  # which rows a fraction selects
     BOOTSTRAP = 12  # which test rows a resample holds
+    CALIBRATION = 13  # which rows show an int8 model the ranges of values
 
 
 def bits(seed: int, *address: ArrayLike) -> np.ndarray:

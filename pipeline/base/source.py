@@ -22,7 +22,7 @@ from pipeline.base import files, syntax
 from pipeline.base.errors import InputError, first_line
 
 _ROOT = Path(__file__).resolve().parents[2]
-_OWN = ("pipeline", "stages")  # packages of this project
+_OWN = ("pipeline", "stages", "softcache_export.py")  # what is of this project
 Bytes = Callable[[str, Path], bytes]  # the content of a module's file
 
 _REFLECTING = {  # names that give access to every name of a file

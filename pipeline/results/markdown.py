@@ -15,35 +15,35 @@ SHOWN = ("accuracy", "errors", "nll", "agreement")
 def results(sections: Sequence[Section]) -> str:
     """The text of results.md: the test table of each folder, under its name if it has one."""
     texts = [(section.name, _results(section)) for section in sections]
-    return "\n".join(f"### {_plain(name)}\n\n{text.rstrip()}\n" if name else text for name, text in texts)
+    return "\n".join(f"### {plain(name)}\n\n{text.rstrip()}\n" if name else text for name, text in texts)
 
 
 def _results(section: Section) -> str:
     rows = [
         [
-            _plain(line.run) + (f" ({line.remark})" if line.remark else ""),
+            plain(line.run) + (f" ({line.remark})" if line.remark else ""),
             line.size,
             *(line.shown("test", metric) for metric in SHOWN),
         ]
         for line in section.lines
     ]
-    text = _table(["run", "parameters", *(COLUMNS[metric][0] for metric in SHOWN)], rows)
-    return text + "\n" + "".join(f"- {_plain(finding(row))}\n" for row in section.best)
+    text = table(["run", "parameters", *(COLUMNS[metric][0] for metric in SHOWN)], rows)
+    return text + "\n" + "".join(f"- {plain(finding(row))}\n" for row in section.best)
 
 
 def comparison(source: str, measured: Sequence[Measured]) -> str:
     """The text of published.md: published figures next to the measured ones."""
-    rows = [[_plain(each.figure.what), *each.cells] for each in measured]
-    return f"{_table(HEADING, rows)}\nPublished: {_plain(source)}\n"
+    rows = [[plain(each.figure.what), *each.cells] for each in measured]
+    return f"{table(HEADING, rows)}\nPublished: {plain(source)}\n"
 
 
-def _table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table. All columns but the first hold numbers, so they are aligned to the right."""
     lines = [heading, ["---", *["---:"] * (len(heading) - 1)], *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text escaped for a line or a cell of Markdown: no HTML, no links, no control characters."""
     shown = html.escape(printable(" ".join(text.split())), quote=False)
     return "".join(f"\\{char}" if char in "\\`*[]|" else char for char in shown)

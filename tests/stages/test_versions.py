@@ -47,7 +47,16 @@ def written(tmp_path, monkeypatch):
 def test_every_stage_has_what_it_uses_and_no_more(written):
     found = written(TEACHERS + STUDENTS.replace("views: {}", "") + DISTILL)
     assert set(found) == {
-        *("ingest.txt", "capture.txt", "evaluate.txt", "report.txt", "sweep/some.txt", "teach/a.txt", "teach/b.txt"),
+        *(
+            "ingest.txt",
+            "capture.txt",
+            "evaluate.txt",
+            "report.txt",
+            "export.txt",
+            "sweep/some.txt",
+            "teach/a.txt",
+            "teach/b.txt",
+        ),
         *(f"{kind}/{name}.txt" for kind in ("baseline", "distill") for name in ("tiny", "odd")),
     }
     assert {"model mlp: version 1", "optimizer sgd: version 1", "schedule constant: version 1"} <= found["teach/a.txt"]
@@ -81,7 +90,7 @@ def test_another_version_changes_the_files_of_what_uses_it(written, monkeypatch,
 
 def test_a_project_without_soft_targets_needs_no_section_for_them(written):
     found = written(STUDENTS.replace("views: {}", "views:\ncapture:"))
-    assert set(found) == {"ingest.txt", "report.txt", "capture.txt", "baseline/tiny.txt", "baseline/odd.txt"}
+    assert set(found) == {"ingest.txt", "report.txt", "export.txt", "capture.txt", "baseline/tiny.txt", "baseline/odd.txt"}
 
 
 def test_a_plug_in_is_read_whatever_its_arguments_hold(written, tmp_path):

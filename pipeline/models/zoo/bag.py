@@ -1,18 +1,14 @@
 """The bag of n-grams: a net for text."""
 
-import functools
-import re
-import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import nn
 
+import softcache_export
 from pipeline.models.zoo.layers import Dropout
 from pipeline.models.zoo.requirements import require, require_probability, sizes
-
-_WORDS = 2**16  # so many words a process remembers the parts of
 
 
 class Bag(nn.Module):
@@ -48,28 +44,27 @@ class Bag(nn.Module):
             width = size
         self.logits = nn.Sequential(*layers, nn.Linear(width, classes))
 
+    @property
+    def encoding(self) -> Mapping[str, object]:
+        """What `encode` does: the name of a function of softcache_export.ENCODINGS, and its settings."""
+        settings = {
+            "features": self.features,
+            "ngrams": self.ngrams,
+            "characters": list(self.characters),
+            "length": self.length,
+        }
+        return {"name": "words", **settings}
+
     def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """Texts to the features of their n-grams.
+        """Texts to the features of their n-grams; see softcache_export.words.
 
         Args:
             texts: n texts.
 
         Returns:
-            (n, length) int32, filled up with 0. Words come first, then longer and longer runs of them, then the parts of each
-            word; what does not fit is left out.
+            (n, length) int32, filled up with 0.
         """
-        encoded = np.zeros((len(texts), self.length), np.int32)
-        for row, text in enumerate(texts):
-            words = re.findall(r"\w+|[^\w\s]", text.lower())
-            runs = (
-                " ".join(words[at : at + size]) for size in range(1, self.ngrams + 1) for at in range(len(words) - size + 1)
-            )
-            found = _features(runs, self.features)
-            for word in words if self.characters else ():
-                found += _parts(word, *self.characters, self.features)
-            found = found[: self.length]
-            encoded[row, : len(found)] = found
-        return encoded
+        return softcache_export.encoded(self.encoding, texts)
 
     def forward(self, found: torch.Tensor) -> torch.Tensor:
         """Logits of encoded texts.
@@ -106,15 +101,3 @@ def bag(
     require(sizes(layers), "bag hidden", "a list of layer sizes such as [128], or [] for none", layers)
     require_probability("bag dropout", dropout)
     return Bag(classes, features, ngrams, characters, hidden, width, dropout, length)
-
-
-def _features(grams: Iterable[str], features: int) -> list[int]:
-    return [1 + zlib.crc32(gram.encode()) % features for gram in grams]
-
-
-@functools.lru_cache(_WORDS)
-def _parts(word: str, fewest: int, most: int, features: int) -> list[int]:
-    """The features of parts of a word. The sign before each, which no word has, tells a part from a word."""
-    whole = f"<{word}>"
-    sizes = range(fewest, most + 1)
-    return _features((f"#{whole[at : at + size]}" for size in sizes for at in range(len(whole) - size + 1)), features)

@@ -10,8 +10,8 @@ from PIL import Image
 
 from conftest import png
 from pipeline.base.errors import InputError
-from pipeline.data.inputs.resizing import resized
 from pipeline.data.pixels import decode, peek
+from softcache_export import resized
 
 GREY = np.array([[0, 1, 2], [253, 254, 255]], np.uint8)
 COLOUR = np.stack([GREY, GREY[::-1], 255 - GREY], 2)
@@ -217,7 +217,7 @@ def test_a_bomb_is_refused_whatever_warnings_are_shown(monkeypatch):
 
 @pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
 def test_resizing_comes_after_decoding_and_turning(fit):
-    """An image that has the size stays as it is; of another one, the pixels are those of resizing.resized."""
+    """An image that has the size stays as it is; of another one, the pixels are those of softcache_export.resized."""
     shown, exif = gradient(12, 20), Image.Exif()
     exif[274] = 6
     turned = encoded(Image.fromarray(np.ascontiguousarray(np.rot90(shown, 1))), exif=exif)

@@ -5,7 +5,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from pipeline.base.errors import InputError
-from pipeline.data.inputs.resizing import FITS, Resizing, resized
+from pipeline.data.inputs.resizing import FITS, Resizing
+from softcache_export import resized
 
 RAMP = np.arange(16, dtype=np.uint8).reshape(2, 8) * 15  # grey, 2 high and 8 wide
 

@@ -1,0 +1,38 @@
+"""Latency: how long a model takes for a batch, the median of many runs on one thread."""
+
+import contextlib
+import statistics
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+RUNS = 200  # at most
+SECONDS = 0.5  # after which no run begins
+WARM = 3  # runs before the first one that counts
+
+
+def latency(run: Callable[[np.ndarray], object], batch: np.ndarray) -> float:
+    """The median seconds of a run. batch: (n, *shape), what `run` takes."""
+    for _ in range(WARM):
+        run(batch)
+    found: list[float] = []
+    started = time.perf_counter()
+    while len(found) < RUNS and (not found or time.perf_counter() < started + SECONDS):
+        before = time.perf_counter()
+        run(batch)
+        found.append(time.perf_counter() - before)
+    return statistics.median(found)
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Within the block, torch uses one thread."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,52 @@
+"""Run folders: where the nets of a run lie in a data folder, by the run's name."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.base import commands
+from pipeline.base.errors import InputError
+from pipeline.models.modelfile import FILE_NAME, Kind
+
+if TYPE_CHECKING:
+    from pipeline.models.checkpoint import Checkpoint
+
+_STUDENTS: tuple[Kind, ...] = ("student", "baseline", "live")
+_SHOWN = 12  # names in a message
+
+
+def open_run(data: Path, run: str) -> "Checkpoint":
+    """Open the folder of a run.
+
+    Args:
+        data: The folder of all data.
+        run: A student such as `tiny-T4`, one of a sweep such as `alphas/tiny-T4-alpha0.5`, or a teacher such as `a`.
+
+    Returns:
+        Its folder, opened.
+
+    Raises:
+        InputError: There is no run of that name, or a teacher and a student have it.
+        IntegrityError: Its model.json is damaged.
+    """
+    from pipeline.models.checkpoint import Checkpoint
+
+    sweep, _, name = run.rpartition("/")
+    students = data / "sweeps" / sweep / "students" if sweep else data / "students"
+    student, teacher = students / name, data / "teachers" / name
+    taught = not sweep and (teacher / FILE_NAME).exists()
+    if (student / FILE_NAME).exists():
+        if taught:
+            found = f"{teacher} and {student}"
+            raise InputError(f"run {run}", expected="one run of that name", found=found, fix="Rename one of them.")
+        fix = f"Run {commands.sweep(data / 'sweeps' / sweep)}." if sweep else "Train it again with `softcache distill`."
+        return Checkpoint.open(student, kinds=_STUDENTS, name=run, fix=fix)
+    if taught:
+        return Checkpoint.teacher(teacher)
+    raise InputError("run", expected=f"one of {_known(data)}", found=run, fix="Correct the name, or train it first.")
+
+
+def _known(data: Path) -> str:
+    folders = [*data.glob(f"students/*/{FILE_NAME}"), *data.glob(f"teachers/*/{FILE_NAME}")]
+    names = sorted(path.parent.name for path in folders)
+    names += sorted(f"{path.parents[2].name}/{path.parent.name}" for path in data.glob(f"sweeps/*/students/*/{FILE_NAME}"))
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "") or "none yet"

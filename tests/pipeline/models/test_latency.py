@@ -1,0 +1,28 @@
+"""How long a batch takes: by a clock of our own."""
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.models import latency
+
+
+def test_it_is_the_median_of_the_runs_after_the_first(monkeypatch):
+    clock, calls = [0.0], []
+    lengths = [9.0, 9.0, 9.0, 0.1, 0.4, 0.2, 7.0, 0.3]
+
+    def run(batch):
+        calls.append(batch)
+        clock[0] += lengths[len(calls) - 1]
+
+    monkeypatch.setattr(latency.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(latency, "SECONDS", 8.0)
+    assert latency.latency(run, np.ones(3)) == pytest.approx(np.median([0.1, 0.4, 0.2, 7.0, 0.3]))
+    assert len(calls) == len(lengths)
+
+
+def test_one_thread_is_for_the_block_alone():
+    before = torch.get_num_threads()
+    with latency.one_thread():
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == before

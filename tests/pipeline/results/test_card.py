@@ -1,0 +1,133 @@
+"""The model card, of made-up figures."""
+
+from types import SimpleNamespace
+
+import pytest
+from ruamel.yaml import YAML
+
+from pipeline.data.inputs.array import Arrays
+from pipeline.data.inputs.image import Images
+from pipeline.data.inputs.text import Texts
+from pipeline.models.modelfile import Chosen, Data, Learned, Shown
+from pipeline.models.training import Training
+from pipeline.results.card import Card, Figures, Measured, Quantised, Source
+from pipeline.results.tables import RunRow
+from runs import rows
+from softcache_export import FLOAT, INT8
+
+SOFT = Learned(4.0, 0.5, 0.5, "kl()", "version 1", True, False, "probabilities", 1, (1.0,), {"a": "c" * 64}, None)
+
+
+def run_rows(*errors: int) -> list[RunRow]:
+    """Of a student at T = 4: a seed for each number of errors in 100 rows."""
+    return [RunRow(**dict.fromkeys(RunRow._fields) | row) for row in rows("s-T4", "student", "s", 4.0, errors)]
+
+
+IMAGES = Images("L", (1, 8, 8))
+
+
+def card(inputs=IMAGES, *, errors=(10, 12, 14), lost=0.0, encoding=None, **changes) -> Card:
+    model = SimpleNamespace(
+        name="s-T4", kind="student", model="mlp(hidden=[3])", classes=("cat", "dog"), inputs=inputs, soft=SOFT,
+        data=Data("d" * 64, "e" * 64, "f" * 64, "0" * 64), views=Shown("flip()", 0, ("version 1",), 2),
+        rows=Chosen("all()", 300, ""), recipe=Training(optimizer="sgd(lr=0.1)", epochs=7, batch_size=32),
+    )  # fmt: skip
+    facts = {"shape": [1, 8, 8], "dtype": "uint8", "kind": inputs.kind, "mode": "L", "fit": None}
+    config = {"inputs": facts, "encoding": encoding, "output": "logits", "seed": 1, "weights_sha256": "1" * 64}
+    times = {"torch": (0.004, 0.008), FLOAT: (0.001, 0.004), INT8: (0.002, 0.003)}
+    measured = {name: Measured(12345, 200, 5, 2e-7, {1: one, 64: many}) for name, (one, many) in times.items()}
+    given = {
+        "config": config,
+        "model": model,
+        "parameters": 1234,
+        "license": "mit",
+        "sources": [Source("a", "c" * 64, "cnn()", "b" * 64)],
+        "figures": Figures(1, run_rows(*errors), {"valid": 100, "test": 100}),
+        "models": measured,
+        "quantised": Quantised("seven bits", lost, 200),
+        "chosen": True,
+        "folded": False,
+    }
+    return Card(**given | changes)
+
+
+def line(text: str, start: str) -> str:
+    [found] = [each for each in text.splitlines() if each.startswith(start)]
+    return found
+
+
+def test_accuracy_of_the_seed_with_its_interval_and_of_all_seeds():
+    """12 errors in 100 rows: Wilson's interval is 80.19 to 93.00; seeds have 90, 88 and 86 %."""
+    assert line(card().text(), "| test") == "| test | 100 | 88.00 | 80.19 to 93.00 | 0.2500 | 88.00 ± 2.00 | 3 |"
+
+
+def test_times_of_all_models_and_how_int8_compares():
+    text = card().text()
+    assert line(text, "| `model.onnx`") == "| `model.onnx` | 12.3 | 97.50 | 2e-07 | 1.000 | 4.000 |"
+    assert line(text, "| in torch").endswith("| 4.000 | 8.000 |")
+    assert "it takes 2.00 times as long for 1 row and 0.75 times as long for 64 rows as `model.onnx`" in text
+
+
+@pytest.mark.parametrize(
+    ("lost", "said"), [(0.0, "loses no"), (0.01, "loses 1.00 points of"), (-0.005, "gains 0.50 points of")]
+)
+def test_what_int8_costs(lost, said):
+    assert f"`model.int8.onnx` {said} accuracy on these rows (seven bits)" in card(lost=lost).text()
+
+
+def test_the_header_is_yaml_of_the_hub_whatever_the_licence_says():
+    head = YAML(typ="safe").load(card(license="mine: #1\n---").text().split("\n---\n\n#")[0].removeprefix("---\n"))
+    assert head["license"] == "mine: #1\n---"
+    assert head["pipeline_tag"] == "image-classification"
+    [_, test] = head["model-index"][0]["results"]
+    assert test["metrics"] == [{"type": "accuracy", "value": 0.88}]
+    assert test["dataset"]["split"] == "test"
+
+
+def test_where_it_comes_from():
+    text = card().text()
+    assert f"- a: `cnn()`, sha256 of its weights {'b' * 64}, digest of the cache {'c' * 64}\n" in text
+    assert "kl() at T = 4 with alpha = 0.5" in text
+    assert "sgd(lr=0.1), constant, epochs 7, batch size 32" in text
+    unknown = card(sources=[Source("a", "c" * 64, None, None)]).text()
+    assert f"- a: digest of the cache {'c' * 64}\n" in unknown
+
+
+@pytest.mark.parametrize(
+    ("inputs", "encoding", "task", "said"),
+    [
+        (Arrays("float32", (1, 8, 8)), None, "tabular-classification", "python softcache_export.py rows.npy"),
+        (Texts(), {"name": "words", "length": 8}, "text-classification", "their words: uint8 (batch, 1, 8, 8) (length: 8)"),
+        (Texts(), None, "text-classification", "as `encode` of `mlp(hidden=[3])` gives them"),
+    ],
+)  # fmt: skip
+def test_inputs_of_other_kinds(inputs, encoding, task, said):
+    text = card(inputs, encoding=encoding).text()
+    assert f"pipeline_tag: {task}\n" in text
+    assert said in text
+
+
+def test_texts_that_only_the_net_encodes_name_no_command():
+    assert "python softcache_export.py" not in card(Texts()).text()
+
+
+def test_a_run_that_was_not_evaluated_has_no_figures():
+    text = card(figures=Figures(1, [], {})).text()
+    assert "This run was not evaluated" in text
+    assert "model-index" not in text
+
+
+def test_a_seed_that_was_chosen_says_by_what():
+    assert "This seed has the lowest validation NLL of them." in card().text()
+    assert "lowest" not in card(chosen=False).text()
+
+
+def test_validation_rows_that_were_trained_on_are_named():
+    assert "Validation rows were training rows too" in card(folded=True).text()
+    assert "training rows too" not in card().text()
+
+
+def test_names_are_no_markup():
+    found = card()
+    found.model.classes = ("<script>", "[x](y)")
+    assert "&lt;script&gt;, \\[x\\](y)." in found.text()
