@@ -2,8 +2,8 @@
 
     python examples/banking77/prepare.py FOLDER    # with banking77-train.parquet and banking77-test.parquet
 
-The first ten questions of each intent, in the order of the file, have labels to train on, the next ten to choose by. The transfer
-set is every question of the file; only the first ten of each intent keep their labels there.
+The first ten questions of each intent, in the order of the file, have labels to train on, the next ten to choose by. The
+transfer set is every question of the file; only the first ten of each intent keep their labels there.
 """
 
 import shutil

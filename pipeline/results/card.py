@@ -189,7 +189,7 @@ class Card:
         return f"Texts in UTF-8, one a line. `{MODULE}` makes numbers of their words: {shape} ({plain(settings)})."
 
     def _facts(self) -> dict[str, str]:
-        model, recipe = self.model, self.model.recipe
+        model = self.model
         facts = {"seed": str(self.config["seed"]), "sha256 of the weights": str(self.config["weights_sha256"])}
         if soft := model.soft:
             how = "teachers in the loop" if soft.live is not None else "caches"
@@ -197,6 +197,10 @@ class Card:
                 f"{soft.loss} at T = {short(soft.temperature)} with alpha = {short(soft.alpha)}; "
                 f"what is averaged: {soft.rule}; from {how}"
             )
+        if model.recipe is None or model.views is None:
+            facts["training"] = "elsewhere, not known"
+            return facts
+        recipe = model.recipe
         facts["recipe"] = f"{recipe.optimizer}, {recipe.schedule}, epochs {recipe.epochs}, batch size {recipe.batch_size}"
         facts["views"] = model.views.policy
         if model.rows is not None:

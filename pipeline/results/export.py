@@ -23,7 +23,7 @@ from pipeline.models import int8, onnxfile
 from pipeline.models.build import parameter_count
 from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.encoding import example, tensor
-from pipeline.models.modelfile import Net
+from pipeline.models.modelfile import TEACHERS, Net
 from pipeline.models.program import Program
 from pipeline.models.runfolder import open_run
 from pipeline.results import card
@@ -81,7 +81,7 @@ def export(*, run: str, data: Path, out: Path, settings: Exporting) -> Exported:
     module = run_folder.load(net, torch.device("cpu"))
     trial = Trial.of(splits["valid"], module)
     shares = trial.probabilities({TORCH: in_torch(module)})
-    figures, witnesses = _figures(data, run, None if run_folder.kind == "teacher" else net.seed, trial, shares[TORCH])
+    figures, witnesses = _figures(data, run, None if run_folder.kind in TEACHERS else net.seed, trial, shares[TORCH])
     program = Program.of(module, example(module, run_folder.inputs), run)
     model = onnxfile.onnx_of(program, run)
     usual = onnxfile.softened(model) if settings.softmax else model
@@ -114,7 +114,7 @@ def _require_an_export(out: Path) -> None:
 
 def _require_data(model: Checkpoint, valid: Split) -> None:
     """Raise InputError unless a student was chosen by these validation rows; a teacher need only fit them."""
-    if model.kind == "teacher":
+    if model.kind in TEACHERS:
         model.require_fit(valid)
         return
     now = {"classes": list(valid.classes), "inputs": described(valid.inputs)}
