@@ -34,6 +34,7 @@ MODEL_HELP = (
     short_help="Take a teacher that was trained elsewhere.",
     epilog=example("softcache adopt vit --model \"timm('vit_tiny_patch16_224')\" --weights vit.safetensors"),
     sections={"views": keys(Views), "teachers.{name}": KEYS},
+    alone=("model", "logits"),
 )
 @click.argument("name", type=Name())
 @click.argument("more", nargs=-1, metavar="[FILE]...")

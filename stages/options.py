@@ -107,7 +107,8 @@ class Stage(click.Command):
 
     sections: section → the keys that it may have. A later section overrides an earlier one; {name} is the NAME argument; a
     key that is not an option of this command belongs to another command. unless: a flag, and the sections that are not read
-    with it. collect: instead of sections, a function from all of params.yaml to option values.
+    with it. alone: options that say enough for a NAME that params.yaml does not have. collect: instead of sections, a
+    function from all of params.yaml to option values.
     """
 
     def __init__(
@@ -115,12 +116,14 @@ class Stage(click.Command):
         *args: Any,
         sections: Mapping[str, tuple[str, ...]] | None = None,
         unless: tuple[str, tuple[str, ...]] = ("", ()),
+        alone: tuple[str, ...] = (),
         collect: "Callable[[Params], Mapping[str, Any]] | None" = None,
         **kwargs: Any,
     ):
         super().__init__(*args, **kwargs)
         self.sections = dict(sections or {})
         self.unless = unless
+        self.alone = alone
         self.collect = collect
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -162,6 +165,9 @@ class Stage(click.Command):
         settings: dict[str, Found] = {}
         for section, known in self.sections.items():
             if section in unread and given.get(flag) is True:
+                continue
+            whole, _, of_name = section.partition(".")
+            if of_name and any(given.get(key) for key in self.alone) and name not in params.names(whole):
                 continue
             dotted = section.format(name=name)
             for key, value in params.section(dotted).items():

@@ -132,8 +132,8 @@ def _teacher(name: str, settings: Mapping[str, Any], training: Lines, plug_ins: 
     model, weights, logits = settings["model"], settings["weights"], settings["logits"]
     format = {"model.json": f"format {modelfile.FORMAT}"}
     if logits:
-        views = _settings(adopt.command, name)["views"]
-        shown = {"views": f"{views.policy}, {views.count}, seed {views.seed}"}
+        views = _settings(adopt.command, name)
+        shown = {"views": f"{views['policy']}, {views['views']}, seed {views['view_seed']}"}
         return {"import": f"version {imported.VERSION}", **format, **shown, **_read(plug_ins, "logits", logits)}
     if model is None:
         raise click.UsageError(f"teach {name}: Missing option '--model'.", click.get_current_context())

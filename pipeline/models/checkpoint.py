@@ -114,14 +114,25 @@ class Checkpoint(ModelFile):
         """
         path = self.file(net)
         data = self.read(path, net.sha256 or "none, because it diverged")
-        with self._assets() as spec:
-            model = assemble(spec, self.inputs, self.outputs.count if self.outputs else len(self.classes))
+        model = self.assembled()
         try:
             weights.load(model, safetensors.torch.load(data), str(path))
         except (InputError, safetensors.SafetensorError) as error:
             found = error.found if isinstance(error, InputError) else first_line(error)
             raise IntegrityError(str(path), expected=f"weights of {self.model}", found=found, fix=self.fix) from error
         return placed(Mapped(model, self.outputs) if self.outputs else model, device).eval()
+
+    def assembled(self) -> torch.nn.Module:
+        """Build the model with all of its own outputs, and initial weights.
+
+        Returns:
+            The model in eval mode, on the CPU.
+
+        Raises:
+            IntegrityError: An asset is missing or damaged, or the code of the model has changed since it was trained.
+        """
+        with self._assets() as spec:
+            return assemble(spec, self.inputs, self.outputs.count if self.outputs else len(self.classes))
 
     @contextlib.contextmanager
     def _assets(self) -> Iterator[Spec]:

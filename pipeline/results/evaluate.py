@@ -20,7 +20,7 @@ from pipeline.cache.reader import Cache
 from pipeline.cache.writer import require_sealed
 from pipeline.data.splits import Split, described, open_splits
 from pipeline.models import ensemble
-from pipeline.models.build import build, flops, parameter_count
+from pipeline.models.build import flops, parameter_count
 from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.encoding import example
 from pipeline.models.modelfile import Data, Kind
@@ -258,4 +258,4 @@ def _parameters(checkpoint: Checkpoint) -> int | None:
     """None for logits that were made elsewhere: of what is not known."""
     if checkpoint.kind == "imported":
         return None
-    return parameter_count(build(checkpoint.spec, checkpoint.inputs, len(checkpoint.classes)))
+    return parameter_count(checkpoint.assembled())

@@ -158,6 +158,16 @@ def test_an_onnx_file(tmp_path, file, settings):
     require_equal(tmp_path, lambda rows: last(Conv()((rows / 255 - mean) / std)))
 
 
+def test_an_onnx_file_that_torch_has_exported(tmp_path):
+    """Weights lie beside it, as torch writes them by default."""
+    pytest.importorskip("onnxscript", reason="onnxscript is not installed")
+    rows = {0: torch.export.Dim.DYNAMIC}
+    made = torch.onnx.export(Conv().eval(), (torch.rand(2, 3, 8, 8),), dynamo=True, dynamic_shapes=(rows,), verbose=False)
+    made.save(tmp_path / "net.onnx", external_data=True)
+    adopted(pictures(tmp_path, 8), f"onnx({str(tmp_path / 'net.onnx')!r})")
+    require_equal(tmp_path, lambda rows: Conv()(rows / 255))
+
+
 def test_an_onnx_file_that_takes_bytes_sees_them_as_they_are(tmp_path):
     path = onnx_file(tmp_path / "net.onnx", dtype=2)
     adopted(pictures(tmp_path, 8), f"onnx({str(path)!r})")
