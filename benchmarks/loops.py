@@ -21,9 +21,9 @@ from benchmarks.measure import CPU, in_turns, machine, median, ratio, show
 from pipeline.base import runtime
 from pipeline.data.views import Policy
 from pipeline.models.build import placed
-from pipeline.models.cnn import cnn
-from pipeline.models.mlp import mlp
 from pipeline.models.stack import Stack
+from pipeline.models.zoo.cnn import cnn
+from pipeline.models.zoo.mlp import mlp
 from pipeline.training.examples import Examples
 from pipeline.training.fit import Validation, _Training
 from pipeline.training.losses import SoftLoss

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from pipeline.models.training import Training
 from stages.options import (
@@ -74,6 +75,12 @@ def command(
     if logits or (model and adopts(model, weights)):
         from stages.adopt import command as adopt
 
+        context = click.get_current_context()
+        said = [
+            key for key in context.params if context.get_parameter_source(key) is ParameterSource.COMMANDLINE and key != "name"
+        ]
+        if odd := [key for key in said if key not in ("params", "data", "work", "device", "threads")]:
+            raise click.UsageError(f"--{odd[0]}: {name} is adopted, not trained; give it to `softcache adopt {name}`.")
         given = {"--params": params, "--data": data, "--device": device, "--threads": threads}
         words = [word for option, value in given.items() if value is not None for word in (option, str(value))]
         with adopt.make_context("adopt", [name, *words], parent=click.get_current_context()) as context:

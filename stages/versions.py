@@ -133,11 +133,11 @@ def _teacher(name: str, settings: Mapping[str, Any], training: Lines, plug_ins: 
     format = {"model.json": f"format {modelfile.FORMAT}"}
     if logits:
         views = _settings(adopt.command, name)
-        shown = {"views": f"{views['policy']}, {views['views']}, seed {views['view_seed']}"}
+        shown = {"views": f"{views['views']}, seed {views['view_seed']}", **_named(views, ("policy",), plug_ins)}
         return {"import": f"version {imported.VERSION}", **format, **shown, **_read(plug_ins, "logits", logits)}
     if model is None:
         raise click.UsageError(f"teach {name}: Missing option '--model'.", click.get_current_context())
-    own = [] if ":" in name_in(model) else [each.what for each in elsewhere.witnesses_of(parse_model(model))]
+    own = [] if ":" in name_in(model) else list(map(str, elsewhere.files_of(parse_model(model))))
     read = _read(plug_ins, "model", own) | _read(plug_ins, "weights", [] if weights is None else [weights])
     if weights is None and (":" in name_in(model) or not adopts(model, None)):
         return training | _named(settings, _TRAINING, plug_ins) | read

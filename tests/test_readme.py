@@ -10,7 +10,7 @@ TABLES = [
     ("README.md", "mnist", "examples/mnist/results/published.md"),
     ("README.md", "banking77", "examples/banking77/results/published.md"),
     ("examples/banking77/README.md", "results", "examples/banking77/results/published.md"),
-    ("examples/banking77/README.md", "speed", "examples/banking77/results/speed.md"),
+    ("examples/banking77/README.md", "speed", "examples/banking77/speed.md"),
     ("examples/mnist/README.md", "results", "examples/mnist/results/published.md"),
     ("examples/mnist/README.md", "quick", "examples/mnist/quick/results/published.md"),
 ]

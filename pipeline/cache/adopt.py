@@ -18,7 +18,7 @@ from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.encoding import example, tensor
 from pipeline.models.modelfile import Data, Net
 from pipeline.models.outputs import Mapped, Named, matched
-from pipeline.models.predict import HostBuffer, tiles
+from pipeline.models.predict import HostBuffer, predict, tiles
 from pipeline.models.scaled import Scaled, wrong_size
 from pipeline.stats import metrics
 
@@ -88,8 +88,9 @@ def adopt(
     if tensors is not None:
         weight_files.load(_inner(net), tensors, f"teacher {out.name}, {weights}")
     whole = placed(Mapped(net, outputs) if outputs else net, device).eval()
+    _require_no_probabilities(out.name, spec, net, valid)
     logits, labels = _tried(whole, valid, out.name)
-    _require_logits(out.name, spec, logits, valid)
+    _require_finite(out.name, logits, valid)
     known = labels != UNLABELLED
     accuracy = metrics.accuracy(logits[known], labels[known]) if known.any() else float("nan")
     chance = bool(known.any()) and metrics.at_chance(accuracy, labels[known])
@@ -176,16 +177,20 @@ def _tried(net: torch.nn.Module, valid: Split, name: str) -> tuple[np.ndarray, n
     return buffer.numpy(), labels
 
 
-def _require_logits(name: str, spec: Spec, logits: np.ndarray, valid: Split) -> None:
-    """Raise InputError for logits that are not finite, and for probabilities in their place."""
+def _require_no_probabilities(name: str, spec: Spec, net: torch.nn.Module, valid: Split) -> None:
+    """Raise InputError for a net whose own outputs are probabilities, on some rows."""
+    rows = tensor(net, valid.read(0, np.arange(min(len(valid.ids(0)), TILE))))
+    if metrics.are_probabilities(predict(net, rows, tile=TILE)):
+        own = name_in(spec.text) == "onnx" and spec.source is None
+        fix = "Write onnx(…, probabilities=True)." if own else "Let the net return what goes into its softmax."
+        raise InputError(f"teacher {name}", expected="logits", found="probabilities: every row sums to 1", fix=fix)
+
+
+def _require_finite(name: str, logits: np.ndarray, valid: Split) -> None:
+    """Raise InputError for logits that are not finite."""
     odd = np.argwhere(~np.isfinite(logits))
     if len(odd):
         row, column = map(int, odd[0])
         what = f"teacher {name}, valid row {row}, class {valid.classes[column]}"
         fix = "Correct the weights, or how inputs are scaled."
         raise InputError(what, expected="a finite logit", found=str(logits[row, column]), fix=fix)
-    sums = logits.sum(1, dtype=np.float64)
-    if logits.min() >= 0 and logits.max() <= 1 and np.abs(sums - 1).max() < 1e-3:
-        own = name_in(spec.text) == "onnx" and spec.source is None
-        fix = "Write onnx(…, probabilities=True)." if own else "Let the net return what goes into its softmax."
-        raise InputError(f"teacher {name}", expected="logits", found="probabilities: every row sums to 1", fix=fix)

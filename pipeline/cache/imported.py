@@ -27,10 +27,10 @@ from pipeline.data.views import open_views
 from pipeline.models import modelfile
 from pipeline.models.lookup import MODEL, Places, shown
 from pipeline.models.modelfile import Data, Facts, Imported, Net
+from pipeline.stats.metrics import are_probabilities
 
 VERSION = 1  # of the logits that the same files give
 NAMED = 5  # ids in a message
-SUM_WITHIN = 0.01  # of 1, for probabilities: those of float16 are no more exact
 _log = logging.getLogger(__name__)
 
 
@@ -89,7 +89,7 @@ def import_logits(*, logits: Sequence[str], splits: Path, views: Views, out: Pat
         said = Facts(
             modelfile.FORMAT, "imported", out.name, MODEL, f"version {VERSION}", valid.inputs, valid.classes, (net,),
             Data.of(train, valid), files.sha256(history), recipe=None, views=None, rows=None, soft=None, imported=rows,
-            outputs=None, assets={},
+            outputs=None, parameters=None, assets={},
         )  # fmt: skip
         files.write(folder / modelfile.FILE_NAME, facts.sealed(asdict(said)))
     if join.ignored:
@@ -204,7 +204,7 @@ class _Join:
         odd[used] = ~np.isfinite(batch.logits[used]).all(axis=1)
         self.odd.add((batch.ids[row] for row in np.flatnonzero(odd).tolist()), int(odd.sum()))
         self.twice.add((_row_name(batch, row) for row in np.flatnonzero(twice).tolist()), int(twice.sum()))
-        self.probabilities &= _are_probabilities(batch.logits[used])
+        self.probabilities &= are_probabilities(batch.logits[used])
         self.ignored += int((~used).sum())
 
     def _places(self, batch: Batch) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -245,13 +245,6 @@ class _Join:
         source = self.splits[split]
         for row in rows.tolist():
             yield source.ids(row // source.span)[row % source.span]
-
-
-def _are_probabilities(logits: np.ndarray) -> bool:
-    """Whether every row lies in [0, 1] and sums to 1; (n, classes)."""
-    if not ((logits >= 0) & (logits <= 1)).all():
-        return False
-    return bool((np.abs(logits.sum(axis=1, dtype=np.float64) - 1) < SUM_WITHIN).all())
 
 
 def _row_name(batch: Batch, row: int) -> str:

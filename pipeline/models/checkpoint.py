@@ -18,7 +18,7 @@ from pipeline.base.errors import InputError, IntegrityError, first_line
 from pipeline.base.spec import Spec
 from pipeline.data.splits import Split
 from pipeline.models import elsewhere, modelfile, weights
-from pipeline.models.build import assemble, parse_model, placed
+from pipeline.models.build import assemble, parameter_count, parse_model, placed
 from pipeline.models.modelfile import Chosen, Data, Facts, Kind, Learned, ModelFile, Net, Outputs, Shown
 from pipeline.models.outputs import Mapped
 from pipeline.models.training import Training
@@ -74,12 +74,15 @@ class Checkpoint(ModelFile):
             written.append(Net(**vars(net) | {"sha256": digest}))
         epochs = table.to_parquet(history, modelfile.HISTORY_COLUMNS)
         files.write(folder / modelfile.HISTORY, epochs)
+        pattern = next((net for net in nets.values() if net is not None), None) or assemble(
+            model, split.inputs, outputs.count if outputs else len(split.classes)
+        )
         assets = elsewhere.assets_of(model)
         for asset, content in assets.items():
             files.write(folder / modelfile.ASSETS / asset, content)
         said = Facts(
             modelfile.FORMAT, kind, name, model.text, model.behaviour, split.inputs, split.classes, tuple(written),
-            data, files.sha256(epochs), recipe, views, rows, soft, None, outputs,
+            data, files.sha256(epochs), recipe, views, rows, soft, None, outputs, parameter_count(pattern),
             {asset: files.sha256(content) for asset, content in assets.items()},
         )  # fmt: skip
         files.write(folder / modelfile.FILE_NAME, facts.sealed(asdict(said)))

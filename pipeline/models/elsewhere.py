@@ -7,6 +7,7 @@ from pathlib import Path
 from torch import nn
 
 from pipeline.base import files
+from pipeline.base.errors import InputError
 from pipeline.base.spec import Spec, name_in
 from pipeline.models import onnx, transformers
 from pipeline.models.libraries import version
@@ -20,6 +21,13 @@ VERSIONS = {"timm": 1, "torchvision": 1, "transformers": 1, "onnx": 1}  # of our
 LIBRARIES = {"timm": "timm", "torchvision": "torchvision", "transformers": "transformers"}  # whose code is the net
 _ASSETS: dict[str, Callable[[str], dict[str, bytes]]] = {"transformers": transformers.assets, "onnx": onnx.assets}
 _READ: dict[str, Callable[[str], list[Path]]] = {"transformers": transformers.files, "onnx": onnx.files}
+
+
+def require_student(model: Spec) -> None:
+    """Raise InputError for a student out of files: its initial weights would be bound to nothing."""
+    if files_of(model):
+        what, expected = f"model {model.text}", "a student built in, of your own, or by name, such as timm('resnet18')"
+        raise InputError(what, expected=expected, found="one out of files", fix="Take it as a teacher: `softcache adopt`.")
 
 
 def behaviour(model: Spec) -> str:
@@ -37,14 +45,15 @@ def assets_of(model: Spec) -> dict[str, bytes]:
     return {} if find is None else find(str(model.arguments["path"]))
 
 
-def witnesses_of(model: Spec) -> list[files.Witness]:
-    """A witness of each file that a net is read out of, its weights too.
-
-    Raises InputError where they are missing.
-    """
+def files_of(model: Spec) -> list[Path]:
+    """The files that a net is read out of, its weights too. Raises InputError where they are missing."""
     find = _READ.get(name_in(model.text)) if model.source is None else None
-    paths = [] if find is None else find(str(model.arguments["path"]))
-    return [files.Witness.of_file(path, files.sha256_file(path)) for path in paths]
+    return [] if find is None else find(str(model.arguments["path"]))
+
+
+def witnesses_of(model: Spec) -> list[files.Witness]:
+    """A witness of each of `files_of`."""
+    return [files.Witness.of_file(path, files.sha256_file(path)) for path in files_of(model)]
 
 
 def moved(model: Spec, folder: Path) -> Spec:

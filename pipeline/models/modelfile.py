@@ -145,7 +145,8 @@ class Facts:
     model, behaviour: see spec.Spec. inputs: what they take. history_sha256: of the history's file.
     recipe, views: None for a teacher that was made elsewhere. rows: None for a teacher. soft: None for a teacher or a
     baseline. imported: None for all but an imported teacher. outputs: see outputs.Outputs; None where the net's own outputs are
-    the classes. assets: the sha256 of each file of the folder ASSETS; see elsewhere.assets_of.
+    the classes. parameters: how many a net has; None where it is not known. assets: the sha256 of each file of the folder
+    ASSETS; see elsewhere.assets_of.
     """
 
     version: int
@@ -164,6 +165,7 @@ class Facts:
     soft: Learned | None
     imported: Imported | None
     outputs: Outputs | None
+    parameters: int | None
     assets: Mapping[str, str]
 
 

@@ -112,6 +112,7 @@ class Onnx(nn.Module):
         self.dtype = _TAKES[dtype]
         self.output = _output(session, output)
         self.mean, self.std = (np.asarray(each, np.float32).reshape(-1, *(1,) * (len(shape) - 1)) for each in (mean, std))
+        self.scaled = bool(self.mean.any() or (self.std != 1).any())
         self.weights = _weights(data)  # how many numbers it was trained for
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
@@ -130,10 +131,19 @@ class Onnx(nn.Module):
         for start in range(0, len(rows), size):
             piece = rows[start : start + size]
             filled = np.concatenate([piece, np.zeros((size - len(piece), *piece.shape[1:]), piece.dtype)])
-            [found] = session.run([self.output], {self._input: filled})
+            [found] = self._run(session, filled)
             pieces.append(np.asarray(found, np.float32).reshape(size, -1)[: len(piece)])
         logits = torch.from_numpy(np.concatenate(pieces)).to(inputs.device)
         return logits.clamp(min=torch.finfo(torch.float32).tiny).log() if self.probabilities else logits
+
+    def _run(self, session: Any, rows: np.ndarray) -> list[np.ndarray]:
+        try:
+            found: list[np.ndarray] = session.run([self.output], {self._input: rows})
+        except Exception as error:  # of onnxruntime's own kinds
+            fix = "Set ingest.size to what the model takes, or export it again."
+            what, expected = f"{WHAT}, input {self._input}", f"a model for rows of shape {rows.shape[1:]}"
+            raise InputError(what, expected=expected, found=first_line(error), fix=fix) from error
+        return found
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Onnx":
         return self
@@ -142,6 +152,11 @@ class Onnx(nn.Module):
         """Rows as the model takes them."""
         if inputs.dtype == np.uint8 and np.issubdtype(self.dtype, np.floating):
             inputs = (inputs.astype(np.float32) / 255 - self.mean) / self.std
+        elif self.scaled or not np.can_cast(inputs.dtype, self.dtype, "same_kind"):
+            kind = np.dtype(self.dtype).name
+            expected = f"{kind}, without mean and std" if self.scaled else f"numbers that {kind} holds"
+            fix = "Export it for floats, or store the data as what it takes."
+            raise InputError(f"{WHAT}, input {self._input}", expected=expected, found=inputs.dtype.name, fix=fix)
         if self._order == "last":
             inputs = np.moveaxis(inputs, 1, -1)
         elif self._order == "flat":
@@ -152,7 +167,7 @@ class Onnx(nn.Module):
         if threads not in self._sessions:
             library = needed("onnxruntime", WHAT)
             options = library.SessionOptions()
-            options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = threads, 1, 3
+            options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = threads, 1, 4
             try:
                 self._sessions[threads] = library.InferenceSession(self.data, options, providers=["CPUExecutionProvider"])
             except Exception as error:

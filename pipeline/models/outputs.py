@@ -94,6 +94,8 @@ def _group(what: str, said: object, count: int, names: Sequence[str] | None) -> 
     found = []
     for each in said if isinstance(said, list) and said else [said]:
         number = each if isinstance(each, int) and not isinstance(each, bool) else -1
+        if isinstance(each, str) and names is not None and list(names).count(each) > 1:
+            raise InputError(what, expected="the name of one output, or its number", found=f"{each!r}, of several", fix=_FIX)
         if isinstance(each, str) and names is not None and each in names:
             number = list(names).index(each)
         elif isinstance(each, str) and each.isdecimal():

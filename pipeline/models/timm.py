@@ -16,7 +16,8 @@ def timm(shape: Sequence[int], classes: int, name: str, size: Any = None, mean: 
     Args:
         shape: Of an image, (channels, height, width).
         classes: How many logits it returns.
-        name: What timm calls it, without the name of weights.
+        name: What timm calls it, such as `vit_base_patch16_224`; with the tag of its weights where the configuration of these
+            is not the net's usual one, such as `vit_base_patch16_224.dino`.
         size: Height and width that its weights were trained at; None for those in timm's configuration.
         mean, std: What is subtracted from pixels in [0, 1], and what they are divided by then, for each channel; None for the
             values in timm's configuration.
@@ -27,8 +28,9 @@ def timm(shape: Sequence[int], classes: int, name: str, size: Any = None, mean: 
     what = "model timm"
     given = image_size(what, shape, size)
     library = needed("timm", what)
-    known = isinstance(name, str) and name in library.list_models()
-    require(known, what, "the name of a net in timm", f"{name!r}{similar(str(name), library.list_models())}")
+    names = library.list_models()
+    known = isinstance(name, str) and (name in names or name in library.list_pretrained())
+    require(known, what, "the name of a net in timm", f"{name!r}{similar(str(name), names)}")
     fixed = {"img_size": tuple(shape[1:])} if library.get_pretrained_cfg(name).fixed_input_size else {}
     net = library.create_model(name, pretrained=False, num_classes=classes, **fixed)
     facts = library.data.resolve_data_config({}, pretrained_cfg=net.pretrained_cfg)

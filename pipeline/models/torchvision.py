@@ -1,6 +1,5 @@
 """torchvision: a net of that library by name, such as `torchvision('resnet18')`. It is imported when one is built."""
 
-import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,8 +34,9 @@ def torchvision(
     facts = library.get_model_weights(name).DEFAULT.transforms()
     [side] = facts.crop_size
     fixed = {"image_size": shape[1]} if "vit_" in name else {}
-    extra = {"init_weights": True} if "init_weights" in inspect.signature(library.get_model_builder(name)).parameters else {}
-    net = library.get_model(name, weights=None, num_classes=classes, **fixed, **extra)
+    plain = name not in ("googlenet", "inception_v3")
+    require(plain, what, "a net without more heads for training, and without a scaling of its own", repr(name))
+    net = library.get_model(name, weights=None, num_classes=classes, **fixed)
     return Scaled(
         net,
         3,

@@ -34,9 +34,11 @@ def read(path: Path) -> tuple[Tensors, files.Witness]:
     Raises:
         InputError: There is no such file, or it holds anything else; one that only unpickling could read is not read.
     """
+    if path.is_dir():
+        raise InputError(str(path), expected="a file", found="a folder", fix="Correct `weights`.")
     data = files.read(path, "Correct `weights`.")
     witness = files.Witness.of_file(path, files.sha256(data))
-    if path.suffix == ".safetensors":
+    if path.suffix == ".safetensors" or data[8:9] == b"{":  # its header follows 8 bytes with its size
         try:
             return safetensors.torch.load(data), witness
         except safetensors.SafetensorError as error:

@@ -20,7 +20,7 @@ from pipeline.cache.reader import Cache
 from pipeline.cache.writer import require_sealed
 from pipeline.data.splits import Split, described, open_splits
 from pipeline.models import ensemble
-from pipeline.models.build import flops, parameter_count
+from pipeline.models.build import flops
 from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.encoding import example
 from pipeline.models.modelfile import Data, Kind
@@ -141,7 +141,7 @@ def evaluate(
 
     runs, specs, histories = [], [], {name: each.history() for name, each in taught.items()}
     for name, each in taught.items():
-        runs.append(measure.run(name, "teacher", _parameters(each), {None: logits[name]}))
+        runs.append(measure.run(name, "teacher", each.parameters, {None: logits[name]}))
     if len(ensemble) > 1:
         sizes = [run.parameters for run in runs if run.name in ensemble]
         known = [size for size in sizes if size is not None]
@@ -193,7 +193,7 @@ def _student_runs(
         nets[net.seed] = logits
         if net.offsets is not None:
             before[net.seed] = {split: each - np.array(net.offsets, np.float32) for split, each in logits.items()}
-    size = _parameters(checkpoint)
+    size = checkpoint.parameters
     alpha = checkpoint.soft.alpha if checkpoint.soft else None
     setting = {"temperature": trained.temperature, "alpha": alpha, "diverged": diverged}
     runs = [measure.run(trained.name, trained.kind, size, nets, student=trained.student, **setting)]
@@ -252,10 +252,3 @@ def require_comparable(teachers: Sequence[str], ensemble: Sequence[str], student
 
 def _ensemble(members: list[np.ndarray], rule: str, weights: Sequence[float] | None) -> np.ndarray:
     return ensemble.combine([torch.from_numpy(member) for member in members], 1.0, rule, weights).numpy()
-
-
-def _parameters(checkpoint: Checkpoint) -> int | None:
-    """None for logits that were made elsewhere: of what is not known."""
-    if checkpoint.kind == "imported":
-        return None
-    return parameter_count(checkpoint.assembled())

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 VERSION = 1  # of the metrics
+SUM_WITHIN = 0.01  # of 1, for probabilities: those of float16 are no more exact
 
 ECE_BINS = 15
 
@@ -133,3 +134,10 @@ def summary(logits: np.ndarray, labels: np.ndarray, teacher: np.ndarray) -> Summ
         accuracy(logits, labels), errors(logits, labels), nll(logits, labels), ece(logits, labels), brier(logits, labels),
         agreement(logits, teacher), kl_to_teacher(logits, teacher),
     )  # fmt: skip
+
+
+def are_probabilities(logits: np.ndarray) -> bool:
+    """Whether these are no logits but probabilities: every row, (n, classes), lies in [0, 1] and sums to 1."""
+    if not ((logits >= 0) & (logits <= 1)).all():
+        return False
+    return bool((np.abs(logits.sum(axis=1, dtype=np.float64) - 1) < SUM_WITHIN).all())

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from pipeline.base.spec import Spec
 from pipeline.data.settings import Views
 from pipeline.models.build import parse_model
+from pipeline.models.elsewhere import require_student
 from pipeline.models.runname import run_name, setting
 from pipeline.training.lesson import Ground, Lesson, Soft, Student
 from pipeline.training.objective import HARD, LossWeights
@@ -104,7 +105,9 @@ def groups_of(
         for learned, part in lessons:
             for name, plan in sharing.items():
                 for chunk in _chunks(part, together):
-                    yield Group(name, plan, parse_model(plan.model), learned, chunk)
+                    model = parse_model(plan.model)
+                    require_student(model)
+                    yield Group(name, plan, model, learned, chunk)
 
 
 def _chunks(items: Sequence[T], size: int) -> list[Sequence[T]]:

@@ -8,6 +8,7 @@ import torch
 from pipeline.base import files
 from pipeline.data.settings import Views
 from pipeline.models.build import parse_model
+from pipeline.models.elsewhere import require_student
 from pipeline.training.lesson import Ground, Lesson, Soft, Student, require_seeds
 from pipeline.training.objective import LossWeights
 from pipeline.training.recipe import Recipe
@@ -63,6 +64,7 @@ def distill(
     ground = Ground.open(splits, ("transfer" if soft else "train", "valid"), work, device)
     lesson = Lesson.prepare(ground, views=views, rows=rows, soft=soft, weightings=[weighting], correct=correct, recipe=recipe)
     spec = parse_model(model)
+    require_student(spec)
     students = []
     members = [lesson.identity(spec, recipe, weighting, seed) for seed in seeds]
     with Kept.hold(work, out, members) as kept, files.replaced_folder(out, read=lesson.read(spec, recipe)) as folder:

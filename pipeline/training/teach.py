@@ -12,6 +12,7 @@ from pipeline.data.views import Policy
 from pipeline.models import elsewhere
 from pipeline.models.build import build, parse_model, placed
 from pipeline.models.checkpoint import Checkpoint
+from pipeline.models.encoding import example
 from pipeline.models.modelfile import Data, Net, Shown
 from pipeline.models.predict import predict
 from pipeline.models.rows import Rows
@@ -72,8 +73,8 @@ def teach(
     validation = Validation.of(valid, device, recipe.memory_bytes).of_net(net)
     if (probe := probe_of(net)) is not None:
         _require_untouched(out.name, seen)
-        learner, inputs = probe.head, Computed(train, _outputs(net, probe, train, device))
-        validation = Validation(_outputs(net, probe, valid, device), valid.labels())
+        learner, inputs = probe.head, Computed(train, _outputs(net, probe, train, recipe.memory_bytes, device))
+        validation = Validation(_outputs(net, probe, valid, recipe.memory_bytes, device), valid.labels())
     examples = Examples(inputs, seen, None, NoTeacher(), recipe.memory_bytes, device)
     objective = Objective.of([HARD], torch.from_numpy(train.labels()).to(device), smoothing=recipe.settings.label_smoothing)
     files_read = elsewhere.witnesses_of(spec)
@@ -97,12 +98,24 @@ def teach(
     return kept_epoch
 
 
-def _outputs(net: torch.nn.Module, probe: Probe, split: Split, device: torch.device) -> torch.Tensor:
-    """What the frozen encoder of a net makes of every row of a split: (N, width) float32, on the CPU."""
+def _outputs(net: torch.nn.Module, probe: Probe, split: Split, memory_bytes: int, device: torch.device) -> torch.Tensor:
+    """What the frozen encoder of a net makes of every row of a split: (N, width) float32, on the CPU.
+
+    Raises InputError where they do not fit in the memory for training.
+    """
     head, probe.head = probe.head, torch.nn.Identity()
     try:
-        rows = runtime.counting(Rows(split, device, 0, net).split(TILE), f"encoding {split.path.stem}", len, total=split.rows)
-        return torch.cat([torch.from_numpy(predict(net, held, tile=TILE)) for held in rows])
+        width = int(net(example(net, split.inputs)).shape[1])
+        if (size := 4 * width * split.rows) > memory_bytes:
+            expected = f"at least {size / 1e9:.3g} GB, for the outputs of the encoder"
+            found = f"{memory_bytes / 1e9:g} GB"
+            raise InputError("memory", expected=expected, found=found, fix="Raise the setting `memory`.")
+        outputs, done = torch.empty(split.rows, width), 0
+        pieces = Rows(split, device, 0, net).split(TILE)
+        for held in runtime.counting(pieces, f"encoding {split.path.stem}", len, total=split.rows):
+            outputs[done : done + len(held)] = torch.from_numpy(predict(net, held, tile=TILE))
+            done += len(held)
+        return outputs
     finally:
         probe.head = head
 

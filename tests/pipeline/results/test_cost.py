@@ -62,6 +62,7 @@ def folder(path: Path, epochs: list[int], **facts) -> None:
         "soft": None,
         "imported": None,
         "outputs": None,
+        "parameters": 9,
         "assets": {},
         "data": DATA,
     }
