@@ -21,7 +21,7 @@ test: $(READY) ## the test suite; MNIST=folder adds the tests that want MNIST
 # timm wants a torchvision, and each of these its own torch: none imports beside the torch of constraints.txt.
 ZOO := .venv-zoo/.ready
 test-zoo: $(ZOO) ## the tests that want timm and torchvision, in an environment of their own
-	.venv-zoo/bin/pytest tests/pipeline/cache/test_adopt.py tests/pipeline/models/test_libraries.py
+	SOFTCACHE_ZOO=1 .venv-zoo/bin/pytest tests/pipeline/cache/test_adopt.py tests/pipeline/models/test_timm.py tests/pipeline/models/test_torchvision.py
 
 $(ZOO): pyproject.toml
 	@echo "Setting up .venv-zoo: some minutes and gigabytes the first time, most of it torch."

@@ -193,6 +193,26 @@ LONGEST = [
 ]
 
 
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    """A plug-in with a net that has tied weights, batch statistics and a buffer, and the net itself, trained, so to speak."""
+    from foreign import NETS
+
+    (tmp_path / "nets_of_theirs.py").write_text(NETS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("SOFTCACHE_PLUGINS", "nets_of_theirs")
+    space: dict = {}
+    exec(NETS, space)
+    torch.manual_seed(0)
+    net = space["build"]((3, 8, 8), 3)
+    with torch.no_grad():
+        for tensor in net.state_dict().values():
+            tensor.copy_(torch.rand(tensor.shape) * 4 + 0.1)
+    yield net.eval()
+    sys.modules.pop("nets_of_theirs", None)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first, so that no worker is left with one of them when the others are done."""
     items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))

@@ -1,6 +1,8 @@
 """Trained nets of other libraries, small ones with random weights, and splits that they can be run on."""
 
+import importlib
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from conftest import png
+from conftest import png, tree
+from pipeline.base.errors import InputError
 from pipeline.cache.adopt import adopt
 from pipeline.cache.capture import capture
 from pipeline.cache.layout import SPLITS
@@ -55,6 +58,14 @@ def adopted(folder: Path, model: str, weights: Path | None = None, classes=None,
     )  # fmt: skip
 
 
+def refused(tmp_path, message, *args, error=InputError):
+    """Adopting fails with this message, and nothing is written."""
+    before = tree(tmp_path)
+    with pytest.raises(error, match=message):
+        adopted(tmp_path, *args)
+    assert tree(tmp_path) == before
+
+
 def captured(folder: Path, name: str = "big") -> dict[str, np.ndarray]:
     """Capture a teacher, and give the logits in its cache: (rows, classes) of each split."""
     capture(
@@ -81,6 +92,22 @@ def require_equal(folder: Path, forward, name: str = "big") -> dict[str, np.ndar
         assert np.abs(logits - expected).max() <= 1e-5 * np.ptp(expected)
         assert np.ptp(expected) > 0
     return found
+
+
+def library(name: str):
+    """A library that the main environment lacks; where it must be there, as in `make test-zoo`, a missing one is a failure."""
+    if "SOFTCACHE_ZOO" in os.environ:
+        return importlib.import_module(name)
+    return pytest.importorskip(name, reason=f"{name} is not installed; `make test-zoo` has it", exc_type=Exception)
+
+
+def stirred(net: torch.nn.Module) -> torch.nn.Module:
+    """The net in evaluation mode, with weights and statistics that are not those of the start."""
+    torch.manual_seed(5)
+    with torch.no_grad():
+        for tensor in net.state_dict().values():
+            tensor += tensor.abs().mean() * torch.rand(tensor.shape) if tensor.is_floating_point() else 0
+    return net.eval()
 
 
 def image_classifier(folder: Path, *, size: int = 32, labels=CLASSES) -> torch.nn.Module:
@@ -153,17 +180,27 @@ class Conv(nn.Module):
 
 
 def onnx_file(
-    path: Path, *, rows="rows", shape=(3, 8, 8), order="first", softmax: bool = False, label: bool = False, dtype: int = 1
+    path: Path,
+    *,
+    rows="rows",
+    shape=(3, 8, 8),
+    order="first",
+    softmax: bool = False,
+    label: bool = False,
+    dtype: int = 1,
+    free: bool = False,
 ) -> Path:
     """The net Conv as an ONNX file, put together node by node.
 
     rows: how many it takes. order: of the axes of its inputs, channels `first` or `last`, or `flat`. softmax: whether it ends
-    in one. label: whether it gives the likeliest class too. dtype: of its inputs, as ONNX counts them.
+    in one. label: whether it gives the likeliest class too. dtype: of its inputs, as ONNX counts them. free: whether it says
+    nothing of their sizes.
     """
     onnx = pytest.importorskip("onnx", reason="onnx is not installed")
     helper, net = onnx.helper, Conv()
     nodes = [helper.make_node("Cast", ["x"], ["float"], to=1)]
     held = {"last": (*shape[1:], shape[0]), "flat": (shape[0] * shape[1] * shape[2],)}.get(order, shape)
+    axes = [f"axis {axis}" if free else axis for axis in held]
     tensors = {
         "w": net.first.weight, "b": net.first.bias, "v": net.out.weight * 30, "c": net.out.bias * 30,
         "shape": torch.tensor([-1, *shape]),
@@ -184,7 +221,7 @@ def onnx_file(
         nodes.append(helper.make_node("ArgMax", ["logits"], ["label"], axis=1, keepdims=0))
         outputs.append(helper.make_tensor_value_info("label", 7, [rows]))
     graph = helper.make_graph(
-        nodes, "conv", [helper.make_tensor_value_info("x", dtype, [rows, *held])], outputs,
+        nodes, "conv", [helper.make_tensor_value_info("x", dtype, [rows, *axes])], outputs,
         [onnx.numpy_helper.from_array(tensor.detach().numpy(), name) for name, tensor in tensors.items()],
     )  # fmt: skip
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
@@ -195,3 +232,31 @@ def _write(folder: Path, name: str, stored: list[bytes], inputs) -> None:
     (folder / "transfer").mkdir(parents=True, exist_ok=True)
     held = [Rows.of([f"{name}-{row}" for row in range(len(stored))], stored, np.arange(len(stored)) % 3)]
     splitfile.write_split(folder / f"transfer/{name}.parquet", held, role=name, classes=list(CLASSES), inputs=inputs, span=8)
+
+
+NETS = """
+import torch
+from torch import nn
+
+class Tied(nn.Module):
+    def __init__(self, shape, classes, width):
+        super().__init__()
+        self.inside = nn.Linear(shape[1] * shape[2], width)
+        self.back = nn.Linear(width, shape[1] * shape[2], bias=False)
+        self.back.weight = nn.Parameter(self.inside.weight.T.contiguous())
+        self.again = nn.Linear(shape[1] * shape[2], width)
+        self.again.weight = self.inside.weight
+        self.norm = nn.BatchNorm1d(width)
+        self.out = nn.Linear(width, classes)
+        self.register_buffer("offset", torch.zeros(width))
+
+    def forward(self, x):
+        x = x.flatten(2).float().mean(1) / 255
+        return self.out(self.norm(self.again(x) + self.inside(x)) + self.offset)
+
+def build(shape, classes, width=8):
+    return Tied(shape, classes, width)
+
+def softmaxed(shape, classes):
+    return nn.Sequential(build(shape, classes), nn.Softmax(1))
+"""

@@ -25,18 +25,12 @@ def test_a_wing_says_what_lives_in_it_and_does_nothing(wing):
     assert "first" in ast.get_docstring(tree)  # which file to read
 
 
-TESTED_ELSEWHERE = {  # until they have a file of their own
-    "training/teach": "by test_resume.py and test_capture.py, with what it shares with distill",
-}
-
-
 def test_every_file_has_its_tests():
     """tests/pipeline/<wing>/test_<file>.py tests pipeline/<wing>/<file>.py, in a wing's folders too; there are no others."""
     library, ours = ROOT / "pipeline", ROOT / "tests/pipeline"
     files = {str(path.relative_to(library).with_suffix("")) for path in library.rglob("[!_]*.py")}
     tests = {str(path.relative_to(ours).with_suffix("")).replace("test_", "") for path in ours.rglob("test_*.py")}
-    assert files - tests == set(TESTED_ELSEWHERE)
-    assert not tests - files
+    assert files == tests
 
 
 def test_the_library_knows_nothing_of_click_or_dvc():

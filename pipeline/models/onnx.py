@@ -152,7 +152,7 @@ class Onnx(nn.Module):
         """Rows as the model takes them."""
         if inputs.dtype == np.uint8 and np.issubdtype(self.dtype, np.floating):
             inputs = (inputs.astype(np.float32) / 255 - self.mean) / self.std
-        elif self.scaled or not np.can_cast(inputs.dtype, self.dtype, "same_kind"):
+        elif self.scaled or not (np.issubdtype(self.dtype, np.floating) or np.can_cast(inputs.dtype, self.dtype, "safe")):
             kind = np.dtype(self.dtype).name
             expected = f"{kind}, without mean and std" if self.scaled else f"numbers that {kind} holds"
             fix = "Export it for floats, or store the data as what it takes."

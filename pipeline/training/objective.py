@@ -81,7 +81,7 @@ class Objective:
             terms.append(_SoftTerm.of(weightings, labels, soft, signal))
         if any(each.labels > 0 for each in weightings):
             weight = _per_net([each.labels for each in weightings], len(weightings) == 1, labels)
-            terms.append(_LabelTerm(labels, weight, smoothing, whole=bool((labels >= 0).all())))
+            terms.append(_LabelTerm(labels, weight, smoothing, float((labels >= 0).double().mean())))
         return cls(tuple(terms))
 
     def __call__(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
@@ -98,13 +98,13 @@ class Objective:
 class _LabelTerm:
     """weight · cross-entropy with the labels, and 0 where there is none. weight: a number, or (nets,) float64.
 
-    whole: whether every row has a label.
+    known: the share of rows that have a label, by which it is divided: its mean over all rows is then that over these.
     """
 
     labels: torch.Tensor
     weight: float | torch.Tensor
     smoothing: float
-    whole: bool
+    known: float
 
     def __call__(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
         own = self._entropy(logits, batch.rows)
@@ -117,10 +117,10 @@ class _LabelTerm:
     def _entropy(self, logits: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         """Of logits with the labels of these rows: (B,), or (B, nets)."""
         labels = self.labels[rows]
-        if self.whole:
+        if self.known == 1:
             return losses.cross_entropy(logits, labels, self.smoothing)
         found = losses.cross_entropy(logits, labels.clamp(min=0), self.smoothing)
-        return torch.where((labels >= 0).view(-1, *(1,) * (found.dim() - 1)), found, 0.0)
+        return torch.where((labels >= 0).view(-1, *(1,) * (found.dim() - 1)), found / self.known, 0.0)
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,8 @@ def _groups(parameters: Iterable[torch.Tensor], decay_biases: bool) -> Iterable[
 
     He et al. 2019 (arXiv 1812.01187, section 3.1): biases, and what norms multiply by and add, are better not decayed.
     """
+    if not isinstance(decay_biases, bool):
+        raise ValueError(f"decay_biases={decay_biases!r}, expected True or False")
     if decay_biases:
         return parameters
     held = list(parameters)

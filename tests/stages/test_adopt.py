@@ -134,3 +134,12 @@ def test_one_message_and_nothing_written(project, given, message):
     before = tree(project)
     assert message in says(2, "adopt", *given)
     assert tree(project) == before
+
+
+def test_what_teach_would_drop_is_refused(project):
+    """Its own options say how to train, and nothing of where a teacher comes from."""
+    (project / "params.yaml").write_text(SETTINGS)
+    says(0, "ingest")
+    for given in (("--model", "onnx('other.onnx')"), ("--weights", "none.pt"), ("--epochs", "3")):
+        assert f"{given[0]}: big is adopted, not trained; give it to `softcache adopt big`" in says(2, "teach", "big", *given)
+    assert not (project / "data/teachers").exists()

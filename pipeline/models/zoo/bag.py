@@ -10,6 +10,8 @@ import softcache_export
 from pipeline.models.zoo.layers import Dropout
 from pipeline.models.zoo.requirements import require, require_probability, sizes
 
+MOST = 1 << 31  # numbers in the embeddings
+
 
 class Bag(nn.Module):
     """Embeddings of a text's n-grams, summed up, and a perceptron: fastText (Joulin et al. 2017, arXiv 1607.01759).
@@ -94,6 +96,7 @@ def bag(
     """A net for text, of n-grams of words and of characters; see Bag. characters: from and to, or [] for none."""
     for name, value in {"features": features, "ngrams": ngrams, "width": width, "length": length}.items():
         require(sizes([value]), f"bag {name}", "a whole number of at least 1", value)
+    require(features * width <= MOST, "bag features", f"at most {MOST:,} numbers in the embeddings", features * width)
     reach = list(characters) if isinstance(characters, tuple | list) else characters
     holds = sizes(reach) and (not reach or (len(reach) == 2 and reach[0] <= reach[1]))
     require(holds, "bag characters", "the fewest and the most characters, such as [3, 5], or [] for none", reach)

@@ -196,6 +196,7 @@ def test_rows_without_a_label_have_their_soft_targets_alone(nets):
     weightings = [LossWeights(2.0, 0.7)] * (nets[0] if nets else 1)
     found = objective(*weightings, labels=some)(torch.from_numpy(logits(*nets)), batch())
     of_each = np.moveaxis(logits(*nets), 1, 0) if nets else [logits()]
-    both, soft = (np.stack([expected(each, 2.0, 0.7, weight) for each in of_each], 1) for weight in (0.3, 0.0))
+    weights = (0.3 * 9 / 7, 0.0)  # the mean of the second term is that over the seven rows of nine that have a label
+    both, soft = (np.stack([expected(each, 2.0, 0.7, weight) for each in of_each], 1) for weight in weights)
     both[[1, 4]] = soft[[1, 4]]
     np.testing.assert_allclose(found.reshape(both.shape), both, rtol=1e-10)
