@@ -126,12 +126,12 @@ def image_classifier(folder: Path, *, size: int = 32, labels=CLASSES) -> torch.n
     return model
 
 
-def tokenizer(folder: Path):
-    """A tokenizer of WORDS, as save_pretrained writes it."""
+def tokenizer(folder: Path, words=WORDS):
+    """A tokenizer of some words, as save_pretrained writes it."""
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")
     folder.mkdir(parents=True, exist_ok=True)
     vocabulary = folder.parent / "vocab.txt"
-    vocabulary.write_text("\n".join(("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS)) + "\n")
+    vocabulary.write_text("\n".join(("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words)) + "\n")
     found = transformers.BertTokenizer(str(vocabulary), model_max_length=12)
     found.save_pretrained(folder)
     return found
