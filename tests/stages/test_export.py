@@ -55,6 +55,11 @@ def test_classes_of_images(project):
     assert says(0, "predict", "a", "0.png", "--int8").startswith("0.png: ")
 
 
+def test_exports_of_sweeps_are_named_where_one_is_unknown(project):
+    shutil.copytree("data/exports/a", "data/exports/some/s-T4")
+    assert "expected a folder, or one of a, some/s-T4, found b." in says(2, "predict", "b", "x.png")
+
+
 def test_predict_needs_no_torch(project, monkeypatch):
     Path("x.png").write_bytes(png(np.zeros((4, 4), np.uint8)))
     expected = says(0, "predict", "a", "x.png")
