@@ -43,6 +43,19 @@ def test_of_many_rows_the_first(split, monkeypatch, most):
     np.testing.assert_allclose(made.probabilities({"one": in_torch(Floats())})["one"], expected(most), rtol=1e-5)
 
 
+def test_rows_that_went_through_are_counted_on_the_way(split, monkeypatch):
+    seen = []
+
+    def counting(pieces, what, rows, *, total):
+        for piece in pieces:
+            seen.append((what, rows(piece), total))
+            yield piece
+
+    monkeypatch.setattr(trial.runtime, "counting", counting)
+    Trial.of(split, NET).probabilities({"one": in_torch(Floats()), "two": in_torch(Floats())})
+    assert seen == [("one, two", 64, 150), ("one, two", 64, 150), ("one, two", 22, 150)]
+
+
 def test_the_first_rows_by_themselves(split):
     sizes: list[int] = []
 
