@@ -223,7 +223,7 @@ class Card:
 def _learned(soft: Learned) -> str:
     parts = [
         f"{soft.loss} at T = {short(soft.temperature)} with alpha = {short(soft.alpha)} and label weight = "
-        f"{short(soft.label_weight)}",
+        f"{soft.label_weight:.6g}",  # by default 1 − alpha, with an error in its last digit
         f"times T²: {_yes(soft.squared)}",
         f"standardised: {_yes(soft.standardised)}",
         f"what is averaged: {soft.rule}",
