@@ -120,6 +120,16 @@ def test_the_card_has_what_was_measured_and_where_it_comes_from(student):
     assert str(project_root := Path.cwd()) not in text, project_root
 
 
+def test_config_has_every_setting_that_decides_the_weights(project):
+    """Those of params.yaml, see projects.py, and the defaults of the others."""
+    said = json.loads((OUT / CONFIG).read_text())
+    recipe = said["recipe"]
+    assert (recipe["epochs"], recipe["batch_size"], recipe["label_smoothing"], recipe["keep"]) == (1, 8, 0, "last")
+    assert (said["views"]["policy"], said["views"]["seed"], said["views"]["count"]) == ("shift(pixels=1)", 5, 3)
+    assert said["rows"]["count"] == 20
+    assert (said["soft"]["temperature"], said["soft"]["squared"], said["soft"]["weights"]) == (2, True, [1])
+
+
 def test_the_figures_of_a_student_of_a_sweep_are_those_of_its_sweep(student):
     shutil.move(DATA / "plots", DATA / "sweeps/some/plots")
     figures, witnesses = job._figures(DATA, Checkpoint(**vars(student) | {"name": "some/s-T2"}), 4)
