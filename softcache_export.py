@@ -170,9 +170,11 @@ class Predictor:
         self._run = session(bound(folder, self.facts, INT8 if int8 else FLOAT), threads)
 
     def probabilities(self, inputs: "np.ndarray") -> "np.ndarray":
-        """Of inputs (n, *shape), as config.json has them: (n, classes) float32 probabilities."""
+        """Of inputs (n, *shape), as config.json has them: (n, classes) float32 probabilities. n may be 0."""
         import numpy as np
 
+        if not len(inputs):  # the models take one row or more
+            return np.zeros((0, len(self.classes)), np.float32)
         found = np.concatenate([self._run(inputs[start : start + TILE]) for start in range(0, len(inputs), TILE)])
         return found if self.facts["output"] == "probabilities" else softmax(found)
 
@@ -250,10 +252,16 @@ def _arrays(file: str | Path, facts: Mapping[str, Any]) -> Iterable[Rows]:
     try:
         found = np.load(io.BytesIO(_bytes(file)), allow_pickle=False)
         dims, kind = found.shape, found.dtype
-    except (ValueError, EOFError, AttributeError, OSError) as error:
+    except Refused:
+        raise
+    except Exception as error:  # numpy's parsers raise many kinds for bad bytes, MemoryError for a shape that they do not hold
         raise Refused(str(file), expected=expected, found="something else", fix=fix) from error
     rows = found[None] if dims == shape else found
-    if rows.shape[1:] != shape or not len(rows) or not np.can_cast(kind, dtype, "safe"):
+    if not np.can_cast(kind, dtype, "safe"):
+        fix = f"Convert it, such as by `rows.astype({str(dtype)!r})`."
+        raise Refused(str(file), expected=expected, found=f"{kind} {dims}", fix=fix)
+    if rows.shape[1:] != shape or not len(rows):
+        fix = "Save rows of that shape."
         raise Refused(str(file), expected=expected, found=f"{kind} {dims}", fix=fix)
     for start in range(0, len(rows), TILE):
         some = rows[start : start + TILE].astype(dtype)
@@ -442,14 +450,14 @@ def _scaled(side: int, wanted: int, other: int) -> int:
 
 def shown(found: Prediction) -> str:
     """A prediction as a line: `photo.jpg: cat 97.1 %, dog 2.0 %`."""
-    return f"{found.what}: " + ", ".join(f"{name} {share:.1%}".replace("%", " %") for name, share in found.classes)
+    return f"{found.what}: " + ", ".join(f"{name} {100 * share:.1f} %" for name, share in found.classes)
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Print the likeliest classes of files, by the export in whose folder this file lies. Returns the exit code."""
     parser = argparse.ArgumentParser(description="Print the likeliest classes of images, .npy arrays, or lines of text.")
     parser.add_argument("files", nargs="+", metavar="FILE", help="a file; - is standard input, for text")
-    parser.add_argument("--top", type=int, default=3, help="how many classes of each (default: 3)")
+    parser.add_argument("--top", type=_count, default=3, help="how many classes of each (default: 3)")
     parser.add_argument("--int8", action="store_true", help=f"use {INT8}")
     given = parser.parse_args(words)
     try:
@@ -459,6 +467,13 @@ def main(words: Sequence[str] | None = None) -> int:
         print(f"Error: {_printable(str(error))}", file=sys.stderr)
         return error.exit_code
     return 0
+
+
+def _count(text: str) -> int:
+    """A whole number from 1; argparse makes a message of what is raised."""
+    if not text.isdecimal() or int(text[:9]) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, found {text}")
+    return int(text[:9])
 
 
 def _printable(text: str) -> str:

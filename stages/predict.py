@@ -31,9 +31,11 @@ def command(export: str, files: tuple[str, ...], top: int, int8: bool, data: Pat
     named = data / "exports" / export
     folder = named if named.is_dir() else Path(export)
     if not folder.is_dir():
-        known = ", ".join(sorted(path.parent.name for path in data.glob("exports/*/config.json"))) or "none yet"
+        exports = data / "exports"
+        known = [path.parent for depth in ("*", "*/*") for path in sorted(exports.glob(f"{depth}/config.json"))]
+        names = [path.relative_to(exports).as_posix() for path in known]  # those of sweeps lie in a folder of the sweep
         fix = "Correct the name, or run `softcache export`."
-        raise InputError("export", expected=f"a folder, or one of {known}", found=export, fix=fix)
+        raise InputError("export", expected=f"a folder, or one of {', '.join(names) or 'none yet'}", found=export, fix=fix)
     try:
         for found in softcache_export.Predictor(folder, int8=int8).predict(files, top):
             echo(softcache_export.shown(found))

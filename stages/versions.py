@@ -112,6 +112,9 @@ def _stages(params: Params | None, plug_ins: _PlugIns) -> Iterator[tuple[str, Li
             yield f"distill/{name}", student(_settings(distill.command, name), soft=True)
     for name in params.names("exports"):
         _settings(exporting.command, name)  # nothing in them has a version: they are only checked
+        if name in params.names("teachers"):
+            fix = f"Run `softcache export {name}` yourself, or export a student."
+            raise params.error("exports", "names of students, which DVC trains first", f"teacher {name}", fix)
     for name in params.names("sweeps"):
         lines = dict(measuring)
         for each in _settings(sweep.command, name)["students"]:

@@ -406,7 +406,7 @@ def _report() -> Any:
         plots.mkdir()
         tables.write(
             plots, runs=summary.by_split(runs), classes=summary.by_class(runs, labels, "xyz"), best=best(runs),
-            results=summary.by_seed(runs), teachers={},
+            results=summary.by_seed(runs), basis=tables.Basis({}, {}, {}),
         )  # fmt: skip
         report.report(plots={"": plots}, published=None, out=out)
         page = (out / "index.html").read_text()

@@ -165,7 +165,7 @@ def write_tables(folder: Path, **rows: Sequence[dict]) -> Path:
     held = {
         name: [kind(**dict.fromkeys(kind._fields) | row) for row in rows.get(name, [])] for kind, name in tables.NAMES.items()
     }
-    tables.write(folder, **held, teachers={})
+    tables.write(folder, **held, basis=tables.Basis({}, {}, {}))
     return folder
 
 

@@ -223,7 +223,7 @@ def test_metrics_and_plots_are_dvcs(repository):
 def test_an_export_is_a_stage_of_its_own(repository):
     repository.edit("params.yaml", "exports: {}", "exports: {tiny-T1: {license: mit}}")
     assert repository.repro() == ["versions", "export@tiny-T1"]
-    assert "license: mit" in (repository.folder / "data/exports/tiny-T1/README.md").read_text()
+    assert 'license: "mit"' in (repository.folder / "data/exports/tiny-T1/README.md").read_text()
     repository.edit("params.yaml", "exports: {tiny-T1: {license: mit}}", "exports: {}")
 
 

@@ -21,6 +21,7 @@ from ruamel.yaml import YAML
 
 import elsewhere
 import samples
+import softcache_export
 from conftest import images, run_capture, write_stage_one, write_tables
 from pipeline.base import facts, runtime, table
 from pipeline.base.errors import SoftcacheError
@@ -50,7 +51,7 @@ from stages.cli import main
 from stages.options import Params
 
 FEW, MANY = 40, 5000
-OURS = (SoftcacheError, layout.Damaged, click.ClickException)
+OURS = (SoftcacheError, layout.Damaged, click.ClickException, softcache_export.Refused)
 
 
 @pytest.fixture(params=[FEW, pytest.param(MANY, marks=pytest.mark.soak)], ids=["few", "many"])
@@ -274,6 +275,19 @@ def test_any_bytes_as_a_source(tmp_path, often, name):
     def read(data: bytes) -> None:
         path.write_bytes(data)
         list(parse_source(text, "transfer").chunks(True))
+
+    read(path.read_bytes())
+    fuzz(often, changed(path.read_bytes()), read)
+
+
+def test_any_bytes_as_an_array_to_predict(tmp_path, often):
+    path = tmp_path / "x.npy"
+    np.save(path, np.zeros((2, 4, 3), np.float32))
+    said = {"inputs": {"kind": "array", "shape": [4, 3], "dtype": "float32"}}
+
+    def read(data: bytes) -> None:
+        path.write_bytes(data)
+        list(softcache_export.read(path, said))
 
     read(path.read_bytes())
     fuzz(often, changed(path.read_bytes()), read)

@@ -257,8 +257,11 @@ def test_other_files_are_refused_by_name(tmp_path, name):
 @pytest.mark.parametrize(
     ("rows", "found"),
     [
-        (np.zeros((4, 4), np.float32), r"found float32 \(4, 4\)"),
-        (np.zeros((4, 3)), r"found float64 \(4, 3\)"),  # it would be rounded
+        (np.zeros((4, 4), np.float32), r"found float32 \(4, 4\)\. Save rows of that shape"),
+        (
+            np.zeros((4, 3)),
+            r"found float64 \(4, 3\)\. Convert it, such as by `rows\.astype\('float32'\)`",
+        ),  # it would be rounded
         (np.zeros((0, 4, 3), np.float32), r"found float32 \(0, 4, 3\)"),
         (np.full((2, 4, 3), np.nan, np.float32), "expected finite numbers"),
         (np.array([{}]), "found something else"),  # a pickle
@@ -268,6 +271,15 @@ def test_other_arrays_are_refused(tmp_path, rows, found):
     np.save(tmp_path / "x.npy", rows)
     with pytest.raises(Refused, match=found):
         list(softcache_export.read(tmp_path / "x.npy", {"inputs": KINDS["array"]}))
+
+
+@pytest.mark.parametrize("header", [b"{'descr': '<f4', 'shape': (", b"{'descr': '<f4' 'x", b"(((", b"\\x", b"1_"])
+def test_a_damaged_array_is_one_message_whatever_numpy_raises(tmp_path, header):
+    data = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+    for content in (data, b"PK\x03\x04" + bytes(9)):
+        (tmp_path / "x.npy").write_bytes(content)
+        with pytest.raises(Refused, match=r"x\.npy: expected a \.npy file .*, found something else"):
+            list(softcache_export.read(tmp_path / "x.npy", {"inputs": KINDS["array"]}))
 
 
 def test_texts_that_only_the_net_can_encode_are_refused(tmp_path):
@@ -340,3 +352,23 @@ def test_names_of_classes_are_no_commands_of_a_terminal(tmp_path, capsys, monkey
     (tmp_path / "x.png").write_bytes(png(GREY))
     assert softcache_export.main([str(tmp_path / "x.png"), "--top", "1"]) == 0
     assert "\x1b" not in capsys.readouterr().out
+
+
+def test_a_percent_sign_in_a_class_stays_as_it_is():
+    found = softcache_export.Prediction("x", [("100% wool", 0.75), ("silk", 0.25)])
+    assert softcache_export.shown(found) == "x: 100% wool 75.0 %, silk 25.0 %"
+
+
+@pytest.mark.parametrize("top", ["0", "-1", "x", "1.5"])
+def test_the_command_shows_one_class_at_least(folder, capsys, monkeypatch, top):
+    monkeypatch.setattr(softcache_export, "__file__", str(folder / MODULE))
+    with pytest.raises(SystemExit) as caught:
+        softcache_export.main(["x.png", f"--top={top}"])
+    assert caught.value.code == 2
+    assert f"expected a whole number from 1, found {top}" in capsys.readouterr().err
+
+
+def test_no_rows_have_no_probabilities(folder):
+    found = Predictor(folder).probabilities(np.zeros((0, 1, 3, 4), np.uint8))
+    assert found.shape == (0, 3)
+    assert found.dtype == np.float32

@@ -39,7 +39,8 @@ def from_parquet(data: bytes, columns: Columns, what: str, fix: str) -> list[dic
     """The records in bytes from `to_parquet`; null becomes None. Raises IntegrityError, naming `what`, for other bytes."""
     expected = ", ".join(f"{name} {kind}" for name, kind in columns.items())
     try:
-        found = pq.ParquetFile(pa.BufferReader(data)).read()
+        # without Arrow's threads: a process that ends soon after would be aborted by them
+        found = pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
         records: list[dict[str, Any]] = found.to_pylist()  # decodes the text, which may fail
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
         raise IntegrityError(what, expected=expected, found=first_line(error), fix=fix) from error

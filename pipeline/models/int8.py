@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.models.onnxfile import quiet, serialised
+from pipeline.models.onnxfile import serialised
+from pipeline.models.quiet import quiet
 
 _LAYERS = ("Conv", "Gemm", "MatMul")
 _MOVING = ("Gather", "MaxPool", "Relu", "Reshape", "Flatten", "Transpose")  # they compute nothing, so 8 bits stay as they are
@@ -49,7 +50,8 @@ def quantised(model: bytes, rows: Iterable[np.ndarray], way: Way) -> bytes:
         way: How, one of WAYS.
 
     Returns:
-        The model, with quantisation as pairs of QuantizeLinear and DequantizeLinear; the same inputs give the same bytes.
+        The model, with quantisation as pairs of QuantizeLinear and DequantizeLinear; the same inputs give the same bytes. It
+        comes back as it was where nothing in it can be quantised.
     """
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
@@ -67,13 +69,26 @@ def quantised(model: bytes, rows: Iterable[np.ndarray], way: Way) -> bytes:
         given, prepared, made = (Path(folder, f"{name}.onnx") for name in ("given", "prepared", "made"))
         given.write_bytes(model)
         quant_pre_process(given, prepared)
-        quantize_static(
-            prepared, made, Reader(), quant_format=QuantFormat.QDQ, per_channel=True, reduce_range=way.narrow,
-            activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, calibrate_method=CalibrationMethod[way.method],
-            op_types_to_quantize=[*_LAYERS, *_MOVING], nodes_to_exclude=[] if way.ends else _ends(onnx.load(prepared)),
-            extra_options={"OpTypesToExcludeOutputQuantization": [*_LAYERS]},
-        )  # fmt: skip
+        try:
+            quantize_static(
+                prepared, made, Reader(), quant_format=QuantFormat.QDQ, per_channel=True, reduce_range=way.narrow,
+                activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, calibrate_method=CalibrationMethod[way.method],
+                op_types_to_quantize=[*_LAYERS, *_MOVING],
+                nodes_to_exclude=[] if way.ends else _ends(onnx.load(prepared)),
+                extra_options={"OpTypesToExcludeOutputQuantization": [*_LAYERS]},
+            )  # fmt: skip
+        except ValueError as error:
+            if "has not been collected" not in str(error):
+                raise
+            return model  # no value in it has a range: there is nothing to quantise
         return serialised(onnx.load(made))
+
+
+def holds_int8(model: bytes) -> bool:
+    """Whether anything in an ONNX model is in 8 bits."""
+    import onnx
+
+    return any(node.op_type == "DequantizeLinear" for node in onnx.load_from_string(model).graph.node)
 
 
 def _ends(model: Any) -> list[str]:

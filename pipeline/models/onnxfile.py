@@ -1,16 +1,12 @@
 """ONNX files: a program as one, by torch's exporter, without a word of where or how it was made, so that its bytes repeat."""
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Iterator
 from typing import Any
 
 from pipeline.base.errors import InputError, first_line, lacks_memory
 from pipeline.models.program import Program
+from pipeline.models.quiet import quiet
 
-OPSET = 20  # of ONNX 1.15; onnxruntime reads it from 1.17 on
+OPSET, FORMAT = 20, 9  # of operations, and of the file, both of ONNX 1.15; onnxruntime reads them from 1.17 on
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
 _FIX = "Install them with `pip install softcache[export]`, or `make repro` in this project."
 
@@ -51,7 +47,7 @@ def onnx_of(program: Program, name: str) -> bytes:
     except Exception as error:  # of many kinds
         if lacks_memory(error):
             raise
-        raise InputError(name, expected="a net that ONNX can express", found=first_line(error), fix=fix) from error
+        raise InputError(name, expected="a net that ONNX can express", found=first_line(error).rstrip("."), fix=fix) from error
 
 
 def softened(model: bytes) -> bytes:
@@ -77,19 +73,7 @@ def _anonymise(model: Any) -> None:
 
 
 def serialised(model: Any) -> bytes:
-    """The bytes of an onnx.ModelProto, always the same."""
+    """The bytes of an onnx.ModelProto, always the same, in the format of ONNX files that goes with OPSET."""
+    model.ir_version = FORMAT
     data: bytes = model.SerializeToString(deterministic=True)
     return data
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keep what the exporter and the quantiser print, log and warn of from the terminal."""
-    before = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)

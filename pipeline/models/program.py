@@ -14,6 +14,7 @@ from torch import nn
 
 from pipeline.base import plugins
 from pipeline.base.errors import InputError, lacks_memory
+from pipeline.models.quiet import quiet
 from softcache_export import assembled
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ BUFFERS = [{buffers}]
 class Program:
     """The forward pass of a net: of inputs (n, *shape), for any n, to logits (n, classes).
 
-    tensors: by the names that they have in the net; constants of its code are among them.
+    tensors: by the names that they have in the net; constants of its code are among them. Each has memory of its own, as a
+    safetensors file wants it: weights that a net uses in two places are two.
     """
 
     exported: "ExportedProgram"
@@ -59,20 +61,20 @@ class Program:
             InputError: It cannot be traced, or only for one number of rows.
         """
         try:
-            with torch.no_grad():  # else a block without gradients is a program of its own in the program
+            with quiet(), torch.no_grad():  # else a block without gradients is a program of its own in the program
                 exported = torch.export.export(net, (inputs,), dynamic_shapes=({0: torch.export.Dim("batch")},))
         except Exception as error:  # of many kinds, as the net's own code may raise
             if lacks_memory(error):
                 raise
             raise InputError(
-                name, expected="a net that torch.export can trace", found=plugins.reason(error), fix=_FIX
+                name, expected="a net that torch.export can trace", found=plugins.reason(error).rstrip("."), fix=_FIX
             ) from error
         if parts := [node.target for node in exported.graph.nodes if node.op == "get_attr"]:
             found = f"branches, loops or autocast in its code ({parts[0]})"
             raise InputError(name, expected="a net of plain operations", found=found, fix=_FIX)
         held = {**exported.state_dict, **exported.constants}
         wanted = [spec.target for spec in exported.graph_signature.input_specs if spec.target is not None]
-        return cls(exported, {key: held[key].detach().cpu().contiguous() for key in wanted})
+        return cls(exported, _apart({key: held[key].detach().cpu().contiguous() for key in wanted}))
 
     def weights(self) -> bytes:
         """All tensors as a safetensors file."""
@@ -112,6 +114,17 @@ class Program:
         program: dict[str, Any] = {}
         exec(compile(self.source(name), "net.py", "exec"), program)
         return assembled(program, safetensors.torch.load(self.weights()))
+
+
+def _apart(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors, those copied whose memory another one before them has."""
+    found: dict[str, torch.Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in tensors.items():
+        place = tensor.untyped_storage().data_ptr()
+        found[name] = tensor.clone() if place in seen else tensor
+        seen.add(place)
+    return found
 
 
 def _listed(names: list[str | None]) -> str:

@@ -3,13 +3,14 @@
 import io
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib.metadata import version
 from typing import Any
 
 from pipeline.base.commands import short
 from pipeline.base.errors import printable
-from pipeline.models.modelfile import ModelFile
+from pipeline.models.modelfile import Learned, ModelFile, Shown
+from pipeline.models.training import Training
 from pipeline.results.markdown import plain, table
 from pipeline.results.run import SPLITS, mean_std
 from pipeline.results.tables import RunRow
@@ -49,9 +50,12 @@ class Measured:
 
 @dataclass(frozen=True)
 class Quantised:
-    """How the int8 model was made, in words, and the share of accuracy that it lost on so many validation rows."""
+    """How the int8 model was made, in words, and the share of accuracy that it lost on so many validation rows.
 
-    way: str
+    way: None where nothing in it is in 8 bits.
+    """
+
+    way: str | None
     lost: float
     rows: int
 
@@ -123,9 +127,14 @@ class Card:
     def _header(self) -> str:
         """The fields that the Hub reads, in YAML."""
         from ruamel.yaml import YAML
+        from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
         task = _TASKS[self.config["inputs"]["kind"]]
-        found: dict[str, Any] = {"license": self.license, "pipeline_tag": task, "tags": ["softcache", "distillation", "onnx"]}
+        found: dict[str, Any] = {
+            "license": DoubleQuotedScalarString(self.license),  # else some readers take `no` for false, and 1.0 for a number
+            "pipeline_tag": task,
+            "tags": ["softcache", "distillation", "onnx"],
+        }
         results = [
             {
                 "task": {"type": task},
@@ -191,18 +200,12 @@ class Card:
     def _facts(self) -> dict[str, str]:
         model = self.model
         facts = {"seed": str(self.config["seed"]), "sha256 of the weights": str(self.config["weights_sha256"])}
-        if soft := model.soft:
-            how = "teachers in the loop" if soft.live is not None else "caches"
-            facts["soft targets"] = (
-                f"{soft.loss} at T = {short(soft.temperature)} with alpha = {short(soft.alpha)}; "
-                f"what is averaged: {soft.rule}; from {how}"
-            )
+        if model.soft:
+            facts["soft targets"] = _learned(model.soft)
         if model.recipe is None or model.views is None:
             facts["training"] = "elsewhere, not known"
             return facts
-        recipe = model.recipe
-        facts["recipe"] = f"{recipe.optimizer}, {recipe.schedule}, epochs {recipe.epochs}, batch size {recipe.batch_size}"
-        facts["views"] = model.views.policy
+        facts["recipe"], facts["views"] = _recipe(model.recipe), _views(model.views)
         if model.rows is not None:
             facts["rows"] = f"{model.rows.selection}: {model.rows.count:,}"
         return facts | {"digest of the training inputs": model.data.inputs, "of the labels": model.data.labels}
@@ -215,6 +218,36 @@ class Card:
             known += [f"sha256 of its weights {each.weights_sha256}"] if each.weights_sha256 else []
             lines.append(f"- {plain(each.name)}: {', '.join([*known, f'digest of the {of} {each.digest}'])}\n")
         return f"Its teachers:\n\n{''.join(lines)}" if lines else ""
+
+
+def _learned(soft: Learned) -> str:
+    parts = [
+        f"{soft.loss} at T = {short(soft.temperature)} with alpha = {short(soft.alpha)} and label weight = "
+        f"{soft.label_weight:.6g}",  # by default 1 − alpha, with an error in its last digit
+        f"times T²: {_yes(soft.squared)}",
+        f"standardised: {_yes(soft.standardised)}",
+        f"what is averaged: {soft.rule}",
+    ]
+    if len(soft.weights) > 1:
+        parts.append(f"weights of the teachers: {', '.join(map(short, soft.weights))}")
+    return "; ".join([*parts, f"from {'teachers in the loop' if soft.live is not None else 'caches'}"])
+
+
+def _recipe(recipe: Training) -> str:
+    """The optimizer, the schedule, what has no default, and what is not its default."""
+    rest = [field for field in fields(recipe) if field.name not in ("optimizer", "schedule")]
+    values = {field.name.replace("_", " "): getattr(recipe, field.name) for field in rest}
+    shown = [name for field, name in zip(rest, values, strict=True) if values[name] != field.default]
+    return ", ".join([recipe.optimizer, recipe.schedule, *(f"{name} {values[name]}" for name in shown)])
+
+
+def _views(views: Shown) -> str:
+    seed = [] if views.seed is None else [f"seed {views.seed}"]
+    return ", ".join([views.policy, *seed, *([] if views.count is None else [f"{views.count:,} of each row"])])
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
 
 
 def _code(text: str) -> str:

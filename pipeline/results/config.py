@@ -49,6 +49,9 @@ def config(model: ModelFile, net: Net, module: torch.nn.Module, output: str, wri
         "opset": onnxfile.OPSET,
         "weights_sha256": net.sha256,
         "data": asdict(model.data),
+        "recipe": None if model.recipe is None else asdict(model.recipe),
+        "views": None if model.views is None else asdict(model.views),
+        "rows": None if model.rows is None else asdict(model.rows),
         "soft": None if model.soft is None else asdict(model.soft),
         "files": {name: files.sha256(content) for name, content in written.items()},
     }

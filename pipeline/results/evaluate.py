@@ -29,7 +29,7 @@ from pipeline.models.rows import Rows
 from pipeline.results import summary, tables
 from pipeline.results.choice import best
 from pipeline.results.run import BEFORE, SPLITS, Measure, Run
-from pipeline.results.tables import BestRow
+from pipeline.results.tables import Basis, BestRow
 
 VERSION = 1  # of the choice of the best setting, its intervals, and the content of the tables
 HELD_BYTES = 1 << 28  # of the inputs of each split: larger ones are read again for every student
@@ -139,7 +139,7 @@ def evaluate(
     read.append(opened["test"].witness)
     measure = Measure(labels, combined)
 
-    runs, specs, histories = [], [], {name: each.history() for name, each in taught.items()}
+    runs, specs, measured, histories = [], [], {}, {name: each.history() for name, each in taught.items()}
     for name, each in taught.items():
         runs.append(measure.run(name, "teacher", each.parameters, {None: logits[name]}))
     if len(ensemble) > 1:
@@ -155,6 +155,7 @@ def evaluate(
         read.append(checkpoint.witness)
         histories[trained.name] = checkpoint.history()
         specs.append(checkpoint.spec)
+        measured[trained.name] = tables.weights(checkpoint)
         runs += _student_runs(trained, checkpoint, rows, device, measure)
     found = best(runs)
     read += spec.witnesses(*specs)
@@ -170,7 +171,11 @@ def evaluate(
             results=summary.by_seed(runs),
             history=summary.by_epoch(histories),
             temperature=summary.by_temperature(runs),
-            teachers={name: each.weights_sha256 for name, each in taught.items()},
+            basis=Basis(
+                teachers={name: each.weights_sha256 for name, each in taught.items()},
+                students=measured,
+                rows=tables.digests({name: opened[name] for name in SPLITS}),
+            ),
         )
     return Evaluated(runs, found, missing)
 

@@ -1,6 +1,6 @@
 """Export: one net as a folder that runs without this project, each of its models checked on validation rows.
 
-Test rows are not read: what a card says of them is in the tables of an evaluation.
+Test rows are not read: what a card says of them is in the tables of an evaluation, of the same weights and the same rows.
 """
 
 import logging
@@ -26,20 +26,20 @@ from pipeline.models.encoding import example, tensor
 from pipeline.models.modelfile import TEACHERS, Net
 from pipeline.models.program import Program
 from pipeline.models.runfolder import open_run
-from pipeline.results import card
+from pipeline.results import card, tables
 from pipeline.results.card import Card, Figures, Measured, Quantised, Source
 from pipeline.results.config import config
 from pipeline.results.exporting import Exporting
-from pipeline.results.tables import FILE_NAME as TABLES
+from pipeline.results.run import SPLITS
 from pipeline.results.tables import ClassRow, RunRow, Tables
-from pipeline.results.trial import Run, Trial, apart, in_torch, require_equal
+from pipeline.results.trial import Run, Trial, apart, in_torch, require_equal, require_steady
 from pipeline.stats import metrics
 from softcache_export import CONFIG, FLOAT, INT8, MODULE, NET, TILE, WEIGHTS, session
 
-VERSION = 1  # of the files of an export
+VERSION = 2  # of the files of an export
 LOST = 0.005  # of the accuracy on validation rows: the most that int8 may cost
-SAME = 1e-3  # nats: how far the NLL of the same net may be from the evaluation's, on another machine
 TORCH = "torch"  # what the net in torch is called beside the files of the folder
+_FILES = {WEIGHTS, NET, MODULE, FLOAT, INT8, CONFIG, card.FILE_NAME, "__pycache__"}  # the last is Python's, of MODULE
 _LEAST = 1e-38  # the smallest probability that float32 has in full
 _log = logging.getLogger(__name__)
 
@@ -75,20 +75,23 @@ def export(*, run: str, data: Path, out: Path, settings: Exporting) -> Exported:
     onnxfile.require_installed()
     _require_an_export(out)
     run_folder = open_run(data, run)
+    _require_exportable(run_folder)
     splits = open_splits(data / "transfer", ("train", "valid"))
     _require_data(run_folder, splits["valid"])
     net = _chosen(run_folder, settings.seed, splits["valid"])
     module = run_folder.load(net, torch.device("cpu"))
     trial = Trial.of(splits["valid"], module)
-    shares = trial.probabilities({TORCH: in_torch(module)})
-    figures, witnesses = _figures(data, run, None if run_folder.kind in TEACHERS else net.seed, trial, shares[TORCH])
+    figures, witnesses = _figures(data, run_folder, net.seed)
     program = Program.of(module, example(module, run_folder.inputs), run)
     model = onnxfile.onnx_of(program, run)
     usual = onnxfile.softened(model) if settings.softmax else model
-    shares |= trial.probabilities({NET: in_torch(program.module(run)), FLOAT: _logits(usual, settings.softmax)})
+    runs = {TORCH: in_torch(module), NET: in_torch(program.module(run)), FLOAT: _logits(usual, settings.softmax)}
+    shares = trial.probabilities(runs)
     require_equal(shares, TORCH, run)
+    require_steady(trial.alone(runs, run), shares, run)
     calibration = _calibration(splits["train"], module, settings.calibration)
     small, shares[INT8], quantised = _quantised(model, settings.softmax, trial, shares[TORCH], calibration)
+    require_steady(trial.alone({INT8: _logits(small, settings.softmax)}, run), shares, run)
     own = Path(softcache_export.__file__).read_bytes()
     written = {WEIGHTS: program.weights(), NET: program.source(run).encode(), MODULE: own, FLOAT: usual, INT8: small}
     measured = _measured(written, shares, trial, module)
@@ -107,9 +110,24 @@ def export(*, run: str, data: Path, out: Path, settings: Exporting) -> Exported:
 
 
 def _require_an_export(out: Path) -> None:
-    """Raise InputError if the folder to replace holds anything but an export."""
-    if out.is_dir() and any(out.iterdir()) and not (out / CONFIG).exists():
-        raise InputError(str(out), expected="an export, or nothing", found="other files", fix="Name another folder.")
+    """Raise InputError if the folder to replace holds anything but the files of an export: it may be one that others lie in."""
+    others = sorted(path.name for path in out.iterdir() if path.name not in _FILES) if out.is_dir() else []
+    if others:
+        found, fix = f"{others[0]}, too", "Move it elsewhere, or name another folder."
+        raise InputError(str(out), expected="nothing but the files of an export", found=found, fix=fix)
+
+
+def _require_exportable(model: Checkpoint) -> None:
+    """Raise InputError for a teacher without a net of torch: one of which there are logits only, or a file of ONNX."""
+    fix = "Export a student of it."
+    if model.kind == "imported":
+        found = "logits that were made elsewhere"
+        raise InputError(f"teacher {model.name}", expected="a teacher with a net", found=found, fix=fix)
+    if spec.name_in(model.model) == "onnx":
+        found = "an ONNX file already"
+        raise InputError(
+            f"teacher {model.name}", expected="a net of torch", found=found, fix=f"Use that file, or {fix.lower()}"
+        )
 
 
 def _require_data(model: Checkpoint, valid: Split) -> None:
@@ -170,8 +188,9 @@ def _quantised(
         made = onnxfile.softened(made) if softmax else made
         shares = trial.probabilities({INT8: _logits(made, softmax)})[INT8]
         more = metrics.errors(shares, trial.labels) - metrics.errors(usual, trial.labels)
-        tried.append((made, shares, Quantised(way.said, more / len(trial.labels), len(trial.labels))))
-        if more <= LOST * len(trial.labels):
+        said = way.said if (any_int8 := int8.holds_int8(made)) else None
+        tried.append((made, shares, Quantised(said, more / len(trial.labels), len(trial.labels))))
+        if more <= LOST * len(trial.labels) or not any_int8:
             return tried[-1]
     least = min(tried, key=lambda each: each[2].lost)
     _log.warning("%s: it loses %.2f points of accuracy on the validation rows", INT8, 100 * least[2].lost)
@@ -207,30 +226,38 @@ def _sources(data: Path, model: Checkpoint) -> list[Source]:
     return found
 
 
-def _figures(data: Path, run: str, seed: int | None, trial: Trial, shares: np.ndarray) -> tuple[Figures, list[files.Witness]]:
-    """What the evaluation of this run says, and its witness; nothing where it was not evaluated.
+def _figures(data: Path, model: Checkpoint, seed: int) -> tuple[Figures, list[files.Witness]]:
+    """What the evaluation of this run says, and the witnesses of what it was read from; nothing where it was not evaluated.
 
-    shares: the probabilities of its net, by which figures of another training are told, and refused with an InputError.
+    Raises InputError for figures of other weights than these, or of other rows than those of the splits as they are.
     """
-    sweep, _, name = run.rpartition("/")
+    sweep, _, name = model.name.rpartition("/")
     folder = (data / "sweeps" / sweep if sweep else data) / "plots"
-    if not (folder / TABLES).exists():
-        return Figures(seed, [], {}), []
-    tables = Tables.open(folder)
-    rows = [row for row in tables.read(RunRow) if row.run == name]
-    nll = next((row.nll for row in rows if row.seed == seed and row.split == "valid"), None)
-    own = _nll(shares, trial.labels)
-    if nll is not None and len(trial.labels) == len(trial.rows) and abs(nll - own) > SAME * max(1, nll):
-        expected, fix = f"an NLL of {own:.4f} for {run} on valid", f"Run {commands.evaluate(folder)} again."
-        raise InputError(str(folder), expected=expected, found=f"{nll:.4f}, of another training", fix=fix)
+    wanted = None if model.kind in TEACHERS else seed
+    if not (folder / tables.FILE_NAME).exists():
+        return Figures(wanted, [], {}), []
+    held = Tables.open(folder)
+    rows = [row for row in held.read(RunRow) if row.run == name]
+    if not rows:
+        return Figures(wanted, [], {}), []
+    splits = open_splits(data / "transfer", SPLITS)
+    _require_measured(held, model, name, splits)
     totals: dict[str, int] = {}
-    for row in tables.read(ClassRow):
-        if (row.run, row.seed) == (name, seed):
+    for row in held.read(ClassRow):
+        if (row.run, row.seed) == (name, wanted):
             totals[row.split] = totals.get(row.split, 0) + row.rows
-    return Figures(seed, rows, totals), [files.Witness.of_file(folder / TABLES, files.sha256_file(folder / TABLES))]
+    path = folder / tables.FILE_NAME
+    return Figures(wanted, rows, totals), [files.Witness.of_file(path, files.sha256_file(path)), splits["test"].witness]
 
 
-def _nll(shares: np.ndarray, labels: np.ndarray) -> float:
-    """Mean negative log of the probabilities (n, classes) of the labels, in nats."""
-    own = shares[np.arange(len(labels)), labels].astype(np.float64)
-    return float(-np.log(np.maximum(own, _LEAST)).mean())
+def _require_measured(held: Tables, model: Checkpoint, name: str, splits: Mapping[str, Split]) -> None:
+    """Raise InputError unless these weights were measured, on these rows."""
+    of, taught = held.basis, model.kind in TEACHERS
+    now = {
+        f"weights of {model.name}": model.weights_sha256 if taught else tables.weights(model),
+        "rows": tables.digests(splits),
+    }
+    then = {f"weights of {model.name}": of.teachers.get(name) if taught else of.students.get(name, {}), "rows": of.rows}
+    for what, expected, found in differences(now, then):
+        fix = f"Run {commands.evaluate(held.folder)} again."
+        raise InputError(f"{held.folder}, {what}", expected=f"{expected} as it is now", found=str(found or "none"), fix=fix)

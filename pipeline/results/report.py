@@ -66,7 +66,7 @@ def _is_ours(path: Path) -> bool:
 
 def _warn_of_new_teachers(tables: Tables, teachers: Path) -> None:
     """Warn if a teacher was trained again after it was measured."""
-    for name, digest in tables.teachers.items():
+    for name, digest in tables.basis.teachers.items():
         folder = teachers / name
         if (folder / FILE_NAME).exists() and ModelFile.teacher(folder).nets[0].sha256 != digest:
             fix = commands.evaluate(tables.folder)

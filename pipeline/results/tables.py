@@ -1,6 +1,6 @@
 """Tables: the tables of an evaluation, how they are written together, and how they are read.
 
-The file tables.json next to them holds their sha256, and says which teachers were measured.
+The file tables.json next to them holds their sha256, and says which nets were measured, on which rows.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,8 +10,10 @@ from typing import NamedTuple, TypeVar
 
 from pipeline.base import commands, facts, files, table
 from pipeline.base.errors import InputError, IntegrityError
+from pipeline.data.splits import Split
+from pipeline.models.modelfile import ModelFile
 
-FORMAT = 1
+FORMAT = 2
 FILE_NAME = "tables.json"
 
 
@@ -127,20 +129,42 @@ NAMES: Mapping[type[tuple[object, ...]], str] = {
 
 
 @dataclass(frozen=True)
+class Basis:
+    """What the figures are of. teachers: the sha256 of the weights of each.
+
+    students: by run and seed, the sha256 of the weights. rows: by split, the digests of its `inputs` and its `labels`.
+    """
+
+    teachers: Mapping[str, str]
+    students: Mapping[str, Mapping[str, str]]
+    rows: Mapping[str, Mapping[str, str]]
+
+
+def digests(splits: Mapping[str, Split]) -> dict[str, dict[str, str]]:
+    """The rows of a Basis."""
+    return {name: {"inputs": split.inputs_digest, "labels": split.labels_digest} for name, split in splits.items()}
+
+
+def weights(model: ModelFile) -> dict[str, str]:
+    """The sha256 of the weights of each net of a student, by its seed in digits, as JSON wants keys."""
+    return {str(net.seed): net.sha256 for net in model.nets if net.sha256 is not None}
+
+
+@dataclass(frozen=True)
 class _Facts:
-    """The content of tables.json. teachers: the sha256 of the weights of each. files: the sha256 of each table."""
+    """The content of tables.json. files: the sha256 of each table."""
 
     version: int
-    teachers: Mapping[str, str]
+    basis: Basis
     files: Mapping[str, str]
 
 
 @dataclass(frozen=True)
 class Tables:
-    """An open folder of tables. teachers: the sha256 of the weights of each teacher that was measured."""
+    """An open folder of tables."""
 
     folder: Path
-    teachers: Mapping[str, str]
+    basis: Basis
     files: Mapping[str, str]
     fix: str
 
@@ -154,7 +178,7 @@ class Tables:
             if any(folder.glob("*.parquet")):
                 raise IntegrityError(str(folder), expected=f"tables with {FILE_NAME}", found="no such file", fix=fix) from error
             raise InputError(str(folder), expected="tables", found="none", fix=f"{fix} Or correct the path.") from error
-        return cls(folder, found.teachers, found.files, fix)
+        return cls(folder, found.basis, found.files, fix)
 
     def read(self, kind: type[Row]) -> list[Row]:
         """The records of this kind. Raises IntegrityError if their table is not the one that tables.json names."""
@@ -174,7 +198,7 @@ def write(
     results: Sequence[StudentRow],
     history: Sequence[EpochPoint] = (),
     temperature: Sequence[TemperaturePoint] = (),
-    teachers: Mapping[str, str],
+    basis: Basis,
 ) -> None:
     """Write all tables into a folder, and tables.json with the sha256 of those that are read again."""
     records: Mapping[type[tuple[object, ...]], Sequence[tuple[object, ...]]] = {
@@ -188,4 +212,4 @@ def write(
         digests[NAMES[kind]] = files.sha256(data)
     files.write(folder / "history.csv", table.to_csv(history, EpochPoint))
     files.write(folder / "temperature.csv", table.to_csv(temperature, TemperaturePoint))
-    files.write(folder / FILE_NAME, facts.sealed(asdict(_Facts(FORMAT, teachers, digests))))
+    files.write(folder / FILE_NAME, facts.sealed(asdict(_Facts(FORMAT, basis, digests))))

@@ -41,7 +41,7 @@ def test_it_says_what_was_written_and_how_good_it_is(project):
 
 
 def test_settings_come_from_the_entry_of_the_run(project):
-    assert "license: mit\n" in Path("data/exports/a/README.md").read_text()
+    assert 'license: "mit"\n' in Path("data/exports/a/README.md").read_text()
 
 
 def test_classes_of_images(project):
@@ -53,6 +53,11 @@ def test_classes_of_images(project):
     assert all(line.count("%") == 2 for line in lines)
     assert lines == says(0, "predict", "data/exports/a", "0.png", "1.png", "--top", "2").splitlines()
     assert says(0, "predict", "a", "0.png", "--int8").startswith("0.png: ")
+
+
+def test_exports_of_sweeps_are_named_where_one_is_unknown(project):
+    shutil.copytree("data/exports/a", "data/exports/some/s-T4")
+    assert "expected a folder, or one of a, some/s-T4, found b." in says(2, "predict", "b", "x.png")
 
 
 def test_predict_needs_no_torch(project, monkeypatch):
@@ -68,6 +73,7 @@ def test_predict_needs_no_torch(project, monkeypatch):
         (("export", "b"), 2, "run: expected one of a, found b. Correct the name, or train it first."),
         (("export", "a", "--seed", "7"), 2, "run a, seed: expected one of 0, found 7."),
         (("export", "../a"), 2, "expected a name such as tiny-T4"),
+        (("export", "a", "--license", "mine: #1"), 2, "license: expected letters, digits"),
         (("export", "a", "--calibration", "0"), 2, "expected 1 or more"),
         (("predict", "b", "x.png"), 2, "export: expected a folder, or one of a, found b."),
         (("predict", "data", "x.png"), 2, "data: expected an export, with config.json, found none."),
@@ -95,6 +101,11 @@ def test_wrong_settings_are_named_by_their_place(project, entry, message):
     Path("params.yaml").write_text(text)
     assert message in says(2, "export", "a")
     assert message in says(2, "versions")
+
+
+def test_a_stage_exports_students_alone(project):
+    """A teacher has no folder in data/students, which the stage in dvc.yaml depends on."""
+    assert "params.yaml, exports: expected names of students, which DVC trains first, found teacher a." in says(2, "versions")
 
 
 def test_a_damaged_export_is_damaged_data(project):

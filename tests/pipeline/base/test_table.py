@@ -97,3 +97,14 @@ def test_other_columns_are_refused(columns):
 def test_what_is_no_table_is_refused(cut):
     with pytest.raises(IntegrityError, match="it: expected name string"):
         read(cut(table.to_parquet([{"name": "x"}], COLUMNS)))
+
+
+def test_arrow_starts_no_threads_of_its_own(monkeypatch):
+    """They would abort a process that ends soon after."""
+    kept = []
+    plain = table.pq.ParquetFile.read
+    monkeypatch.setattr(
+        table.pq.ParquetFile, "read", lambda file, *given, **more: kept.append(more) or plain(file, *given, **more)
+    )
+    read(table.to_parquet([{"name": "x"}], COLUMNS))
+    assert kept == [{"use_threads": False}]

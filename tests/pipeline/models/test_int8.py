@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import exports
-from pipeline.models import int8
+from pipeline.models import int8, onnxfile
+from pipeline.models.program import Program
 from softcache_export import session
 
 ROWS = np.random.default_rng(0).integers(0, 256, (64, 3, 8, 8), dtype=np.uint8)
@@ -60,6 +61,27 @@ def test_ranges_are_those_of_the_rows(model):
     expected = session(model)(ROWS)
     apart = [np.abs(session(made)(ROWS) - expected).max() for made in (dark, right)]
     assert apart[0] > 3 * apart[1]
+
+
+class Scaled(torch.nn.Module):
+    """Nothing in it is done in 8 bits."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(4))
+
+    def forward(self, values):
+        return values * self.weight
+
+
+@pytest.mark.parametrize("way", int8.WAYS, ids=lambda way: way.said)
+def test_what_cannot_be_quantised_stays_as_it_is(model, way):
+    rows = np.random.default_rng(1).standard_normal((3, 4)).astype(np.float32)
+    plain = onnxfile.onnx_of(Program.of(Scaled().eval(), torch.from_numpy(rows), "scaled"), "scaled")
+    made = int8.quantised(plain, [rows], way)
+    assert not int8.holds_int8(made)
+    np.testing.assert_array_equal(session(made)(rows), rows)
+    assert int8.holds_int8(int8.quantised(model, [ROWS[:8]], way))
 
 
 def test_a_net_of_words(capfd):

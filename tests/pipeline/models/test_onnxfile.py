@@ -8,7 +8,7 @@ from torch import nn
 
 import exports
 from pipeline.base.errors import InputError
-from pipeline.models import onnxfile
+from pipeline.models import int8, onnxfile
 from pipeline.models.encoding import example
 from pipeline.models.program import Program
 from softcache_export import session, softmax
@@ -33,6 +33,14 @@ def test_inputs_and_outputs_have_names_and_any_number_of_rows():
         assert first.dim_param == "batch"
         assert [dim.dim_value for dim in others] == shape
     assert model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
+
+
+def test_the_format_of_the_file_is_as_old_as_its_operations():
+    """Of ONNX 1.15, whose list of releases says: operations of version 20, files of version 9."""
+    small = int8.quantised(exports.model("mlp"), [example(exports.net("mlp"), exports.NETS["mlp"][1], 4).numpy()], int8.WAYS[0])
+    [known] = [row for row in onnx.helper.VERSION_TABLE if row[0] == "1.15.0"]
+    for model in map(onnx.load_from_string, (exports.model("mlp"), onnxfile.softened(exports.model("mlp")), small)):
+        assert [model.ir_version, model.opset_import[0].version] == [*known[1:3]] == [9, 20]
 
 
 def test_the_same_net_gives_the_same_bytes_and_no_path(capfd, recwarn):
@@ -62,8 +70,9 @@ def test_what_onnx_cannot_express_is_named():
             return self.layer(torch.linalg.qr(values.unsqueeze(1))[1].squeeze(1) + values)
 
     traced = Program.of(Rotated().eval(), torch.ones(2, 4), "rotated")
-    with pytest.raises(InputError, match="rotated: expected a net that ONNX can express"):
+    with pytest.raises(InputError, match="rotated: expected a net that ONNX can express") as caught:
         onnxfile.onnx_of(traced, "rotated")
+    assert ".." not in str(caught.value)
 
 
 def test_what_is_missing_is_named(monkeypatch):

@@ -1,7 +1,10 @@
 """A net's forward pass, written out: it runs without the net's code, and gives the same."""
 
+import os
+
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from torch import nn
 
@@ -103,3 +106,45 @@ class Branch(nn.Module):
 def test_what_cannot_be_written_out_is_refused(how, message):
     with pytest.raises(InputError, match=f"odd: expected {message}"):
         Program.of(Branch(how).eval(), torch.ones(2, 4), "odd")
+
+
+class Tied(nn.Module):
+    """Two layers of one weight, and a part of it as a buffer."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.second.weight = self.first.weight
+        self.register_buffer("row", self.first.weight.detach()[1])
+
+    def forward(self, values):
+        return self.second(torch.relu(self.first(values))) + self.row
+
+
+@torch.no_grad()
+def test_tied_weights_are_written_as_often_as_they_are_named():
+    torch.manual_seed(0)
+    net, values = Tied().eval(), torch.rand(5, 4)
+    traced = Program.of(net, values, "tied")
+    torch.testing.assert_close(traced.module("tied")(values), net(values))
+    stored = safetensors.torch.load(traced.weights())
+    assert torch.equal(stored["second.weight"], net.first.weight)
+
+
+def test_tracing_is_not_heard(capfd):
+    class Talking(nn.Linear):
+        def forward(self, values):
+            os.write(2, b"from C++")
+            return super().forward(values)
+
+    Program.of(Talking(4, 2).eval(), torch.rand(2, 4), "talking")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_message_ends_in_one_full_stop():
+    class Failing(nn.Module):
+        def forward(self, values):
+            raise ValueError("It does not go.")
+
+    with pytest.raises(InputError, match=r"found ValueError: It does not go\. Write it in operations"):
+        Program.of(Failing().eval(), torch.rand(2, 4), "failing")

@@ -1,5 +1,6 @@
 """The model card, of made-up figures."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -75,9 +76,13 @@ def test_what_int8_costs(lost, said):
     assert f"`model.int8.onnx` {said} accuracy on these rows (seven bits)" in card(lost=lost).text()
 
 
-def test_the_header_is_yaml_of_the_hub_whatever_the_licence_says():
-    head = YAML(typ="safe").load(card(license="mine: #1\n---").text().split("\n---\n\n#")[0].removeprefix("---\n"))
-    assert head["license"] == "mine: #1\n---"
+@pytest.mark.parametrize("name", ["mit", "no", "1.0"])
+def test_the_header_is_yaml_of_the_hub_whatever_the_licence_is_called(name):
+    """By the rules of YAML 1.1, as the Hub reads it."""
+    yaml = YAML(typ="safe")
+    yaml.version = (1, 1)
+    head = yaml.load(card(license=name).text().split("\n---\n\n#")[0].removeprefix("---\n"))
+    assert head["license"] == name
     assert head["pipeline_tag"] == "image-classification"
     [_, test] = head["model-index"][0]["results"]
     assert test["metrics"] == [{"type": "accuracy", "value": 0.88}]
@@ -87,10 +92,25 @@ def test_the_header_is_yaml_of_the_hub_whatever_the_licence_says():
 def test_where_it_comes_from():
     text = card().text()
     assert f"- a: `cnn()`, sha256 of its weights {'b' * 64}, digest of the cache {'c' * 64}\n" in text
-    assert "kl() at T = 4 with alpha = 0.5" in text
-    assert "sgd(lr=0.1), constant, epochs 7, batch size 32" in text
+    assert "kl() at T = 4 with alpha = 0.5 and label weight = 0.5; times T²: yes; standardised: no; what is av" in text
+    assert "- recipe: sgd(lr=0.1), constant, epochs 7, batch size 32\n" in text
+    assert "- views: flip(), seed 0, 2 of each row\n" in text
     unknown = card(sources=[Source("a", "c" * 64, None, None)]).text()
     assert f"- a: digest of the cache {'c' * 64}\n" in unknown
+
+
+def test_every_setting_that_is_not_its_default():
+    found = card()
+    others = {"max_norm": 2.5, "clip_grad": 1.0, "label_smoothing": 0.1, "ema": 0.99, "keep": "best", "patience": 3,
+              "precision": "bfloat16"}  # fmt: skip
+    found.model.recipe = Training(optimizer="sgd(lr=0.1)", schedule="cosine()", epochs=7, batch_size=32, **others)
+    found.model.soft = replace(SOFT, weights=(1.0, 0.5), standardised=True, squared=False, caches=None, live={"a": "", "b": ""})
+    text = found.text()
+    for name, value in others.items():
+        assert f", {name.replace('_', ' ')} {value}" in line(text, "- recipe")
+    said = line(text, "- soft targets")
+    for each in ("times T²: no", "standardised: yes", "weights of the teachers: 1, 0.5", "from teachers in the loop"):
+        assert each in said
 
 
 @pytest.mark.parametrize(

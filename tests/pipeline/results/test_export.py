@@ -120,16 +120,23 @@ def test_the_card_has_what_was_measured_and_where_it_comes_from(student):
     assert str(project_root := Path.cwd()) not in text, project_root
 
 
+def test_config_has_every_setting_that_decides_the_weights(project):
+    """Those of params.yaml, see projects.py, and the defaults of the others."""
+    said = json.loads((OUT / CONFIG).read_text())
+    recipe = said["recipe"]
+    assert (recipe["epochs"], recipe["batch_size"], recipe["label_smoothing"], recipe["keep"]) == (1, 8, 0, "last")
+    assert (said["views"]["policy"], said["views"]["seed"], said["views"]["count"]) == ("shift(pixels=1)", 5, 3)
+    assert said["rows"]["count"] == 20
+    assert (said["soft"]["temperature"], said["soft"]["squared"], said["soft"]["weights"]) == (2, True, [1])
+
+
 def test_the_figures_of_a_student_of_a_sweep_are_those_of_its_sweep(student):
     shutil.move(DATA / "plots", DATA / "sweeps/some/plots")
-    [net] = [net for net in student.nets if net.seed == 4]
-    module = student.load(net, torch.device("cpu"))
-    trial = Trial.of(open_splits(DATA / "transfer", ["valid"])["valid"], module)
-    figures, witnesses = job._figures(DATA, "some/s-T2", 4, trial, probabilities(student, 4))
+    figures, witnesses = job._figures(DATA, Checkpoint(**vars(student) | {"name": "some/s-T2"}), 4)
     assert [row.seed for row in figures.of("test")] == [4, 3, 5]
     assert figures.rows == {"valid": 5, "test": 3}
-    assert len(witnesses) == 1
-    assert job._figures(DATA, "s-T2", 4, trial, probabilities(student, 4)) == (Figures(4, [], {}), [])
+    assert len(witnesses) == 2  # the tables, and the test split
+    assert job._figures(DATA, student, 4) == (Figures(4, [], {}), [])
 
 
 def test_a_teacher_that_was_not_evaluated(project):
@@ -162,6 +169,7 @@ def test_the_first_way_that_loses_little_is_taken_else_the_best(monkeypatch, tmp
 
     monkeypatch.setattr(job, "session", run)
     monkeypatch.setattr(job.int8, "quantised", lambda model, rows, way: way.said.encode())
+    monkeypatch.setattr(job.int8, "holds_int8", lambda model: True)
     made, shares, quantised = job._quantised(b"", False, trial, usual, [])
     assert made.decode() == quantised.way == int8.WAYS[2].said
     assert quantised.lost == pytest.approx(0.005)
@@ -217,11 +225,23 @@ def test_other_validation_labels(project):
     untouched("run s-T2, validation")
 
 
-def test_tables_of_another_training(project, monkeypatch):
-    change_teacher(DATA / "teachers/a", lambda net: net[2].weight.mul_(3))
+def test_tables_of_another_training_however_near(project, student):
+    change_teacher(DATA / "teachers/a", lambda net: net[2].weight.mul_(1 + 1e-6))
     untouched(
-        r"data/plots: expected an NLL of .* for a on valid, found .*Run `softcache evaluate`", run="a", out=DATA / "exports/a"
-    )
+        r"data/plots, weights of a: expected .* as it is now, found .*Run `softcache evaluate` again",
+        run="a", out=DATA / "exports/a",
+    )  # fmt: skip
+
+
+def test_tables_of_other_seeds(project):
+    """The card gives the mean over all of them."""
+    says(0, "distill", "s", "-T", "2", "--seeds", "3", "--seeds", "5", "--seeds", "6")
+    untouched(r"data/plots, weights of s-T2\.6: expected \w{64} as it is now, found none\.", seed=3)
+
+
+def test_tables_of_other_test_rows(project):
+    write_split(DATA / "transfer/test.parquet", np.zeros((3, 1, 4, 4), np.uint8), np.arange(3) % 3, 3)
+    untouched(r"data/plots, rows\.test\.inputs: expected \w{64} as it is now, found \w{64}\. Run `softcache evaluate` again")
 
 
 def test_changed_weights(project):
@@ -231,7 +251,76 @@ def test_changed_weights(project):
 
 
 def test_a_folder_of_other_files(project):
-    untouched("data/students: expected an export, or nothing, found other files", out=DATA / "students")
+    untouched("data/students: expected nothing but the files of an export, found s-T2, too", out=DATA / "students")
+
+
+def test_exports_that_lie_in_an_export_are_not_deleted(project):
+    """The first export of the sweep `alphas`, and one of a run that is called so."""
+    shutil.copytree(OUT, OUT / "tiny-T4")
+    untouched("s-T2: expected nothing but the files of an export, found tiny-T4, too")
+    shutil.rmtree(OUT / "tiny-T4")
+    (OUT / "__pycache__").mkdir()  # of `from softcache_export import load` in that folder
+    again()
+
+
+def test_teachers_without_a_net_of_torch(student, monkeypatch):
+    for changes, message in (
+        (
+            {"kind": "imported"},
+            "teacher x: expected a teacher with a net, found logits that were made elsewhere. Export a stud",
+        ),
+        ({"model": "onnx(path='x.onnx')"}, "teacher x: expected a net of torch, found an ONNX file already. Use that file, or"),
+    ):
+        changed = Checkpoint(**vars(student) | {"name": "x"} | changes)
+        monkeypatch.setattr(job, "open_run", lambda *given, changed=changed: changed)
+        untouched(message)
+
+
+class Lonely(torch.nn.Module):
+    """It gives a row by itself other logits."""
+
+    def __init__(self, at_one):
+        super().__init__()
+        self.layer, self.at_one = torch.nn.Linear(16, 3), at_one
+
+    def forward(self, pixels):
+        logits = self.layer(pixels.float().flatten(1) / 255)
+        return self.at_one(logits) if logits.shape[0] == 1 else logits
+
+
+@pytest.mark.parametrize(
+    ("at_one", "message", "error"),
+    [
+        (lambda logits: logits.flip(1), r"s-T2, torch: expected probabilities of a row by itself within 1e-05", IntegrityError),
+        (torch.squeeze, r"s-T2, torch: expected logits \(1, classes\) of a batch of one row, found shape \(3,\)", InputError),
+        (
+            lambda logits: logits @ logits,
+            r"s-T2, torch: expected logits \(1, classes\) of a batch of one row, found",
+            InputError,
+        ),
+    ],
+)
+def test_a_net_that_treats_one_row_otherwise(project, monkeypatch, at_one, message, error):
+    net = Lonely(at_one).eval()
+    monkeypatch.setattr(Checkpoint, "load", lambda *given: net)
+    untouched(message, error)
+
+
+def test_a_net_with_nothing_to_quantise(project, monkeypatch):
+    class Picked(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.ones(3))
+
+        def forward(self, pixels):
+            return pixels.float().flatten(1)[:, :3] / 255 * self.scale
+
+    monkeypatch.setattr(Checkpoint, "load", lambda *given: Picked().eval())
+    shutil.rmtree(DATA / "plots")
+    assert again().quantised.way is None
+    assert (
+        "`model.int8.onnx` is in float, as `model.onnx` is: nothing in it can be quantised" in (OUT / "README.md").read_text()
+    )
 
 
 def test_a_net_that_torch_cannot_trace_is_named(project, monkeypatch):

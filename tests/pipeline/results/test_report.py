@@ -201,6 +201,6 @@ def test_a_teacher_that_was_trained_anew_since_is_told(tmp_path, plots, caplog):
         held = Tables.open(plots)
         rows = {name: held.read(kind) for kind, name in tables.NAMES.items()}
         digest = digest or json.loads((tmp_path / "data/teachers/a/model.json").read_text())["nets"][0]["sha256"]
-        tables.write(plots, **rows, teachers={"a": digest, "not here": digest})
+        tables.write(plots, **rows, basis=tables.Basis({"a": digest, "not here": digest}, {}, {}))
         report(plots={"": plots}, published=None, out=tmp_path / "out", teachers=tmp_path / "data/teachers")
         assert ("teacher a was trained again after it was measured. Run `softcache evaluate" in caplog.text) == told

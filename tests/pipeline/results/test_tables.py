@@ -11,10 +11,11 @@ from pipeline.base.errors import InputError, IntegrityError
 from pipeline.base.facts import sealed
 from pipeline.base.files import sha256
 from pipeline.results import tables
-from pipeline.results.tables import BestRow, ClassRow, EpochPoint, RunRow, StudentRow, Tables
+from pipeline.results.tables import Basis, BestRow, ClassRow, EpochPoint, RunRow, StudentRow, Tables
 
 RUN = RunRow("a", "teacher", None, None, None, 7, 0, "test", 0.1 + 0.2, 3, 0.5, 0.25, 0.125, 1.0, 0.0, None, False)
 BEST = BestRow("s", "s-T4", 4.0, 0.5, 1, 0, 0.3, None, 14.0, None, 21.0, None, 7.0, None, None, None, -1.5, 12.0)
+BASIS = Basis({"a": "digest"}, {"s-T4": {"0": "another", "5": "third"}}, {"test": {"inputs": "x", "labels": "y"}})
 CLASS = ClassRow("a", 0, "test", "x", 40, 3)
 
 
@@ -27,12 +28,12 @@ def plots(tmp_path) -> Path:
 
 def write(folder: Path, runs: list[RunRow]) -> None:
     history = [EpochPoint("a", 1, 0.75, 0.5, 2.0)]
-    tables.write(folder, runs=runs, classes=[CLASS], best=[BEST], results=[], history=history, teachers={"a": "digest"})
+    tables.write(folder, runs=runs, classes=[CLASS], best=[BEST], results=[], history=history, basis=BASIS)
 
 
 def test_rows_come_back_as_they_were(plots):
     opened = Tables.open(plots)
-    assert opened.teachers == {"a": "digest"}
+    assert opened.basis == BASIS
     assert [opened.read(kind) for kind in (RunRow, BestRow, ClassRow, StudentRow)] == [[RUN], [BEST], [CLASS], []]
     assert isinstance(opened.read(RunRow)[0], RunRow)
 
@@ -59,8 +60,8 @@ def test_what_is_not_there(plots):
 def test_another_format_is_refused(plots):
     said = json.loads((plots / "tables.json").read_text())
     del said["digest"]
-    (plots / "tables.json").write_bytes(sealed(said | {"version": 2}))
-    with pytest.raises(IntegrityError, match="expected version 1, found version 2"):
+    (plots / "tables.json").write_bytes(sealed(said | {"version": 1}))
+    with pytest.raises(IntegrityError, match="expected version 2, found version 1"):
         Tables.open(plots)
 
 

@@ -7,7 +7,7 @@ import torch
 from conftest import write_split
 from pipeline.base.errors import IntegrityError
 from pipeline.results import trial
-from pipeline.results.trial import Trial, apart, in_torch, require_equal
+from pipeline.results.trial import Trial, apart, in_torch, require_equal, require_steady
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (150, 1, 2, 2), dtype=np.uint8)
 LABELS = np.arange(150) % 3
@@ -41,6 +41,41 @@ def test_of_many_rows_the_first(split, monkeypatch, most):
     made = Trial.of(split, NET)
     assert made.labels.tolist() == LABELS[:most].tolist()
     np.testing.assert_allclose(made.probabilities({"one": in_torch(Floats())})["one"], expected(most), rtol=1e-5)
+
+
+def test_rows_that_went_through_are_counted_on_the_way(split, monkeypatch):
+    seen = []
+
+    def counting(pieces, what, rows, *, total):
+        for piece in pieces:
+            seen.append((what, rows(piece), total))
+            yield piece
+
+    monkeypatch.setattr(trial.runtime, "counting", counting)
+    Trial.of(split, NET).probabilities({"one": in_torch(Floats()), "two": in_torch(Floats())})
+    assert seen == [("one, two", 64, 150), ("one, two", 64, 150), ("one, two", 22, 150)]
+
+
+def test_the_first_rows_by_themselves(split):
+    sizes: list[int] = []
+
+    def run(rows: np.ndarray) -> np.ndarray:
+        sizes.append(len(rows))
+        return in_torch(Floats())(rows)
+
+    found = Trial.of(split, NET).alone({"one": run}, "run")["one"]
+    assert sizes == [1] * 16
+    np.testing.assert_allclose(found, expected(16), rtol=1e-5)
+
+
+def test_steady_is_to_give_a_row_by_itself_what_it_has_among_others():
+    shares = {name: np.full((20, 2), 0.5, np.float32) for name in ("x", "model.int8.onnx")}
+    alone = {name: found[:16] for name, found in shares.items()}
+    require_steady(alone, shares, "run")
+    require_steady({"model.int8.onnx": alone["x"] + np.float32(0.01)}, shares, "run")  # a step of 8 bits, or two
+    for name, far in (("x", 2e-5), ("x", np.nan), ("model.int8.onnx", 0.1)):
+        with pytest.raises(IntegrityError, match=f"run, {name}: expected probabilities of a row by itself within"):
+            require_steady({name: alone[name] + np.float32(far)}, shares, "run")
 
 
 def test_batches_have_the_sizes_that_are_timed(split, monkeypatch):
