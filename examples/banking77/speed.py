@@ -87,7 +87,7 @@ def main() -> None:
             (folder / "student/model.onnx").stat().st_size,
         ]
     tokens = [big.encode([text]).astype(np.int64) for text in texts]
-    tokens = [row[:, row[0] >= 0] for row in tokens]  # one question alone needs no padding
+    tokens = [row[:, row[0] > 0] - 1 for row in tokens]  # 0 is no token, and one question alone needs none
     words = [small.encode([text]) for text in texts]
     check = large.run(None, {"tokens": tokens[0], "mask": np.ones_like(tokens[0])})[0]
     with torch.no_grad():
