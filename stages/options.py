@@ -167,8 +167,12 @@ class Stage(click.Command):
             if section in unread and given.get(flag) is True:
                 continue
             whole, _, of_name = section.partition(".")
-            if of_name and any(given.get(key) for key in self.alone) and name not in params.names(whole):
-                continue
+            if of_name and self.alone and name not in params.names(whole):
+                if any(given.get(key) for key in self.alone):
+                    continue
+                wanted = " or ".join(f"--{key}" for key in self.alone)
+                there = ", ".join(params.names(whole)) or "none"
+                raise params.error(section.format(name=name), f"a section {name!r}", there, f"Add it, or give {wanted}.")
             dotted = section.format(name=name)
             for key, value in params.section(dotted).items():
                 if key not in known:

@@ -110,17 +110,44 @@ def _stages(params: Params | None, plug_ins: _PlugIns) -> Iterator[tuple[str, Li
         yield f"baseline/{name}", student(_settings(distill.command, name, "--hard"), soft=False)
         if "distill" in params.values:
             yield f"distill/{name}", student(_settings(distill.command, name), soft=True)
+    _require_known(params)
     for name in params.names("exports"):
         _settings(exporting.command, name)  # nothing in them has a version: they are only checked
         if name in params.names("teachers"):
             fix = f"Run `softcache export {name}` yourself, or export a student."
             raise params.error("exports", "names of students, which DVC trains first", f"teacher {name}", fix)
+        student_name, _, how = name.rpartition("-")
+        listed = [f"T{value}" for value in params.values.get("temperatures") or ()]
+        if student_name not in params.names("students") or how not in [*listed, "hard"]:
+            wanted = f"a student and one of {', '.join([*listed, 'hard'])}, such as {params.names('students')[0]}-hard"
+            raise params.error("exports", wanted, name, "Correct the name, or take the entry away.")
     for name in params.names("sweeps"):
         lines = dict(measuring)
         for each in _settings(sweep.command, name)["students"]:
             found = student(sweep.settings_of(each, name, None), soft=True)
             lines |= {f"{each}, {what}": version for what, version in found.items()}
         yield f"sweep/{name}", lines
+
+
+def _require_known(params: Params) -> None:
+    """Raise InputError where students learn from teachers that there are not, or where dvc.yaml does not know them."""
+    if not {"teachers", "students", "distill"} <= params.values.keys():
+        return
+    teachers = params.section("distill").get("teachers")
+    names = list(map(str, teachers)) if isinstance(teachers, list) else []
+    if unknown := [name for name in names if name not in params.names("teachers")]:
+        known = ", ".join(params.names("teachers"))
+        raise params.error("distill.teachers", f"some of {known}, as in teachers", unknown[0], "Correct one of the two.")
+    path = Path("dvc.yaml")
+    if "DVC_STAGE" not in os.environ or not path.exists():
+        return
+    stage = Params.of(path).section("stages").get("distill")
+    deps = stage.get("deps") or [] if isinstance(stage, Mapping) else []
+    held = {dep.removeprefix("data/caches/") for dep in deps if isinstance(dep, str) and dep.startswith("data/caches/")}
+    if held and held != set(names):
+        found, expected = (", ".join(f"data/caches/{name}" for name in sorted(each)) for each in (held, names))
+        fix = "Name the cache of each teacher there, a line each: DVC takes no lists."
+        raise InputError("dvc.yaml, stage distill, deps", expected=f"{expected}, as in distill.teachers", found=found, fix=fix)
 
 
 def _teacher(name: str, settings: Mapping[str, Any], training: Lines, plug_ins: _PlugIns) -> Lines:

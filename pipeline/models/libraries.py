@@ -27,8 +27,11 @@ def needed(name: str, what: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except Exception as error:  # one that was built for another torch fails in many ways
-        found = "none" if isinstance(error, ModuleNotFoundError) and error.name == name else first_line(error)
+        absent = isinstance(error, ModuleNotFoundError) and error.name == name
+        found = "none" if absent else first_line(error)
         fix = f'Install it: `pip install "softcache[{EXTRA[name]}]"`, or `pip install {name}`.'
+        if not absent:
+            fix = f"It is installed, but does not fit torch {version('torch')}: install the version and build that do."
         raise InputError(what, expected=f"the library {name}", found=found, fix=fix) from error
 
 

@@ -87,7 +87,8 @@ class Validation:
         found = metrics.at_chance(net.valid_accuracy, self.labels)
         if found:
             _log.warning(
-                "%s: learned nothing: its validation accuracy, %.2f %%, is not clearly above always naming the commonest class",
+                "%s: learned nothing: its validation accuracy, %.2f %%, is not clearly above always naming the commonest "
+                "class; try a lower learning rate, another optimizer such as adam(lr=0.003), or more epochs",
                 name, 100 * net.valid_accuracy,
             )  # fmt: skip
         return found

@@ -53,7 +53,7 @@ def project(tmp_path, monkeypatch):
 def words(command: str) -> list[str]:
     import shlex
 
-    return shlex.split(command.replace("--size 224", "--size 8").replace("channels=[16, 32, 64, 128]", "channels=[4]"))
+    return shlex.split(command.replace("--size 32", "--size 8").replace("channels=[16, 32, 64]", "channels=[4]"))
 
 
 def test_the_readme_leads_from_a_teacher_to_a_student_that_predicts(project):

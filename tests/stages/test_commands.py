@@ -269,7 +269,8 @@ def test_a_sweep_may_set_anything_for_its_students(finished, tmp_path, monkeypat
     out = ok("sweep", "part", "--params", tmp_path / "params.yaml")
     assert out == (
         "tiny-hard, seed 4: learned nothing: its validation accuracy, 33.33 %, "
-        "is not clearly above always naming the commonest class\n"
+        "is not clearly above always naming the commonest class; "
+        "try a lower learning rate, another optimizer such as adam(lr=0.003), or more epochs\n"
         "To see every run: softcache report data/sweeps/part --out data/sweeps/part/report\n"
         "wrote data/sweeps/part: 1 student over all seeds, metrics and plots\n"
     )

@@ -113,3 +113,35 @@ def test_a_plug_in_is_read_whatever_its_arguments_hold(written, tmp_path):
 )
 def test_wrong_settings_are_refused_before_any_stage_runs(written, params, message):
     assert message in written(params, code=2)
+
+
+EXPORTS = "exports: {tiny-T1: {}, odd-hard: {}}\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "teachers: [a, b], loss",
+            "teachers: [a, e], loss",
+            "distill.teachers: expected some of a, b, as in teachers, found e",
+        ),
+        ("tiny-T1: {}", "tiny-T2: {}", "exports: expected a student and one of T1, hard, such as tiny-hard, found tiny-T2"),
+        ("tiny-T1: {}", "big-T1: {}", "exports: expected a student and one of T1, hard, such as tiny-hard, found big-T1"),
+    ],
+)
+def test_what_would_end_a_run_late_is_refused_before_it_begins(written, old, new, message):
+    whole = TEACHERS + STUDENTS.replace("views: {}", "") + DISTILL + EXPORTS
+    written(whole)
+    assert message in written(whole.replace(old, new), code=2)
+
+
+@pytest.mark.parametrize(("cache", "code"), [("b", 0), ("e", 2)])
+def test_dvc_has_to_know_the_caches_that_students_learn_from(written, monkeypatch, cache, code):
+    monkeypatch.setenv("DVC_STAGE", "versions")
+    deps = f"[data/transfer, data/caches/a, data/caches/{cache}]"
+    Path("dvc.yaml").write_text(f"stages: {{versions: {{deps: []}}, distill: {{cmd: x, deps: {deps}}}}}")
+    found = written(TEACHERS + STUDENTS.replace("views: {}", "") + DISTILL, code=code)
+    if code:
+        expected = "dvc.yaml, stage distill, deps: expected data/caches/a, data/caches/b, as in distill.teachers"
+        assert f"{expected}, found data/caches/a, data/caches/e. Name the cache of each teacher there" in found
