@@ -17,8 +17,8 @@ from pipeline.models.build import assemble, flops, parameter_count, parse_model,
 from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.encoding import example, tensor
 from pipeline.models.modelfile import Data, Net
-from pipeline.models.outputs import Mapped, Named, matched
-from pipeline.models.predict import HostBuffer, predict, tiles
+from pipeline.models.outputs import Named, mapped, matched
+from pipeline.models.predict import HostBuffer, tiles
 from pipeline.models.scaled import Scaled, wrong_size
 from pipeline.stats import metrics
 
@@ -87,9 +87,9 @@ def adopt(
     _require_size(out.name, spec, net, train)
     if tensors is not None:
         weight_files.load(_inner(net), tensors, f"teacher {out.name}, {weights}")
-    whole = placed(Mapped(net, outputs) if outputs else net, device).eval()
-    _require_no_probabilities(out.name, spec, net, valid)
-    logits, labels = _tried(whole, valid, out.name)
+    own, labels = _tried(placed(net, device), valid, out.name)
+    _require_no_probabilities(out.name, spec, own)
+    logits = mapped(torch.from_numpy(own), outputs).numpy() if outputs else own
     _require_finite(out.name, logits, valid)
     known = labels != UNLABELLED
     accuracy = metrics.accuracy(logits[known], labels[known]) if known.any() else float("nan")
@@ -111,7 +111,7 @@ def adopt(
 def adopts(model: str, weights: object) -> bool:
     """Whether a teacher of this model, in an entry with or without weights, is adopted rather than trained."""
     spec = parse_model(model)
-    return weights is not None or (spec.source is None and name_in(spec.text) in _WHOLE and not spec.arguments.get("head"))
+    return weights is not None or (name_in(spec.text) in _WHOLE and not spec.arguments.get("head"))
 
 
 def _holds_weights(spec: Spec, weights: Path | None) -> bool:
@@ -119,7 +119,7 @@ def _holds_weights(spec: Spec, weights: Path | None) -> bool:
 
     Raises InputError for weights beside them, and for a head that is still to be trained.
     """
-    if spec.source is not None or name_in(spec.text) not in _WHOLE:
+    if name_in(spec.text) not in _WHOLE:
         return False
     if spec.arguments.get("head"):
         what, expected = f"model {spec.text}", "a trained teacher"
@@ -161,7 +161,7 @@ def _require_size(name: str, spec: Spec, net: torch.nn.Module, train: Split) -> 
 
 
 def _tried(net: torch.nn.Module, valid: Split, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """The logits of the first validation rows, (n, classes) float32, and their labels, (n,) int64."""
+    """All outputs of a net for the first validation rows, (n, count) float32, and the labels of these, (n,) int64."""
     count = min(valid.rows, ROWS)
     labels, buffer = valid.labels()[:count], HostBuffer(count)
     with runtime.suited_threads(flops(net, example(net, valid.inputs)) * TILE):
@@ -177,11 +177,10 @@ def _tried(net: torch.nn.Module, valid: Split, name: str) -> tuple[np.ndarray, n
     return buffer.numpy(), labels
 
 
-def _require_no_probabilities(name: str, spec: Spec, net: torch.nn.Module, valid: Split) -> None:
-    """Raise InputError for a net whose own outputs are probabilities, on some rows."""
-    rows = tensor(net, valid.read(0, np.arange(min(len(valid.ids(0)), TILE))))
-    if metrics.are_probabilities(predict(net, rows, tile=TILE)):
-        own = name_in(spec.text) == "onnx" and spec.source is None
+def _require_no_probabilities(name: str, spec: Spec, outputs: np.ndarray) -> None:
+    """Raise InputError where all outputs of a net, (n, count), are probabilities: those of some classes need not sum to 1."""
+    if metrics.are_probabilities(outputs):
+        own = name_in(spec.text) == "onnx"
         fix = "Write onnx(…, probabilities=True)." if own else "Let the net return what goes into its softmax."
         raise InputError(f"teacher {name}", expected="logits", found="probabilities: every row sums to 1", fix=fix)
 

@@ -32,7 +32,7 @@ def require_student(model: Spec) -> None:
 
 def behaviour(model: Spec) -> str:
     """The behaviour of a spec, with the version of the library whose code is the net: another one may give other logits."""
-    library = LIBRARIES.get(name_in(model.text)) if model.source is None else None
+    library = LIBRARIES.get(name_in(model.text))  # the name of a plug-in, which has a colon, is in none of these tables
     return model.behaviour if library is None else f"{model.behaviour}, {library} {version(library)}"
 
 
@@ -41,13 +41,13 @@ def assets_of(model: Spec) -> dict[str, bytes]:
 
     Raises InputError where they are missing.
     """
-    find = _ASSETS.get(name_in(model.text)) if model.source is None else None
+    find = _ASSETS.get(name_in(model.text))
     return {} if find is None else find(str(model.arguments["path"]))
 
 
 def files_of(model: Spec) -> list[Path]:
     """The files that a net is read out of, its weights too. Raises InputError where they are missing."""
-    find = _READ.get(name_in(model.text)) if model.source is None else None
+    find = _READ.get(name_in(model.text))
     return [] if find is None else find(str(model.arguments["path"]))
 
 

@@ -58,11 +58,14 @@ class Mapped(nn.Module):
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Logits of the classes, (B, classes)."""
-        logits = self.net(inputs)
-        if all(len(group) == 1 for group in self.outputs.groups):
-            chosen: torch.Tensor = logits[:, [group[0] for group in self.outputs.groups]]
-            return chosen
-        return torch.stack([logits[:, list(group)].logsumexp(1) for group in self.outputs.groups], dim=1)
+        return mapped(self.net(inputs), self.outputs)
+
+
+def mapped(logits: torch.Tensor, outputs: Outputs) -> torch.Tensor:
+    """The logits of the classes, (B, classes), out of those of all outputs, (B, count); see Mapped."""
+    if all(len(group) == 1 for group in outputs.groups):
+        return logits[:, [group[0] for group in outputs.groups]]
+    return torch.stack([logits[:, list(group)].logsumexp(1) for group in outputs.groups], dim=1)
 
 
 def _by_name(what: str, classes: Sequence[str], names: Sequence[str]) -> tuple[tuple[int, ...], ...]:
