@@ -76,15 +76,13 @@ def command(
         from stages.adopt import command as adopt
 
         context = click.get_current_context()
-        said = [
-            key for key in context.params if context.get_parameter_source(key) is ParameterSource.COMMANDLINE and key != "name"
-        ]
-        if odd := [key for key in said if key not in ("params", "data", "work", "device", "threads")]:
+        said = [key for key in context.params if context.get_parameter_source(key) is ParameterSource.COMMANDLINE]
+        if odd := [key for key in said if key not in ("name", "params", "data", "work", "device", "threads")]:
             raise click.UsageError(f"--{odd[0]}: {name} is adopted, not trained; give it to `softcache adopt {name}`.")
         given = {"--params": params, "--data": data, "--device": device, "--threads": threads}
         words = [word for option, value in given.items() if value is not None for word in (option, str(value))]
-        with adopt.make_context("adopt", [name, *words], parent=click.get_current_context()) as context:
-            adopt.invoke(context)
+        with adopt.make_context("adopt", [name, *words], parent=context) as of_adopt:
+            adopt.invoke(of_adopt)
         return
     if model is None:
         raise click.UsageError("Missing option '--model'.")

@@ -74,9 +74,9 @@ class Checkpoint(ModelFile):
             written.append(Net(**vars(net) | {"sha256": digest}))
         epochs = table.to_parquet(history, modelfile.HISTORY_COLUMNS)
         files.write(folder / modelfile.HISTORY, epochs)
-        pattern = next((net for net in nets.values() if net is not None), None) or assemble(
-            model, split.inputs, outputs.count if outputs else len(split.classes)
-        )
+        pattern = next((net for net in nets.values() if net is not None), None)
+        if pattern is None:
+            pattern = assemble(model, split.inputs, outputs.count if outputs else len(split.classes))
         assets = elsewhere.assets_of(model)
         for asset, content in assets.items():
             files.write(folder / modelfile.ASSETS / asset, content)
