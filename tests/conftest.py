@@ -196,12 +196,9 @@ LONGEST = [
 @pytest.fixture
 def mine(tmp_path, monkeypatch):
     """A plug-in with a net that has tied weights, batch statistics and a buffer, and the net itself, trained, so to speak."""
+    import plugs
     from foreign import NETS
 
-    (tmp_path / "nets_of_theirs.py").write_text(NETS)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setenv("SOFTCACHE_PLUGINS", "nets_of_theirs")
     space: dict = {}
     exec(NETS, space)
     torch.manual_seed(0)
@@ -209,8 +206,8 @@ def mine(tmp_path, monkeypatch):
     with torch.no_grad():
         for tensor in net.state_dict().values():
             tensor.copy_(torch.rand(tensor.shape) * 4 + 0.1)
-    yield net.eval()
-    sys.modules.pop("nets_of_theirs", None)
+    with plugs.module(tmp_path, monkeypatch, "nets_of_theirs", NETS):
+        yield net.eval()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -149,20 +149,19 @@ def _bert(labels):
 
 def text_classifier(folder: Path, *, labels=CLASSES) -> torch.nn.Module:
     """A BERT of two layers, likewise, with its tokenizer."""
-    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
-    tokenizer(folder)
-    torch.manual_seed(2)
-    model = transformers.BertForSequenceClassification(_bert(labels)).eval()
-    model.save_pretrained(folder)
-    return model
+    return _saved_bert(folder, "BertForSequenceClassification", labels, seed=2)
 
 
 def encoder(folder: Path) -> torch.nn.Module:
     """A BERT of two layers without a head, likewise."""
+    return _saved_bert(folder, "BertModel", CLASSES, seed=3)
+
+
+def _saved_bert(folder: Path, kind: str, labels, seed: int) -> torch.nn.Module:
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")
     tokenizer(folder)
-    torch.manual_seed(3)
-    model = transformers.BertModel(_bert(CLASSES)).eval()
+    torch.manual_seed(seed)
+    model = getattr(transformers, kind)(_bert(labels)).eval()
     model.save_pretrained(folder)
     return model
 

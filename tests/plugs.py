@@ -1,6 +1,8 @@
 """A plug-in of two files in the folder that a command runs in."""
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -59,3 +61,15 @@ def make(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [str(folder), *sys.path])
     monkeypatch.setenv("SOFTCACHE_PLUGINS", "nets,package")
     write(folder, NETS, HELPER)
+
+
+@contextlib.contextmanager
+def module(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> Iterator[Path]:
+    """Go into a folder with one file of plug-ins, which is allowed; gives its path. Afterwards it is as never imported."""
+    path = folder / f"{name}.py"
+    path.write_text(text)
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setenv("SOFTCACHE_PLUGINS", name)
+    yield path
+    sys.modules.pop(name, None)

@@ -6,6 +6,7 @@ import pytest
 import safetensors
 import torch
 
+import plugs
 from pipeline.base.errors import InputError, IntegrityError
 from pipeline.data.inputs.image import Images
 from pipeline.models.build import build, flops, parse_model, placed
@@ -56,12 +57,8 @@ def loose(shape, classes, **settings):
 
 @pytest.fixture
 def plug_in(tmp_path, monkeypatch):
-    (tmp_path / "nets_of_mine.py").write_text(PLUG_IN)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setenv("SOFTCACHE_PLUGINS", "nets_of_mine")
-    yield tmp_path / "nets_of_mine.py"
-    sys.modules.pop("nets_of_mine", None)
+    with plugs.module(tmp_path, monkeypatch, "nets_of_mine", PLUG_IN) as path:
+        yield path
 
 
 @pytest.mark.parametrize(

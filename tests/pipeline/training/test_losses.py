@@ -1,7 +1,6 @@
 """Losses against hand values, formulas written another way, and the forms in which they were published."""
 
 import math
-import sys
 from itertools import pairwise
 
 import numpy as np
@@ -9,6 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+import plugs
 from pipeline.base.errors import InputError
 from pipeline.training import losses
 from pipeline.training.losses import LOSSES, SoftLoss
@@ -559,12 +559,8 @@ def three(logits, targets, labels):
 
 @pytest.fixture
 def own(tmp_path, monkeypatch):
-    (tmp_path / "own_losses.py").write_text(OWN)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setenv("SOFTCACHE_PLUGINS", "own_losses")
-    yield
-    sys.modules.pop("own_losses", None)
+    with plugs.module(tmp_path, monkeypatch, "own_losses", OWN):
+        yield
 
 
 @pytest.mark.parametrize(
