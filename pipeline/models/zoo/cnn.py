@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from pipeline.models.zoo.layers import Dropout, Pixels
+from pipeline.models.zoo.layers import Dropout, Pixels, named
 from pipeline.models.zoo.requirements import require, require_probability, sizes
 
 
@@ -15,13 +15,14 @@ def cnn(shape: Sequence[int], classes: int, channels: Sequence[int], dropout: fl
     require_probability("cnn dropout", dropout)
     width, height, breadth = shape
     layers: list[nn.Module] = [Pixels()]
-    for size in channels:
+    names = {}
+    for index, size in enumerate(channels, start=1):
         layers += [nn.Conv2d(width, size, 3, padding=1), nn.ReLU()]
         if min(height, breadth) >= 2:
             layers.append(nn.MaxPool2d(2))
             height, breadth = height // 2, breadth // 2
-        width = size
+        width, names[f"layer{index}"] = size, str(len(layers) - 1)
     layers.append(nn.Flatten())
     if dropout:
         layers.append(Dropout(dropout))
-    return nn.Sequential(*layers, nn.Linear(width * height * breadth, classes))
+    return named(nn.Sequential(*layers, nn.Linear(width * height * breadth, classes)), names)

@@ -1,7 +1,7 @@
 """Layers of the built-in nets, which are of use in other nets as well."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
@@ -62,3 +62,17 @@ def convolution(taken: int, given: int, size: int, stride: int = 1) -> nn.Conv2d
 def spatial_mean() -> list[nn.Module]:
     """The layers that take the mean over height and width: (B, channels, height, width) to (B, channels)."""
     return [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+
+
+def named(net: nn.Sequential, names: Mapping[str, str]) -> nn.Sequential:
+    """Give layers of a net names, such as layer3, by which their outputs can be asked for; see models.watched.
+
+    Args:
+        net: The net.
+        names: For each name the module that torch knows by a number.
+
+    Returns:
+        The net itself. Its weights keep the names that torch gives them.
+    """
+    net.layer_names = dict(names)  # type: ignore[assignment]  # torch's modules take attributes of any kind
+    return net

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from pipeline.models.zoo.layers import Dropout, Pixels
+from pipeline.models.zoo.layers import Dropout, Pixels, named
 from pipeline.models.zoo.requirements import require, require_probability, sizes
 
 
@@ -20,9 +20,11 @@ def mlp(
     if input_dropout:
         layers.append(Dropout(input_dropout))
     width = math.prod(shape)
-    for size in hidden:
+    names = {}
+    for index, size in enumerate(hidden, start=1):
         layers += [nn.Linear(width, size), nn.ReLU()]
+        names[f"layer{index}"] = str(len(layers) - 1)
         if dropout:
             layers.append(Dropout(dropout))
         width = size
-    return nn.Sequential(*layers, nn.Linear(width, classes))
+    return named(nn.Sequential(*layers, nn.Linear(width, classes)), names)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from pipeline.models.zoo.layers import Pixels, convolution, spatial_mean
+from pipeline.models.zoo.layers import Pixels, convolution, named, spatial_mean
 from pipeline.models.zoo.requirements import require, sizes
 
 
@@ -38,9 +38,10 @@ def resnet(shape: Sequence[int], classes: int, depth: int, width: int = 1) -> nn
     require(sizes([width]), "resnet width", "a whole number of at least 1", width)
     stem = 16 if width == 1 else 32
     layers: list[nn.Module] = [Pixels(), convolution(shape[0], stem, 3), nn.BatchNorm2d(stem), nn.ReLU()]
-    taken = stem
+    taken, names = stem, {}
     for stage, given in enumerate((16 * width, 32 * width, 64 * width)):
         for block in range((depth - 2) // 6):
             layers.append(_Block(taken, given, 2 if stage and not block else 1))
             taken = given
-    return nn.Sequential(*layers, *spatial_mean(), nn.Linear(taken, classes))
+        names[f"layer{stage + 1}"] = str(len(layers) - 1)
+    return named(nn.Sequential(*layers, *spatial_mean(), nn.Linear(taken, classes)), names)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from pipeline.models.zoo.layers import Dropout, Pixels, convolution, spatial_mean
+from pipeline.models.zoo.layers import Dropout, Pixels, convolution, named, spatial_mean
 from pipeline.models.zoo.requirements import require, require_probability, sizes
 
 
@@ -36,7 +36,7 @@ def wide_resnet(shape: Sequence[int], classes: int, depth: int, width: int, drop
 
     The stages have 16, 32 and 64 channels, `width` times as many. dropout: in every block, see section 2.4 of the paper.
     """
-    taken = 16
+    taken, names = 16, {}
     seen = f"inputs of shape {tuple(shape)}"
     require(len(shape) == 3, "model wide_resnet", "images, or arrays (channels, height, width)", seen)
     fits = sizes([depth]) and depth >= 10 and depth % 6 == 4
@@ -48,4 +48,6 @@ def wide_resnet(shape: Sequence[int], classes: int, depth: int, width: int, drop
         for block in range((depth - 4) // 6):
             layers.append(_Block(taken, given, 2 if stage and not block else 1, dropout))
             taken = given
-    return nn.Sequential(*layers, nn.BatchNorm2d(taken), nn.ReLU(), *spatial_mean(), nn.Linear(taken, classes))
+        names[f"layer{stage + 1}"] = str(len(layers) - 1)
+    last = [nn.BatchNorm2d(taken), nn.ReLU(), *spatial_mean(), nn.Linear(taken, classes)]
+    return named(nn.Sequential(*layers, *last), names)
