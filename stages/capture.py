@@ -4,19 +4,17 @@ from pathlib import Path
 
 import click
 
+from pipeline.cache.settings import Keep
 from pipeline.data.settings import Views
 from stages.options import (
     Name,
     Stage,
-    Text,
-    Whole,
     anew_option,
     counted,
     data_option,
     example,
     keys,
     machine_options,
-    option,
     options_of,
     params_option,
     work_option,
@@ -28,12 +26,11 @@ from stages.terminal import echo
     cls=Stage,
     short_help="Run a teacher once and cache its raw logits.",
     epilog=example('softcache capture a --views 8 --policy "shift(2)"'),
-    sections={"capture": ("dtype", "tile"), "views": keys(Views)},
+    sections={"capture": keys(Keep), "views": keys(Views)},
 )
 @click.argument("name", type=Name())
 @options_of(Views, "views")
-@option("--dtype", type=Text(), default="float32", show_default=True, help="float32 (exact) or float16 (half the size).")
-@option("--tile", type=Whole(), default=512, show_default=True, help="Rows per forward pass.")
+@options_of(Keep, "keep")
 @anew_option
 @params_option
 @data_option
@@ -42,8 +39,7 @@ from stages.terminal import echo
 def command(
     name: str,
     views: Views,
-    dtype: str,
-    tile: int,
+    keep: Keep,
     anew: bool,
     params: str | None,
     data: Path,
@@ -52,6 +48,10 @@ def command(
     threads: int | None,
 ) -> None:
     """Run teacher NAME once and write its raw logits to data/caches/NAME/: every view of the transfer set, valid and test.
+
+    With --knowledge hidden it keeps what goes into its last layer, and that layer, which give all logits: smaller where classes
+    are many.
+    With --features it keeps outputs of other layers beside them, for students that learn from these too.
 
     A capture that was stopped goes on from the spans that it finished.
     """
@@ -63,8 +63,7 @@ def command(
         teacher=data / "teachers" / name,
         splits=data / "transfer",
         views=views,
-        dtype=dtype,
-        tile=tile,
+        keep=keep,
         anew=anew,
         work=work,
         out=out,

@@ -25,8 +25,24 @@ def command(cache: str, as_json: bool, data: Path, work: Path) -> None:
     if as_json:
         echo(*json.dumps(facts, indent=2).split("\n"))
         return
-    for name, value in _lines(facts).items():
-        echo(f"{name:16} {value}")
+    lines = _lines(facts)
+    width = max(16, *map(len, lines))
+    for name, value in lines.items():
+        echo(f"{name:{width}} {value}")
+
+
+def _told_distance(kl: dict[str, float] | None) -> str:
+    if kl is None:
+        return "unknown: the cache was made before captures measured it"
+    if not any(kl.values()):
+        return "by nothing: its logits, bit for bit"
+    return f"KL {', '.join(f'{value:.2g} at T = {t}' for t, value in kl.items())}, in nats, mean of sampled rows"
+
+
+def _saved(facts: dict[str, Any]) -> str:
+    if facts["knowledge"] == "logits":
+        return ""
+    return f"; float32 logits alone would take {facts['size_as_logits'] / 1e6:,.2f} MB"
 
 
 def _lines(facts: dict[str, Any]) -> dict[str, str]:
@@ -45,9 +61,13 @@ def _lines(facts: dict[str, Any]) -> dict[str, str]:
     }
     for split, array in facts["arrays"].items():
         lines[f"{split} logits"] = f"{' × '.join(f'{size:,}' for size in array['shape'])} (views, rows, classes)"
+    for array, kept in facts["kept"].items():
+        shape = " × ".join(f"{size:,}" for size in kept["shape"])
+        lines[f"keeps {array}"] = f"{shape} {kept['dtype']}, {kept['size_bytes'] / 1e6:,.2f} MB"
     lines |= {
-        "dtype": f"{facts['dtype']}, {facts['spans']:,} spans of at most {facts['span_rows']:,} rows",
-        "size on disk": f"{facts['size_bytes'] / 1e6:,.2f} MB, {facts['bytes_per_row']:,.1f} bytes a row",
+        "off the teacher": _told_distance(facts["kl"]),
+        "spans": f"{facts['spans']:,} of at most {facts['span_rows']:,} rows",
+        "size on disk": f"{facts['size_bytes'] / 1e6:,.2f} MB, {facts['bytes_per_row']:,.1f} bytes a row{_saved(facts)}",
         "logit range": f"{low:.4g} to {high:.4g}",
         "accuracy": "unknown: data/transfer is missing or has other rows",
         "created by": "unknown: no provenance file of this cache",

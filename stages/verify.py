@@ -11,7 +11,7 @@ from stages.terminal import echo
 
 if TYPE_CHECKING:
     from pipeline.cache.reader import Finding
-    from pipeline.cache.verify import Probe
+    from pipeline.cache.verify import Compared, Probe
 
 
 @click.command(short_help="Check caches for changed bytes.", epilog=example("softcache verify a b --deep 100"))
@@ -75,10 +75,15 @@ def command(caches: tuple[str, ...], deep: int, data: Path, work: Path, device: 
 
 
 def _show_probe(path: Path, probe: "Probe") -> None:
-    allowed = f"allowed {probe.limit:.2g}, teacher against itself {probe.control:.2g}"
     shifted = "the same, because all rows have equal logits" if probe.shifted is None else f"{probe.shifted:.2g}"
-    echo(f"{path}: {counted(probe.pairs, 'pair')} run again, largest difference {probe.difference:.2g} ({allowed})")
+    echo(f"{path}: {counted(probe.pairs, 'pair')} run again, largest difference {_told(probe.logits)}")
+    for text, each in probe.features.items():
+        echo(f"{path}: feature {text}, largest difference {_told(each)}")
     echo(f"{path}: KL to the cached logits in nats, own row {probe.aligned:.2g}, next row {shifted}")
+
+
+def _told(each: "Compared") -> str:
+    return f"{each.difference:.2g} (allowed {each.limit:.2g}, teacher against itself {each.control:.2g})"
 
 
 def _show_findings(findings: dict[Path, list["Finding"]], fixes: dict[Path, str]) -> None:

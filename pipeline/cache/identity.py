@@ -4,15 +4,15 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.base import commands
-from pipeline.cache.layout import Layout
+from pipeline.cache.knowledge.knowledge import Knowledge
 from pipeline.cache.reader import Cache
 from pipeline.data.splits import Split, described
 from pipeline.data.views import Policy
-from pipeline.models import predict
+from pipeline.models import predict, watched
 from pipeline.models.modelfile import FILE_NAME, ModelFile
 
 
-def identity(teacher: ModelFile, split: Split, policy: Policy, tile: int, layout: Layout) -> dict[str, Any]:
+def identity(teacher: ModelFile, split: Split, policy: Policy, tile: int, knowledge: Knowledge) -> dict[str, Any]:
     """The identity as the manifest stores it: captures of equal identity give equal logits. split: the transfer set.
 
     It holds no numbers of rows and views: these may grow. Of logits made elsewhere it names no tile and no loop.
@@ -29,7 +29,8 @@ def identity(teacher: ModelFile, split: Split, policy: Policy, tile: int, layout
         "inputs": described(split.inputs),
         "views": policy.to_dict(),
         **way,
-        "layout": layout.to_dict(),
+        "layout": knowledge.layout.to_dict(),
+        "knowledge": knowledge.to_dict() | ({"steps": watched.VERSION} if knowledge.features else {}),
     }
 
 

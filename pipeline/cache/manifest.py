@@ -1,27 +1,39 @@
 """The manifest: it says what a cache holds; it is written last, so a cache that has one is complete."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.base import commands, facts, files
 from pipeline.base.errors import InputError, IntegrityError
-from pipeline.cache.layout import SPLITS
+from pipeline.cache.knowledge.head import FILE_NAME as HEAD
+from pipeline.cache.knowledge.knowledge import Knowledge
+from pipeline.cache.knowledge.logits import NAME as LOGITS
+from pipeline.cache.layout import ENDING, SPLITS
 from pipeline.data.inputs.kinds import Inputs
 from pipeline.models.modelfile import Outputs
 
-FORMAT = 3
-# Formats that can be read. 1 had hashes of source text where 2 has versions of behaviour; 3 has inputs of other kinds.
-READ = (1, 2, 3)
+FORMAT = 4
+# Formats that can be read. 1 had hashes of source text where 2 has versions of behaviour; 3 has inputs of other kinds, 4 other
+# kinds of knowledge.
+READ = (1, 2, 3, 4)
+_WITH_KNOWLEDGE = 4  # the first format whose records say of which array they are
 FILE_NAME = "manifest.json"
 Part = tuple[str, int, int]  # (split, view, span)
+FEATURE = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*( \| [a-z]+)?")  # the text of a feature, see watched.Feature
 
 
 @dataclass(frozen=True)
 class Record:
-    """One stored span of one view. rows: digest of its ids and stored inputs. low, high: its smallest and largest logit."""
+    """One stored span of one view of one array.
+
+    rows: digest of its ids and stored inputs. low, high: its smallest and largest number; of the main array, those of the
+    logits that it gives. kl: how far these are from the teacher's, see knowledge.Stored.
+    """
 
     split: str
     view: int
@@ -31,6 +43,8 @@ class Record:
     sha256: str
     low: float
     high: float
+    array: str = LOGITS
+    kl: tuple[float, ...] | None = None
 
     @property
     def part(self) -> Part:
@@ -49,7 +63,11 @@ class Extent:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The facts of a cache. identity: see identity.py. metadata_sha256: of each array's zarr.json, by split."""
+    """The facts of a cache. identity: see identity.py.
+
+    metadata_sha256: of the zarr.json of every array and split, and of the head, by their paths in the cache; until format 3 of
+    the zarr.json of the logits, by split.
+    """
 
     identity: Mapping[str, Any]
     extents: Mapping[str, Extent]
@@ -64,10 +82,23 @@ class Manifest:
         views = views if found["views"].get("outcomes") is None else "all"
         given = {
             "--policy": found["views"]["policy"], "--views": views, "--view-seed": found["views"]["seed"],
-            "--dtype": found["layout"]["dtype"],
+            "--dtype": found["layout"]["dtype"], "--knowledge": self.knowledge.main.name,
         }  # fmt: skip
         given |= {"--tile": found["tile"]} if found["tile"] else {}  # logits made elsewhere have none
-        return tuple(word for name, value in given.items() for word in (name, str(value)))
+        words = [word for name, value in given.items() for word in (name, str(value))]
+        return (*words, *(word for text in self.knowledge.features for word in ("--features", text)))
+
+    @cached_property
+    def knowledge(self) -> Knowledge:
+        """What the cache keeps."""
+        return Knowledge.of(self.identity)
+
+    @property
+    def files_sha256(self) -> Mapping[str, str]:
+        """The sha256 of every file but the spans and the manifest, by its path in the cache."""
+        if self.format >= _WITH_KNOWLEDGE:
+            return self.metadata_sha256
+        return {metadata_path(LOGITS, split): digest for split, digest in self.metadata_sha256.items()}
 
     @property
     def digest(self) -> str:
@@ -99,19 +130,34 @@ class Manifest:
             raise IntegrityError(str(path), expected=f"format {FORMAT}", found=f"format {version}", fix=fix)
         manifest = facts.typed(cls, found, str(path), fix)
         facts.typed(_Identity, manifest.identity, f"{path}, identity", fix)
-        if (own := "code" if version == 1 else "inference") not in manifest.identity:
+        own = {1: "code", 2: "inference", 3: "inference"}.get(version, "knowledge")
+        if own not in manifest.identity:
             raise IntegrityError(f"{path}, identity", expected=f"{own}, as in format {version}", found="none", fix=fix)
+        manifest._require_knowledge(str(path), fix)
         if manifest.to_json() != data:  # the digest misses some edits: 1.0 and 1.00 are equal numbers
             edited = f"one edited since (digest {manifest.digest[:12]}…, not {str(digest)[:12]}…)"
             raise IntegrityError(str(path), expected="the manifest as it was sealed", found=edited, fix=fix)
         manifest._require_whole(str(path), fix)
         return manifest
 
+    def _require_knowledge(self, where: str, fix: str) -> None:
+        """Raise IntegrityError unless it says what is kept in full; names of features become those of folders."""
+        said, dtype = self.identity.get("knowledge") or {"kind": LOGITS, "features": {}}, self.identity["layout"]["dtype"]
+        odd = next((text for text in said["features"] if not FEATURE.fullmatch(text)), None)
+        hidden = said["kind"] != LOGITS
+        if hidden != bool(said.get("layer") and said.get("width")) or (dtype == "int8") != bool(said.get("calibrated")):
+            odd = f"{said['kind']} as {dtype} without what belongs to it"
+        if odd is not None or (dtype == "int8" and not hidden):
+            raise IntegrityError(f"{where}, identity.knowledge", expected="a kind of knowledge", found=repr(odd), fix=fix)
+
     def _require_whole(self, where: str, fix: str) -> None:
         """Raise IntegrityError unless the manifest holds exactly the splits of a cache, and one record of each span."""
         layout, extents = self.identity["layout"], self.extents
         sizes = [value for extent in extents.values() for value in (extent.rows, extent.views)]
-        if set(extents) != set(SPLITS) or set(self.metadata_sha256) != set(SPLITS) or min(sizes) < 1:
+        arrays = self.knowledge.arrays
+        known = {metadata_path(array, split) for array in arrays for split in SPLITS}
+        known |= {HEAD} if self.knowledge.main.name != LOGITS else set()
+        if set(extents) != set(SPLITS) or set(self.files_sha256) != known or min(sizes) < 1:
             found = ", ".join(f"{split} {extent.rows:,} × {extent.views:,}" for split, extent in extents.items())
             raise IntegrityError(where, expected=f"rows of {', '.join(SPLITS)}", found=found, fix=fix)
         if len(self.identity["classes"]) < 2:
@@ -119,9 +165,10 @@ class Manifest:
         if not 1 <= layout["chunk"] <= layout["span"]:
             found = f"a chunk of {layout['chunk']:,} and a span of {layout['span']:,}"
             raise IntegrityError(where, expected="chunks of spans", found=found, fix=fix)
-        count = sum(extent.views * -(-extent.rows // layout["span"]) for extent in extents.values())
-        held = {record.part for record in self.records}
-        if not count == len(self.records) == len(held) or held != set(parts(extents, layout["span"])):
+        count = len(arrays) * sum(extent.views * -(-extent.rows // layout["span"]) for extent in extents.values())
+        held = {(record.array, record.part) for record in self.records}
+        wanted = {(array, part) for part in parts(extents, layout["span"]) for array in arrays}
+        if not count == len(self.records) == len(held) or held != wanted:
             found = f"{len(self.records):,} records"
             raise IntegrityError(where, expected=f"a record of each of {count:,} spans", found=found, fix=fix)
 
@@ -135,8 +182,14 @@ class Manifest:
             "identity": dict(self.identity),
             "extents": {split: asdict(extent) for split, extent in self.extents.items()},
             "metadata_sha256": dict(self.metadata_sha256),
-            "records": [asdict(record) for record in self.records],
+            "records": [self._fields(record) for record in self.records],
         }
+
+    def _fields(self, record: Record) -> dict[str, Any]:
+        found = asdict(record)
+        if self.format < _WITH_KNOWLEDGE:
+            del found["array"], found["kl"]
+        return found
 
 
 @dataclass(frozen=True)
@@ -170,10 +223,27 @@ class _Views:
 
 @dataclass(frozen=True)
 class _Layout:
-    dtype: Literal["float32", "float16"]
+    dtype: Literal["float32", "float16", "int8"]
     span: int
     chunk: int
     codecs: str
+
+
+@dataclass(frozen=True)
+class _Feature:
+    shape: tuple[int, ...]
+    dtype: Literal["float32", "float16"]
+    chunk: int
+
+
+@dataclass(frozen=True)
+class _Knowledge:
+    kind: Literal["logits", "hidden"]
+    features: Mapping[str, _Feature]
+    layer: str | None = None  # of hidden states, the head
+    width: int | None = None
+    calibrated: str | None = None  # of int8
+    steps: int | None = None  # of features
 
 
 @dataclass(frozen=True)
@@ -189,6 +259,7 @@ class _Identity:
     tile: int
     layout: _Layout
     inference: int | None = None  # of format 2
+    knowledge: _Knowledge | None = None  # of format 4
     code: Mapping[str, str] | None = None  # of format 1
 
 
@@ -203,3 +274,8 @@ def parts(extents: Mapping[str, Extent], span_rows: int) -> Iterator[Part]:
 def fingerprint(identity: Mapping[str, Any]) -> str:
     """sha256 of an identity's canonical JSON: caches of equal fingerprint can share spans."""
     return files.sha256(files.canonical_json(identity))
+
+
+def metadata_path(array: str, split: str) -> str:
+    """The path in a cache of the zarr.json of an array."""
+    return f"{array}{ENDING}/{split}/zarr.json"

@@ -1,4 +1,4 @@
-"""Reading a cache: one zarr v3 array (views, rows, classes) per split, checked against the manifest."""
+"""Reading a cache: zarr v3 arrays, one per split of each thing that is kept, checked against the manifest."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -12,8 +12,12 @@ import numpy as np
 from pipeline.base import commands, files
 from pipeline.base.differences import differences
 from pipeline.base.errors import InputError, IntegrityError
-from pipeline.cache.layout import ARRAYS, Damaged, Layout, shard
-from pipeline.cache.manifest import FILE_NAME, Manifest, Part, Record
+from pipeline.cache.knowledge.features import FeatureArray
+from pipeline.cache.knowledge.head import FILE_NAME as HEAD
+from pipeline.cache.knowledge.head import Head
+from pipeline.cache.knowledge.knowledge import Knowledge
+from pipeline.cache.layout import ENDING, Damaged, Layout
+from pipeline.cache.manifest import FILE_NAME, Manifest, Record
 from pipeline.data.splits import Split, described
 
 
@@ -28,11 +32,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class Cache:
-    """A sealed cache, opened for reading."""
+    """A sealed cache, opened for reading. Whatever it keeps, it gives logits."""
 
     path: Path
     manifest: Manifest
-    layout: Layout
     _verified: dict[Record, tuple[int, ...]] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -71,14 +74,42 @@ class Cache:
         Raises:
             IntegrityError: The manifest is missing or damaged.
         """
-        manifest = Manifest.read(path)
-        stored = manifest.identity["layout"]
-        return cls(path, manifest, Layout(len(manifest.identity["classes"]), stored["dtype"], stored["span"], stored["chunk"]))
+        return cls(path, Manifest.read(path))
+
+    @property
+    def knowledge(self) -> Knowledge:
+        """What is kept of the teacher."""
+        return self.manifest.knowledge
+
+    @property
+    def layout(self) -> Layout:
+        """How the main array is stored, the logits or the hidden states."""
+        return self.knowledge.layout
+
+    @property
+    def features(self) -> Mapping[str, FeatureArray]:
+        """The features that are kept, by their text, such as `layer3 | pool`."""
+        return self.knowledge.features
+
+    @property
+    def classes(self) -> int:
+        """How many logits a row has."""
+        return len(self.manifest.identity["classes"])
+
+    @property
+    def dtype(self) -> str:
+        """The dtype of the logits that `span` gives: float32 or float16."""
+        return "float16" if self.knowledge.main.name == "logits" and self.layout.dtype == "float16" else "float32"
+
+    @property
+    def records(self) -> list[Record]:
+        """The records of the main array, one for each span and view of each split."""
+        return [record for record in self.manifest.records if record.array == self.knowledge.main.name]
 
     def shortcomings(self) -> Iterator[Finding]:
         """Metadata that differ from the manifest, and spans of another size; no span is read."""
-        for split, expected in self.manifest.metadata_sha256.items():
-            file = self._metadata(split)
+        for name, expected in self.manifest.files_sha256.items():
+            file = self.path / name
             found = files.sha256_file(file) if file.is_file() else None
             if found != expected:
                 found = f"sha256 {found}" if found else _kind(file)
@@ -92,7 +123,7 @@ class Cache:
     def strays(self) -> Iterator[Finding]:
         """Files and folders that are not in the manifest."""
         known = {self.path / FILE_NAME}
-        known |= {self._metadata(split) for split in self.manifest.metadata_sha256}
+        known |= {self.path / name for name in self.manifest.files_sha256}
         known |= {self.file(record) for record in self.manifest.records}
         folders = {folder for file in known for folder in file.parents}
         for path in sorted(self.path.rglob("*")):
@@ -111,18 +142,70 @@ class Cache:
         return self._difference(record, files.sha256_file(self.file(record)))
 
     def span(self, record: Record, out: np.ndarray | None = None) -> np.ndarray:
-        """Read one span. Its checksums are checked every time, its sha256 the first time and whenever the file has changed.
+        """The logits of one span. Checksums are checked every time, its sha256 at first and whenever the file has changed.
 
         Args:
             record: The record of the span, see `record`.
-            out: (rows, classes) of the stored dtype, the array to fill; None for a new one.
+            out: (rows, classes) of `dtype`, the array to fill; None for a new one.
 
         Returns:
-            The raw logits: (rows, classes) of the stored dtype, float32 or float16.
+            The raw logits: (rows, classes) of `dtype`, float32 or float16.
+
+        Raises:
+            IntegrityError: The span, or the head that makes logits of it, is missing or damaged.
+        """
+        main = self.knowledge.main
+        if main.name == "logits":
+            return self._numbers(record, out)
+        logits = main.logits(self.held(*record.part), self.head)
+        if out is None:
+            return logits
+        out[:] = logits
+        return out
+
+    def held(self, split: str, view: int, span: int) -> dict[str, np.ndarray]:
+        """What is stored of one span and gives its logits, by array, as knowledge.Kind takes it; checked like `span`."""
+        return {name: self._numbers(self._records[name, split, view, span]) for name in self.knowledge.main.arrays}
+
+    def feature(self, text: str, split: str, view: int, span: int, out: np.ndarray | None = None) -> np.ndarray:
+        """A feature of one span, checked like `span`.
+
+        Args:
+            text: One of `features`, such as `layer3 | pool`.
+            split: `transfer`, `valid` or `test`.
+            view: The view, from 0.
+            span: The index of the span in its split, from 0.
+            out: (rows, *shape) of the feature's dtype, the array to fill; None for a new one.
+
+        Returns:
+            (rows, *shape) of the dtype that `features` says, float32 or float16.
 
         Raises:
             IntegrityError: The span is missing or damaged.
+            KeyError: The cache has no such feature, or no such span.
         """
+        return self._numbers(self._records[self.features[text].name, split, view, span], out)
+
+    @cached_property
+    def head(self) -> Head | None:
+        """What makes logits of hidden states; None where logits are kept. Raises IntegrityError if it is damaged."""
+        if (digest := self.manifest.files_sha256.get(HEAD)) is None:
+            return None
+        path = self.path / HEAD
+        try:
+            data = path.read_bytes()
+            if (found := files.sha256(data)) != digest:
+                raise self.error([Finding(str(path), f"sha256 {digest}", f"sha256 {found}")])
+            head = Head.of_bytes(data)
+            classes, width = head.weight.shape
+        except (OSError, ValueError):
+            raise self.error([Finding(str(path), "the head of the teacher", _kind(path))]) from None
+        if (classes, width) != (self.classes, *self.layout.shape) or head.bias.shape != (classes,):
+            raise self.error([Finding(str(path), f"a head of {self.classes} × {self.layout.shape[0]}", f"{classes} × {width}")])
+        return head
+
+    def _numbers(self, record: Record, out: np.ndarray | None = None) -> np.ndarray:
+        """One span of an array, as it is stored, (rows, *shape)."""
         start, stop = self.manifest.rows_of(record)
         try:
             with self.file(record).open("rb") as file:
@@ -136,13 +219,13 @@ class Cache:
                 raise self.error([difference])
             self._verified[record] = version
         try:
-            return self.layout.decode(data, stop - start, out)
+            return self.knowledge.arrays[record.array].decode(data, stop - start, out)
         except Damaged as error:
             finding = Finding(self.where(record), "chunks that match their checksums", str(error))
             raise self.error([finding]) from error
 
     def record(self, split: str, view: int, span: int) -> Record:
-        """The record of one span.
+        """The record of one span of the main array.
 
         Args:
             split: `transfer`, `valid` or `test`.
@@ -155,7 +238,7 @@ class Cache:
         Raises:
             KeyError: The cache has no such span.
         """
-        return self._records[split, view, span]
+        return self._records[self.knowledge.main.name, split, view, span]
 
     def read(self, split: str, views: int | None = None) -> np.ndarray:
         """Read the logits of a split, into memory.
@@ -172,8 +255,8 @@ class Cache:
         """
         extent = self.manifest.extents[split]
         count = extent.views if views is None else views
-        logits = np.full((count, extent.rows, self.layout.classes), np.nan, np.float32)
-        for record in self.manifest.records:
+        logits = np.full((count, extent.rows, self.classes), np.nan, np.float32)
+        for record in self.records:
             if record.split == split and record.view < count:
                 start, stop = self.manifest.rows_of(record)
                 logits[record.view, start:stop] = self.span(record)
@@ -252,7 +335,8 @@ class Cache:
         Returns:
             Its path, whether or not the file exists.
         """
-        return shard(self.path / ARRAYS / record.split, record.view, record.span)
+        layout = self.knowledge.arrays[record.array]
+        return self.path / f"{record.array}{ENDING}" / record.split / layout.shard(record.view, record.span)
 
     def where(self, record: Record) -> str:
         """A span as messages name it: file, split, view and rows.
@@ -275,20 +359,17 @@ class Cache:
         Returns:
             An IntegrityError that names the first and counts them all.
         """
-        first, total = findings[0], len(self.manifest.records) + len(self.manifest.metadata_sha256)
+        first, total = findings[0], len(self.manifest.records) + len(self.manifest.files_sha256)
         found = f"{first.found} ({len(findings)} of {total} files missing or damaged)"
         fix = commands.capture_again(self.path, *self.manifest.options)
         return IntegrityError(first.where, expected=first.expected, found=found, fix=fix)
 
     @cached_property
-    def _records(self) -> dict[Part, Record]:
-        return {record.part: record for record in self.manifest.records}
+    def _records(self) -> dict[tuple[str, str, int, int], Record]:
+        return {(record.array, *record.part): record for record in self.manifest.records}
 
     def _difference(self, record: Record, found: str) -> Finding | None:
         return None if found == record.sha256 else Finding(self.where(record), f"sha256 {record.sha256}", f"sha256 {found}")
-
-    def _metadata(self, split: str) -> Path:
-        return self.path / ARRAYS / split / "zarr.json"
 
     def _refuse(self, wanted: Mapping[str, Any], held: Mapping[str, Any], owner: str, prefix: str = "") -> None:
         for name, expected, found in differences(wanted, held):

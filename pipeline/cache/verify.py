@@ -1,9 +1,10 @@
 """Verify: does a cache still hold the bytes that were sealed, and does its teacher still give these logits?"""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,17 +14,17 @@ from pipeline.base.differences import differences
 from pipeline.base.errors import InputError, IntegrityError
 from pipeline.base.randomness import Use
 from pipeline.cache.identity import identity
+from pipeline.cache.knowledge.knowledge import Knowledge
 from pipeline.cache.layout import SPLITS
 from pipeline.cache.manifest import Record
 from pipeline.cache.reader import Cache, Finding
+from pipeline.cache.running import Running
+from pipeline.cache.settings import Keep
 from pipeline.cache.writer import require_sealed
 from pipeline.data.splits import Split, open_splits
 from pipeline.data.views import Policy
-from pipeline.models.build import flops
 from pipeline.models.checkpoint import Checkpoint
-from pipeline.models.encoding import example
 from pipeline.models.lookup import Lookup
-from pipeline.models.predict import predict
 from pipeline.models.showing import span_in_views
 from pipeline.stats import metrics
 
@@ -35,28 +36,53 @@ CLEARLY = 10  # factor: a difference is that much above noise, a wrong row has t
 class Probe:
     """The result of a probe of sampled (row, view) pairs.
 
-    difference: the largest between cached and fresh logits. control: the largest between two fresh runs with the rows in
-    another order. limit: the largest difference that is allowed. aligned, shifted: mean KL, in nats, of the fresh logits to
-    the cached ones of the same row, and of the next row; `shifted` is None if all rows have equal logits.
+    logits: how they compare. features: how each feature does. aligned, shifted: mean KL, in nats, of the fresh logits to the
+    cached ones of the same row, and of the next row; `shifted` is None if all rows have equal logits.
     """
 
     pairs: int
-    difference: float
-    control: float
-    limit: float
+    logits: "Compared"
+    features: Mapping[str, "Compared"]
     aligned: float
     shifted: float | None
 
     def findings(self, path: Path) -> list[Finding]:
         """The defects that these numbers show. If all rows have equal logits, alignment passes untested."""
         found = []
-        if self.difference > self.limit:
-            wanted = f"the logits of its teacher, within {self.limit:.2g}"
-            found.append(Finding(f"{path}, {self.pairs} sampled logits", wanted, f"a difference of {self.difference:.2g}"))
+        for what, each in {"logits": self.logits, **self.features}.items():
+            if each.difference > each.limit:
+                wanted = f"the {'logits' if what == 'logits' else 'feature'} of its teacher, within {each.limit:.2g}"
+                where = f"{path}, {self.pairs} sampled {'logits' if what == 'logits' else f'rows of {what}'}"
+                found.append(Finding(where, wanted, f"a difference of {each.difference:.2g}"))
         if self.shifted is not None and self.shifted < CLEARLY * self.aligned:
             wanted = f"a clearly larger loss against the next row (aligned {self.aligned:.2g} nats)"
             found.append(Finding(f"{path}, alignment of rows", wanted, f"{self.shifted:.2g} nats"))
         return found
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What is cached against what the teacher gives now.
+
+    difference: the largest between cached and fresh numbers. control: the largest between two fresh runs with the rows in
+    another order. limit: the largest difference that is allowed.
+    """
+
+    difference: float
+    control: float
+    limit: float
+
+    @classmethod
+    def of(
+        cls, cached: np.ndarray, fresh: np.ndarray, control: np.ndarray, extent: float, rounding: np.ndarray | float
+    ) -> "Compared":
+        """Compare the numbers of n rows. extent: their range. rounding: what storing them may change, of each row or of all."""
+        noise = float(np.abs(fresh - control).max())
+        allowed = max(TOLERANCE * extent, CLEARLY * noise)
+        apart = np.abs(cached.astype(np.float32) - fresh).reshape(len(fresh), -1).max(axis=1)
+        worst = int((apart - rounding).argmax())
+        limit = allowed + (float(rounding[worst]) if isinstance(rounding, np.ndarray) else rounding)
+        return cls(float(apart[worst]), noise, limit)
 
 
 @dataclass(frozen=True)
@@ -95,10 +121,11 @@ def verify(path: Path, *, work: Path, progress: Callable[[int], object] = lambda
         return found
 
     records = cache.manifest.records
+    spans = len({record.part for record in records})
     with ThreadPoolExecutor(runtime.cores()) as pool:
         findings += [finding for finding in pool.map(check, records) if finding]
     findings += cache.strays()
-    return Verified(path, len(records), sum(record.size_bytes for record in records), findings, cache.manifest.options)
+    return Verified(path, spans, sum(record.size_bytes for record in records), findings, cache.manifest.options)
 
 
 def size_bytes(path: Path) -> int:
@@ -133,31 +160,43 @@ def probe(path: Path, count: int, *, teacher: Path, splits: Path, device: torch.
     facts, split = cache.manifest.identity, opened["transfer"]
     policy = Policy.of(facts["views"])
     taught = Checkpoint.teacher(teacher)
-    now = identity(taught, split, policy, facts["tile"], cache.layout)
-    for field, expected, found in differences(facts, now):
+    kept = cache.knowledge
+    keep = Keep(kept.main.name, cache.layout.dtype, tuple(kept.features), max(facts["tile"], 1))
+    running = None if taught.kind == "imported" else Running(taught, policy, opened, keep, device)
+    now = identity(taught, split, policy, facts["tile"], running.knowledge if running else kept)
+    for field, expected, found in differences(_comparable(facts), now):
         fix = f"Restore what the cache was made with, or run {commands.capture(path)}."
         raise InputError(f"{path}, {field}", expected=f"{expected} as in the cache", found=f"{found} now", fix=fix)
     total = cache.manifest.extents["transfer"].views
     rows, views = _sample(count, split.rows, total)
-    cached, following = _read(cache, split, rows, views)
-    if taught.kind == "imported":
+    cached = _read(cache, split, rows, views)
+    if running is None:
         lookup = Lookup.open(taught, opened, policy, total)
         lookup.check()
-        fresh = control = _look_up(lookup, rows, views)
+        fresh = control = [_look_up(lookup, rows, views)]
     else:
-        fresh, control = _run(taught.load(taught.nets[0], device), split, policy, rows, views, facts["tile"])
-    records = [record for record in cache.manifest.records if record.split == "transfer"]
-    low, high = min(record.low for record in records), max(record.high for record in records)
-    noise = float(np.abs(fresh - control).max())
-    rounding = max(-low, high) * 2.0**-11 if cache.layout.dtype == "float16" else 0.0
+        fresh, control = _run(running, split, rows, views)
+    records = [record for record in cache.records if record.split == "transfer"]
+    extent = max(record.high for record in records) - min(record.low for record in records)
+    features = {}
+    first = len(fresh) - len(kept.features)
+    for text, now_given, again in zip(kept.features, fresh[first:], control[first:], strict=True):
+        rounding = 2.0**-11 * float(np.abs(now_given).max()) if kept.features[text].dtype == "float16" else 0.0
+        span = float(now_given.max() - now_given.min())
+        features[text] = Compared.of(cached.features[text], now_given, again, span, rounding)
+    same = (cached.logits == cached.following).all()
     return Probe(
         pairs=len(rows),
-        difference=float(np.abs(cached - fresh).max()),
-        control=noise,
-        limit=max(TOLERANCE * (high - low), CLEARLY * noise) + rounding,
-        aligned=metrics.kl_to_teacher(cached, fresh),
-        shifted=None if (cached == following).all() else metrics.kl_to_teacher(following, fresh),
+        logits=Compared.of(cached.logits, fresh[0], control[0], extent, cached.rounding),
+        features=features,
+        aligned=metrics.kl_to_teacher(cached.logits, fresh[0]),
+        shifted=None if same else metrics.kl_to_teacher(cached.following, fresh[0]),
     )
+
+
+def _comparable(facts: Mapping[str, Any]) -> Mapping[str, Any]:
+    """An identity of any format, as it would be written now: the former ones kept logits, and did not say so."""
+    return facts if "knowledge" in facts else {**facts, "knowledge": Knowledge.of(facts).to_dict()}
 
 
 def _sample(count: int, rows: int, views: int) -> tuple[np.ndarray, np.ndarray]:
@@ -175,30 +214,56 @@ def _sample(count: int, rows: int, views: int) -> tuple[np.ndarray, np.ndarray]:
     return pairs // views, pairs % views
 
 
-def _read(cache: Cache, split: Split, rows: np.ndarray, views: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The pairs' cached logits (n, classes) float32, and those of the next row in the span."""
-    cached, following = [], []
+@dataclass(frozen=True)
+class _Cached:
+    """What a cache has of n pairs. logits, following: (n, classes) float32, of the row and of the next one in the span.
+
+    rounding: by how much the logits of each row may be off because numbers were rounded: (n,). features: by text.
+    """
+
+    logits: np.ndarray
+    following: np.ndarray
+    rounding: np.ndarray
+    features: Mapping[str, np.ndarray]
+
+
+def _read(cache: Cache, split: Split, rows: np.ndarray, views: np.ndarray) -> _Cached:
+    """Read what the cache has of these pairs, which are ordered by row."""
+    kept, pieces = cache.knowledge, []
     for span in runtime.progress(np.unique(rows // split.span), "reading cached rows", unit="spans"):
         start, stop = split.spans()[span]
-        here = (rows >= start) & (rows < stop)
-        logits = {view: cache.span(cache.record("transfer", int(view), int(span))) for view in np.unique(views[here])}
-        for row, view in zip(rows[here] - start, views[here], strict=True):
-            cached.append(logits[view][row])
-            following.append(logits[view][(row + 1) % (stop - start)])
-    return np.stack(cached).astype(np.float32), np.stack(following).astype(np.float32)
+        for row, view in zip(rows, views, strict=True):
+            if start <= row < stop:
+                pieces.append((int(span), int(view), int(row - start), int((row - start + 1) % (stop - start))))
+    logits, following, rounding, features = [], [], [], {text: [] for text in kept.features}  # type: ignore[var-annotated]
+    held: dict[tuple[int, int], Any] = {}
+    for span, view, row, after in pieces:
+        if (span, view) not in held:
+            held = {key: found for key, found in held.items() if key[0] == span}  # of one span at a time
+            stored = cache.held("transfer", view, span)
+            read = {text: cache.feature(text, "transfer", view, span) for text in kept.features}
+            held[span, view] = stored, kept.main.logits(stored, cache.head), read
+        stored, given, read = held[span, view]
+        logits.append(given[row])
+        following.append(given[after])
+        rounding.append(kept.main.rounding({name: block[row : row + 1] for name, block in stored.items()}, cache.head)[0])
+        for text, block in read.items():
+            features[text].append(block[row])
+    stacked = {text: np.stack(found) for text, found in features.items()}
+    return _Cached(
+        np.stack(logits).astype(np.float32), np.stack(following).astype(np.float32), np.array(rounding, np.float32), stacked
+    )
 
 
-def _run(
-    net: torch.nn.Module, split: Split, policy: Policy, rows: np.ndarray, views: np.ndarray, tile: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Logits of the pairs from a net, (n, classes) float32, and again, with the rows in another order."""
+def _run(running: Running, split: Split, rows: np.ndarray, views: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """What a net gives for the pairs, logits first, and again, with the rows in another order."""
     shown = []
     for span in runtime.progress(np.unique(rows // split.span), "reading sampled rows", unit="spans"):
         here = rows // split.span == span
-        shown.append(span_in_views(net, split, int(span), rows[here] - span * split.span, views[here], policy))
+        inside = rows[here] - span * split.span
+        shown.append(span_in_views(running.load(), split, int(span), inside, views[here], running.policy))
     inputs = torch.cat(shown)
-    with runtime.suited_threads(flops(net, example(net, split.inputs)) * tile):
-        return predict(net, inputs, tile=tile), predict(net, inputs.flip(0), tile=tile)[::-1]
+    return running.run(inputs), [each[::-1] for each in running.run(inputs.flip(0))]
 
 
 def _look_up(lookup: Lookup, rows: np.ndarray, views: np.ndarray) -> np.ndarray:

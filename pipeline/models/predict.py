@@ -49,6 +49,14 @@ def tiles(
 
     inputs: gives those of some rows, (n, *shape), on any device; it is called tile by tile.
     """
+    for start, (logits, *_) in outputs(model, rows, inputs, tile=tile):
+        yield start, logits
+
+
+def outputs(
+    model: torch.nn.Module, rows: int, inputs: Callable[[slice], torch.Tensor], *, tile: int = TILE
+) -> Iterator[tuple[int, tuple[torch.Tensor, ...]]]:
+    """Like `tiles`, for a net that returns more beside its logits: all that it returns, (rows, …) float32 each."""
     training = model.training
     model.eval()
     try:
@@ -59,14 +67,14 @@ def tiles(
 
 
 @torch.inference_mode()
-def _tile(model: torch.nn.Module, inputs: torch.Tensor, tile: int) -> torch.Tensor:
+def _tile(model: torch.nn.Module, inputs: torch.Tensor, tile: int) -> tuple[torch.Tensor, ...]:
     rows = len(inputs)
     if rows < tile:
         inputs = torch.cat([inputs, inputs.new_zeros((tile - rows, *inputs.shape[1:]))])
     if inputs.is_floating_point() and inputs.data_ptr() % ALIGNED:  # integers are converted, to tensors of torch's own
         inputs = inputs.clone()
-    logits: torch.Tensor = model(inputs.to(device_of(model)))
-    return logits[:rows].to(torch.float32)
+    found = model(inputs.to(device_of(model)))
+    return tuple(each[:rows].to(torch.float32) for each in (found if isinstance(found, tuple) else (found,)))
 
 
 def device_of(net: torch.nn.Module | None) -> torch.device:
@@ -75,7 +83,7 @@ def device_of(net: torch.nn.Module | None) -> torch.device:
 
 
 class HostBuffer:
-    """A buffer on the host for the logits of `rows` rows.
+    """A buffer on the host for the logits, or other outputs, of `rows` rows.
 
     From CUDA they are copied into pinned memory on a separate stream, while the model goes on with the next tile.
     """
@@ -86,10 +94,10 @@ class HostBuffer:
         self._stream: torch.cuda.Stream | None = None
 
     def add(self, start: int, logits: torch.Tensor) -> None:
-        """Copy the logits of a tile: (n, classes) float32, for the rows from `start` on."""
+        """Copy the outputs of a tile, such as logits (n, classes) float32, for the rows from `start` on."""
         cuda = logits.is_cuda
         if self._logits is None:
-            self._logits = torch.empty((self._rows, *logits.shape[1:]), pin_memory=cuda)
+            self._logits = torch.empty((self._rows, *logits.shape[1:]), dtype=logits.dtype, pin_memory=cuda)
             self._stream = torch.cuda.Stream(logits.device) if cuda else None
         target = self._logits[start : start + len(logits)]
         if self._stream is None:
@@ -101,7 +109,7 @@ class HostBuffer:
         logits.record_stream(self._stream)  # keeps its memory until the copy is done
 
     def numpy(self) -> np.ndarray:
-        """The logits (rows, classes) float32; waits until all copies are done."""
+        """The outputs of all rows, (rows, …) of their dtype; waits until all copies are done."""
         if self._stream is not None:
             self._stream.synchronize()
         if self._logits is None:

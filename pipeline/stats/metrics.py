@@ -115,8 +115,13 @@ def agreement(logits: np.ndarray, teacher: np.ndarray) -> float:
 
 def kl_to_teacher(logits: np.ndarray, teacher: np.ndarray) -> float:
     """Mean KL(teacher ‖ student) at T = 1, in nats."""
-    target = log_softmax(teacher)
-    return float((np.exp(target) * (target - log_softmax(logits))).sum(axis=1).mean())
+    return kl_at(logits, teacher, 1.0)
+
+
+def kl_at(logits: np.ndarray, teacher: np.ndarray, temperature: float) -> float:
+    """Mean KL(softmax(teacher / T) ‖ softmax(logits / T)), in nats. logits, teacher: (N, C) float."""
+    target = log_softmax(teacher.astype(np.float64) / temperature)
+    return float((np.exp(target) * (target - log_softmax(logits.astype(np.float64) / temperature))).sum(axis=1).mean())
 
 
 def summary(logits: np.ndarray, labels: np.ndarray, teacher: np.ndarray) -> Summary:

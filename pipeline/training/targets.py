@@ -44,12 +44,12 @@ class Targets:
     @property
     def shape(self) -> tuple[int, ...]:
         """(layers, classes)."""
-        return len(self.ensemble.temperatures), self._first.layout.classes
+        return len(self.ensemble.temperatures), self._first.classes
 
     @property
     def dtype(self) -> torch.dtype:
         """The dtype of a single cache; float32 for several."""
-        return torch.float16 if len(self.caches) == 1 and self._first.layout.dtype == "float16" else torch.float32
+        return torch.float16 if len(self.caches) == 1 and self._first.dtype == "float16" else torch.float32
 
     @property
     def digests(self) -> Mapping[str, str]:
