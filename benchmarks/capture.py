@@ -10,6 +10,7 @@ from unittest import mock
 from benchmarks.measure import CPU, folder_for_data, in_turns, machine, median, ratio, show, write_splits, write_teacher
 from pipeline.base import runtime
 from pipeline.cache.capture import capture
+from pipeline.cache.settings import Keep
 from pipeline.cache.writer import Work
 from pipeline.data import ingest
 from pipeline.data.settings import Views
@@ -20,8 +21,8 @@ def run(folder: Path, dtype: str) -> None:
     for made in ("work", "cache"):
         shutil.rmtree(folder / made, ignore_errors=True)
     capture(
-        teacher=folder / "teacher", splits=folder / "transfer", views=Views(), dtype=dtype,
-        tile=512, work=folder / "work", out=folder / "cache", provenance=folder / "provenance.json", device=CPU,
+        teacher=folder / "teacher", splits=folder / "transfer", views=Views(), keep=Keep(dtype=dtype),
+        work=folder / "work", out=folder / "cache", provenance=folder / "provenance.json", device=CPU,
     )  # fmt: skip
 
 

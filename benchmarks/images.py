@@ -15,6 +15,7 @@ from PIL import Image
 from benchmarks.measure import CPU, folder_for_data, in_turns, machine, median, ratio, show, write_teacher
 from pipeline.base import runtime
 from pipeline.cache.capture import capture
+from pipeline.cache.settings import Keep
 from pipeline.data import ingest
 from pipeline.data.inputs.image import Images
 from pipeline.data.settings import Views
@@ -133,7 +134,7 @@ def run_capture(folder: Path, views: Views, dtype: str) -> int:
     for made in ("work", "cache"):
         shutil.rmtree(folder / made, ignore_errors=True)
     done = capture(
-        teacher=folder / "teacher", splits=folder / "transfer", views=views, dtype=dtype, tile=512, work=folder / "work",
+        teacher=folder / "teacher", splits=folder / "transfer", views=views, keep=Keep(dtype=dtype), work=folder / "work",
         out=folder / "cache", provenance=folder / "provenance.json", device=CPU,
     )  # fmt: skip
     return sum(record.size_bytes for record in done.manifest.records)

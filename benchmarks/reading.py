@@ -59,7 +59,7 @@ def streamed(path: Path, times: int, samples: int) -> None:
     cache = Cache.open(path)
     array = zarr.open_array(path / "logits.zarr/transfer", mode="r", zarr_format=3)
     rows, span = array.shape[1], cache.layout.span
-    memory_bytes = rows * cache.layout.classes * 2 // 2  # half of what all would take
+    memory_bytes = rows * cache.classes * 2 // 2  # half of what all would take
     kept = examples(path, memory_bytes)
     rounds = iter(range(10**6))
     drain(kept.epoch(0, next(rounds), BATCH))
@@ -76,7 +76,7 @@ def streamed(path: Path, times: int, samples: int) -> None:
         },
         times,
     )
-    size = rows * cache.layout.classes * 2 / 1e6
+    size = rows * cache.classes * 2 / 1e6
     window = f"windows of {kept.window_spans} of {-(-rows // span)} spans"
     first, later, plain = (median(seconds[name]) for name in ("first", "later", "zarr"))
     found = ratio(seconds["zarr"], seconds["later"])

@@ -22,6 +22,7 @@ from benchmarks.measure import CPU, folder_for_data, in_turns, machine, median, 
 from pipeline.base import runtime
 from pipeline.cache.capture import capture
 from pipeline.cache.reader import Cache
+from pipeline.cache.settings import Keep
 from pipeline.data import ingest
 from pipeline.data.settings import Views
 from pipeline.data.splits import open_splits
@@ -66,8 +67,8 @@ def prepare(folder: Path, mnist: Path | None) -> None:
     for name in TEACHERS:
         write_teacher(folder / "teachers" / name, "mlp(hidden=[1200, 1200])", splits)
         capture(
-            teacher=folder / "teachers" / name, splits=splits, views=Views(), dtype="float32",
-            tile=512, work=folder / "work", out=folder / "caches" / name, provenance=folder / "provenance.json", device=CPU,
+            teacher=folder / "teachers" / name, splits=splits, views=Views(), keep=Keep(),
+            work=folder / "work", out=folder / "caches" / name, provenance=folder / "provenance.json", device=CPU,
         )  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.cache.layout import Layout
+from pipeline.cache.knowledge.knowledge import Knowledge
 from pipeline.cache.manifest import Extent, parts
 from pipeline.cache.writer import Work
 
@@ -15,7 +15,7 @@ EXTENTS = {"transfer": Extent(10, 2, "t"), "valid": Extent(4, 1, "v"), "test": E
 
 
 def identity(dtype="float32") -> dict:
-    layout = Layout.plan(CLASSES, dtype, SPAN)
+    kept = Knowledge.of_logits(CLASSES, dtype, SPAN)
     return {
         "output": "raw logits",
         "teacher": {"name": "a", "model": "m", "behaviour": "version 1", "weights_sha256": "w"},
@@ -25,7 +25,8 @@ def identity(dtype="float32") -> dict:
         "precision": "float32",
         "tile": 4,
         "inference": 1,
-        "layout": layout.to_dict(),
+        "layout": kept.layout.to_dict(),
+        "knowledge": kept.to_dict(),
     }
 
 
@@ -44,7 +45,9 @@ PARTS = list(parts(EXTENTS, SPAN))
 
 def hold(tmp_path: Path, dtype="float32", out="caches/a", **facts):
     """The work of a cache `out`, both below tmp_path; facts: changes to its identity."""
-    return Work.hold(tmp_path / "work", tmp_path / out, identity(dtype) | facts, Layout.plan(CLASSES, dtype, SPAN), EXTENTS)
+    return Work.hold(
+        tmp_path / "work", tmp_path / out, identity(dtype) | facts, Knowledge.of_logits(CLASSES, dtype, SPAN), EXTENTS
+    )
 
 
 def fill(work: Work, only=None, digests=DIGESTS) -> int:

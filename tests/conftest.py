@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 
 from pipeline.cache.capture import Captured, capture
+from pipeline.cache.settings import Keep
 from pipeline.data import splitfile, splits
 from pipeline.data.inputs.image import Images
 from pipeline.data.inputs.text import Texts
@@ -138,7 +139,8 @@ def write_stage_one(folder: Path, *, teachers: Sequence[str] = "a", rows: int = 
 
 def run_capture(folder: Path, name: str = "a", **changes) -> Captured:
     """Capture a teacher of write_stage_one, in three views, to `folder`/caches/`name`."""
-    settings = {"dtype": "float32", "tile": 4} | changes
+    kept = {"tile": 4} | {key: changes.pop(key) for key in ("knowledge", "dtype", "features", "tile") if key in changes}
+    settings = {"keep": Keep(**kept)} | changes
     views = Views(*(settings.pop(key, usual) for key, usual in (("policy", "shift(1)"), ("views", 3), ("view_seed", 5))))
     return capture(
         teacher=folder / "teachers" / name, splits=folder / "transfer", work=folder / "work",

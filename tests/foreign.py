@@ -16,6 +16,7 @@ from pipeline.cache.adopt import adopt
 from pipeline.cache.capture import capture
 from pipeline.cache.layout import SPLITS
 from pipeline.cache.reader import Cache
+from pipeline.cache.settings import Keep
 from pipeline.data import splitfile
 from pipeline.data.inputs.image import Images
 from pipeline.data.inputs.text import Texts
@@ -69,7 +70,7 @@ def refused(tmp_path, message, *args, error=InputError):
 def captured(folder: Path, name: str = "big") -> dict[str, np.ndarray]:
     """Capture a teacher, and give the logits in its cache: (rows, classes) of each split."""
     capture(
-        teacher=folder / "teachers" / name, splits=folder / "transfer", views=Views(), dtype="float32", tile=4,
+        teacher=folder / "teachers" / name, splits=folder / "transfer", views=Views(), keep=Keep(tile=4),
         work=folder / "work", out=folder / "caches" / name, provenance=folder / "provenance.json", device=CPU,
     )  # fmt: skip
     cache = Cache.open(folder / "caches" / name)

@@ -80,7 +80,7 @@ def unrecorded(work: Path) -> list[str]:
     bad = []
     for path in work.glob("*/records/*.json"):
         facts = json.loads(path.read_bytes())["record"]
-        span = path.parent.parent / "spans" / facts["split"] / "c" / str(facts["view"]) / str(facts["span"]) / "0"
+        span = path.parent.parent / "spans" / facts["array"] / facts["split"] / "c" / str(facts["view"]) / str(facts["span"]) / "0"
         if not span.is_file() or files.sha256_file(span) != facts["sha256"]:
             bad.append(path.name)
     return bad

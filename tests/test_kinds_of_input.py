@@ -15,6 +15,7 @@ from conftest import write_teacher
 from pipeline.base import runtime
 from pipeline.cache.capture import capture
 from pipeline.cache.reader import Cache
+from pipeline.cache.settings import Keep
 from pipeline.data.ingest import ingest
 from pipeline.data.inputs.array import Arrays
 from pipeline.data.inputs.text import Texts
@@ -203,7 +204,7 @@ def test_cached_is_live_with_exact_arithmetic(project, tmp_path, monkeypatch, ro
     given = {"splits": tmp_path / "transfer", "work": tmp_path / "work", "device": CPU}
     views = Views(policy, 3, 5)
     capture(
-        teacher=tmp_path / "teachers/a", views=views, dtype="float32", tile=4, out=tmp_path / "caches/a",
+        teacher=tmp_path / "teachers/a", views=views, keep=Keep(tile=4), out=tmp_path / "caches/a",
         provenance=tmp_path / "provenance.json", **given,
     )  # fmt: skip
     weights, windows, grouped = {}, [], Examples._grouped

@@ -561,7 +561,7 @@ def test_a_deep_look_that_finds_other_logits_is_mended_by_doing_it_anew(project,
 
 def test_a_record_that_lies_about_its_size_is_no_endless_loop(project):
     """verify → capture → verify: what a record says is whole or discarded."""
-    (record,) = (project / ".softcache").glob("*/records/transfer-1-1.json")
+    (record,) = (project / ".softcache").glob("*/records/logits-transfer-1-1.json")
     for old, new in (('"size_bytes": 260', '"size_bytes": 261'), ('"low": ', '"low": -9'), ('"high": ', '"high": 9')):
         record.write_text(record.read_text().replace(old, new))
         assert "1 span computed, 10 kept from before" in says(0, "capture", "a")

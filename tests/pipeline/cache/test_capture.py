@@ -11,10 +11,11 @@ import torch
 from conftest import change_teacher, images, run_capture, write_parquet, write_stage_one, write_teacher, write_texts
 from pipeline.base import runtime
 from pipeline.base.errors import InputError, IntegrityError
-from pipeline.cache import capture as captures
+from pipeline.cache import running
 from pipeline.cache.capture import Captured, capture
 from pipeline.cache.manifest import fingerprint
 from pipeline.cache.reader import Cache
+from pipeline.cache.settings import Keep
 from pipeline.data import views
 from pipeline.data.ingest import ingest
 from pipeline.data.inputs.image import Images
@@ -61,8 +62,11 @@ def data(tmp_path, monkeypatch) -> Path:
     sys.modules.pop("exact_net", None)
 
 
+KEPT = ("knowledge", "dtype", "features", "tile")
+
+
 def run(data: Path, **changes) -> Captured:
-    settings = {"dtype": "float32", "tile": 4} | changes
+    settings = {"keep": Keep(**{"tile": 4} | {key: changes.pop(key) for key in KEPT if key in changes})} | changes
     views = Views(*(settings.pop(key, usual) for key, usual in (("policy", "shift(1)"), ("views", 3), ("view_seed", 5))))
     return capture(
         teacher=data / "a", splits=data / "transfer", work=data / "work", out=data / "cache",
@@ -177,7 +181,7 @@ def test_texts_are_read_once_for_all_views(tmp_path, monkeypatch):
     split = open_splits(tmp_path / "transfer", ["transfer"])["transfer"]
     net = build(parse_model("bag(width=4)"), split.inputs, 3)
     write_teacher(tmp_path / "a", net, open_splits(tmp_path / "transfer", ["train"])["train"], model="bag(width=4)")
-    monkeypatch.setattr(captures, "TIMED_SHARE", 2)  # nothing is read to measure the time of
+    monkeypatch.setattr(running, "TIMED_SHARE", 2)  # nothing is read to measure the time of
     reads, read = [], Split._read
     monkeypatch.setattr(Split, "_read", lambda split, span: reads.append((split.role, span)) or read(split, span))
     assert run(tmp_path, policy="drop(2)").computed == 4 * 3 + 2 + 2
@@ -199,7 +203,7 @@ def test_a_capture_says_how_long_it_takes_by_a_few_rows(data, monkeypatch, caplo
         shown.append((len(rows), tile))
         return run_net(net, rows, tile=tile)
 
-    monkeypatch.setattr(captures, "predict", timing)
+    monkeypatch.setattr(running, "predict", timing)
     with caplog.at_level("INFO", logger="pipeline"):
         run(data, tile=tile)
     assert shown == [(timed, timed)] * 2
@@ -209,7 +213,7 @@ def test_a_capture_says_how_long_it_takes_by_a_few_rows(data, monkeypatch, caplo
         run(data, tile=tile, views=4)  # 4 of 20 spans: a fifth
         run(data, tile=tile, views=4, anew=True)
     assert shown == [(timed, timed)] * 6
-    monkeypatch.setattr(captures, "TIMED_SHARE", 0.25)
+    monkeypatch.setattr(running, "TIMED_SHARE", 0.25)
     caplog.clear()
     with caplog.at_level("INFO", logger="pipeline"):
         run(data, tile=tile, views=5)  # 4 of 24

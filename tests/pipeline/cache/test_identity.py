@@ -8,7 +8,7 @@ import pytest
 from conftest import change_teacher, run_capture, write_stage_one
 from pipeline.base.errors import InputError
 from pipeline.cache.identity import identity, require_teacher
-from pipeline.cache.layout import Layout
+from pipeline.cache.knowledge.knowledge import Knowledge
 from pipeline.cache.manifest import fingerprint
 from pipeline.cache.reader import Cache
 from pipeline.data.policies import table
@@ -25,8 +25,8 @@ def folder(tmp_path) -> Path:
 
 def of(folder: Path, policy: str = "shift(1)", seed: int = 5, tile: int = 4, dtype: str = "float32") -> dict:
     split = open_splits(folder / "transfer", ["train"])["train"]
-    layout = Layout.plan(3, dtype, split.span)
-    return identity(ModelFile.teacher(folder / "teachers/a"), split, Policy.parse(policy, seed), tile, layout)
+    kept = Knowledge.of_logits(3, dtype, split.span)
+    return identity(ModelFile.teacher(folder / "teachers/a"), split, Policy.parse(policy, seed), tile, kept)
 
 
 def test_what_it_says(folder):
@@ -46,6 +46,7 @@ def test_what_it_says(folder):
         "tile": 4,
         "inference": 2,
         "layout": {"dtype": "float32", "span": 8, "chunk": 1, "codecs": "bytes(little), crc32c"},
+        "knowledge": {"kind": "logits", "features": {}},
     }
     run_capture(folder)
     assert Cache.open(folder / "caches/a").manifest.identity == found

@@ -18,6 +18,7 @@ from pipeline.cache.capture import capture
 from pipeline.cache.imported import import_logits
 from pipeline.cache.manifest import Manifest
 from pipeline.cache.reader import Cache
+from pipeline.cache.settings import Keep
 from pipeline.cache.verify import probe, verify
 from pipeline.data.ingest import ingest
 from pipeline.data.settings import Views
@@ -135,7 +136,7 @@ def test_verify_looks_the_sample_up_again(folder):
     cache, where = folder / "caches/a", {"splits": folder / "transfer", "device": torch.device("cpu")}
     assert verify(cache, work=folder / "work").findings == []
     found = probe(cache, 25, teacher=folder / "teachers/a", **where)
-    assert (found.pairs, found.difference, found.control, found.findings(cache)) == (25, 0.0, 0.0, [])
+    assert (found.pairs, found.logits.difference, found.logits.control, found.findings(cache)) == (25, 0.0, 0.0, [])
     path = folder / "teachers/a/logits.npy"
     held = np.load(path)
     held[3, 1] += 1
@@ -314,7 +315,7 @@ def test_capture_wants_the_views_and_rows_that_were_imported(folder):
     with pytest.raises(InputError, match=r"teacher a, rows of transfer: expected digest .* as in the data"):
         capture(
             teacher=folder / "teachers/a", splits=other / "transfer", work=folder / "work", out=folder / "caches/a",
-            views=VIEWS, provenance=folder / "provenance/a.json", device=torch.device("cpu"), dtype="float32", tile=4,
+            views=VIEWS, provenance=folder / "provenance/a.json", device=torch.device("cpu"), keep=Keep(tile=4),
         )  # fmt: skip
 
 

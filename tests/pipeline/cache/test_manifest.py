@@ -68,11 +68,13 @@ def test_digests_by_hand():
     manifest = Manifest({"b": [1, 2], "a": "é"}, {"test": Extent(1, 1, "i")}, (record,), {"test": "m"})
     text = (
         '{"extents":{"test":{"inputs_digest":"i","rows":1,"views":1}},"identity":{"a":"é","b":[1,2]},"metadata_sha256":'
-        '{"test":"m"},"records":[{"high":2.0,"low":-1.5,"rows":"r","sha256":"s","size_bytes":8,"span":0,"split":"test","view":0}]}'
+        '{"test":"m"},"records":[{"array":"logits","high":2.0,"kl":null,"low":-1.5,"rows":"r","sha256":"s","size_bytes":8,"span":0,'
+        '"split":"test","view":0}]}'
     )
     assert manifest.digest == files.sha256(text.encode())
     assert fingerprint({"a": "é", "b": [1, 2]}) == files.sha256('{"a":"é","b":[1,2]}'.encode())
-    assert dataclasses.replace(manifest, format=1).digest == manifest.digest
+    former = text.replace('"array":"logits",', "").replace('"kl":null,', "")  # until format 3 there were logits only
+    assert dataclasses.replace(manifest, format=1).digest == files.sha256(former.encode())
 
 
 def test_parts_are_in_the_order_of_records():
@@ -90,7 +92,7 @@ def test_a_record_knows_its_rows(tmp_path):
 
 
 def test_the_options_of_a_cache(tmp_path):
-    said = "--policy none() --views 2 --view-seed 0 --dtype float32 --tile 4"
+    said = "--policy none() --views 2 --view-seed 0 --dtype float32 --knowledge logits --tile 4"
     manifest = Manifest.read(sealed(tmp_path))
     assert " ".join(manifest.options) == said
     every = {**manifest.identity, "views": {**manifest.identity["views"], "outcomes": 2}}
@@ -137,7 +139,7 @@ NOT_WHOLE = {
     "another split": ({"extents": lambda extents: extents | {"x": Extent(1, 1, "x")}}, "rows of transfer, valid, test"),
     "no rows": ({"extents": lambda extents: extents | {"test": Extent(0, 1, "e")}}, "rows of .*, test 0 × 1"),
     "no views": ({"extents": lambda extents: extents | {"test": Extent(3, 0, "e")}}, "rows of .*, test 3 × 0"),
-    "no metadata": ({"metadata_sha256": lambda held: {"transfer": held["transfer"]}}, "rows of transfer, valid, test"),
+    "no metadata": ({"metadata_sha256": lambda held: {name: held[name] for name in held if "valid" not in name}}, "rows of transfer, valid, test"),
     "one class": ({"identity": lambda found: found | {"classes": ["x"]}}, "two classes or more"),
     "no span": (
         {"identity": lambda found: found | {"layout": found["layout"] | {"span": 0}}},

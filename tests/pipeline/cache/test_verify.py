@@ -237,8 +237,8 @@ def test_a_deep_look_at_a_sound_cache(folder, dtype):
     found = deep(folder)
     assert found.findings(Path("a")) == []
     assert 25 < found.pairs <= 40
-    assert found.difference <= found.limit
-    assert (found.difference > 1e-6) == (dtype == "float16")
+    assert found.logits.difference <= found.logits.limit
+    assert (found.logits.difference > 1e-6) == (dtype == "float16")
     assert found.shifted > 1000 * found.aligned
     assert deep(folder, 10**9).pairs == 60
     assert deep(folder) == found
@@ -249,7 +249,7 @@ def test_logits_of_the_wrong_rows_are_found_although_every_hash_fits(folder, dty
     shutil.rmtree(folder / "work")
     publish = Work.publish
 
-    def rolled(self, split, view, number, rows, logits):
+    def rolled(self, split, view, number, rows, logits, *others):
         return publish(self, split, view, number, rows, np.roll(logits, 1, axis=0))
 
     monkeypatch.setattr(Work, "publish", rolled)
@@ -265,13 +265,13 @@ def test_logits_that_are_a_little_off_are_found(folder, monkeypatch):
     shutil.rmtree(folder / "work")
     publish = Work.publish
     monkeypatch.setattr(
-        Work, "publish", lambda self, *place, logits=None: publish(self, *place[:4], place[4] * np.float32(1.001))
+        Work, "publish", lambda self, *place: publish(self, *place[:4], place[4] * np.float32(1.001))
     )
     run_capture(folder)
     found = deep(folder)
     (finding,) = found.findings(Path("a"))
     assert "sampled logits" in finding.where
-    assert found.difference > found.limit > found.control
+    assert found.logits.difference > found.logits.limit > found.logits.control
 
 
 def test_a_teacher_that_says_the_same_of_every_row_cannot_be_probed_for_alignment(folder):

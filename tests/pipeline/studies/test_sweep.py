@@ -172,6 +172,7 @@ def test_nets_that_cannot_be_stacked_are_trained_one_by_one(data, tmp_path, monk
 def test_the_baseline_of_a_transfer_set_of_its_own_learns_from_the_training_split(tmp_path, monkeypatch):
     """Unlabelled transfer rows at alpha 1: what a label is needed for comes from train.parquet."""
     from pipeline.cache.capture import capture
+    from pipeline.cache.settings import Keep
     from pipeline.data.ingest import ingest
     from pipeline.training.teach import teach
 
@@ -185,7 +186,7 @@ def test_the_baseline_of_a_transfer_set_of_its_own_learns_from_the_training_spli
     given = {"splits": tmp_path / "transfer", "work": tmp_path / "work", "device": CPU}
     teach(model="mlp(hidden=[9])", recipe=RECIPE, policy="none", seed=0, out=tmp_path / "teachers/a", **given)
     capture(
-        teacher=tmp_path / "teachers/a", views=VIEWS, dtype="float32", tile=16,
+        teacher=tmp_path / "teachers/a", views=VIEWS, keep=Keep(tile=16),
         out=tmp_path / "caches/a", provenance=tmp_path / "provenance.json", **given,
     )  # fmt: skip
     plan = Plan(model="mlp(hidden=[4])", soft=soft(tmp_path, "a"), seeds=(0,), **SAME)

@@ -10,6 +10,7 @@ from conftest import images, write_parquet
 from pipeline.base import runtime
 from pipeline.base.errors import InputError
 from pipeline.cache.capture import capture
+from pipeline.cache.settings import Keep
 from pipeline.data.ingest import ingest
 from pipeline.data.settings import Views
 from pipeline.training.distill import distill
@@ -44,7 +45,7 @@ def data(tmp_path_factory) -> Path:
         )  # fmt: skip
         capture(
             teacher=folder / "teachers" / name, splits=folder / "transfer", views=VIEWS,
-            dtype="float32", tile=16, work=folder / "work", out=folder / "caches" / name,
+            keep=Keep(tile=16), work=folder / "work", out=folder / "caches" / name,
             provenance=folder / "provenance.json", device=CPU,
         )  # fmt: skip
     return folder
