@@ -17,14 +17,17 @@ GOLDEN = {  # every format that there was → the digest of its golden cache
     "cache-1": "6cb803ea9dea3b7730924d69fe71b720bad3193fb75447b6f047e008d542ce9a",
     "cache-2": "ef4e2830feb31f3e27484c5e71789312357177407d97c0c6fa2920367d70cd42",
     "cache-3": "ece5f0c918a1a390b9db3c15c92ad9c2cb1d11f9a6859235f003c65e0ad2495e",
+    "cache-4": "b134a76f65a093d11017b323e49dbeafe32e789362068d1d221aa279299b00be",
+    "cache-4-hidden": "0fc28e4edc224c19862c48a36e2c7b3fc7126cc67fb77855d2d19c7282451437",
+    "cache-4-int8": "4c503c594bdced773c83cf4038a293aa0c260294d7cd67b0fbe11da5125a8216",
 }
 # Row + class / 8, less 100 in the second view: six rows in spans of four, all of them exact in float16.
 TRANSFER = np.array([[[row + label / 8 - 100 * view for label in range(3)] for row in range(6)] for view in range(2)])
 
 
-def lines() -> str:
-    """The Python of docs/cache-format.md."""
-    return re.search(r"```python\n(.*?)```", (ROOT / "docs/cache-format.md").read_text(), re.DOTALL).group(1)
+def lines(block: int = 0) -> str:
+    """The Python of docs/cache-format.md: of logits, of hidden states."""
+    return re.findall(r"```python\n(.*?)```", (ROOT / "docs/cache-format.md").read_text(), re.DOTALL)[block]
 
 
 def run(folder: Path, code: str) -> subprocess.CompletedProcess:
@@ -42,7 +45,22 @@ def test_the_golden_cache_reads_as_it_always_did(name):
     assert verify(path, work=path).findings == []
 
 
-@pytest.fixture(params=GOLDEN)
+def test_the_golden_feature_reads_as_it_always_did():
+    cache = Cache.open(ROOT / "tests/golden/cache-4-hidden")
+    assert {text: (each.shape, each.dtype) for text, each in cache.features.items()} == {"layer1 | pool": ((2,), "float16")}
+    found = np.concatenate([cache.feature("layer1 | pool", "transfer", 1, span) for span in (0, 1)])
+    assert found.tolist() == [[row - 100, 100 - row] for row in range(6)]
+
+
+@pytest.mark.parametrize("name", ["cache-4-hidden", "cache-4-int8"])
+def test_the_lines_of_the_documentation_make_logits_of_hidden_states(tmp_path, name):
+    shutil.copytree(ROOT / "tests/golden" / name, tmp_path / "data/caches/a")
+    assert "pipeline" not in lines(1)
+    done = run(tmp_path, lines(1) + "print(logits.tolist(), logits.dtype)")
+    assert done.stdout.strip() == f"{TRANSFER.tolist()} float32", done.stderr
+
+
+@pytest.fixture(params=[name for name in GOLDEN if "-4-" not in name])
 def copied(request, tmp_path) -> Path:
     shutil.copytree(ROOT / "tests/golden" / request.param, tmp_path / "data/caches/a")
     return tmp_path
@@ -60,4 +78,4 @@ def test_the_lines_of_the_documentation_find_swapped_spans(copied):
     data = first.read_bytes()
     first.write_bytes(second.read_bytes())
     second.write_bytes(data)
-    assert "AssertionError: transfer/c/0/0/0" in run(copied, lines()).stderr
+    assert "AssertionError: logits.zarr/transfer/c/0/0" in run(copied, lines()).stderr

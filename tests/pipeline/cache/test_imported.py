@@ -117,7 +117,7 @@ def test_what_the_cache_says(folder):
     run_capture(folder)
     manifest = Manifest.read(folder / "caches/a")
     digest = ModelFile.teacher(folder / "teachers/a").nets[0].sha256
-    assert manifest.format == 3
+    assert manifest.format == 4
     assert manifest.identity["teacher"] == {
         "name": "a", "model": "imported", "behaviour": "version 1", "weights_sha256": digest,
     }  # fmt: skip
