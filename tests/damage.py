@@ -55,7 +55,7 @@ COMMANDS = {  # command → what it writes
     "report data/sweeps/all --out data/page": "page",
     "cost --json": None,
     "distill u -T 1": "students/u-T1",  # goes on
-    "capture b --dtype float16": "caches/b",  # goes on
+    "capture b --knowledge hidden --dtype int8 --features layer1": "caches/b",  # goes on
 }
 UNREAD = re.compile(r"data/(source|code|metrics|report|page)/|data/plots/.*\.csv|\.partial")  # by no command of ours
 MADE = ("stage", "command", "name", "live", "done", "students", "epochs")  # of what a command cost

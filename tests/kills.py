@@ -4,7 +4,8 @@ python kills.py operations <folder> <first> <step>   at file operation first, fi
 python kills.py moments <folder> <first> <count>     at random moments after the first record
 
 Every capture runs in a fork of this process, which has imported all but started no thread. <folder> holds `start`: splits,
-teacher, and a cache of other views with its work, which the capture replaces. Prints one line per kill that left anything
+teacher, and a cache of other views with its work, which the capture replaces; kept.json beside it says what is kept. Prints one
+line per kill that left anything
 but a cache that is byte-identical to an uninterrupted one, or a record without its bytes; then the number of kills.
 """
 
@@ -29,7 +30,7 @@ EVENTS = ("os.rename", "os.link", "os.remove", "os.mkdir", "os.rmdir")
 
 
 def run(folder: Path) -> None:
-    run_capture(folder, views=2)
+    run_capture(folder, views=2, **json.loads((folder.parent / "kept.json").read_text()))
 
 
 def operations(last: int | None, torn: bool = False) -> list[bool]:
@@ -80,7 +81,9 @@ def unrecorded(work: Path) -> list[str]:
     bad = []
     for path in work.glob("*/records/*.json"):
         facts = json.loads(path.read_bytes())["record"]
-        span = path.parent.parent / "spans" / facts["array"] / facts["split"] / "c" / str(facts["view"]) / str(facts["span"]) / "0"
+        span = (
+            path.parent.parent / "spans" / facts["array"] / facts["split"] / "c" / str(facts["view"]) / str(facts["span"]) / "0"
+        )
         if not span.is_file() or files.sha256_file(span) != facts["sha256"]:
             bad.append(path.name)
     return bad

@@ -38,6 +38,9 @@ def ok(*args: str) -> None:
     assert result.exit_code == 0, result.output
 
 
+INT8 = ("capture", "b", "--knowledge", "hidden", "--dtype", "int8", "--features", "layer1")
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     """Below `start` a project that is done, but for a student that is half trained and a capture that is half done."""
@@ -53,7 +56,7 @@ def folder(tmp_path_factory) -> Path:
         ok("ingest")
         for teacher in "ab":
             ok("teach", teacher)
-            ok("capture", teacher)
+            ok("capture", teacher, *(("--knowledge", "hidden", "--features", "layer1") if teacher == "b" else ()))
         for options in (("--hard",), ("-T", "1"), ("-T", "4"), ("-T", "4", "--live")):
             ok("distill", "s", *options)
         ok("sweep", "all")
@@ -61,7 +64,7 @@ def folder(tmp_path_factory) -> Path:
             ok("distill", "u", *options)
         ok("evaluate")
         ok("report")
-        interrupt(patch, "pipeline.cache.writer.Work.publish", 2, "capture", "b", "--dtype", "float16")
+        interrupt(patch, "pipeline.cache.writer.Work.publish", 2, *INT8)
         patch.setattr("pipeline.training.fit.SAVING", float("inf"))
         interrupt(patch, "pipeline.training.resume.State.save", 2, "distill", "u", "-T", "1")
     assert list(root.glob("start/.softcache/trainings/u-T1*/*.state"))

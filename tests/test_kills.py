@@ -1,5 +1,6 @@
 """kill -9 at every file operation of a capture, and at random moments: the next run gives the cache that no kill would."""
 
+import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -14,10 +15,14 @@ from conftest import run_capture, write_stage_one
 KILLS = Path(kills.__file__)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
+KEPT = {"logits": {}, "int8": {"knowledge": "hidden", "dtype": "int8", "features": ("layer1",)}}
+
+
+@pytest.fixture(scope="module", params=KEPT)
+def folder(tmp_path_factory, request) -> Path:
     """Two spans of the transfer set, a teacher, and its cache of other views."""
     root = tmp_path_factory.mktemp("kills")
+    (root / "kept.json").write_text(json.dumps(KEPT[request.param]))
     torch.set_num_threads(1)
     run_capture(write_stage_one(root / "start", rows=12), views=2, view_seed=2)
     return root
@@ -36,8 +41,8 @@ def killed(folder: Path, mode: str, runs: list[tuple[int, int]]) -> int:
     return sum(int(lines[-1]) for lines in printed)
 
 
-def test_killed_at_every_eighth_file_operation(folder):
-    assert killed(folder, "operations", [(0, 8)]) > 20
+def test_killed_at_every_sixteenth_file_operation(folder):
+    assert killed(folder, "operations", [(0, 16)]) > 10
 
 
 @pytest.mark.soak
@@ -46,7 +51,7 @@ def test_killed_at_every_file_operation(folder):
 
 
 def test_killed_at_random_moments(folder):
-    assert killed(folder, "moments", [(0, 8)]) > 3
+    assert killed(folder, "moments", [(0, 5)]) > 1
 
 
 @pytest.mark.soak

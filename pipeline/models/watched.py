@@ -78,6 +78,7 @@ class Watched(nn.Module):
     def __init__(self, net: nn.Module, features: Sequence[Feature] = (), head: str | None = None):
         super().__init__()
         self.net, self.features, self.head = net, tuple(features), head
+        self.training = net.training
         known = layers_of(net)
         for each in self.features:
             if each.layer not in known:

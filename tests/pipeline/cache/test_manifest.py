@@ -139,7 +139,10 @@ NOT_WHOLE = {
     "another split": ({"extents": lambda extents: extents | {"x": Extent(1, 1, "x")}}, "rows of transfer, valid, test"),
     "no rows": ({"extents": lambda extents: extents | {"test": Extent(0, 1, "e")}}, "rows of .*, test 0 × 1"),
     "no views": ({"extents": lambda extents: extents | {"test": Extent(3, 0, "e")}}, "rows of .*, test 3 × 0"),
-    "no metadata": ({"metadata_sha256": lambda held: {name: held[name] for name in held if "valid" not in name}}, "rows of transfer, valid, test"),
+    "no metadata": (
+        {"metadata_sha256": lambda held: {name: held[name] for name in held if "valid" not in name}},
+        "rows of transfer, valid, test",
+    ),
     "one class": ({"identity": lambda found: found | {"classes": ["x"]}}, "two classes or more"),
     "no span": (
         {"identity": lambda found: found | {"layout": found["layout"] | {"span": 0}}},

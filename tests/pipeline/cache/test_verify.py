@@ -264,9 +264,7 @@ def test_logits_of_the_wrong_rows_are_found_although_every_hash_fits(folder, dty
 def test_logits_that_are_a_little_off_are_found(folder, monkeypatch):
     shutil.rmtree(folder / "work")
     publish = Work.publish
-    monkeypatch.setattr(
-        Work, "publish", lambda self, *place: publish(self, *place[:4], place[4] * np.float32(1.001))
-    )
+    monkeypatch.setattr(Work, "publish", lambda self, *place: publish(self, *place[:4], place[4] * np.float32(1.001)))
     run_capture(folder)
     found = deep(folder)
     (finding,) = found.findings(Path("a"))
