@@ -8,6 +8,7 @@ from typing import Any
 from pipeline.base import spec
 from pipeline.base.errors import InputError
 from pipeline.base.spec import Spec
+from pipeline.models.watched import Feature
 from pipeline.training.maps import AttentionTransfer, Between, Flow, Hint, Shape, Shapes
 from pipeline.training.relations import Angles, Congruence, Contrast, Distances, Similarity
 
@@ -28,7 +29,7 @@ VERSIONS = {"hint": 1, "at": 1, "fsp": 1, "sp": 1, "rkd_distance": 1, "rkd_angle
 class FeatureLoss:
     """A loss between layers of a teacher and of a student; make it with `FeatureLoss.parse`, then `build` it.
 
-    teacher, student: names of layers, one each or, for `fsp`, two, such as `layer3`, `layer3 | pool` or `layer3 | attention`.
+    teacher, student: features, see models/watched.py: one each or, for `fsp`, two, such as `layer3` or `layer3 | pool`.
     weight: what the loss is multiplied by, above 0.
     """
 
@@ -89,13 +90,13 @@ class FeatureLoss:
 
 
 def _layers(text: str, who: str, named: Any, count: int) -> tuple[str, ...]:
-    """The names of layers that a spec gives. Raises InputError unless there are so many."""
+    """The features that a spec names, in canonical form. Raises InputError unless there are so many."""
     names = named if isinstance(named, list) else [named]
-    if len(names) != count or not all(isinstance(name, str) and name.strip("| ") for name in names):
+    if len(names) != count or not all(isinstance(name, str) for name in names):
         expected = "one layer, such as layer3 or `layer3 | pool`" if count == 1 else "two layers, such as [layer1, layer2]"
         fix = "Name each layer by its module in the net; for several layers list the loss several times."
         raise InputError(f"features, {text}, {who}", expected=expected, found=repr(named), fix=fix)
-    return tuple(names)
+    return tuple(Feature.parse(name).text for name in names)
 
 
 def _require_number(what: str, value: Any, whole: bool) -> None:

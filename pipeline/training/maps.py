@@ -141,7 +141,8 @@ def unit(vectors: torch.Tensor) -> torch.Tensor:
     """
     length = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
     none = length <= _SHORTEST
-    return vectors.masked_fill(none, 0) / length.masked_fill(none, 1)
+    made: torch.Tensor = vectors.masked_fill(none, 0) / length.masked_fill(none, 1)
+    return made
 
 
 def _flow(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:

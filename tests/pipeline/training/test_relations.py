@@ -145,3 +145,17 @@ def test_the_loss_of_a_row_is_its_own_part():
         student[7] = -3 * student[7]
         loss = getattr(relations, name)(Shapes([(3, 2, 2)], [(12,)], 50), "t", "s")
         assert loss.loss([teacher], [student]).argmax() == 7, name
+
+
+@pytest.mark.parametrize("name", ["Distances", "Angles"])
+def test_rows_that_lie_as_near_as_rounding_are_one_place(name):
+    """They are not driven apart in whatever direction rounding left between them."""
+    teacher, student = features()
+    student = student.detach()
+    student[1] = student[0] + 1e-5
+    student.requires_grad_()
+    loss = getattr(relations, name)(Shapes([(3, 2, 2)], [(5,)], 50), "t", "s")
+    teacher = teacher.clone()
+    teacher[1] = teacher[0] + 1e-2  # so that all else pulls at both alike
+    [gradient] = torch.autograd.grad(loss.loss([teacher], [student]).sum(), student)
+    assert (gradient[1] - gradient[0]).abs().max() < 0.1 * gradient[0].abs().max()
