@@ -48,8 +48,9 @@ from pipeline.results.choice import best
 from pipeline.results.exporting import Exporting
 from pipeline.results.run import Measure
 from pipeline.stats import metrics
-from pipeline.training import bias, fit, losses, objective, recipe
+from pipeline.training import bias, features, fit, losses, objective, recipe
 from pipeline.training.examples import Batch, Examples
+from pipeline.training.features import FeatureLoss
 from pipeline.training.inputs import Numbers
 from pipeline.training.losses import SoftLoss
 from pipeline.training.objective import LossWeights, Objective
@@ -59,7 +60,8 @@ from pipeline.training.signal import NoTeacher
 
 GOLDEN = Path(__file__).parent / "golden"
 RECORD = GOLDEN / "versions.json"
-EXACT, CLOSE, TRAINED = 0.0, 1e-6, 1e-4  # how far numbers may be apart: integers; float sums; weights after some steps
+# how far numbers may be apart: integers; float sums; the same in float32 alone; weights after some steps
+EXACT, CLOSE, FLOAT32, TRAINED = 0.0, 1e-6, 1e-5, 1e-4
 
 LABELS = np.arange(10) % 3
 
@@ -234,6 +236,29 @@ def _loss(name: str) -> Any:
     values = SoftLoss.parse(LOSSES[name], squared=False)(logits, _logits(4), torch.from_numpy(LABELS), 3.0)
     values.sum().backward()
     return {"values": values, "gradient": logits.grad}
+
+
+FEATURE_LOSSES = {
+    "hint": "hint(teacher=a, student=a)", "at": "at(teacher=a, student=a)", "fsp": "fsp(teacher=[a, b], student=[a, b])",
+    "sp": "sp(teacher=a, student=a)", "rkd_distance": "rkd_distance(teacher=a, student=a)",
+    "rkd_angle": "rkd_angle(teacher=a, student=a)", "cc": "cc(teacher=a, student=a, gamma=0.7, order=3)",
+    "crd": "crd(teacher=a, student=a, temperature=0.2, width=4)",
+}  # fmt: skip
+
+
+def _feature_loss(name: str) -> Any:
+    """Values and gradient, of maps of two sizes."""
+    loss = FeatureLoss.parse(FEATURE_LOSSES[name])
+    layers = range(len(loss.teacher))
+    teacher = [_logits(3 + layer, 5, 3, 4, 4).float() for layer in layers]
+    student = [_logits(5 + layer, 5, 3, 2, 2).float().requires_grad_() for layer in layers]
+    made = loss.build([(3, 4, 4) for _ in layers], [(3, 2, 2) for _ in layers], 20)
+    with torch.no_grad():
+        for number, weight in enumerate(made.parameters()):
+            weight.copy_(_logits(7 + number, *weight.shape))
+    values = made(teacher, student)
+    values.sum().backward()
+    return {"values": values, "gradients": [each.grad for each in student]}
 
 
 def _objective() -> Any:
@@ -476,6 +501,7 @@ def everything() -> dict[str, Measured]:
         ("model", nets.VERSIONS, CLOSE, _net),
         ("rule", ensemble.RULES, CLOSE, _rule),
         ("loss", losses.VERSIONS, CLOSE, _loss),
+        ("feature loss", features.VERSIONS, FLOAT32, _feature_loss),
         ("optimizer", recipe.OPTIMIZER_VERSIONS, CLOSE, _optimizer),
         ("schedule", recipe.SCHEDULE_VERSIONS, CLOSE, _schedule),
     ):

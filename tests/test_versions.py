@@ -12,7 +12,7 @@ from pipeline.data import selection
 from pipeline.data.policies import table as policies
 from pipeline.data.sources import table as sources
 from pipeline.models.zoo import table as nets
-from pipeline.training import losses, recipe
+from pipeline.training import features, losses, recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORDED = json.loads(behaviour.RECORD.read_text())
@@ -43,6 +43,7 @@ def test_what_it_does_is_what_its_version_did(name):
         (sources.SOURCES, sources.VERSIONS),
         (nets.MODELS, nets.VERSIONS),
         (losses.LOSSES, losses.VERSIONS),
+        (features.FEATURE_LOSSES, features.VERSIONS),
         (recipe.OPTIMIZERS, recipe.OPTIMIZER_VERSIONS),
         (recipe.SCHEDULES, recipe.SCHEDULE_VERSIONS),
     ],

@@ -46,17 +46,20 @@ class Spec:
         return plugins.call(self.source, self.text, self.target, *given, **self.arguments)
 
 
-def parse(text: str, table: Mapping[str, Callable[..., Any]], versions: Mapping[str, int], *, given: int = 0) -> Spec:
+def parse(
+    text: str, table: Mapping[str, Callable[..., Any]], versions: Mapping[str, int], *, given: int = 0, words: bool = False
+) -> Spec:
     """Parse `text` against `table`. The caller fills the first `given` parameters of the target when it calls the spec.
 
     versions: for each name in the table a number that goes up whenever the same settings give another result.
+    words: Strings may go without quotes where they are names, dotted or joined by `|`: `a.b | c` is 'a.b | c'.
     Raises InputError for bad syntax, an unknown name, or an argument that does not fit or is no literal.
     """
     shape = _shape(text)
     name = shape["name"]
     target, source = _resolve(name, table)
     behaviour = versioned(versions[name]) if source is None else source.sha256
-    arguments, silent = _bind(name, text, target, given, *_literals(text, shape["arguments"] or "()"))
+    arguments, silent = _bind(name, text, target, given, *_literals(text, shape["arguments"] or "()", words))
     said = {key: _listed(value) for key, value in arguments.items() if _is_literal(value) and key not in silent}
     written = ", ".join(f"{key}={value!r}" for key, value in said.items())
     return Spec(f"{name}({written})", behaviour, target, arguments, source)
@@ -84,21 +87,46 @@ def witnesses(*specs: Spec) -> list[files.Witness]:
     return [plugins.witness(each.source) for each in specs if each.source is not None]
 
 
-def _literals(text: str, arguments: str) -> tuple[list[Any], dict[str, Any]]:
-    """Read the argument list, as literals only."""
+def _literals(text: str, arguments: str, words: bool) -> tuple[list[Any], dict[str, Any]]:
+    """Read the argument list, as literals only; with `words` as names too."""
+    read = _worded if words else ast.literal_eval
     try:
         call = ast.parse(f"f{arguments}", mode="eval").body
         if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
             raise ValueError("not one argument list")
         if any(keyword.arg is None for keyword in call.keywords):
             raise ValueError("** is no literal")
-        positional = [_plain(ast.literal_eval(node)) for node in call.args]
-        named = {str(keyword.arg): _plain(ast.literal_eval(keyword.value)) for keyword in call.keywords}
+        positional = [_plain(read(node)) for node in call.args]
+        named = {str(keyword.arg): _plain(read(keyword.value)) for keyword in call.keywords}
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         expected = "arguments that are Python literals (finite numbers, strings, lists, True, False, None)"
         fix = 'Write for example "mlp(hidden=[30], dropout=0.5)".'
+        if words:
+            fix = "Put a name that is not made of words and dots into quotes, as 'encoder.layer.3'."
         raise InputError(f"spec {text!r}", expected=expected, found=arguments, fix=fix) from error
     return positional, named
+
+
+def _worded(node: ast.expr) -> Any:
+    """The value of a literal, or the text of a name. Raises ValueError for anything else."""
+    if isinstance(node, ast.List | ast.Tuple):
+        return [_worded(each) for each in node.elts]
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Attribute):
+        return f"{_word(node.value)}.{node.attr}"
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
+        return f"{_word(node.left)} | {_word(node.right)}"
+    value = ast.literal_eval(node)
+    return " | ".join(part.strip() for part in value.split("|")) if isinstance(value, str) else value
+
+
+def _word(node: ast.expr) -> str:
+    """The text of a part of a name. Raises ValueError for what is no text."""
+    found = _worded(node)
+    if not isinstance(found, str):
+        raise ValueError(f"{found!r} is no name")
+    return found
 
 
 def _plain(value: Any) -> Any:

@@ -63,6 +63,34 @@ def test_bad_specs_say_what_was_expected(text, part):
     assert part in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("layer3|pool", "layer3 | pool"),
+        ("' layer3 |pool'", "layer3 | pool"),
+        ("encoder.layers | a | b", "encoder.layers | a | b"),
+        ("'encoder.layer.3'", "encoder.layer.3"),
+        ("[a, (b.c | d, 2)]", ["a", ["b.c | d", 2]]),
+        ("-1.5", -1.5),
+        ("None", None),
+    ],
+)
+def test_words_may_go_without_quotes_where_a_caller_says_so(written, read):
+    """And the canonical text says the same."""
+    parsed = spec.parse(f"net({written})", TABLE, VERSIONS, given=1, words=True)
+    assert parsed.arguments["hidden"] == read
+    assert spec.parse(parsed.text, TABLE, VERSIONS, given=1, words=True) == parsed
+    if isinstance(read, str):
+        with pytest.raises(InputError, match="literals"):
+            spec.parse(f"net({written.replace(chr(39), '')})", TABLE, VERSIONS, given=1)
+
+
+@pytest.mark.parametrize("written", ["encoder.layer.3", "a | 3", "a + b", "a & b", "f(x)", "a[0]", "[a].b", "1e999", "{a}"])
+def test_what_is_no_word_wants_quotes(written):
+    with pytest.raises(InputError, match="'encoder.layer.3'"):
+        spec.parse(f"net({written})", TABLE, VERSIONS, given=1, words=True)
+
+
 def test_a_plug_in_needs_leave_and_is_hashed(tmp_path, monkeypatch):
     code = b"import my_helper\n\ndef build(shape, classes, width=2):\n    return my_helper.same(shape), classes, width\n"
     (tmp_path / "my_helper.py").write_text("def same(shape):\n    return shape\n")
