@@ -71,7 +71,7 @@ def _stages(params: Params | None, plug_ins: _PlugIns) -> Iterator[tuple[str, Li
     from pipeline.cache import manifest
     from pipeline.data import ingest, pixels
     from pipeline.data.splits import FORMAT
-    from pipeline.models import modelfile, predict
+    from pipeline.models import modelfile, predict, watched
     from pipeline.results import evaluate, export, report, tables
     from pipeline.stats import metrics
     from pipeline.training import bias, fit, objective
@@ -103,7 +103,8 @@ def _stages(params: Params | None, plug_ins: _PlugIns) -> Iterator[tuple[str, Li
         yield "evaluate", measuring | _named(_settings(evaluating.command, ""), ("rule",), plug_ins)
     if "views" in params.values:
         views = _settings(capture.command, "any")
-        yield "capture", {"cache": f"format {manifest.FORMAT}", **inference, **_named(views, ("policy",), plug_ins)}
+        kept = {"cache": f"format {manifest.FORMAT}", "features": f"version {watched.VERSION}"}
+        yield "capture", {**kept, **inference, **_named(views, ("policy",), plug_ins)}
     for name in params.names("teachers"):
         yield f"teach/{name}", _teacher(name, _settings(teach.command, name), training, plug_ins)
     for name in params.names("students"):
