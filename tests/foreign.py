@@ -67,23 +67,23 @@ def refused(tmp_path, message, *args, error=InputError):
     assert tree(tmp_path) == before
 
 
-def captured(folder: Path, name: str = "big") -> dict[str, np.ndarray]:
+def captured(folder: Path, name: str = "big", **kept) -> dict[str, np.ndarray]:
     """Capture a teacher, and give the logits in its cache: (rows, classes) of each split."""
     capture(
-        teacher=folder / "teachers" / name, splits=folder / "transfer", views=Views(), keep=Keep(tile=4),
+        teacher=folder / "teachers" / name, splits=folder / "transfer", views=Views(), keep=Keep(tile=4, **kept),
         work=folder / "work", out=folder / "caches" / name, provenance=folder / "provenance.json", device=CPU,
     )  # fmt: skip
     cache = Cache.open(folder / "caches" / name)
-    records = cache.manifest.records
+    records = cache.records
     return {split: np.concatenate([cache.span(record) for record in records if record.split == split]) for split in SPLITS}
 
 
-def require_equal(folder: Path, forward, name: str = "big") -> dict[str, np.ndarray]:
+def require_equal(folder: Path, forward, name: str = "big", **kept) -> dict[str, np.ndarray]:
     """Compare all cached logits with the library's own; within 1e-5 of their range.
 
     forward: from rows as a split has them, uint8 pixels (n, channels, height, width) or texts, to logits (n, classes).
     """
-    found = captured(folder, name)
+    found = captured(folder, name, **kept)
     opened = open_splits(folder / "transfer", ("transfer", "valid", "test"))
     for split, logits in found.items():
         rows = opened[split].read_all()

@@ -126,11 +126,11 @@ def layers_of(net: nn.Module) -> Mapping[str, nn.Module]:
     """The layers of a net by name.
 
     A built-in net has the names of its attribute `layer_names`, such as layer3; after them, every module has the name that
-    torch gives it. What only wraps a net, to scale pixels, say, is left out of the names.
+    torch gives it. What only wraps a net, as its `net` or `model`, to scale pixels, say, is left out of the names.
     """
     inner = net
-    while isinstance(child := getattr(inner, "net", None), nn.Module):
-        inner = child
+    while [name for name, _ in inner.named_children()] in (["net"], ["model"]):
+        [inner] = inner.children()
     modules = {name: module for name, module in inner.named_modules() if name}
     own = getattr(inner, "layer_names", {})
     return {name: modules[path] for name, path in own.items()} | modules

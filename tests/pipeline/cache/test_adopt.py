@@ -49,6 +49,7 @@ def test_an_image_classifier_of_transformers(tmp_path):
         path.unlink()
     mean, std = (torch.tensor(each).view(-1, 1, 1) for each in ([0.1, 0.2, 0.3], [0.4, 0.5, 0.6]))
     require_equal(tmp_path, lambda rows: model(((rows / 255) - mean) / std).logits)
+    require_equal(tmp_path, lambda rows: model(((rows / 255) - mean) / std).logits, knowledge="hidden")
 
 
 def test_a_text_classifier_of_transformers_whose_classes_have_another_order(tmp_path):
@@ -61,6 +62,8 @@ def test_a_text_classifier_of_transformers_whose_classes_have_another_order(tmp_
         return torch.stack(rows)[:, [1, 2, 0]]
 
     require_equal(tmp_path, forward)
+    require_equal(tmp_path, forward, knowledge="hidden", features=("bert.encoder.layer.0 | pool",))
+    assert Cache.open(tmp_path / "caches/big").head.weight.shape[0] == 3
     (tmp_path / "teachers/big/assets/tokenizer.json").write_bytes(b"{}")
     with pytest.raises(IntegrityError, match="tokenizer.json: expected sha256"):
         Checkpoint.teacher(tmp_path / "teachers/big").load(Checkpoint.teacher(tmp_path / "teachers/big").nets[0], CPU)
