@@ -134,9 +134,12 @@ def command(
 
 def soft_of(data: Path, live: bool, given: Distillation) -> "Soft":
     """The soft targets and their loss, from these settings."""
+    from pipeline.training.course import Course
     from pipeline.training.lesson import Soft
     from pipeline.training.losses import SoftLoss
 
     folder = data / ("teachers" if live else "caches")
     loss = SoftLoss.parse(given.loss, squared=given.t_squared, standardised=given.standardise)
-    return Soft({teacher: folder / teacher for teacher in given.teachers}, given.rule, loss, given.weights or None, live)
+    course = Course.parse(temperature=given.temperature_schedule, alpha=given.alpha_schedule, warmup=given.loss_warmup)
+    teachers = {teacher: folder / teacher for teacher in given.teachers}
+    return Soft(teachers, given.rule, loss, given.weights or None, live, course)

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 # what the settings of a project are read from
 SECTIONS = ("ingest", "teach", "teachers", "views", "recipe", "students", "distill", "exports", "sweeps")
-_TRAINING = ("model", "optimizer", "schedule", "policy")  # settings that name something with a version
+_TRAINING = ("model", "optimizer", "schedule", "virtual_teacher", "policy")  # settings that name something with a version
 _STUDENT = (*_TRAINING, "rows")
+_SOFT = ("loss", "rule", "temperature_schedule", "alpha_schedule")
 
 Lines = dict[str, str]  # name → version, or hash of the source
 
@@ -91,7 +92,7 @@ def _stages(params: Params | None, plug_ins: _PlugIns) -> Iterator[tuple[str, Li
         lines = training | _named(settings, _STUDENT, plug_ins)
         if settings["correct"]:
             lines["bias correction"] = f"version {bias.VERSION}"
-        return lines | _named(settings, ("loss", "rule"), plug_ins) if soft else lines
+        return lines | _named(settings, _SOFT, plug_ins) if soft else lines
 
     settings = _settings(ingesting.command, "") if params is not None and "ingest" in params.values else {}
     yield "ingest", splits | _sources(settings, plug_ins)
@@ -219,6 +220,8 @@ def _named(settings: Mapping[str, Any], keys: tuple[str, ...], plug_ins: _PlugIn
 
     parsers, lines = _parsers(), {}
     for key in keys:
+        if settings[key] is None:  # it need not be given
+            continue
         for text in settings[key].split("|") if key == "policy" else [settings[key]]:
             name = name_in(text)
             lines[f"{key} {name}"] = plug_ins.behaviour(name) if ":" in name else parsers[key](text).behaviour
@@ -235,10 +238,12 @@ def _parsers() -> "Mapping[str, Callable[[str], Spec]]":
     from pipeline.training import losses, recipe
 
     rules = dict.fromkeys(ensemble.RULES, ensemble.combine)
+    schedule = partial(parse, table=recipe.SCHEDULES, versions=recipe.SCHEDULE_VERSIONS, given=1)
     return {
         "model": parse_model,
         "optimizer": partial(parse, table=recipe.OPTIMIZERS, versions=recipe.OPTIMIZER_VERSIONS, given=1),
-        "schedule": partial(parse, table=recipe.SCHEDULES, versions=recipe.SCHEDULE_VERSIONS, given=1),
+        **dict.fromkeys(("schedule", "temperature_schedule", "alpha_schedule"), schedule),
+        "virtual_teacher": partial(parse, table=losses.VIRTUAL, versions=losses.VIRTUAL_VERSIONS, given=2),
         "policy": partial(parse, table=POLICIES, versions=VERSIONS, given=2),
         "rows": partial(parse, table=selection.ROWS, versions=selection.VERSIONS, given=2),
         "loss": partial(parse, table=losses.LOSSES, versions=losses.VERSIONS, given=4),

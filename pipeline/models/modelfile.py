@@ -14,7 +14,7 @@ from pipeline.data.inputs.kinds import Inputs
 from pipeline.data.splits import Split, described
 from pipeline.models.training import Training
 
-FORMAT = 6
+FORMAT = 7
 FILE_NAME = "model.json"
 WEIGHTS = "model.safetensors"  # of a teacher
 LOGITS = "logits.npy"  # of an imported teacher, which is a table of its logits: it has no weights
@@ -94,6 +94,7 @@ class Learned:
     """The soft targets that students learned from, and their loss.
 
     caches, live: by teacher name, the digest of each cache, or of each teacher in the loop; the other is None.
+    temperature_schedule, alpha_schedule, loss_warmup: see course.Course; a schedule is None where there is none.
     """
 
     temperature: float
@@ -108,6 +109,9 @@ class Learned:
     weights: tuple[float, ...]
     caches: Mapping[str, str] | None
     live: Mapping[str, str] | None
+    temperature_schedule: str | None
+    alpha_schedule: str | None
+    loss_warmup: int
 
     @property
     def teachers(self) -> Mapping[str, str]:

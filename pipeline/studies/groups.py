@@ -76,7 +76,7 @@ def groups_of(
 ) -> Iterator[Group]:
     """The groups of all plans; those that share a lesson follow each other.
 
-    Plans with the same rows, views, targets and memory share lessons. A lesson has only as many temperatures as there is
+    Plans with the same rows, views, draws, targets and memory share lessons. A lesson has only as many temperatures as there is
     memory for their target logits. The baseline is in a group with others where it learns from the same rows.
     """
 
@@ -89,7 +89,8 @@ def groups_of(
     temperatures = sorted({each.temperature for each in weightings})
     alike: dict[Any, dict[str, Plan]] = {}
     for name, plan in plans.items():
-        shared = (plan.views, plan.rows, repr(plan.soft), tuple(plan.correct), plan.recipe.settings.memory, plan.recipe.selects)
+        settings, selects = plan.recipe.settings, plan.recipe.selects
+        shared = (plan.views, plan.rows, repr(plan.soft), tuple(plan.correct), settings.memory, settings.draws, selects)
         alike.setdefault(shared, {})[name] = plan
     for sharing in alike.values():
         first = next(iter(sharing.values()))

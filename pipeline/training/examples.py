@@ -64,13 +64,15 @@ class Batch(NamedTuple):
 class Window:
     """Rows in memory: all of them on the device, or a window on the host.
 
-    rows: (n,) int64, their numbers. inputs: (views, n, *shape); views is 1 where no view is applied yet, or only the drawn one
-    of each row was read. stored: (views, n, *shape) of the signal, likewise.
+    rows: (n,) int64, their numbers. inputs: (layers, n, *shape): a layer is a view, or the first, second … view that was drawn
+    of each row; there is one where no view is applied yet. stored: (layers, n, *shape) of the signal, likewise. drawn: whether
+    only drawn views were read.
     """
 
     rows: np.ndarray
     inputs: torch.Tensor
     stored: torch.Tensor
+    drawn: bool = False
 
     def blocks(
         self,
@@ -81,24 +83,26 @@ class Window:
         device: torch.device,
         source: Inputs,
     ) -> Iterator[Batch]:
-        """The rows at the indices `order`, each in its view, as one block from each cut to the next.
+        """The rows at the indices `order`, each in its views, as blocks: from each cut to the next, counted in examples.
 
-        order, views: (n,) int64. policy: makes views of the inputs; views.NONE where they are in their views. source: what the
-        rows are of. The targets of a block are what is stored. Indices are copied to the device once for all blocks, so that a
-        GPU does not wait at each block.
+        order: (n,) int64. views: (n, draws) int64, those of each row; they follow each other. policy: makes views of the inputs;
+        views.NONE where they are in their views. source: what the rows are of. The targets of a block are what is stored.
+        Indices are copied to the device once for all blocks, so that a GPU does not wait at each block.
         """
-        rows, drawn = self.rows[order], views[order]
+        draws = views.shape[1]
+        drawn, order = views[order].ravel(), np.repeat(order, draws)
+        rows, layers = self.rows[order], np.arange(len(order)) % draws if self.drawn else drawn
         held_on = self.inputs.device
         indices = torch.from_numpy(order).to(held_on)
-        of_view = indices + torch.from_numpy(drawn).to(held_on) * len(self.rows)
-        seen_at = of_view if len(self.inputs) > 1 else indices
-        layers = of_view if len(self.stored) > 1 else indices
+        of_layer = indices + torch.from_numpy(layers).to(held_on) * len(self.rows)
+        seen_at = of_layer if len(self.inputs) > 1 else indices
+        stored_at = of_layer if len(self.stored) > 1 else indices
         shown = [torch.from_numpy(column).to(device) for column in (rows, drawn)]
         inputs, targets = self.inputs.flatten(0, 1), self.stored.flatten(0, 1)
         for start, stop in pairwise(cuts):
             here = slice(start, stop)
             own = inputs.index_select(0, seen_at[here]).to(device)
-            stored = targets.index_select(0, layers[here]).to(device)
+            stored = targets.index_select(0, stored_at[here]).to(device)
             partners, shares = (torch.empty((stop - start, 0), dtype=kind) for kind in (torch.int64, torch.float32))
             if not policy.mixes:
                 seen = policy.apply(own, rows[here], drawn[here])
@@ -126,7 +130,8 @@ class Examples:
     None gives every row a new view in every epoch. signal: where the target logits come from. memory_bytes: memory for rows;
     it counts one float32 logit per class and view even where no logits are stored, so that the order of rows is the same for
     cached and live teachers. chosen: (n,) int64, the rows to train on, ascending; None for all. Spans without a chosen row
-    are not read; the chosen rows come in the order that they have among all rows.
+    are not read; the chosen rows come in the order that they have among all rows. draws: how many different views of each row
+    an epoch draws; they are examples of one batch, side by side.
     Raises InputError where not even four spans fit in memory_bytes, for rows that do not exist, and for chosen rows under a
     policy that mixes rows: what was left out would be learned from as a partner.
     """
@@ -138,6 +143,7 @@ class Examples:
     memory_bytes: int
     device: torch.device
     chosen: np.ndarray | None = None
+    draws: int = 1
     _spare: list[list[Window]] = field(init=False, default_factory=list, repr=False, compare=False)
 
     @classmethod
@@ -147,6 +153,10 @@ class Examples:
         return cls(NoInputs(targets.rows, targets.span, classes), NONE, views, targets, memory_bytes, device)
 
     def __post_init__(self) -> None:
+        most = (math.inf if self.views is None else self.views) if self.policy.augments else 1
+        if self.draws > most:
+            expected, fix = f"{most} or less: a row has so many different views", "Set `draws: 1`, or take more views."
+            raise InputError("draws", expected=expected, found=str(self.draws), fix=fix)
         if self.chosen is not None and not self._is_choice(self.chosen):
             raise InputError(
                 "chosen rows",
@@ -204,10 +214,11 @@ class Examples:
         return (self.memory_bytes // self._span_bytes - READERS) // 2
 
     def epoch(self, seed: int, epoch: int, batch_size: int) -> Iterator[Batch]:
-        """Every row once, in batches of `batch_size` (the last may be smaller); a pure function of (seed, epoch).
+        """Every row once, in batches of `batch_size` rows (the last may be smaller); a pure function of (seed, epoch).
 
         Raises IntegrityError for damaged data.
         """
+        batch_size *= self.draws  # counted in examples
         rest: Batch | None = None
         for block in self._blocks(seed, epoch, batch_size):
             piece = block if rest is None else rest.joined(block)
@@ -229,10 +240,10 @@ class Examples:
         given = 0
         for window in self._windows(seed, epoch):
             order = randomness.order(window.rows, seed, Use.ORDER, epoch)
-            views = self._drawn(seed, epoch, window.rows)
-            cuts = [0, *range(-given % batch_size or size, len(order), size), len(order)]
+            views, count = self._drawn(seed, epoch, window.rows), len(order) * self.draws
+            cuts = [0, *range(-given % batch_size or size, count, size), count]
             yield from window.blocks(order, views, cuts, policy, self.device, self.inputs)
-            given += len(order)
+            given += count
 
     def _windows(self, seed: int, epoch: int) -> Iterator[Window]:
         if self.whole:
@@ -240,7 +251,7 @@ class Examples:
             return
         order = self._spans[randomness.order(self._spans, seed, Use.SPANS, epoch)]
         size = min(self._window_rows, self.rows)
-        buffers = self._spare.pop() if self._spare else [self._buffer(size, 1, _HOST) for _ in range(2)]
+        buffers = self._spare.pop() if self._spare else [self._buffer(size, self.draws, _HOST) for _ in range(2)]
         windows = zip(cycle(buffers), self._grouped(order), strict=False)
         try:
             # a buffer is filled again only when its window is used up
@@ -273,7 +284,7 @@ class Examples:
     def _load(self, buffer: Window, spans: np.ndarray, draw: tuple[int, int] | None) -> Window:
         """Fill a buffer with spans, and return the part of it that they take.
 
-        draw: (seed, epoch), to read only the view of each row that this epoch draws; None for all views.
+        draw: (seed, epoch), to read only the views of each row that this epoch draws; None for all views.
         """
         rows = [self._held(int(span)) for span in spans]
         stops = np.cumsum([len(some) for some in rows])
@@ -286,7 +297,8 @@ class Examples:
             filled = pool.map(fill, range(len(spans)))
             for _ in filled if draw else runtime.progress(filled, "reading", total=len(spans), unit="spans"):
                 pass
-        return Window(np.concatenate(rows), buffer.inputs[:, : stops[-1]], buffer.stored[:, : stops[-1]])
+        inputs, stored = (each[:, : stops[-1]] for each in (buffer.inputs, buffer.stored))
+        return Window(np.concatenate(rows), inputs, stored, drawn=draw is not None)
 
     def _fill(self, buffer: Window, where: slice, span: int, draw: tuple[int, int] | None) -> None:
         rows = self._held(span)
@@ -307,23 +319,29 @@ class Examples:
             self.signal.read(view, span, held)
             if drawn is None:
                 wanted[view] = held[chosen]
-            else:
-                wanted[0, drawn == view] = held[chosen][drawn == view]
+                continue
+            for layer, of_rows in zip(wanted, drawn.unbind(1), strict=True):
+                layer[of_rows == view] = held[chosen][of_rows == view]
 
     def _fill_inputs(self, wanted: torch.Tensor, span: int, inside: np.ndarray | None, drawn: torch.Tensor | None) -> None:
-        """Read the inputs of a span, (views, n, *shape): untouched, in all views, or each row in the view that was drawn."""
+        """Read the inputs of a span, (layers, n, *shape): untouched, in all views, or each row in the views that were drawn."""
         every = [np.full(wanted.shape[1], view) for view in range(len(wanted))]
-        views = every if drawn is None else [drawn.numpy()]
+        views = every if drawn is None else list(drawn.numpy().T[: len(wanted)])
         for layer, found in zip(wanted, self.inputs.read(span, inside, views), strict=True):
             layer.copy_(found)
 
     def _drawn(self, seed: int, epoch: int, rows: np.ndarray) -> np.ndarray:
-        """The view of each row in this epoch: (n,) int64, a pure function of (seed, epoch, row)."""
+        """The views of each row in this epoch, all different: (n, draws) int64, a pure function of (seed, epoch, row)."""
         if self.views is None:
-            return np.full(len(rows), epoch + 1)
-        if self.views == 1:
-            return np.zeros(len(rows), np.int64)
-        return randomness.integers(self.views, seed, Use.DRAW, epoch, rows)
+            return np.tile(epoch * self.draws + np.arange(self.draws) + 1, (len(rows), 1))
+        found = np.zeros((len(rows), self.draws), np.int64)
+        for number in range(self.draws if self.views > 1 else 0):
+            address = (epoch, rows, number) if number else (epoch, rows)
+            drawn = randomness.integers(self.views - number, seed, Use.DRAW, *address)
+            for taken in np.sort(found[:, :number], axis=1).T:  # the drawn-th of those that are left
+                drawn += drawn >= taken
+            found[:, number] = drawn
+        return found
 
     def _held(self, span: int) -> np.ndarray:
         """The rows of a span that are trained on."""
@@ -375,4 +393,6 @@ class Examples:
 
     @property
     def _span_bytes(self) -> int:
-        return self.inputs.span * (self._input_bytes + self._logits_bytes)
+        return self.inputs.span * (
+            self.draws * self._logits_bytes + (self.draws if self.inputs.replays else 1) * self._input_bytes
+        )

@@ -26,12 +26,14 @@ from pipeline.models.predict import Inputs, predict
 from pipeline.models.rows import Rows
 from pipeline.models.stack import Stack, side_by_side
 from pipeline.stats import metrics
+from pipeline.training.course import Progress
 from pipeline.training.examples import Batch, Examples
 from pipeline.training.objective import VERSION as OBJECTIVE
 from pipeline.training.recipe import Recipe
 from pipeline.training.resume import WEIGHTS, Identity, State
 
-Objective = Callable[[torch.Tensor, Batch], torch.Tensor]  # logits (B, classes) → losses (B,); (B, nets, classes) → (B, nets)
+# logits (B, classes) → losses (B,); (B, nets, classes) → (B, nets)
+Objective = Callable[[torch.Tensor, Batch, Progress], torch.Tensor]
 
 VERSION = 2  # of what the loop computes: order of rows, drawing of views, steps, which epoch is kept
 SHARE = 0.25  # of the memory for rows to train on: so much more may validation rows take
@@ -135,7 +137,8 @@ def fit(
     Raises InputError for an optimizer whose state cannot be saved, and for a net that cannot learn from the last batch.
     """
     net, count = (model.pattern, len(model)) if isinstance(model, Stack) else (model, 1)
-    work = flops(net, examples.inputs.example(2).to(examples.device)) * recipe.settings.batch_size * count
+    rows = recipe.settings.batch_size * examples.draws
+    work = flops(net, examples.inputs.example(2).to(examples.device)) * rows * count
     with runtime.suited_threads(work), runtime.own_randomness():
         training = _Training(model, examples, objective, recipe, validation, seed)
         training.resume(state)
@@ -186,7 +189,7 @@ class _Training:
         torch.manual_seed(randomness.torch_seed(self.seed, Use.DROPOUT, self.done))
         self.model.train()
         total = self.learn(self.examples.epoch(self.seed, self.done, self.recipe.settings.batch_size), bar)
-        losses = (total / self.examples.rows).tolist()
+        losses = (total / (self.examples.rows * self.examples.draws)).tolist()
         self.done += 1
         with self._averaged():
             measured = self._measure(losses)
@@ -215,10 +218,11 @@ class _Training:
         recipe = self.recipe
         total = torch.zeros(len(self.histories), dtype=torch.float64, device=self.examples.device)
         for step, batch in enumerate(batches):
-            factor = recipe.schedule((self.done * self.steps + step) / (recipe.settings.epochs * self.steps))
+            progress = Progress(self.done + 1, (self.done * self.steps + step) / (recipe.settings.epochs * self.steps))
+            factor = recipe.schedule(progress.done)
             for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
                 group["lr"] = rate * factor
-            total += self._step(batch)
+            total += self._step(batch, progress)
             if self.average:
                 self._follow(self.done * self.steps + step + 1)
             bar.update()
@@ -234,10 +238,10 @@ class _Training:
             logits = net(inputs)
         return logits
 
-    def _step(self, batch: Batch) -> torch.Tensor:
+    def _step(self, batch: Batch, progress: Progress) -> torch.Tensor:
         """One update; returns the summed loss of each net, detached: (nets,)."""
         logits = self._forward(self.model, batch.inputs)
-        total = self.objective(logits, batch).sum(0)
+        total = self.objective(logits, batch, progress).sum(0)
         self.optimizer.zero_grad(set_to_none=True)
         mean = total / len(batch.rows)
         torch.autograd.backward(mean.sum() if mean.dim() else mean)  # summed over nets, none of which depends on another
@@ -359,7 +363,7 @@ class _Training:
         Raises InputError for a net that cannot; batch statistics, for example, need two rows.
         """
         rows, size = self.examples.rows, self.recipe.settings.batch_size
-        last = rows % size or min(rows, size)
+        last = (rows % size or min(rows, size)) * self.examples.draws
         for count in sorted({2, min(last, 2)}, reverse=True):
             try:
                 with runtime.own_randomness():

@@ -28,6 +28,7 @@ from pipeline.models.modelfile import Chosen, Data, Kind, Learned, Net, Shown
 from pipeline.models.predict import predict
 from pipeline.models.stack import Stack, stackable
 from pipeline.training import bias
+from pipeline.training.course import STEADY, Course
 from pipeline.training.examples import Examples
 from pipeline.training.fit import Epoch, Fitted, Validation, fit, identity
 from pipeline.training.inputs import inputs_of
@@ -48,7 +49,7 @@ class Soft:
     """Where soft targets come from, and the loss that students learn from them by.
 
     teachers: by name, the folder of each cache; with `live`, of each teacher, which then runs in the training loop.
-    rule: see ensemble.combine. weights: one per teacher; None for equal ones.
+    rule: see ensemble.combine. weights: one per teacher; None for equal ones. course: of temperature and alpha over a training.
     """
 
     teachers: Mapping[str, Path]
@@ -56,6 +57,16 @@ class Soft:
     loss: SoftLoss
     weights: Sequence[float] | None = None
     live: bool = False
+    course: Course = STEADY
+
+    def require_any_temperature(self) -> None:
+        """Raise InputError where targets that are combined at one T would be softened at others."""
+        moving = f"temperature_schedule {self.course.temperature.text}" if self.course.temperature else ""
+        what = moving or (f"loss {self.loss.text}" if self.loss.spreads else "")
+        if what and self.rule == "probabilities" and len(self.teachers) > 1:
+            expected = "one teacher, or `rule: logits`: mean probabilities are those at one T, and this softens at several"
+            found = f"{len(self.teachers)} teachers by rule probabilities"
+            raise InputError(what, expected=expected, found=found, fix="Set `rule: logits`.")
 
 
 @dataclass(frozen=True)
@@ -142,6 +153,7 @@ class Lesson:
             if wanted:
                 valid.require_unfolded(what)
         if soft:
+            soft.require_any_temperature()
             soft.loss.require_use(len(source.classes))
         policy, count = open_views(views)
         signal = _signal(soft, ground, policy, count, temperatures) if soft else NoTeacher()
@@ -153,13 +165,14 @@ class Lesson:
         policy.require_kind(source.inputs.kind)
         _require_whole_labels(policy, soft)
         inputs = inputs_of(source, policy)
-        examples = Examples(inputs, policy, count, signal, recipe.memory_bytes, ground.device, some)
+        draws = recipe.settings.draws
+        examples = Examples(inputs, policy, count, signal, recipe.memory_bytes, ground.device, some, draws)
         numbers = class_numbers(correct, source.classes, "correct")
         bias.require_rows(valid.labels(), len(source.classes), numbers)
         selected = Chosen(selection.text, len(chosen), files.sha256(chosen.tobytes()))
         shown = Shown(policy.text, None if policy.every else policy.seed, policy.behaviours, count)
         held = torch.from_numpy(labels).to(ground.device)
-        specs = (selection.spec, *policy.steps, *((soft.loss.spec,) if soft else ()))
+        specs = (selection.spec, *policy.steps, *((soft.loss.spec, *soft.course.specs) if soft else ()))
         return cls(ground, source, examples, held, soft, signal, numbers, selected, shown, specs)
 
     def identity(self, model: Spec, recipe: Recipe, weighting: LossWeights, seed: int) -> Identity:
@@ -178,7 +191,8 @@ class Lesson:
         """What model.json says of the soft targets; its digests bind a student to the caches that it learned from."""
         if self.soft is None or weighting == HARD:
             return None
-        loss, signal = self.soft.loss, self.signal
+        loss, signal, course = self.soft.loss, self.signal, self.soft.course
+        heat, alpha = (None if each is None else each.identity for each in (course.temperature, course.alpha))
         return Learned(
             **weighting.to_dict(),
             loss=loss.text,
@@ -190,6 +204,9 @@ class Lesson:
             weights=signal.ensemble.weights,
             caches=signal.digests if signal.kind == "student" else None,
             live=signal.digests if signal.kind == "live" else None,
+            temperature_schedule=heat,
+            alpha_schedule=alpha,
+            loss_warmup=course.warmup,
         )
 
     def read(self, model: Spec, recipe: Recipe) -> list[files.Witness]:
@@ -219,7 +236,8 @@ class Lesson:
             others = f" and {len(group) - 1} more" if len(group) > 1 else ""
             objective = Objective.of(
                 [weightings[index] for index in indices], self.labels, self.soft.loss if self.soft else None, self.signal,
-                smoothing=recipe.settings.label_smoothing,
+                smoothing=recipe.settings.label_smoothing, virtual=recipe.virtual,
+                course=self.soft.course if self.soft else STEADY,
             )  # fmt: skip
             found = fit(
                 model_of_all, self._examples(group[0]), objective, recipe,
@@ -339,8 +357,8 @@ def _require_whole_labels(policy: Policy, soft: Soft | None) -> None:
 def _require_labels(source: Split, labels: np.ndarray, soft: Soft | None, weightings: Sequence[LossWeights]) -> None:
     """Raise InputError where labels are learned from and none is known, or where a loss needs that of every row."""
     missing = int((labels == UNLABELLED).sum())
-    if missing == len(labels) and any(each.labels > 0 for each in weightings):
-        fix = "Set alpha to 1 (and no label_weight) to learn from the soft targets alone."
+    if missing == len(labels) and any(each.takes_labels(soft.course if soft else STEADY) for each in weightings):
+        fix = "Set alpha to 1 (and no label_weight, no alpha_schedule) to learn from the soft targets alone."
         raise InputError(str(source.path), expected="a label for some row", found=f"{missing:,} rows without", fix=fix)
     if missing and soft and soft.loss.needs_labels:
         expected, fix = f"a label for every row, as loss {soft.loss.text} needs", "Set `loss: kl`."

@@ -1,4 +1,4 @@
-"""Losses, with one value per example (not reduced): five soft losses by name, and the cross-entropy with labels.
+"""Losses, with one value per example (not reduced): eight soft losses by name, and the cross-entropy with labels.
 
 Every soft loss is called as loss(logits, targets, labels, temperature, **settings):
 
@@ -9,10 +9,11 @@ Every soft loss is called as loss(logits, targets, labels, temperature, **settin
 
 and returns float64, (B,) or (B, K). The batch is the first axis and the classes are the last.
 Everything is computed in float64: at high temperatures the terms of a sum nearly cancel, and T² multiplies the rounding errors.
-No loss contains T²; `SoftLoss` multiplies by it.
+No loss but `mlkd` contains T²; `SoftLoss` multiplies by it.
 """
 
 import inspect
+import math
 import re
 import sys
 from collections.abc import Callable
@@ -29,6 +30,7 @@ Temperature = float | torch.Tensor
 
 _CORRELATION_EPS = 1e-8  # both as in the published code of the authors
 _STANDARD_EPS = 1e-7
+_AROUND = (0.5, 0.75, 1.0, 1.25, 1.5)  # times T: the temperatures of `mlkd`, which are 2, 3, 4, 5 and 6 at T = 4 as published
 _NAMES = dict.fromkeys(("label", "labels", "y"), 2) | dict.fromkeys(("temp", "t", "tau"), 3)  # parameter name → index
 _WORDS = {"temperature": 3, "student": 0, "teacher": 1}  # word in a parameter name → index; the first match decides
 _GIVEN = ("logits", "targets", "labels", "temperature")
@@ -77,7 +79,8 @@ def dkd(
     Zhao, Cui, Song, Qiu, Liang, "Decoupled Knowledge Distillation" (2022, arXiv 2203.08679), section 3. TCKD is the KL
     between (p, 1 − p) of teacher and student, p the probability of the label; NCKD the KL between their softmax over the
     other classes, 0 where there is only one. The label is taken out, not pushed down by 1000 as in the published code, and
-    1 − p is a sum over the others, so that neither saturates. Left out: that code's weight that grows over the first epochs.
+    1 − p is a sum over the others, so that neither saturates. That code's weight, which grows over the first 20 epochs, is
+    course.Course's warm-up.
     """
     student, student_others = _apart(logits.double() / temperature, labels)
     teacher, teacher_others = _apart(targets.double() / temperature, labels)
@@ -107,16 +110,73 @@ def dist(
     return beta * between + gamma * within
 
 
-LOSSES: dict[str, Callable[..., torch.Tensor]] = {"kl": kl, "ce": ce, "mse": mse, "dkd": dkd, "dist": dist}
-VERSIONS = {"kl": 1, "ce": 1, "mse": 1, "dkd": 1, "dist": 1}
+def js(logits: torch.Tensor, targets: torch.Tensor, labels: torch.Tensor | None, temperature: Temperature) -> torch.Tensor:
+    """½ KL(p ‖ m) + ½ KL(q ‖ m) with m = ½ (p + q), in nats, p = softmax(targets / T), q = softmax(logits / T): at most ln 2.
+
+    Lin, "Divergence Measures Based on the Shannon Entropy" (IEEE Transactions on Information Theory 37, 1991). Wen, Li, Du,
+    Mou, "f-Divergence Minimization for Sequence-Level Knowledge Distillation" (2023, arXiv 2307.15190) distil by it. For a
+    student near its teacher it is a quarter of `kl`.
+    """
+    student, teacher = _log_softmax(logits.double() / temperature), _log_softmax(targets.double() / temperature)
+    middle = torch.logaddexp(student, teacher) - math.log(2)
+    parts = teacher.exp() * (teacher - middle) + student.exp() * (student - middle)
+    return parts.sum(dim=-1) / 2
+
+
+def tv(logits: torch.Tensor, targets: torch.Tensor, labels: torch.Tensor | None, temperature: Temperature) -> torch.Tensor:
+    """½ Σ |softmax(targets / T) − softmax(logits / T)|: the total variation, from 0 to 1.
+
+    Wen et al. 2023 (arXiv 2307.15190), see `js`. Its gradient falls as 1 / T, and not as 1 / T² like that of `kl`: T² makes
+    it grow with T. Where two probabilities are equal it has a kink, and the gradient there is 0.
+    """
+    student = torch.softmax(logits.double() / temperature, dim=-1)
+    return (torch.softmax(targets.double() / temperature, dim=-1) - student).abs().sum(dim=-1) / 2
+
+
+def mlkd(
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    labels: torch.Tensor | None,
+    temperature: Temperature,
+    instance: float = 1.0,
+    batch: float = 1.0,
+    classes: float = 1.0,
+) -> torch.Tensor:
+    """Σ of instance · τ² KL + batch · ‖P Pᵀ − Q Qᵀ‖² / B + classes · ‖Pᵀ P − Qᵀ Q‖² / C over τ = T · (½, ¾, 1, 1¼, 1½).
+
+    Jin, Wang, Lin, "Multi-Level Logit Distillation" (CVPR 2023). P and Q (B, C) are the probabilities of teacher and student
+    at τ, of a whole batch, which holds each row in a weak and in a strong view there, and in two views of one policy here,
+    with `draws: 2`. The term of the batch is a sum over rows; that of the classes belongs to the batch, and every example
+    carries its value: the mean over examples is the published loss. The published code takes these two of the weak view
+    alone, and has masks that multiply losses which are reduced already, and so halve them; neither is done here.
+    """
+    found: torch.Tensor | None = None
+    for factor in _AROUND:
+        heat = factor * temperature
+        squared = heat.squeeze(-1) ** 2 if isinstance(heat, torch.Tensor) else heat**2
+        student, teacher = logits.double() / heat, targets.double() / heat
+        value = instance * squared * _divergence(student, teacher)
+        q, p = torch.softmax(student, dim=-1), torch.softmax(teacher, dim=-1)
+        rows = _gap(p, q, "b...c,d...c->bd...").sum(dim=1)  # (B, …)
+        columns = _gap(p, q, "b...c,b...e->...ce").sum(dim=(-2, -1)) / logits.shape[-1]  # (…)
+        value = value + batch * rows + classes * columns
+        found = value if found is None else found + value
+    assert found is not None
+    return found
+
+
+LOSSES: dict[str, Callable[..., torch.Tensor]] = {
+    "kl": kl, "ce": ce, "mse": mse, "dkd": dkd, "dist": dist, "js": js, "tv": tv, "mlkd": mlkd,
+}  # fmt: skip
+VERSIONS = {"kl": 1, "ce": 1, "mse": 1, "dkd": 1, "dist": 1, "js": 1, "tv": 1, "mlkd": 1}
 
 
 @dataclass(frozen=True)
 class SoftLoss:
     """A soft loss with its settings; make it with `SoftLoss.parse`, and call it on the logits of a batch.
 
-    squared: multiply by T², so that gradients keep their size when T changes (Hinton et al. 2015, section 2). `mse` is
-    never multiplied: it is the limit of a loss that contains T².
+    squared: multiply by T², so that gradients keep their size when T changes (Hinton et al. 2015, section 2). `mse` and
+    `mlkd` are never multiplied: one is the limit of a loss that contains T², the other contains it.
     standardised: before the division by T, the logits z of each row become (z − mean) / (std + 1e-7), for student and
     teacher: Sun, Ren, Li, Wang, Cao, "Logit Standardization in Knowledge Distillation" (2024, arXiv 2403.01427),
     algorithm 1. std divides by C − 1, as in the published code.
@@ -167,7 +227,12 @@ class SoftLoss:
     @property
     def needs_labels(self) -> bool:
         """Whether the loss may read labels: `dkd` does, and a plug-in might."""
-        return self.spec.target not in (kl, ce, mse, dist)
+        return self.spec.target not in (kl, ce, mse, dist, js, tv, mlkd)
+
+    @property
+    def spreads(self) -> bool:
+        """Whether it softens by other temperatures than the T it is given: then targets must not depend on T."""
+        return self.spec.target is mlkd
 
     def __call__(
         self,
@@ -203,7 +268,7 @@ class SoftLoss:
             logits, targets = _standardised(logits), _standardised(targets)
         values: torch.Tensor = self.spec(logits, targets, labels, temperature)
         self._require_per_row(values, logits)
-        if self.squared and self.spec.target is not mse:
+        if self.squared and self.spec.target not in (mse, mlkd):
             # T² and weight are (K,), and multiplied first: one product over the batch instead of two
             weight = weight * (temperature.squeeze(-1) if isinstance(temperature, torch.Tensor) else temperature) ** 2
         return values.double() * weight
@@ -298,6 +363,34 @@ def cross_entropy(logits: torch.Tensor, labels: torch.Tensor, smoothing: float =
     return functional.cross_entropy(rows_last, each, reduction="none", label_smoothing=smoothing).t()
 
 
+def tf_kd(
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    weight: float,
+    probability: float = 0.99,
+    temperature: float = 20.0,
+    multiplier: float = 1.0,
+) -> torch.Tensor:
+    """(1 − weight) · cross-entropy + weight · multiplier · KL(softmax(d / T) ‖ softmax(logits)), a virtual teacher's.
+
+    d is `probability` for the label and (1 − probability) / (C − 1) for every other class. Yuan, Tay, Li, Wang, Feng,
+    "Revisiting Knowledge Distillation via Label Smoothing Regularization" (2020, arXiv 1909.11723), Tf-KD_reg. As in the
+    authors' code the student is not softened, and d is divided by T as logits are. The KL of that code is a mean over classes
+    too: its multiplier is C times this one.
+
+    logits, labels: as of `cross_entropy`, and so is what is returned.
+    """
+    classes = logits.shape[-1]
+    rest = (1 - probability) / (classes - 1)
+    designed = rest + (probability - rest) * functional.one_hot(labels, classes).double()
+    designed = designed.view(len(designed), *[1] * (logits.dim() - 2), classes) / temperature
+    return (1 - weight) * cross_entropy(logits, labels) + weight * multiplier * _divergence(logits.double(), designed)
+
+
+VIRTUAL: dict[str, Callable[..., torch.Tensor]] = {"tf_kd": tf_kd}
+VIRTUAL_VERSIONS = {"tf_kd": 1}
+
+
 def _divergence(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
     """KL(softmax(teacher) ‖ softmax(student)) over the last axis, float64; log-probabilities stay finite."""
     student, teacher = _log_softmax(student), _log_softmax(teacher)
@@ -335,6 +428,11 @@ def _correlation(one: torch.Tensor, other: torch.Tensor, dim: int) -> torch.Tens
     norms = torch.linalg.vector_norm(one, dim=dim) * torch.linalg.vector_norm(other, dim=dim)
     correlation: torch.Tensor = (one * other).sum(dim=dim) / (norms + _CORRELATION_EPS)
     return correlation
+
+
+def _gap(one: torch.Tensor, other: torch.Tensor, products: str) -> torch.Tensor:
+    """Squared differences of inner products of a tensor with itself, in the notation of torch.einsum."""
+    return (torch.einsum(products, one, one) - torch.einsum(products, other, other)).square()
 
 
 def _standardised(logits: torch.Tensor) -> torch.Tensor:

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch.nn import functional
@@ -10,9 +11,13 @@ from torch.nn import functional
 from pipeline.base.errors import InputError
 from pipeline.models.temperature import require_temperature
 from pipeline.training import losses
+from pipeline.training.course import START, STEADY, Course, Progress
 from pipeline.training.examples import Batch
 from pipeline.training.losses import SoftLoss
 from pipeline.training.signal import Signal
+
+Term = Callable[[torch.Tensor, Batch, Progress], torch.Tensor]
+Entropy = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # logits (B, …, C) and labels (B,) → (B, …)
 
 VERSION = 1  # of how the losses of a batch are combined: T², standardisation, weights, the cross-entropy
 
@@ -47,6 +52,10 @@ class LossWeights:
         """Weight of the cross-entropy with the labels."""
         return 1 - self.alpha if self.label_weight is None else self.label_weight
 
+    def takes_labels(self, course: Course) -> bool:
+        """Whether the labels have a weight at any time of a training."""
+        return self.labels > 0 or (self.label_weight is None and course.alpha is not None)
+
     def to_dict(self) -> dict[str, float]:
         """As model.json stores it."""
         return {"temperature": self.temperature, "alpha": self.alpha, "label_weight": self.labels}
@@ -59,7 +68,7 @@ HARD = LossWeights(1.0, 0.0)  # the baseline: labels alone
 class Objective:
     """The loss of one student, or of several that share batches: a sum of terms. Made by `Objective.of`."""
 
-    terms: tuple[Callable[[torch.Tensor, Batch], torch.Tensor], ...]
+    terms: tuple[Term, ...]
 
     @classmethod
     def of(
@@ -70,27 +79,31 @@ class Objective:
         signal: Signal | None = None,
         *,
         smoothing: float = 0.0,
+        virtual: Entropy | None = None,
+        course: Course = STEADY,
     ) -> "Objective":
         """The objective of a stack with one weighting per net; a single weighting is for a net that is not stacked.
 
         labels: (N,) int64 of all rows of the split, -1 where unknown. soft, signal: needed unless every alpha is 0.
-        smoothing: of the labels; see losses.cross_entropy.
+        smoothing: of the labels; see losses.cross_entropy. virtual: instead of the cross-entropy, see losses.tf_kd.
         """
-        terms: list[Callable[[torch.Tensor, Batch], torch.Tensor]] = []
+        terms: list[Term] = []
         if soft is not None and signal is not None and any(each.alpha > 0 for each in weightings):
-            terms.append(_SoftTerm.of(weightings, labels, soft, signal))
-        if any(each.labels > 0 for each in weightings):
-            weight = _per_net([each.labels for each in weightings], len(weightings) == 1, labels)
-            terms.append(_LabelTerm(labels, weight, smoothing, float((labels >= 0).double().mean())))
+            terms.append(_SoftTerm.of(weightings, labels, soft, signal, course))
+        if any(each.takes_labels(course) for each in weightings):
+            alone, entropy = len(weightings) == 1, virtual or partial(losses.cross_entropy, smoothing=smoothing)
+            weight = _per_net([each.labels for each in weightings], alone, labels)
+            free = _per_net([each.alpha if each.label_weight is None else 0.0 for each in weightings], alone, labels)
+            terms.append(_LabelTerm(labels, weight, free, course, entropy, float((labels >= 0).double().mean())))
         return cls(tuple(terms))
 
-    def __call__(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+    def __call__(self, logits: torch.Tensor, batch: Batch, progress: Progress = START) -> torch.Tensor:
         """logits (B, classes) → losses (B,) float64; (B, nets, classes) → (B, nets)."""
         logits = logits.double()  # widened once for all terms
         first, *others = self.terms
-        total = first(logits, batch)
+        total = first(logits, batch, progress)
         for term in others:
-            total = total + term(logits, batch)
+            total = total + term(logits, batch, progress)
         return total
 
 
@@ -98,28 +111,34 @@ class Objective:
 class _LabelTerm:
     """weight · cross-entropy with the labels, and 0 where there is none. weight: a number, or (nets,) float64.
 
-    known: the share of rows that have a label, by which it is divided: its mean over all rows is then that over these.
+    free: the alpha of a net whose label weight is 1 − alpha, else 0, shaped likewise: what a course takes from alpha, the
+    labels get. entropy: the cross-entropy, or what stands for it. known: the share of rows that have a label, by which it is
+    divided: its mean over all rows is then that over these.
     """
 
     labels: torch.Tensor
     weight: float | torch.Tensor
-    smoothing: float
+    free: float | torch.Tensor
+    course: Course
+    entropy: Entropy
     known: float
 
-    def __call__(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+    def __call__(self, logits: torch.Tensor, batch: Batch, progress: Progress) -> torch.Tensor:
         own = self._entropy(logits, batch.rows)
         if batch.partners.shape[1]:  # mixup's labels are mixed like its rows: Zhang et al. 2018 (arXiv 1710.09412)
             other = self._entropy(logits, batch.partners[:, 0])
             shares = batch.shares.double() if own.dim() > 1 else batch.shares[:, 0].double()
             own = shares * own + (1 - shares) * other
-        return self.weight * own
+        factor = self.course.on_alpha(progress)
+        weight = self.weight if factor == 1 else self.weight + (1 - factor) * self.free
+        return weight * own
 
     def _entropy(self, logits: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         """Of logits with the labels of these rows: (B,), or (B, nets)."""
         labels = self.labels[rows]
         if self.known == 1:
-            return losses.cross_entropy(logits, labels, self.smoothing)
-        found = losses.cross_entropy(logits, labels.clamp(min=0), self.smoothing)
+            return self.entropy(logits, labels)
+        found = self.entropy(logits, labels.clamp(min=0))
         return torch.where((labels >= 0).view(-1, *(1,) * (found.dim() - 1)), found / self.known, 0.0)
 
 
@@ -137,9 +156,12 @@ class _SoftTerm:
     alpha: float | torch.Tensor
     layers: int | slice | torch.Tensor
     nets: slice | torch.Tensor | None
+    course: Course
 
     @classmethod
-    def of(cls, weightings: Sequence[LossWeights], labels: torch.Tensor, soft: SoftLoss, signal: Signal) -> "_SoftTerm":
+    def of(
+        cls, weightings: Sequence[LossWeights], labels: torch.Tensor, soft: SoftLoss, signal: Signal, course: Course
+    ) -> "_SoftTerm":
         indices = [index for index, each in enumerate(weightings) if each.alpha > 0]
         members, alone = [weightings[index] for index in indices], len(weightings) == 1
         temperature = _per_net([each.temperature for each in members], alone, labels)
@@ -155,18 +177,25 @@ class _SoftTerm:
             first, last = indices[0], indices[-1]
             chosen = torch.tensor(indices, dtype=torch.int64, device=labels.device)
             nets = slice(first, last + 1) if last - first + 1 == len(indices) else chosen
-        return cls(soft, labels, temperature, alpha, layers, nets)
+        return cls(soft, labels, temperature, alpha, layers, nets, course)
 
-    def __call__(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+    def __call__(self, logits: torch.Tensor, batch: Batch, progress: Progress) -> torch.Tensor:
         own = logits if self.nets is None else logits[:, self.nets]
         targets = losses.rows_last(batch.targets[:, self.layers])
         labels = self.labels[batch.rows] if self.loss.needs_labels else None
-        soft = self.loss(own, targets, labels, self.temperature, weight=self.alpha)
+        temperature = _times(self.temperature, self.course.on_temperature(progress))
+        alpha = _times(self.alpha, self.course.on_alpha(progress) * self.course.on_loss(progress))
+        soft = self.loss(own, targets, labels, temperature, weight=alpha)
         if isinstance(self.nets, slice):
             return functional.pad(soft, (self.nets.start, logits.shape[1] - self.nets.stop))
         if self.nets is None:
             return soft
         return soft.new_zeros(len(soft), logits.shape[1]).index_copy(1, self.nets, soft)
+
+
+def _times(value: float | torch.Tensor, factor: float) -> float | torch.Tensor:
+    """Their product; a factor of 1, as without a course, costs nothing."""
+    return value if factor == 1 else value * factor
 
 
 def _per_net(values: list[float], alone: bool, like: torch.Tensor) -> float | torch.Tensor:

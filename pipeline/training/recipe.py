@@ -11,8 +11,9 @@ from pipeline.base import spec
 from pipeline.base.errors import InputError, SoftcacheError, first_line
 from pipeline.base.settings import check
 from pipeline.models.stack import is_weight
+from pipeline.models.temperature import MOST
 from pipeline.models.training import Training
-from pipeline.training import optimizers
+from pipeline.training import losses, optimizers
 
 # ---------------------------------------------------------------- optimizers
 
@@ -107,8 +108,26 @@ def one_cycle(done: float, warmup: float = 0.3, start: float = 0.04, end: float 
     return low + (1 - low) * (1 - math.cos(math.pi * share)) / 2
 
 
-SCHEDULES = {"constant": constant, "cosine": cosine, "step": step, "one_cycle": one_cycle}
-SCHEDULE_VERSIONS = {"constant": 1, "cosine": 1, "step": 1, "one_cycle": 1}
+def linear(done: float, start: float = 1.0, end: float = 0.0) -> float:
+    """In a straight line from `start` to `end`."""
+    return start + (end - start) * done
+
+
+SCHEDULES = {"constant": constant, "cosine": cosine, "step": step, "one_cycle": one_cycle, "linear": linear}
+SCHEDULE_VERSIONS = {"constant": 1, "cosine": 1, "step": 1, "one_cycle": 1, "linear": 1}
+
+
+def parse_schedule(text: str, what: str = "schedule") -> spec.Spec:
+    """A schedule, tried at a few shares; raises InputError, naming the setting `what`, for factors outside [0, 1]."""
+    course = spec.parse(text, SCHEDULES, SCHEDULE_VERSIONS, given=1)
+    try:
+        factors = [course(share) for share in (0.0, 0.25, 0.5, 1.0)]
+        if not all(0 <= factor <= 1 for factor in factors) or not 0 <= course.arguments.get("warmup", 0.0) < 1:
+            raise ValueError("settings out of range")
+    except (ArithmeticError, ValueError, TypeError) as error:
+        expected = "numbers in [0, 1), warmup below 1, milestones between 0 and 1"
+        raise InputError(f"{what} {text!r}", expected=expected, found=str(error), fix="Correct them.") from error
+    return course
 
 
 # ---------------------------------------------------------------- the recipe
@@ -116,11 +135,12 @@ SCHEDULE_VERSIONS = {"constant": 1, "cosine": 1, "step": 1, "one_cycle": 1}
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model is trained; make it with `Recipe.parse`. optimizer, schedule: parsed from `settings`."""
+    """How a model is trained; make it with `Recipe.parse`. optimizer, schedule, virtual: parsed from `settings`."""
 
     settings: Training
     optimizer: spec.Spec
     schedule: spec.Spec
+    virtual: spec.Spec | None
 
     @classmethod
     def parse(cls, **settings: Any) -> "Recipe":
@@ -141,26 +161,25 @@ class Recipe:
             fix = "Set `keep: best`, or leave out `patience`."
             raise InputError("patience", expected="`keep: best` with it", found=f"`keep: {given.keep}`", fix=fix)
         rate = spec.parse(given.optimizer, OPTIMIZERS, OPTIMIZER_VERSIONS, given=1)
-        course = spec.parse(given.schedule, SCHEDULES, SCHEDULE_VERSIONS, given=1)
         _try_optimizer(rate)
-        try:
-            factors = [course(share) for share in (0.0, 0.25, 0.5, 1.0)]
-            if not all(0 <= factor <= 1 for factor in factors) or not 0 <= course.arguments.get("warmup", 0.0) < 1:
-                raise ValueError("settings out of range")
-        except (ArithmeticError, ValueError, TypeError) as error:
-            what, expected = f"schedule {given.schedule!r}", "numbers in [0, 1), warmup below 1, milestones between 0 and 1"
-            raise InputError(what, expected=expected, found=str(error), fix="Correct them.") from error
-        return cls(given, rate, course)
+        course = parse_schedule(given.schedule)
+        virtual = None if given.virtual_teacher is None else _virtual(given.virtual_teacher)
+        if virtual and given.label_smoothing:
+            found, fix = f"label_smoothing {given.label_smoothing:g} too", "Leave one of them out."
+            raise InputError("virtual_teacher", expected="no smoothing of labels beside it", found=found, fix=fix)
+        return cls(given, rate, course, virtual)
 
     @property
     def recorded(self) -> Training:
-        """The settings as model.json stores them: with the identities of optimizer and schedule."""
-        return replace(self.settings, optimizer=self.optimizer.identity, schedule=self.schedule.identity)
+        """The settings as model.json stores them: with the identities of what they name."""
+        virtual = None if self.virtual is None else self.virtual.identity
+        optimizer, schedule = self.optimizer.identity, self.schedule.identity
+        return replace(self.settings, optimizer=optimizer, schedule=schedule, virtual_teacher=virtual)
 
     @property
     def specs(self) -> tuple[spec.Spec, ...]:
         """The specs, each of which may name a plug-in."""
-        return self.optimizer, self.schedule
+        return (self.optimizer, self.schedule) + (() if self.virtual is None else (self.virtual,))
 
     @property
     def memory_bytes(self) -> int:
@@ -176,6 +195,19 @@ class Recipe:
     def selects(self) -> bool:
         """Whether the validation split decides which weights are kept."""
         return self.settings.keep == "best"
+
+
+def _virtual(text: str) -> spec.Spec:
+    """The virtual teacher of a setting; raises InputError for one that is out of range, and for a plug-in."""
+    found = spec.parse(text, losses.VIRTUAL, losses.VIRTUAL_VERSIONS, given=2)
+    given = found.arguments
+    if found.source is None and all(type(each) in (int, float) for each in given.values()):
+        shares = 0 <= given["weight"] <= 1 and 0 < given["probability"] < 1
+        if shares and 0 < given["temperature"] <= MOST and 0 <= given["multiplier"] <= MOST:
+            return found
+    expected = "tf_kd with a weight from 0 to 1, a probability between them, a temperature above 0, a multiplier from 0 on"
+    fix = "Write for example `tf_kd(weight=0.1)`."
+    raise InputError(f"virtual_teacher {text!r}", expected=expected, found=found.text, fix=fix)
 
 
 def _try_optimizer(rate: spec.Spec) -> None:

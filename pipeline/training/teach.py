@@ -75,8 +75,10 @@ def teach(
         _require_untouched(out.name, seen)
         learner, inputs = probe.head, Computed(train, _outputs(net, probe, train, recipe.memory_bytes, device))
         validation = Validation(_outputs(net, probe, valid, recipe.memory_bytes, device), valid.labels())
-    examples = Examples(inputs, seen, None, NoTeacher(), recipe.memory_bytes, device)
-    objective = Objective.of([HARD], torch.from_numpy(train.labels()).to(device), smoothing=recipe.settings.label_smoothing)
+    settings = recipe.settings
+    examples = Examples(inputs, seen, None, NoTeacher(), recipe.memory_bytes, device, draws=settings.draws)
+    labels = torch.from_numpy(train.labels()).to(device)
+    objective = Objective.of([HARD], labels, smoothing=settings.label_smoothing, virtual=recipe.virtual)
     files_read = elsewhere.witnesses_of(spec)
     own = {"views": seen.to_dict()} | ({"files": [each.digest for each in files_read]} if files_read else {})
     member = identity(spec, recipe, seed, own, train, valid, device)

@@ -106,7 +106,7 @@ def test_the_model_is_shown_the_rows_in_the_views_that_the_objective_is_told(tmp
     policy, shown = Policy.parse("shift(1)", 4), []
     net.register_forward_pre_hook(lambda module, inputs: shown.append(inputs[0]) if module.training else None)
 
-    def objective(logits, batch):
+    def objective(logits, batch, progress):
         assert set(batch.views.tolist()) == {0, 1, 2}
         assert torch.equal(shown[-1], policy.apply(PIXELS[batch.rows], batch.rows.numpy(), batch.views.numpy()))
         return losses.cross_entropy(logits, LABELS[batch.rows])
