@@ -49,6 +49,7 @@ from pipeline.results.exporting import Exporting
 from pipeline.results.run import Measure
 from pipeline.stats import metrics
 from pipeline.training import bias, features, fit, losses, objective, recipe
+from pipeline.training.course import Course, Progress
 from pipeline.training.examples import Batch, Examples
 from pipeline.training.features import FeatureLoss
 from pipeline.training.inputs import Numbers
@@ -227,7 +228,8 @@ def _rule(name: str) -> Any:
 # ---------------------------------------------------------------- training
 
 
-LOSSES = {"kl": "kl", "ce": "ce", "mse": "mse", "dkd": "dkd(alpha=1.5, beta=2)", "dist": "dist(beta=2, gamma=0.5)"}
+LOSSES = {"kl": "kl", "ce": "ce", "mse": "mse", "dkd": "dkd(alpha=1.5, beta=2)", "dist": "dist(beta=2, gamma=0.5)",
+          "js": "js", "tv": "tv", "mlkd": "mlkd(instance=2, batch=0.5, classes=3)"}  # fmt: skip
 
 
 def _loss(name: str) -> Any:
@@ -268,7 +270,7 @@ def _objective() -> Any:
         "one": [LossWeights(2.0, 0.7)], "weighed": [LossWeights(2.0, 3.0, 0.5)], "hard": [objective.HARD],
         "several": [objective.HARD, LossWeights(2.0, 0.7), LossWeights(5.0, 1.0)],
     }.items():  # fmt: skip
-        for loss in LOSSES.values():
+        for loss in [LOSSES[each] for each in ("kl", "ce", "mse", "dkd", "dist")]:  # the others came later
             soft = SoftLoss.parse(loss, standardised=name == "weighed")
             made = Objective.of(weightings, torch.from_numpy(LABELS), soft, NoTeacher())
             logits = _logits(3) if len(weightings) == 1 else _logits(3, 10, len(weightings), 3)
@@ -302,6 +304,31 @@ def _smoothed_objective() -> Any:
     return found
 
 
+def _objective_in_course() -> Any:
+    """With schedules of temperature and alpha and a warm-up, of one student and of several, at three moments."""
+    course, found = Course.parse(temperature="linear(end=0.25)", alpha="step", warmup=3), {}
+    for name, weightings in {
+        "one": [LossWeights(4.0, 0.7)],
+        "several": [objective.HARD, LossWeights(2.0, 0.7), LossWeights(5.0, 1.0, 0.5)],
+    }.items():
+        made = Objective.of(weightings, torch.from_numpy(LABELS), SoftLoss.parse("kl"), NoTeacher(), course=course)
+        logits = _logits(3) if len(weightings) == 1 else _logits(3, 10, len(weightings), 3)
+        found[name] = [made(logits, _batch(), Progress(*each)) for each in ((1, 0.0), (2, 0.3), (4, 0.6))]
+    return found
+
+
+def _virtual(name: str) -> Any:
+    """A virtual teacher instead of the cross-entropy with labels, of one student and of two, and with rows that are mixed."""
+    how, found = Recipe.parse(optimizer="sgd(lr=1)", epochs=1, batch_size=1, virtual_teacher=VIRTUAL[name]), {}
+    for number, weightings in enumerate(([objective.HARD], [objective.HARD, LossWeights(2.0, 0.7)])):
+        made = Objective.of(weightings, torch.from_numpy(LABELS), SoftLoss.parse("kl"), NoTeacher(), virtual=how.virtual)
+        logits = _logits(3) if len(weightings) == 1 else _logits(3, 10, 2, 3)
+        found[f"{number + 1}"] = [made(logits, batch) for batch in (_batch(), _batch(torch.arange(10) / 16))]
+    return found
+
+
+VIRTUAL = {"tf_kd": "tf_kd(weight=0.3, probability=0.9, temperature=5, multiplier=2)"}
+
 OPTIMIZERS = {
     "sgd": "sgd(lr=0.1, momentum=0.9, weight_decay=0.01, nesterov=True)",
     "adam": "adam(lr=0.1, beta1=0.8, beta2=0.9, weight_decay=0.1)",
@@ -320,7 +347,8 @@ def _optimizer(name: str) -> Any:
     return steps
 
 
-SCHEDULES = {"constant": "constant", "cosine": "cosine(warmup=0.2)", "step": "step", "one_cycle": "one_cycle(warmup=0.3)"}
+SCHEDULES = {"constant": "constant", "cosine": "cosine(warmup=0.2)", "step": "step", "one_cycle": "one_cycle(warmup=0.3)",
+             "linear": "linear(start=0.9, end=0.2)"}  # fmt: skip
 
 
 def _schedule(name: str) -> Any:
@@ -352,6 +380,13 @@ def _averaged_training() -> Any:
     return _trained(("one", 1, None, settings), ("best of a stack", 2, 3, {**settings, "keep": "best"}))
 
 
+def _training_in_several_views() -> Any:
+    """With two views of each row in a batch: as a teacher, from a few views, and streamed."""
+    return _trained(
+        ("one", 1, None, {"draws": 2}), ("stack", 2, 3, {"draws": 2}), ("streamed", 1, 3, {"draws": 2, "memory": 2.5e-6})
+    )
+
+
 def _trained(*cases: Case) -> dict[str, Any]:
     """Histories, and sums of weights, of short trainings."""
     found: dict[str, Any] = {}
@@ -367,7 +402,13 @@ def _trained(*cases: Case) -> dict[str, Any]:
             built = [build(spec, Images("L", (1, 6, 6)), 3, seed=number) for number in range(nets)]
             net = built[0] if nets == 1 else stack.Stack(built)
             examples = Examples(
-                Numbers(split), Policy.parse("shift(1)", 2), fresh, NoTeacher(), how.memory_bytes, torch.device("cpu")
+                Numbers(split),
+                Policy.parse("shift(1)", 2),
+                fresh,
+                NoTeacher(),
+                how.memory_bytes,
+                torch.device("cpu"),
+                draws=how.settings.draws,
             )
             fitted = fit.fit(
                 net, examples, Objective.of([objective.HARD] * nets, labels), how, validation,
@@ -474,6 +515,8 @@ def _export() -> Any:
         config["files"] = list(config["files"])
         for digest in ("digest", "weights_sha256", "data"):
             del config[digest]
+        for later in ("virtual_teacher", "draws"):
+            del config["recipe"][later]  # as it was recorded: without settings that came later
         models = [onnx.load(data / "out" / name).graph for name in ("model.onnx", "model.int8.onnx")]
         measured = re.compile("^[|]|[0-9a-f]{64}|On this machine|onnxruntime [0-9]")
         lines = (data / "out/README.md").read_text().splitlines()
@@ -504,6 +547,7 @@ def everything() -> dict[str, Measured]:
         ("feature loss", features.VERSIONS, FLOAT32, _feature_loss),
         ("optimizer", recipe.OPTIMIZER_VERSIONS, CLOSE, _optimizer),
         ("schedule", recipe.SCHEDULE_VERSIONS, CLOSE, _schedule),
+        ("virtual teacher", losses.VIRTUAL_VERSIONS, CLOSE, _virtual),
     ):
         for name, version in versions.items():
             found[f"{kind} {name}"] = (version, tolerance, lambda what=what, name=name: what(name))
@@ -520,8 +564,10 @@ def everything() -> dict[str, Measured]:
         "objective": (objective.VERSION, CLOSE, _objective),
         "objective, mixed labels": (objective.VERSION, CLOSE, _mixed_objective),
         "objective, smoothed labels": (objective.VERSION, CLOSE, _smoothed_objective),
+        "objective, in a course": (objective.VERSION, CLOSE, _objective_in_course),
         "training": (fit.VERSION, TRAINED, _training),
         "training, averaged": (fit.VERSION, TRAINED, _averaged_training),
+        "training, several views": (fit.VERSION, TRAINED, _training_in_several_views),
         "bias correction": (bias.VERSION, CLOSE, _bias),
         "metrics": (metrics.VERSION, CLOSE, _metrics),
         "evaluate": (evaluate.VERSION, CLOSE, _evaluate),

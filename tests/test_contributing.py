@@ -20,7 +20,7 @@ NEEDED = (
     "README.md",
 )  # fmt: skip
 RUFF = Path(sys.executable).with_name("ruff")
-ADDED = ("policy invert", "model pooled", "loss rkl", "optimizer rmsprop", "schedule linear")  # as they are recorded
+ADDED = ("policy invert", "model pooled", "loss rkl", "optimizer rmsprop", "schedule parabola")  # as they are recorded
 
 STEP = re.compile(
     r"^\d+\. In (?:a new file )?`(?P<file>[^`]+)`(?:, (?P<how>[a-z ]+?)(?: `(?P<place>[^`]+)`)?)?(?:, a sample)?:"

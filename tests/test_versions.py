@@ -44,6 +44,7 @@ def test_what_it_does_is_what_its_version_did(name):
         (nets.MODELS, nets.VERSIONS),
         (losses.LOSSES, losses.VERSIONS),
         (features.FEATURE_LOSSES, features.VERSIONS),
+        (losses.VIRTUAL, losses.VIRTUAL_VERSIONS),
         (recipe.OPTIMIZERS, recipe.OPTIMIZER_VERSIONS),
         (recipe.SCHEDULES, recipe.SCHEDULE_VERSIONS),
     ],

@@ -109,9 +109,9 @@ class Learned:
     weights: tuple[float, ...]
     caches: Mapping[str, str] | None
     live: Mapping[str, str] | None
-    temperature_schedule: str | None
-    alpha_schedule: str | None
-    loss_warmup: int
+    temperature_schedule: str | None = None
+    alpha_schedule: str | None = None
+    loss_warmup: int = 0
 
     @property
     def teachers(self) -> Mapping[str, str]:

@@ -228,6 +228,9 @@ def _learned(soft: Learned) -> str:
         f"standardised: {_yes(soft.standardised)}",
         f"what is averaged: {soft.rule}",
     ]
+    courses = {"T": soft.temperature_schedule, "alpha": soft.alpha_schedule}
+    parts += [f"{what} times {schedule}" for what, schedule in courses.items() if schedule is not None]
+    parts += [f"its first {soft.loss_warmup} epochs a warm-up"] if soft.loss_warmup else []
     if len(soft.weights) > 1:
         parts.append(f"weights of the teachers: {', '.join(map(short, soft.weights))}")
     return "; ".join([*parts, f"from {'teachers in the loop' if soft.live is not None else 'caches'}"])

@@ -63,6 +63,7 @@ class _Kind:
     batch_size: int
     precision: str
     memory: float
+    draws: int
     teachers: tuple[str, ...]
 
     @classmethod
@@ -71,7 +72,7 @@ class _Kind:
         recipe, views = model.training
         rows = model.rows.count if model.rows else 0
         teachers = tuple(sorted(model.soft.teachers)) if model.soft else ()
-        way = (recipe.batch_size, recipe.precision, recipe.memory)
+        way = (recipe.batch_size, recipe.precision, recipe.memory, recipe.draws)
         return cls(model.model, rows, views.policy, views.count, *way, teachers)
 
     @property
@@ -133,9 +134,9 @@ def cost(data: Path) -> dict[str, Any]:
         By name: `seconds`, the total. `rows`: seconds, students and epochs of each stage, of each command in it, and of each
         name of that command; `done` says whether one of these commands succeeded and made the present output.
         `student_epochs`: the seconds of one epoch of one student, from caches and live, for students with the same model,
-        teachers, number of rows, views, batch size, precision, memory, device and threads; its `break_even` is the number of
-        students after which the time of the captures is saved. Sweeps that mix models or ways of training are left out of
-        it, because the time of each student is unknown. `untimed`: the outputs that no command in times.csv made; a cache
+        teachers, number of rows, views, batch size, precision, memory, draws, device and threads; its `break_even` is the
+        number of students after which the time of the captures is saved. Sweeps that mix models or ways of training are left
+        out of it, because the time of each student is unknown. `untimed`: the outputs that no command in times.csv made; a cache
         counts as one if it is not from the last capture here. `others`: folders within `data` with their own times.csv,
         which is not counted.
 
@@ -384,5 +385,5 @@ def _options(model: ModelFile, kind: _Kind) -> tuple[str, ...]:
         *(word for teacher in model.soft.teachers for word in ("--teachers", teacher)),
         *(word for option, value, usual in chosen if value != usual for word in (option, value)),
         *("--views", "all" if views.seed is None else str(kind.views), "--batch-size", str(kind.batch_size)),
-        *("--precision", kind.precision, "--memory", short(kind.memory)),
+        *("--precision", kind.precision, "--memory", short(kind.memory), "--draws", str(kind.draws)),
     )

@@ -83,11 +83,12 @@ class Window:
         device: torch.device,
         source: Inputs,
     ) -> Iterator[Batch]:
-        """The rows at the indices `order`, each in its views, as blocks: from each cut to the next, counted in examples.
+        """The rows at the indices `order`, each in its views, as one block from each cut to the next.
 
-        order: (n,) int64. views: (n, draws) int64, those of each row; they follow each other. policy: makes views of the inputs;
-        views.NONE where they are in their views. source: what the rows are of. The targets of a block are what is stored.
-        Indices are copied to the device once for all blocks, so that a GPU does not wait at each block.
+        order: (n,) int64. views: (n, draws) int64, those of each row, which follow each other. cuts: counted in examples.
+        policy: makes views of the inputs; views.NONE where they are in their views. source: what the rows are of. The targets
+        of a block are what is stored. Indices are copied to the device once for all blocks, so that a GPU does not wait at
+        each block.
         """
         draws = views.shape[1]
         drawn, order = views[order].ravel(), np.repeat(order, draws)

@@ -151,10 +151,11 @@ def mlkd(
     alone, and has masks that multiply losses which are reduced already, and so halve them; neither is done here.
     """
     found: torch.Tensor | None = None
+    targets = targets.double().expand(len(logits), *targets.shape[1:])  # products are of all rows, also of targets they share
     for factor in _AROUND:
         heat = factor * temperature
         squared = heat.squeeze(-1) ** 2 if isinstance(heat, torch.Tensor) else heat**2
-        student, teacher = logits.double() / heat, targets.double() / heat
+        student, teacher = logits.double() / heat, targets / heat
         value = instance * squared * _divergence(student, teacher)
         q, p = torch.softmax(student, dim=-1), torch.softmax(teacher, dim=-1)
         rows = _gap(p, q, "b...c,d...c->bd...").sum(dim=1)  # (B, …)

@@ -178,6 +178,7 @@ def test_a_student_names_the_caches_it_learned_from(finished):
         "temperature": 2.5, "alpha": 0.9, "label_weight": 1 - 0.9, "loss": "kl()", "loss_behaviour": "version 1",
         "squared": True, "standardised": False, "rule": "probabilities", "rule_version": 1,
         "weights": (2 / 3, 1 / 3), "caches": digests, "live": None,
+        "temperature_schedule": None, "alpha_schedule": None, "loss_warmup": 0,
     }  # fmt: skip
     assert (found.kind, found.name) == ("student", "tiny-T2.5")
     baseline = opened(finished / "data/students/tiny-hard")

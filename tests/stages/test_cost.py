@@ -80,7 +80,7 @@ def test_commands_leave_their_times_and_cost_reads_them(project):
     set_seconds(project, "3661.0", "36.6", "10.0", "20.0", "7.0", "1.0")
     alone = run("cost")
     assert "a student-epoch: 5.0 s from caches (mean of 4, start of the commands included)" in alone
-    options = "-T 2.5 --live --teachers a --views 1 --batch-size 8 --precision float32 --memory 4"
+    options = "-T 2.5 --live --teachers a --views 1 --batch-size 8 --precision float32 --memory 4 --draws 1"
     assert f"on this device and threads, `softcache distill tiny {options}` trains one" in alone
     run("distill", "tiny", "-T", "2.5", "--live", "--epochs", "2")
     assert lines(project)[-1][2:4] == ("tiny-T2.5-live", "done")

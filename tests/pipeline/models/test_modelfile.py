@@ -24,7 +24,7 @@ def test_an_unknown_version_an_edit_and_another_role_are_refused(tmp_path):
     facts = json.loads(before)
     del facts["digest"]
     for change, message in (
-        ({"version": 9}, "expected version 6, found version 9"),
+        ({"version": 9}, "expected version 7, found version 9"),
         ({"kind": "student"}, "kind: expected teacher or adopted or imported, found student"),
         ({"name": "b"}, "name: expected a, found b"),
         ({"classes": "abc"}, "expected facts of the right types, found classes: "),
@@ -51,7 +51,7 @@ def test_what_a_teacher_says(tmp_path):
         }
     ]  # fmt: skip
     assert (said["version"], said["kind"], said["name"], said["model"]) == (
-        6, "teacher", "a", "mlp(hidden=[6], dropout=0.0, input_dropout=0.0)",
+        7, "teacher", "a", "mlp(hidden=[6], dropout=0.0, input_dropout=0.0)",
     )  # fmt: skip
     assert said["inputs"] == {
         "kind": "image", "mode": "L", "shape": [1, 5, 4], "decoder": "pillow version 2", "fit": None,

@@ -28,7 +28,7 @@ def test_what_need_not_be_given():
     check(training())
     assert asdict(training()) == {
         "optimizer": "sgd(lr=0.1)", "schedule": "constant", "epochs": 1, "batch_size": 1, "max_norm": None, "clip_grad": None,
-        "label_smoothing": 0.0, "ema": None, "memory": 4.0,
+        "label_smoothing": 0.0, "virtual_teacher": None, "draws": 1, "ema": None, "memory": 4.0,
         "keep": "last", "patience": None, "precision": "float32",
     }  # fmt: skip
 
@@ -41,6 +41,7 @@ def test_what_need_not_be_given():
         ({"max_norm": 0.0}, "max_norm: expected a number above 0, found 0.0"),
         ({"clip_grad": 0.0}, "clip_grad: expected a number above 0, found 0.0"),
         ({"label_smoothing": 1.5}, "label_smoothing: expected a number from 0 to 1, found 1.5"),
+        ({"draws": 0}, "draws: expected a number above 0, 64 at most, found 0"),
         ({"ema": 0.0}, "ema: expected a number above 0, 0.999999 at most, found 0.0"),
         ({"ema": 1.0}, "ema: expected a number above 0, 0.999999 at most, found 1.0"),
         ({"memory": 0.0}, r"memory: expected a number above 0, 1e\+09 at most, found 0.0"),

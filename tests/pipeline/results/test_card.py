@@ -101,15 +101,18 @@ def test_where_it_comes_from():
 
 def test_every_setting_that_is_not_its_default():
     found = card()
-    others = {"max_norm": 2.5, "clip_grad": 1.0, "label_smoothing": 0.1, "ema": 0.99, "keep": "best", "patience": 3,
+    others = {"max_norm": 2.5, "clip_grad": 1.0, "label_smoothing": 0.1, "draws": 2, "ema": 0.99, "keep": "best", "patience": 3,
               "precision": "bfloat16"}  # fmt: skip
     found.model.recipe = Training(optimizer="sgd(lr=0.1)", schedule="cosine()", epochs=7, batch_size=32, **others)
-    found.model.soft = replace(SOFT, weights=(1.0, 0.5), standardised=True, squared=False, caches=None, live={"a": "", "b": ""})
+    course = {"temperature_schedule": "linear(end=0.25)", "alpha_schedule": "linear()", "loss_warmup": 20}
+    given = {"weights": (1.0, 0.5), "standardised": True, "squared": False, "caches": None, "live": {"a": "", "b": ""}}
+    found.model.soft = replace(SOFT, **given, **course)
     text = found.text()
     for name, value in others.items():
         assert f", {name.replace('_', ' ')} {value}" in line(text, "- recipe")
     said = line(text, "- soft targets")
-    for each in ("times T²: no", "standardised: yes", "weights of the teachers: 1, 0.5", "from teachers in the loop"):
+    for each in ("times T²: no", "standardised: yes", "weights of the teachers: 1, 0.5", "from teachers in the loop",
+                 "T times linear(end=0.25)", "alpha times linear()", "its first 20 epochs a warm-up"):  # fmt: skip
         assert each in said
 
 

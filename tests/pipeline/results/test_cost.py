@@ -18,10 +18,10 @@ from pipeline.results.cost import cost
 from pipeline.results.times import checked
 
 WIDE, NARROW = "mlp(hidden=[800, 800])", "mlp(hidden=[30])"
-LESS = {"batch_size": 64, "precision": "bfloat16", "memory": 0.5}
+LESS = {"batch_size": 64, "precision": "bfloat16", "memory": 0.5, "draws": 2}
 RECIPE = {
     "optimizer": "sgd(lr=0.1)", "schedule": "constant()", "epochs": 9, "batch_size": 128, "max_norm": None, "clip_grad": None,
-    "label_smoothing": 0.0, "ema": None, "memory": 4.0,
+    "label_smoothing": 0.0, "virtual_teacher": None, "draws": 1, "ema": None, "memory": 4.0,
     "keep": "last", "patience": None, "precision": "float32",
 }  # fmt: skip
 DATA = dict.fromkeys(("inputs", "labels", "valid_inputs", "valid_labels"), "digest")
@@ -88,9 +88,17 @@ def student(
     path: Path, epochs: list[int], *, soft: str | None = "caches", of=("a",), alpha=0.9, model=WIDE, rows=1000, t=20.0, **other
 ) -> None:
     """As `Lesson.write` leaves it; other: settings that the facts hold one level down, such as selection."""
-    settings = {"selection": "all()", "policy": "none()", "count": 1, "batch_size": 128, "precision": "float32", "memory": 4.0}
+    settings = {
+        "selection": "all()",
+        "policy": "none()",
+        "count": 1,
+        "batch_size": 128,
+        "precision": "float32",
+        "memory": 4.0,
+        "draws": 1,
+    }
     assert not other.keys() - settings, other
-    selection, policy, views, batch_size, precision, memory = (settings | other).values()
+    selection, policy, views, batch_size, precision, memory, draws = (settings | other).values()
     learned = {
         "temperature": t, "alpha": alpha, "label_weight": 1 - alpha, "loss": "kl()", "loss_behaviour": "version 1",
         "rule_version": 1, "squared": True, "standardised": False, "rule": "probabilities", "weights": [1 / len(of)] * len(of),
@@ -107,7 +115,7 @@ def student(
         soft=learned | {soft: dict.fromkeys(of, "digest")} if soft else None,
         rows={"selection": selection, "count": rows, "sha256": "digest"},
         views={"policy": policy, "seed": 0, "count": views, "behaviours": ["version 1"]},
-        recipe=RECIPE | {"batch_size": batch_size, "precision": precision, "memory": memory},
+        recipe=RECIPE | {"batch_size": batch_size, "precision": precision, "memory": memory, "draws": draws},
     )
 
 
@@ -300,6 +308,7 @@ def test_break_even(tmp_path):
         "batch_size": 128,
         "precision": "float32",
         "memory": 4.0,
+        "draws": 1,
         "teachers": ("a", "b"),
         "device": "cpu",
         "threads": 2,
@@ -308,7 +317,7 @@ def test_break_even(tmp_path):
         "capture_seconds": 36.0,
         "break_even": {"epochs": 12.0, "students": 0.75},
         "live_command": "softcache distill s -T 20 --live --teachers b --teachers a --views 1 --batch-size 128"
-        f" --precision float32 --memory 4 --data {tmp_path}",
+        f" --precision float32 --memory 4 --draws 1 --data {tmp_path}",
     }
 
 
@@ -333,7 +342,15 @@ def test_a_baseline_is_compared_with_nothing(tmp_path):
 
 @pytest.mark.parametrize(
     "other",
-    [{"model": NARROW}, {"batch_size": 64}, {"precision": "bfloat16"}, {"memory": 1.0}, {"count": 2}, {"policy": "flip()"}],
+    [
+        {"model": NARROW},
+        {"batch_size": 64},
+        {"precision": "bfloat16"},
+        {"memory": 1.0},
+        {"draws": 2},
+        {"count": 2},
+        {"policy": "flip()"},
+    ],
 )
 def test_a_sweep_of_students_that_differ_in_pace_is_in_the_table_alone(tmp_path, other):
     times(tmp_path, "sweep all all 120.0 done", "distill s s-T20 24.0 done")
@@ -348,11 +365,11 @@ def test_a_sweep_of_students_that_differ_in_pace_is_in_the_table_alone(tmp_path,
 @pytest.mark.parametrize(
     ("settings", "options"),
     [
-        ({"t": 2.5}, "-T 2.5 --live --teachers a --views 1 --batch-size 128 --precision float32 --memory 4"),
+        ({"t": 2.5}, "-T 2.5 --live --teachers a --views 1 --batch-size 128 --precision float32 --memory 4 --draws 1"),
         (
             dict(of=("b", "a"), t=1234567.0, selection="only(classes=['7'])", policy="shift(pixels=2)", count=32, **LESS),
             "-T 1234567 --live --teachers b --teachers a --rows 'only(classes=['\"'\"'7'\"'\"'])'"
-            " --policy 'shift(pixels=2)' --views 32 --batch-size 64 --precision bfloat16 --memory 0.5",
+            " --policy 'shift(pixels=2)' --views 32 --batch-size 64 --precision bfloat16 --memory 0.5 --draws 2",
         ),
     ],
 )

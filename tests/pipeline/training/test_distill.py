@@ -84,7 +84,7 @@ def test_a_seed_gives_the_same_student_in_any_list(data, tmp_path):
 
 def test_temperature_alpha_rule_weights_and_members_all_matter(data, tmp_path):
     settings = [{}, {"temperature": 4.0}, {"alpha": 1.0}, {"rule": "logits"}, {"chosen": [1, 3]}, {"names": "a"}]
-    settings += [{"loss": loss} for loss in ("mse", "dkd", "dist")]
+    settings += [{"loss": loss} for loss in ("mse", "dkd", "dist", "js", "tv")]
     settings += [{"squared": False}, {"standardised": True}, {"label_weight": 1.0}]
     found = [
         weights(data, tmp_path / str(i), soft(data, **changes))["seed-0.safetensors"] for i, changes in enumerate(settings)
@@ -125,7 +125,7 @@ def test_soft_targets_alone_bring_the_student_to_the_teacher(data, tmp_path):
         ({"soft": {"alpha": 0.0, "label_weight": 0.0}}, "alpha and label_weight: expected not both 0"),
         ({"soft": {"label_weight": -1.0}}, "label_weight"),
         ({"soft": {"temperature": 0.0}}, "temperature: expected a number from 1e-06 to 1e"),
-        ({"soft": {"loss": "mae"}}, "one of ce, dist, dkd, kl, mse"),
+        ({"soft": {"loss": "mae"}}, "one of ce, dist, dkd, js, kl, mlkd, mse, tv"),
         ({"soft": {"names": "", "live": True}}, "teachers: expected at least one"),
         ({"correct": ("9",)}, "correct: expected a label from 0 to 2"),
         ({"rows": "only([9])"}, "rows by class: expected a label from 0 to 2"),

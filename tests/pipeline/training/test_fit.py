@@ -55,7 +55,7 @@ def trained(seed=0, views=2, policy="shift(1)", model="mlp(hidden=[5], dropout=0
         fitted = fit(
             net,
             examples(policy, views),
-            lambda z, batch: losses.cross_entropy(z, LABELS[batch.rows]),
+            lambda z, batch, progress: losses.cross_entropy(z, LABELS[batch.rows]),
             recipe(**changes),
             VALIDATION,
             seed=seed,

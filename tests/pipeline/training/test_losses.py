@@ -165,6 +165,83 @@ def test_dist_counts_flat_probabilities_as_the_published_code_does():
     assert_same(ours, published_dist(student, teacher, 1.0, 1.0, T), student, rtol=1e-6)
 
 
+def test_js_is_how_far_the_entropy_of_the_mean_lies_above_the_mean_entropy():
+    """H(½ p + ½ q) − ½ H(p) − ½ H(q), as Lin 1991 defines it."""
+    (student, teacher), T = pair(), 4.0
+    p, q = torch.softmax(teacher / T, dim=1), torch.softmax(student / T, dim=1)
+    above, *each = (torch.distributions.Categorical(probs=probs).entropy() for probs in ((p + q) / 2, p, q))
+    assert_same(SoftLoss.parse("js", squared=False)(student, teacher, None, T).sum(), (above - sum(each) / 2).sum(), student)
+
+
+def test_tv_is_what_the_teacher_has_more_of():
+    """Σ max(p − q, 0), which is half of Σ |p − q|, as both sum to 1."""
+    (student, teacher), T = pair(), 4.0
+    more = functional.relu(torch.softmax(teacher / T, dim=1) - torch.softmax(student / T, dim=1))
+    assert_same(SoftLoss.parse("tv")(student, teacher, None, T).mean(), 16 * more.sum(1).mean(), student)
+
+
+def published_mlkd(logits_student, logits_teacher, temperatures):
+    """The authors' three losses at each temperature, added up for one batch."""
+
+    def kd_loss(temperature):
+        log_pred_student = functional.log_softmax(logits_student / temperature, dim=1)
+        pred_teacher = functional.softmax(logits_teacher / temperature, dim=1)
+        return functional.kl_div(log_pred_student, pred_teacher, reduction="none").sum(1).mean() * temperature**2
+
+    def probabilities(temperature):
+        return (functional.softmax(logits / temperature, dim=1) for logits in (logits_student, logits_teacher))
+
+    def cc_loss(temperature):
+        pred_student, pred_teacher = probabilities(temperature)
+        student_matrix = torch.mm(pred_student.transpose(1, 0), pred_student)
+        teacher_matrix = torch.mm(pred_teacher.transpose(1, 0), pred_teacher)
+        return ((teacher_matrix - student_matrix) ** 2).sum() / logits_student.shape[1]
+
+    def bc_loss(temperature):
+        pred_student, pred_teacher = probabilities(temperature)
+        student_matrix = torch.mm(pred_student, pred_student.transpose(1, 0))
+        teacher_matrix = torch.mm(pred_teacher, pred_teacher.transpose(1, 0))
+        return ((teacher_matrix - student_matrix) ** 2).sum() / logits_student.shape[0]
+
+    return [sum(loss(temperature) for temperature in temperatures) for loss in (kd_loss, bc_loss, cc_loss)]
+
+
+@pytest.mark.parametrize("weights", [(1, 1, 1), (9, 0.5, 0), (0, 0, 2)])
+def test_mlkd_of_its_authors(weights):
+    """At T = 4 their temperatures; T² is not multiplied, as the first term has τ² already."""
+    student, teacher = pair()
+    terms = published_mlkd(student, teacher, [2.0, 3.0, 4.0, 5.0, 6.0])
+    theirs = sum(weight * term for weight, term in zip(weights, terms, strict=True))
+    loss = SoftLoss.parse("mlkd(instance={}, batch={}, classes={})".format(*weights))
+    assert_same(loss(student, teacher, None, 4.0).mean(), theirs, student)
+    assert min(float(term) for term in terms) > 1e-2
+
+
+def published_tf_kd(outputs, labels, alpha, T, multiplier, correct_prob):
+    """The authors' code; labels are set by an index instead of in a loop."""
+    K = outputs.size(1)
+    teacher_soft = torch.ones_like(outputs) * (1 - correct_prob) / (K - 1)
+    teacher_soft[torch.arange(len(labels)), labels] = correct_prob
+    loss_soft_regu = (
+        functional.kl_div(
+            functional.log_softmax(outputs, dim=1), functional.softmax(teacher_soft / T, dim=1), reduction="none"
+        ).mean()
+        * multiplier
+    )
+    return (1.0 - alpha) * functional.cross_entropy(outputs, labels) + alpha * loss_soft_regu
+
+
+@pytest.mark.parametrize(("alpha", "T", "multiplier", "probability"), [(0.1, 20.0, 100, 0.99), (0.95, 2.0, 1, 0.7)])
+def test_tf_kd_of_its_authors(alpha, T, multiplier, probability):
+    """Their multiplier is that of a mean over classes too; and so for each student of a stack."""
+    student = pair()[0]
+    how = {"weight": alpha, "probability": probability, "temperature": T, "multiplier": multiplier / 5}
+    ours = losses.tf_kd(student, LABELS, **how)
+    assert_same(ours.mean(), published_tf_kd(student, LABELS, alpha, T, multiplier, probability), student)
+    stack = torch.stack([student, 2 * student], dim=1)
+    torch.testing.assert_close(losses.tf_kd(stack, LABELS, **how)[:, 0], ours, rtol=1e-13, atol=0)
+
+
 def test_logit_standardisation_of_its_authors():
     (student, teacher), T = pair(), 2.0
 
@@ -195,6 +272,16 @@ def test_mse_by_hand():
     value = losses.mse(student, torch.tensor([[0.0, 3.0, 0.0]]), None, 1.0)
     assert value.item() == pytest.approx(26 / 6, rel=1e-15)
     assert gradient(value.sum(), student)[0].tolist() == pytest.approx([-1 / 3, -3 / 3, 4 / 3], rel=1e-6)
+
+
+def test_js_and_tv_by_hand():
+    """Teacher 3/4 and 1/4, student uniform: the middle is 5/8 and 3/8, the variation 1/4. Nothing in common: ln 2 and 1."""
+    teacher, student = torch.tensor([[0.75, 0.25]]).log(), torch.zeros(1, 2)
+    middle = 0.75 * math.log(6 / 5) + 0.25 * math.log(2 / 3) + 0.5 * math.log(4 / 5) + 0.5 * math.log(4 / 3)
+    assert losses.js(student, teacher, None, 1.0).item() == pytest.approx(middle / 2, rel=1e-6)
+    assert losses.tv(student, teacher, None, 1.0).item() == pytest.approx(0.25, rel=1e-6)
+    apart = torch.tensor([[9e4, 0.0]])
+    assert [loss(apart, apart.flip(1), None, 1.0).item() for loss in (losses.js, losses.tv)] == pytest.approx([math.log(2), 1])
 
 
 def test_dkd_by_hand():
@@ -278,11 +365,14 @@ def test_shifts_of_a_row_do_not_matter(name, standardised):
 
 @pytest.mark.parametrize("name", sorted(set(NAMES) - {"ce"}))
 def test_equals_are_at_the_minimum(name):
-    """The value is 0 (of dist 1e-8 from it) and the gradient too; ce has the entropy left, and is tied to kl above."""
+    """The value is 0 (of dist 1e-8 from it) and the gradient too; ce has the entropy left, and is tied to kl above.
+
+    tv has a kink there instead of a slope.
+    """
     student = random_logits(dtype=torch.float64).requires_grad_()
     value = LOSSES[name](student, student.detach() + 7, LABELS, 3.0)
     assert value.abs().max() < 1e-6
-    assert gradient(value.sum(), student).abs().max() < 1e-6
+    assert name == "tv" or gradient(value.sum(), student).abs().max() < 1e-6
     assert LOSSES[name](student, random_logits(seed=9), LABELS, 3.0).min() > 1e-3
 
 
@@ -320,7 +410,15 @@ def slope_of_dist(s, t, labels, T):
     return len(s) * gradient(published_dist(leaf, torch.from_numpy(t), 1.0, 1.0, T), leaf).numpy()
 
 
+def slope_of_js(s, t, labels, T):
+    """½ q (r − Σ q r), with r = log(q / m) and m the mean of the probabilities p and q."""
+    p, q = softmax(t / T), softmax(s / T)
+    r = np.log(np.divide(q, (p + q) / 2, out=np.ones_like(q), where=q > 1e-300))
+    return T / 2 * q * (r - (q * r).sum(1, keepdims=True))
+
+
 SLOPES = {"kl": slope_of_kl, "ce": slope_of_kl, "mse": slope_of_mse, "dkd": slope_of_dkd, "dist": slope_of_dist}
+SLOPES["js"] = slope_of_js
 
 
 def drawn(size, classes, seed):
@@ -433,7 +531,7 @@ def test_a_loss_is_multiplied_by_squared_temperature_unless_it_has_it(name):
     student, teacher = pair()
     plain = SoftLoss.parse(name, squared=False)(student, teacher, LABELS, 3.0)
     assert torch.equal(plain, LOSSES[name](student, teacher, LABELS, 3.0))
-    factor = 1.0 if name == "mse" else 9.0
+    factor = 1.0 if name in ("mse", "mlkd") else 9.0
     assert torch.equal(SoftLoss.parse(name)(student, teacher, LABELS, 3.0), factor * plain)
 
 
@@ -445,6 +543,9 @@ def test_a_loss_is_multiplied_by_squared_temperature_unless_it_has_it(name):
         (" mse ( )", "mse()", False),
         ("dkd(beta=2.0)", "dkd(alpha=1.0, beta=2.0)", True),
         ("dist(2, gamma=0)", "dist(beta=2, gamma=0)", False),
+        ("js", "js()", False),
+        ("tv", "tv()", False),
+        ("mlkd(batch=0)", "mlkd(instance=1.0, batch=0, classes=1.0)", False),
     ],
 )
 def test_canonical_text(text, canonical, needs_labels):
@@ -632,7 +733,7 @@ def test_of_two_classes_some_losses_learn_nothing_and_are_refused():
         ):
             loss.require_use(2)
         loss.require_use(3)
-    for text in ("kl", "ce", "mse", "dkd", "dist(beta=0)"):
+    for text in ("kl", "ce", "mse", "dkd", "dist(beta=0)", "js", "tv", "mlkd"):
         loss = SoftLoss.parse(text)
         loss.require_use(2)
         assert gradient(loss(student, teacher, LABELS % 2, 2.0).sum(), student).abs().max() > 1e-3

@@ -70,6 +70,14 @@ def test_one_cycle_is_that_of_torch():
         {"schedule": "step(milestones=['x'])"},
         {"schedule": "step(factor=-0.5)"},
         {"schedule": "step(factor=2)"},
+        {"schedule": "linear(end=1.5)"},
+        {"virtual_teacher": "kl"},
+        {"virtual_teacher": "tf_kd"},
+        {"virtual_teacher": "tf_kd(weight=2)"},
+        {"virtual_teacher": "tf_kd(weight=True)"},
+        {"virtual_teacher": "tf_kd(weight=0.5, probability=1)"},
+        {"virtual_teacher": "tf_kd(weight=0.5, temperature=0)"},
+        {"virtual_teacher": "tf_kd(weight=0.5)", "label_smoothing": 0.1},
     ],
 )
 def test_bad_recipes_are_refused(changes):
@@ -79,11 +87,13 @@ def test_bad_recipes_are_refused(changes):
 
 def test_what_is_told_of_a_recipe():
     """Canonical specs with their versions, for model.json and for what a training goes on from."""
+    taught = recipe(virtual_teacher="tf_kd(0.1)").recorded.virtual_teacher
+    assert taught == "tf_kd(weight=0.1, probability=0.99, temperature=20.0, multiplier=1.0) of version 1"
     found = recipe(memory=0.5, keep="best", patience=3)
     assert vars(found.recorded) == {
         "optimizer": found.optimizer.identity, "schedule": found.schedule.identity, "epochs": 2, "batch_size": 16,
-        "max_norm": None, "clip_grad": None, "label_smoothing": 0.0, "ema": None, "memory": 0.5,
-        "keep": "best", "patience": 3, "precision": "float32",
+        "max_norm": None, "clip_grad": None, "label_smoothing": 0.0, "virtual_teacher": None, "draws": 1, "ema": None,
+        "memory": 0.5, "keep": "best", "patience": 3, "precision": "float32",
     }  # fmt: skip
     assert "sgd(lr=0.5, momentum=0.9, weight_decay=0.0, nesterov=False)" in found.recorded.optimizer
     assert (found.memory_bytes, found.selects, found.elementwise, recipe().selects) == (500_000_000, True, True, False)
