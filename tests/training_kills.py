@@ -24,6 +24,7 @@ from conftest import tree
 from pipeline.data.settings import Views
 from pipeline.studies.groups import Plan
 from pipeline.studies.sweep import sweep
+from pipeline.training.course import Course
 from pipeline.training.distill import distill
 from pipeline.training.lesson import Soft
 from pipeline.training.losses import SoftLoss
@@ -34,7 +35,7 @@ from pipeline.training.teach import teach
 CPU = torch.device("cpu")
 RECIPE = Recipe.parse(
     optimizer="adamw(lr=0.01, weight_decay=0.1, decay_biases=False)", schedule="one_cycle()", epochs=12, batch_size=4,
-    keep="best", patience=9, max_norm=2.0, clip_grad=1.0, ema=0.8,
+    keep="best", patience=9, max_norm=2.0, clip_grad=1.0, ema=0.8, draws=2, virtual_teacher="tf_kd(weight=0.2)",
 )  # fmt: skip
 MODEL, VIEWS = "mlp(hidden=[30], dropout=0.3)", Views("shift(1)", 3, 5)
 
@@ -42,7 +43,8 @@ MODEL, VIEWS = "mlp(hidden=[30], dropout=0.3)", Views("shift(1)", 3, 5)
 def jobs(folder: Path) -> dict[str, Callable[[], object]]:
     """The three trainings, as they run on what `folder` holds."""
     given = {"splits": folder / "transfer", "work": folder / "work", "device": CPU}
-    soft = Soft({"a": folder / "caches/a", "b": folder / "caches/b"}, "probabilities", SoftLoss.parse("kl"))
+    teachers, course = {name: folder / "caches" / name for name in "ab"}, Course.parse(alpha="linear", warmup=5)
+    soft = Soft(teachers, "probabilities", SoftLoss.parse("kl"), course=course)
     student = {"model": MODEL, "recipe": RECIPE, "views": VIEWS, "rows": "all", "soft": soft, "correct": (1,)}
     weightings = {"T2": LossWeights(2.0, 0.5), "T4": LossWeights(4.0, 0.9)}
     return {

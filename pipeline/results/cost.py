@@ -136,8 +136,8 @@ def cost(data: Path) -> dict[str, Any]:
         `student_epochs`: the seconds of one epoch of one student, from caches and live, for students with the same model,
         teachers, number of rows, views, batch size, precision, memory, draws, device and threads; its `break_even` is the
         number of students after which the time of the captures is saved. Sweeps that mix models or ways of training are left
-        out of it, because the time of each student is unknown. `untimed`: the outputs that no command in times.csv made; a cache
-        counts as one if it is not from the last capture here. `others`: folders within `data` with their own times.csv,
+        out of it, because the time of each student is unknown. `untimed`: the outputs that no command in times.csv made; a
+        cache counts as one if it is not from the last capture here. `others`: folders within `data` with their own times.csv,
         which is not counted.
 
     Raises:

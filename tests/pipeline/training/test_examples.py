@@ -124,6 +124,42 @@ def test_over_the_epochs_every_view_is_drawn_for_every_row(data):
     assert len(drawn) == ROWS * 3
 
 
+@pytest.mark.parametrize("memory", [WHOLE, STREAMED])
+@pytest.mark.parametrize("names", ["a", "ab"])
+@pytest.mark.parametrize(("draws", "some"), [(2, None), (3, None), (2, slice(1, 99, 2))])
+def test_a_batch_shows_each_of_its_rows_in_several_different_views(data, memory, names, draws, some):
+    """The rows and their first views are those of one draw; pixels and targets are those of each view."""
+    chosen = None if some is None else np.arange(ROWS)[some]
+    made = replace(examples(data, memory, names=names, chosen=chosen), draws=draws)
+    assert made.whole == (memory == WHOLE)
+    pixels = torch.from_numpy(made.inputs.split.read_all())
+    members = [torch.from_numpy(Cache.open(data / "caches" / name).read("transfer")) for name in names]
+    expected, drawn = combine(members, 2.0, "probabilities", [2, 1][: len(names)]), set()
+    for epoch in range(3):
+        batches = list(made.epoch(1, epoch, 7))
+        assert [len(batch.rows) for batch in batches[:-1]] == [7 * draws] * (-(-made.rows // 7) - 1)
+        found = rows_of(batches).reshape(-1, draws)
+        assert (found == found[:, :1]).all()
+        assert sorted(found[:, 0]) == list(np.arange(ROWS) if chosen is None else chosen)
+        if memory == WHOLE:
+            assert (found[:, 0] == rows_of(list(replace(made, draws=1).epoch(1, epoch, 7)))).all()
+        for batch in batches:
+            rows, views = batch.rows.numpy(), batch.views.numpy()
+            each = views.reshape(-1, draws)
+            assert (each[:, 0] == randomness.integers(3, 1, Use.DRAW, epoch, rows[::draws])).all()
+            assert (np.diff(np.sort(each, axis=1)) > 0).all()
+            assert torch.equal(batch.inputs, POLICY.apply(pixels[rows], rows, views))
+            assert torch.equal(batch.targets[:, 0], expected[views, rows])
+            drawn |= set(map(tuple, each.tolist()))
+    assert len(drawn) == 6, "every order of them comes"
+
+
+def test_without_a_number_of_views_every_epoch_shows_several_new_ones(data):
+    made = replace(examples(data, WHOLE, views=None, names=""), draws=3)
+    shown = [next(made.epoch(1, epoch, 5)).views.tolist() for epoch in range(2)]
+    assert shown == [[1, 2, 3] * 5, [4, 5, 6] * 5]
+
+
 def test_a_batch_that_is_kept_does_not_change(data):
     """Streaming fills the same memory again; what was handed out is a copy."""
     made = examples(data, STREAMED)
@@ -384,11 +420,11 @@ def mixing(data: Path, text: str, memory: int, views: int | None = 3) -> Example
 @pytest.mark.parametrize("memory", [WHOLE, STREAMED])
 @pytest.mark.parametrize("text", MIXED)
 def test_a_batch_knows_the_partners_and_shares_of_its_rows(data, memory, text):
-    made = mixing(data, text, memory)
+    made = replace(mixing(data, text, memory), draws=2)
     pixels, seen = torch.from_numpy(made.inputs.split.read_all()), 0
     for epoch in range(3):
         batches = list(made.epoch(1, epoch, 7))
-        assert sorted(rows_of(batches)) == list(range(ROWS))
+        assert sorted(rows_of(batches)) == sorted(2 * list(range(ROWS)))
         for batch in batches:
             rows, views = batch.rows.numpy(), batch.views.numpy()
             partners, shares = made.policy.partners(rows, views, SPAN, ROWS, (1, 4, 4))
@@ -441,19 +477,19 @@ TEXT_BYTES = 8 * 4  # of an encoded text, in one view
 def test_texts_are_those_of_their_views(tmp_path, text, views, choice):
     policy = Policy.parse(text, 5)
     chosen = None if choice is None else CHOICES[choice]
-    expected = {}
-    for memory in (WHOLE, 4 * SPAN * (TEXT_BYTES + 3 * 4)):
-        made = texts(tmp_path, policy, memory, views, chosen)
+    expected, draws = {}, 2 if policy.augments else 1
+    for memory in (WHOLE, 4 * draws * SPAN * (TEXT_BYTES + 3 * 4)):
+        made = replace(texts(tmp_path, policy, memory, views, chosen), draws=draws)
         assert made.whole == (memory == WHOLE and not (views is None and policy.augments))
         for epoch in range(2):
             batches = list(made.epoch(1, epoch, 7))
-            assert sorted(rows_of(batches)) == (list(range(ROWS)) if chosen is None else chosen.tolist())
+            assert sorted(rows_of(batches)) == sorted(draws * (list(range(ROWS)) if chosen is None else chosen.tolist()))
             for batch in batches:
                 rows, drawn = batch.rows.numpy(), batch.views.numpy()
                 said = policy.rewrite([WORDS[row] for row in rows], rows, drawn)
                 assert torch.equal(batch.inputs, encode(BAG, said))
-                for row, view in zip(rows, drawn, strict=True):
-                    assert expected.setdefault((epoch, row), view) == view, "streamed or not, the same view is drawn"
+                for number, row, view in zip(np.arange(len(rows)) % draws, rows, drawn, strict=True):
+                    assert expected.setdefault((epoch, number, row), view) == view, "streamed or not, the same view is drawn"
 
 
 def test_the_budget_counts_texts_in_every_view(tmp_path):

@@ -3,6 +3,7 @@
 import copy
 import math
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -113,6 +114,23 @@ def test_the_model_is_shown_the_rows_in_the_views_that_the_objective_is_told(tmp
 
     state = State(tmp_path, [{}])
     fit(net, examples("shift(1)", 3), objective, recipe(batch_size=25), VALIDATION, seed=0, name="t", state=state)
+
+
+def test_the_objective_is_told_how_far_the_training_is(tmp_path):
+    """Epochs from 1, and the share of the steps before each; a loss is a mean over all views that were shown."""
+    told, seen = [], []
+
+    def objective(logits, batch, progress):
+        told.append(tuple(progress))
+        seen.append(losses.cross_entropy(logits, LABELS[batch.rows]))
+        return seen[-1]
+
+    net, made = build(parse_model("mlp(hidden=[5])"), SPLIT.inputs, CLASSES), replace(examples("shift(1)", 3), draws=2)
+    state, how = State(tmp_path, [{}]), recipe(batch_size=25, epochs=3)
+    [fitted] = fit(net, made, objective, how, VALIDATION, seed=0, name="t", state=state)
+    assert told == [(1, 0), (1, 1 / 6), (2, 2 / 6), (2, 3 / 6), (3, 4 / 6), (3, 5 / 6)]
+    assert [len(each) for each in seen] == [50] * 6
+    assert fitted.history[0].train_loss == pytest.approx(float(torch.cat(seen[:2]).mean()), rel=1e-12)
 
 
 def test_max_norm_bounds_every_unit():

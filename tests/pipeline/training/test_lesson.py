@@ -21,6 +21,7 @@ from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.modelfile import Learned
 from pipeline.models.stack import Stack
 from pipeline.training import lesson as lessons
+from pipeline.training.course import STEADY, Course
 from pipeline.training.lesson import Ground, Lesson, Soft, require_seeds
 from pipeline.training.losses import SoftLoss
 from pipeline.training.objective import HARD, LossWeights
@@ -32,6 +33,7 @@ SETTINGS = {"optimizer": "sgd(lr=0.1)", "schedule": "constant", "epochs": 2, "ba
 RECIPE = Recipe.parse(**SETTINGS)
 VIEWS = Views("shift(1)", 3, 5)
 WEIGHTING = LossWeights(2.0, 0.5)
+COURSE = {"temperature": "linear(end=0.5)", "alpha": "linear", "warmup": 3}
 MODEL = "mlp(hidden=[4])"
 
 
@@ -50,8 +52,11 @@ def data(captured, tmp_path) -> Path:
     return shutil.copytree(captured, tmp_path / "data")
 
 
-def soft(data: Path, *, loss: str = "kl", live: bool = False, rule: str = "logits", **how) -> Soft:
-    return Soft({"a": data / ("teachers" if live else "caches") / "a"}, rule, SoftLoss.parse(loss, **how), live=live)
+def soft(
+    data: Path, *, loss: str = "kl", live: bool = False, rule: str = "logits", course: Course = STEADY, names="a", **how
+) -> Soft:
+    folder = data / ("teachers" if live else "caches")
+    return Soft({name: folder / name for name in names}, rule, SoftLoss.parse(loss, **how), live=live, course=course)
 
 
 def prepare(data: Path, taught: Soft | None, **changes) -> Lesson:
@@ -83,6 +88,28 @@ def identity(lesson: Lesson, *, model: str = MODEL, recipe: Recipe = RECIPE, wei
 def test_settings_that_do_not_fit_are_refused(captured, changes, message):
     with pytest.raises(InputError, match=message):
         prepare(captured, soft(captured), **changes)
+
+
+@pytest.mark.parametrize(("views", "draws"), [(Views("shift(1)", 3, 5), 4), (Views("none", 3, 5), 2)])
+def test_more_draws_than_different_views_are_refused(captured, views, draws):
+    with pytest.raises(InputError, match=rf"draws: expected [13] or less: a row has so many different views, found {draws}"):
+        prepare(captured, None, views=views, weightings=[HARD], recipe=Recipe.parse(draws=draws, **SETTINGS))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"course": Course.parse(temperature="linear(end=0.5)")}, r"temperature_schedule linear\(start=1.0, end=0.5\)"),
+        ({"loss": "mlkd(batch=0)"}, r"loss mlkd\(instance=1.0, batch=0, classes=1.0\)"),
+    ],
+)
+def test_mean_probabilities_at_one_temperature_are_not_softened_at_others(captured, changes, message):
+    """Of one teacher they do not depend on T, and neither does a mean of logits."""
+    with pytest.raises(InputError, match=f"{message}: expected one teacher, or `rule: logits`.*found 2 teachers by rule prob"):
+        prepare(captured, soft(captured, names="ab", rule="probabilities", **changes))
+    prepare(captured, soft(captured, rule="probabilities", **changes))
+    soft(captured, names="ab", rule="logits", **changes).require_any_temperature()
+    soft(captured, names="ab", rule="probabilities", course=Course.parse(alpha="linear", warmup=3)).require_any_temperature()
 
 
 @pytest.mark.parametrize("policy", ["mixup(1)", "flip() | cutmix(1)"])
@@ -152,17 +179,21 @@ def test_a_cache_whose_teacher_was_trained_again_is_refused(data):
         ("kl none", LossWeights(2.0, 0.9), "a label for some row, found 8 rows without. Set alpha to 1"),
         ("dkd", LossWeights(2.0, 1.0), r"a label for every row, as loss dkd\(.*\) needs, found 2 rows without"),
         ("kl none", LossWeights(2.0, 1.0), None),
+        ("kl none falling", LossWeights(2.0, 1.0), "Set alpha to 1 .and no label_weight, no alpha_schedule"),
+        ("kl none falling", LossWeights(2.0, 1.0, 0.0), None),
     ],
 )
 def test_rows_without_a_label(data, loss, weighting, message):
-    loss, _, none = loss.partition(" ")
+    """Where alpha falls, the labels get what it loses, unless their weight is given."""
+    loss, none, falling = f"{loss}  ".split(" ")[:3]
+    course = Course.parse(alpha="linear") if falling else STEADY
     labels = np.array([0, 1, 2, UNLABELLED, UNLABELLED, 0, 1, 2]) if not none else np.full(8, UNLABELLED)
     write_split(data / "transfer/transfer.parquet", np.zeros((8, 1, 4, 4), np.uint8), labels, 3)
     if message is None:
-        assert prepare(data, soft(data, loss=loss, live=True), weightings=[weighting]).rows.count == 8
+        assert prepare(data, soft(data, loss=loss, live=True, course=course), weightings=[weighting]).rows.count == 8
         return
     with pytest.raises(InputError, match=message):
-        prepare(data, soft(data, loss=loss, live=True), weightings=[weighting])
+        prepare(data, soft(data, loss=loss, live=True, course=course), weightings=[weighting])
 
 
 def test_views_that_mix_rows_go_with_no_choice_of_rows(captured):
@@ -201,6 +232,9 @@ def test_learned_from_a_cache(captured):
         squared=False, standardised=False, rule="logits", rule_version=1, weights=(1.0,),
         caches={"a": Cache.open(captured / "caches/a").manifest.digest}, live=None,
     )  # fmt: skip
+    found = prepare(captured, soft(captured, course=Course.parse(**COURSE))).learned(WEIGHTING)
+    assert found.temperature_schedule == "linear(start=1.0, end=0.5) of version 1"
+    assert (found.alpha_schedule, found.loss_warmup) == ("linear(start=1.0, end=0.0) of version 1", 3)
 
 
 def test_learned_from_a_teacher_in_the_loop(captured):
@@ -248,6 +282,9 @@ def test_an_identity_depends_on_all_that_decides_weights(captured, data):
         identity(prepare(captured, soft(captured, squared=False))),
         identity(prepare(captured, soft(captured, standardised=True))),
         identity(prepare(captured, soft(captured, rule="probabilities"))),
+        *(identity(prepare(captured, soft(captured, course=Course.parse(**{name: value})))) for name, value in COURSE.items()),
+        identity(lesson, recipe=Recipe.parse(**SETTINGS, draws=2)),
+        identity(lesson, recipe=Recipe.parse(**SETTINGS, virtual_teacher="tf_kd(weight=0.1)")),
         identity(prepare(captured, None, views=Views("shift(1)", 2, 5), weightings=[HARD]), weighting=HARD),
         identity(prepare(captured, None, views=Views("shift(1)", 3, 6), weightings=[HARD]), weighting=HARD),
     ]
@@ -296,7 +333,7 @@ def assert_close(found: list[dict], wanted: list[dict], **how) -> None:
 
 
 def test_students_of_one_seed_are_one_stack_and_as_they_would_be_alone(captured, tmp_path, fits):
-    lesson = prepare(captured, soft(captured))
+    lesson = prepare(captured, soft(captured, loss="mlkd", course=Course.parse(**COURSE)))
     together = train(lesson, tmp_path / "together", THREE)
     alone = [train(lesson, tmp_path / str(number), [each])[0] for number, each in enumerate(THREE)]
     assert fits == [3, 0, 0, 0]

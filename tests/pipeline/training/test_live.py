@@ -19,6 +19,7 @@ from pipeline.models.build import build, parse_model
 from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.ensemble import Ensemble
 from pipeline.models.predict import predict
+from pipeline.training.course import STEADY, Course
 from pipeline.training.distill import distill
 from pipeline.training.examples import Examples
 from pipeline.training.fit import Validation, fit
@@ -82,19 +83,19 @@ def pixels_of(data: Path, view: int) -> torch.Tensor:
     return POLICY.apply(torch.from_numpy(split.read_all()), np.arange(ROWS), np.full(ROWS, view))
 
 
-def recipe(batch_size: int, memory: float = 4.0) -> Recipe:
+def recipe(batch_size: int, memory: float = 4.0, draws: int = 1) -> Recipe:
     settings = {"optimizer": "sgd(lr=0.2, momentum=0.9)", "schedule": "one_cycle()", "epochs": 4, "max_norm": 1.0}
-    return Recipe.parse(batch_size=batch_size, memory=memory, **settings)
+    return Recipe.parse(batch_size=batch_size, memory=memory, draws=draws, **settings)
 
 
 def trained(
     data: Path, out: Path, *, live: bool, names="a", batch_size=7, temperature=2.0, rule="logits", views=3, memory=4.0,
-    policy="shift(1)", caches="caches", rows="all",
+    policy="shift(1)", caches="caches", rows="all", draws=1, loss="kl", course=STEADY,
 ) -> bytes:  # fmt: skip
     folder = data / ("teachers" if live else caches)
     distill(
-        model="mlp(hidden=[4], dropout=0.2)", recipe=recipe(batch_size, memory), views=Views(policy, views, 5), rows=rows,
-        soft=Soft({name: folder / name for name in names}, rule, SoftLoss.parse("kl"), live=live),
+        model="mlp(hidden=[4], dropout=0.2)", recipe=recipe(batch_size, memory, draws), views=Views(policy, views, 5),
+        rows=rows, soft=Soft({name: folder / name for name in names}, rule, SoftLoss.parse(loss), live=live, course=course),
         weighting=LossWeights(temperature, 0.7), correct=(), seeds=(1,), splits=data / "transfer", work=data / "work",
         out=out, device=CPU,
     )  # fmt: skip
@@ -146,12 +147,21 @@ CASES = [
     {"names": "a", "batch_size": 30, "views": 1},
     {"names": "a", "memory": 1e-6},  # pixels would fit, 480 bytes, and pixels with targets do not, 1,560: streamed
     {"names": "ab", "rule": "probabilities", "memory": 1e-6},
+    {
+        "names": "ab",
+        "draws": 2,
+        "loss": "mlkd",
+        "course": Course.parse(temperature="linear(end=0.5)", alpha="linear", warmup=2),
+    },
+    {"names": "a", "draws": 3, "memory": 1.4e-6, "rows": "without([1])"},  # streamed
     *({"names": "ab", "rule": rule, "temperature": t} for rule in ("logits", "probabilities") for t in (0.5, 2.0, 20.0)),
     *({"names": "ab", "rule": rule, "batch_size": size} for rule in ("logits", "probabilities") for size in (1, 16, 64)),
 ]
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: ", ".join(map(str, case.values())))
+@pytest.mark.parametrize(
+    "case", CASES, ids=lambda case: ", ".join(str(value) for key, value in case.items() if key != "course")
+)
 def test_c_with_exact_arithmetic_students_are_bitwise_equal(data, tmp_path, case):
     assert trained(data, tmp_path / "s-live", live=True, **case) == trained(data, tmp_path / "s", live=False, **case)
 

@@ -446,6 +446,8 @@ def test_gradients_in_float32_from_float16_targets(name, T, size, classes):
     expected = SLOPES[name](student.detach().double().numpy(), teacher.double().numpy(), labels, T)
     assert np.isfinite(expected).all()
     atol = max(1e-13 * np.abs(expected).max(), 1e-37)
+    if name == "js":  # a sum of logarithms near 0, of which float64 leaves 1e-16, here and in the reference
+        atol = max(atol, 1e-15 * T)
     np.testing.assert_allclose(student.grad.double().numpy(), expected, rtol=1e-3, atol=atol)
 
 

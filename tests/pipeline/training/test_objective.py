@@ -9,9 +9,12 @@ import torch
 
 from pipeline.base.errors import InputError
 from pipeline.models.ensemble import Ensemble
+from pipeline.training import losses
+from pipeline.training.course import STEADY, Course, Progress
 from pipeline.training.examples import Batch
 from pipeline.training.losses import SoftLoss
 from pipeline.training.objective import HARD, LossWeights, Objective
+from pipeline.training.recipe import Recipe
 from pipeline.training.signal import NoTeacher
 
 ROWS, CLASSES = 6, 4
@@ -33,8 +36,10 @@ def batch(targets: np.ndarray = LAYERS, rows: np.ndarray = DRAWN) -> Batch:
     return Batch(torch.from_numpy(rows), empty, empty, torch.from_numpy(targets), empty.long(), empty)
 
 
-def objective(*weightings: LossWeights, loss: str = "kl", labels: np.ndarray = LABELS, **how) -> Objective:
-    return Objective.of(weightings, torch.from_numpy(labels), SoftLoss.parse(loss, **how), Layered())
+def objective(
+    *weightings: LossWeights, loss: str = "kl", labels: np.ndarray = LABELS, course: Course = STEADY, **how
+) -> Objective:
+    return Objective.of(weightings, torch.from_numpy(labels), SoftLoss.parse(loss, **how), Layered(), course=course)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -200,3 +205,73 @@ def test_rows_without_a_label_have_their_soft_targets_alone(nets):
     both, soft = (np.stack([expected(each, 2.0, 0.7, weight) for each in of_each], 1) for weight in weights)
     both[[1, 4]] = soft[[1, 4]]
     np.testing.assert_allclose(found.reshape(both.shape), both, rtol=1e-10)
+
+
+# ---------------------------------------------------------------- courses
+
+
+MOMENTS = [Progress(1, 0.0), Progress(3, 0.25), Progress(10, 0.75)]  # of ten epochs or so
+
+
+@pytest.mark.parametrize("squared", [True, False])
+@pytest.mark.parametrize("progress", MOMENTS)
+def test_a_step_in_a_course_is_that_of_its_own_temperature_and_weights(progress, squared):
+    """T falls to a quarter and T² with it; alpha to 0, and 1 − alpha rises; the warm-up scales nothing but the soft loss."""
+    course = Course.parse(temperature="linear(end=0.25)", alpha="linear", warmup=4)
+    weightings = [LossWeights(5.0, 0.9), HARD, LossWeights(2.0, 0.5, 2.0), LossWeights(1.0, 1.0)]
+    several = logits(4)
+    together = objective(*weightings, course=course, squared=squared)(torch.from_numpy(several), batch(), progress)
+    alpha, heat, warm = 1 - progress.done, 1 - 0.75 * progress.done, min(progress.epoch / 4, 1)
+    for net, each in enumerate(weightings):
+        T, w = each.temperature * heat, (1 - each.alpha * alpha) if each.label_weight is None else each.label_weight
+        teacher, student = (softmax(z / T) for z in (LAYERS[:, TEMPERATURES.index(each.temperature)], several[:, net]))
+        soft = (teacher * np.log(teacher / student)).sum(-1) * (T**2 if squared else 1)
+        wanted = each.alpha * alpha * warm * soft - w * np.log(softmax(several[:, net])[np.arange(ROWS), LABELS[DRAWN]])
+        np.testing.assert_allclose(together[:, net], wanted, rtol=1e-10)
+        found = objective(each, course=course, squared=squared)(torch.from_numpy(several[:, net]), batch(), progress)
+        np.testing.assert_allclose(found, wanted, rtol=1e-10)
+
+
+def test_dkd_warms_up_as_in_the_code_of_its_authors():
+    """min(epoch / 20, 1) · loss, epochs counted from 1, beside a whole cross-entropy."""
+    made = objective(LossWeights(2.0, 1.0, 1.0), loss="dkd", course=Course.parse(warmup=20))
+    given, hard = torch.from_numpy(logits()), objective(HARD)(torch.from_numpy(logits()), batch())
+    dkd = objective(LossWeights(2.0, 1.0), loss="dkd")(given, batch())
+    for epoch in (1, 7, 20, 33):
+        torch.testing.assert_close(made(given, batch(), Progress(epoch, 0.5)), hard + min(epoch / 20, 1.0) * dkd)
+
+
+def test_without_a_course_every_moment_is_the_same():
+    weightings = [LossWeights(2.0, 0.7), HARD]
+    found = [objective(*weightings)(torch.from_numpy(logits(2)), batch(), each) for each in MOMENTS]
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"temperature": "linear"}, r"temperature_schedule linear.*: expected factors of at least 1e-06 from start to end"),
+        ({"temperature": "cosine(warmup=0.5)"}, "temperature_schedule cosine"),
+        ({"temperature": "warm"}, "spec warm"),
+        ({"alpha": "linear(start=2)"}, "alpha_schedule 'linear.start=2.': expected numbers in"),
+        ({"warmup": -1}, "loss_warmup: expected a whole number of epochs, 0 or more, found -1"),
+    ],
+)
+def test_courses_that_leave_the_range_are_refused(settings, message):
+    with pytest.raises(InputError, match=message):
+        Course.parse(**settings)
+
+
+def test_a_virtual_teacher_stands_beside_soft_targets_and_mixes_like_labels():
+    """alpha · soft loss + w · what tf_kd gives; of a mixed row the shares of both labels."""
+    virtual = Recipe.parse(optimizer="sgd(lr=1)", epochs=1, batch_size=1, virtual_teacher="tf_kd(0.3, temperature=2)").virtual
+    given, labels, weighting = torch.from_numpy(logits()), torch.from_numpy(LABELS), LossWeights(2.0, 0.7)
+    made = Objective.of([weighting], labels, SoftLoss.parse("kl"), Layered(), virtual=virtual)
+    soft = expected(logits(), 2.0, 0.7, 0)
+    own = losses.tf_kd(given, labels[DRAWN], 0.3, temperature=2)
+    np.testing.assert_allclose(made(given, batch()), soft + weighting.labels * own.numpy(), rtol=1e-10)
+    partners, shares = [0, 8, 4, 5, 1, 2], [1.0, 0.5, 0.25, 0.125, 0.0, 0.75]
+    other, share = losses.tf_kd(given, labels[partners], 0.3, temperature=2), torch.tensor(shares, dtype=torch.float64)
+    wanted = soft + weighting.labels * (share * own + (1 - share) * other).numpy()
+    np.testing.assert_allclose(made(given, mixed(partners, shares)), wanted, rtol=1e-10)
