@@ -18,12 +18,12 @@ capture: {}
 """
 STUDENTS = """
 recipe: {optimizer: adamw(lr=0.1), epochs: 1, batch_size: 8}
-students: {tiny: {model: "mlp(hidden=[3])"}, odd: {model: "mlp(hidden=[3])", correct: [1], rows: "without([1])"}}
+students: {tiny: {model: "mlp(hidden=[3])"}, odd: {model: "mlp(hidden=[3])", correct: [1], rows: "without([1])", virtual_teacher: tf_kd(0.2)}}
 temperatures: [1]
 views: {}
 """
 DISTILL = """
-distill: {teachers: [a, b], loss: dkd(beta=2)}
+distill: {teachers: [a, b], loss: dkd(beta=2), alpha_schedule: linear}
 sweeps: {some: {students: [tiny], alphas: [0.5], loss: mse}}
 """
 
@@ -63,9 +63,12 @@ def test_every_stage_has_what_it_uses_and_no_more(written):
     assert "model cnn: version 1" in found["teach/b.txt"] - found["teach/a.txt"]
     assert {"policy shift: version 1", "policy flip: version 1"} <= found["capture.txt"]
     assert {"rule probabilities: version 1"} == {line for line in found["evaluate.txt"] if line.startswith("rule")}
-    assert found["distill/tiny.txt"] - found["baseline/tiny.txt"] == {"loss dkd: version 1", "rule probabilities: version 1"}
+    assert found["distill/tiny.txt"] - found["baseline/tiny.txt"] == {
+        "loss dkd: version 1", "rule probabilities: version 1", "alpha_schedule linear: version 1",
+    }  # fmt: skip
+    assert "virtual_teacher tf_kd: version 1" in found["baseline/odd.txt"] - found["baseline/tiny.txt"]
     assert found["baseline/odd.txt"] ^ found["baseline/tiny.txt"] == {
-        "bias correction: version 1", "rows without: version 1", "rows all: version 1",
+        "bias correction: version 1", "rows without: version 1", "rows all: version 1", "virtual_teacher tf_kd: version 1",
     }  # fmt: skip
     assert "tiny, loss mse: version 1" in found["sweep/some.txt"]
 
