@@ -18,7 +18,9 @@ capture: {}
 """
 STUDENTS = """
 recipe: {optimizer: adamw(lr=0.1), epochs: 1, batch_size: 8}
-students: {tiny: {model: "mlp(hidden=[3])"}, odd: {model: "mlp(hidden=[3])", correct: [1], rows: "without([1])", virtual_teacher: tf_kd(0.2)}}
+students:
+  tiny: {model: "mlp(hidden=[3])"}
+  odd: {model: "mlp(hidden=[3])", correct: [1], rows: "without([1])", virtual_teacher: tf_kd(0.2)}
 temperatures: [1]
 views: {}
 """
