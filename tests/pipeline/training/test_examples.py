@@ -125,8 +125,7 @@ def test_over_the_epochs_every_view_is_drawn_for_every_row(data):
 
 
 @pytest.mark.parametrize("memory", [WHOLE, STREAMED])
-@pytest.mark.parametrize("names", ["a", "ab"])
-@pytest.mark.parametrize(("draws", "some"), [(2, None), (3, None), (2, slice(1, 99, 2))])
+@pytest.mark.parametrize(("names", "draws", "some"), [("a", 2, None), ("ab", 3, None), ("ab", 2, slice(1, 99, 2))])
 def test_a_batch_shows_each_of_its_rows_in_several_different_views(data, memory, names, draws, some):
     """The rows and their first views are those of one draw; pixels and targets are those of each view."""
     chosen = None if some is None else np.arange(ROWS)[some]
