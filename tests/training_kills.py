@@ -40,15 +40,17 @@ RECIPE = Recipe.parse(
 MODEL, VIEWS = "mlp(hidden=[30], dropout=0.3)", Views("shift(1)", 3, 5)
 
 
-def jobs(folder: Path) -> dict[str, Callable[[], object]]:
+def jobs(
+    folder: Path, device: torch.device = CPU, model: str = MODEL, recipe: Recipe = RECIPE
+) -> dict[str, Callable[[], object]]:
     """The three trainings, as they run on what `folder` holds."""
-    given = {"splits": folder / "transfer", "work": folder / "work", "device": CPU}
+    given = {"splits": folder / "transfer", "work": folder / "work", "device": device}
     teachers, course = {name: folder / "caches" / name for name in "ab"}, Course.parse(alpha="linear", warmup=5)
     soft = Soft(teachers, "probabilities", SoftLoss.parse("kl"), course=course)
-    student = {"model": MODEL, "recipe": RECIPE, "views": VIEWS, "rows": "all", "soft": soft, "correct": (1,)}
+    student = {"model": model, "recipe": recipe, "views": VIEWS, "rows": "all", "soft": soft, "correct": (1,)}
     weightings = {"T2": LossWeights(2.0, 0.5), "T4": LossWeights(4.0, 0.9)}
     return {
-        "teach": lambda: teach(model=MODEL, recipe=RECIPE, policy="shift(1)", seed=1, out=folder / "out", **given),
+        "teach": lambda: teach(model=model, recipe=recipe, policy="shift(1)", seed=1, out=folder / "out", **given),
         "distill": lambda: distill(weighting=weightings["T2"], seeds=(0, 1), out=folder / "out", **student, **given),
         "sweep": lambda: sweep(
             plans={"s": Plan(seeds=(0, 1), **student)}, weightings=list(weightings.values()), baseline=True, together=2,
