@@ -4,7 +4,6 @@ All of them distil the same rows from the same logits, T = 4, alpha = 0.9, start
 part of an epoch at a time, and the median of the ratios counts. The loops of plain PyTorch keep no account of the loss.
 """
 
-import argparse
 import copy
 import functools
 import itertools
@@ -17,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from benchmarks.measure import CPU, in_turns, machine, median, ratio, show
+from benchmarks.measure import CPU, in_turns, machine, median, options, ratio, show
 from pipeline.base import runtime
 from pipeline.data.views import Policy
 from pipeline.models.build import placed
@@ -131,17 +130,22 @@ class Data:
         """Pixels and labels."""
         return torch.from_numpy(self.rows.pixels), torch.from_numpy(self.rows.labels)
 
+    def on(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Pixels, labels and logits on a device."""
+        pixels, labels = self.tensors
+        return pixels.to(device), labels.to(device), self.logits.to(device)
 
-def ours(data: Data, net: nn.Module, weightings: Sequence[LossWeights], part: int) -> Way:
+
+def ours(data: Data, net: nn.Module, weightings: Sequence[LossWeights], part: int, device: torch.device = CPU) -> Way:
     """The loop of the library; each call is the next `part` steps."""
     recipe = Recipe.parse(
         optimizer=f"sgd(lr={RATE}, momentum={MOMENTUM})", schedule="constant()", epochs=10**6, batch_size=BATCH
     )
     signal = Given(data.logits)
-    examples = Examples(data.rows, Policy.parse("none", 0), 1, signal, 10**10, CPU)
+    examples = Examples(data.rows, Policy.parse("none", 0), 1, signal, 10**10, device)
     pixels, labels = data.tensors
-    objective = Objective.of(weightings, labels, SoftLoss.parse("kl"), signal)
-    training = _Training(net, examples, objective, recipe, Validation(pixels[:2], data.rows.labels[:2]), seed=0)
+    objective = Objective.of(weightings, labels.to(device), SoftLoss.parse("kl"), signal)
+    training = _Training(net.to(device), examples, objective, recipe, Validation(pixels[:2], data.rows.labels[:2]), seed=0)
     bar = runtime.progress((), "steps")
     every = itertools.chain.from_iterable(examples.epoch(0, epoch, BATCH) for epoch in itertools.count())
     net.train()
@@ -155,15 +159,15 @@ def ours(data: Data, net: nn.Module, weightings: Sequence[LossWeights], part: in
 # ---------------------------------------------------------------- plain PyTorch
 
 
-def batches(count: int) -> Iterator[torch.Tensor]:
+def batches(count: int, device: torch.device) -> Iterator[torch.Tensor]:
     """Shuffled row numbers in batches, epoch after epoch."""
     while True:
-        yield from torch.randperm(count).split(BATCH)
+        yield from torch.randperm(count, device=device).split(BATCH)
 
 
-def in_parts(step: Callable[[torch.Tensor], None], count: int, part: int) -> Way:
+def in_parts(step: Callable[[torch.Tensor], None], count: int, part: int, device: torch.device) -> Way:
     """Each call takes the next `part` steps, in the mode that torch has by default."""
-    every = batches(count)
+    every = batches(count, device)
 
     def steps() -> None:
         torch.set_deterministic_debug_mode("default")
@@ -176,9 +180,9 @@ def in_parts(step: Callable[[torch.Tensor], None], count: int, part: int) -> Way
     return steps
 
 
-def bare(data: Data, net: nn.Module, part: int) -> Way:
+def bare(data: Data, net: nn.Module, part: int, device: torch.device = CPU) -> Way:
     """As one writes it down: bytes are scaled in the step, and the optimizer has its defaults."""
-    (pixels, labels), logits = data.tensors, data.logits
+    net, (pixels, labels, logits) = net.to(device), data.on(device)
     optimizer = torch.optim.SGD(net.parameters(), lr=RATE, momentum=MOMENTUM)
     heat, alpha = BOTH.temperature, BOTH.alpha
 
@@ -191,13 +195,14 @@ def bare(data: Data, net: nn.Module, part: int) -> Way:
         loss.backward()
         optimizer.step()
 
-    return in_parts(step, len(pixels), part)
+    return in_parts(step, len(pixels), part, device)
 
 
-def tuned(data: Data, net: nn.Module, part: int, *, channels_last: bool) -> Way:
+def tuned(data: Data, net: nn.Module, part: int, *, channels_last: bool, device: torch.device = CPU) -> Way:
     """Float inputs and soft targets made beforehand, the cross-entropy for the divergence, a fused optimizer."""
-    net = nn.Sequential(*list(net)[1:])  # without the layer that scales bytes
-    (pixels, labels), soft_targets = data.tensors, functional.softmax(data.logits / BOTH.temperature, dim=1)
+    net = nn.Sequential(*list(net)[1:]).to(device)  # without the layer that scales bytes
+    pixels, labels, logits = data.on(device)
+    soft_targets = functional.softmax(logits / BOTH.temperature, dim=1)
     inputs = pixels.float().div_(255)
     if channels_last:
         net, inputs = net.to(memory_format=torch.channels_last), inputs.contiguous(memory_format=torch.channels_last)
@@ -212,21 +217,21 @@ def tuned(data: Data, net: nn.Module, part: int, *, channels_last: bool) -> Way:
         loss.backward()
         optimizer.step()
 
-    return in_parts(step, len(pixels), part)
+    return in_parts(step, len(pixels), part, device)
 
 
-def batched_by_hand(data: Data, stack: Stack, part: int) -> Way:
+def batched_by_hand(data: Data, stack: Stack, part: int, device: torch.device = CPU) -> Way:
     """32 nets 2×30 as one: the first layer is one wide product, the others are products in a batch."""
-    w1, b1, w2, b2, w3, b3 = (each.detach() for each in stack.stacked)
+    w1, b1, w2, b2, w3, b3 = (each.detach().to(device) for each in stack.stacked)
     nets, hidden = b1.shape
     start = (w1.flatten(0, 1), b1.flatten(), w2.mT.contiguous(), b2[:, None], w3.mT.contiguous(), b3[:, None])
     first, first_bias, second, second_bias, third, third_bias = weights = [each.clone().requires_grad_() for each in start]
     optimizer = torch.optim.SGD(weights, lr=RATE, momentum=MOMENTUM, fused=True)
-    (pixels, labels), logits = data.tensors, data.logits
+    pixels, labels, logits = data.on(device)
     inputs = pixels.flatten(1).float().div_(255)
-    heat = torch.tensor([each.temperature for each in SWEPT])[:, None, None]
-    soft_weight = torch.tensor([each.alpha * each.temperature**2 for each in SWEPT])[:, None]
-    label_weight = torch.tensor([each.labels for each in SWEPT])[:, None]
+    heat = torch.tensor([each.temperature for each in SWEPT], device=device)[:, None, None]
+    soft_weight = torch.tensor([each.alpha * each.temperature**2 for each in SWEPT], device=device)[:, None]
+    label_weight = torch.tensor([each.labels for each in SWEPT], device=device)[:, None]
 
     def step(rows: torch.Tensor) -> None:
         wide = functional.linear(inputs[rows], first, first_bias).relu()  # (B, nets · hidden)
@@ -241,27 +246,32 @@ def batched_by_hand(data: Data, stack: Stack, part: int) -> Way:
         loss.backward()
         optimizer.step()
 
-    return in_parts(step, len(inputs), part)
+    return in_parts(step, len(inputs), part, device)
 
 
 # ---------------------------------------------------------------- figures
 
 
-def clock_of(threads: int) -> Callable[[], float]:
+def clock_of(threads: int, device: torch.device) -> Callable[[], float]:
     """Of one thread its own time counts, which other programs hardly touch."""
-    return time.process_time if threads == 1 else time.perf_counter
+    return time.process_time if threads == 1 and device.type == "cpu" else time.perf_counter
 
 
-def one_net(title: str, data: Data, times: int) -> None:
+def threads_on(device: torch.device) -> range:
+    """All numbers of threads of a CPU; one where a GPU does the work."""
+    return range(1, 2 if device.type == "cuda" else runtime.cores() + 1)
+
+
+def one_net(title: str, data: Data, times: int, device: torch.device = CPU) -> None:
     part, net = PART.get(title, 6), made(title)
     new = functools.partial(copy.deepcopy, net)
-    for threads in range(1, runtime.cores() + 1):
+    for threads in threads_on(device):
         torch.set_num_threads(threads)
-        ways = {"ours": ours(data, placed(new(), CPU), [BOTH], part), "bare": bare(data, new(), part)}
-        ways["tuned"] = tuned(data, new(), part, channels_last=False)
+        ways = {"ours": ours(data, placed(new(), device), [BOTH], part, device), "bare": bare(data, new(), part, device)}
+        ways["tuned"] = tuned(data, new(), part, channels_last=False, device=device)
         if len(list(net)) > 1 and isinstance(net[1], nn.Conv2d):
-            ways["tuned, channels last"] = tuned(data, new(), part, channels_last=True)
-        seconds = in_turns(ways, times, warm=2, clock=clock_of(threads))
+            ways["tuned, channels last"] = tuned(data, new(), part, channels_last=True, device=device)
+        seconds = in_turns(ways, times, warm=2, clock=clock_of(threads, device))
         best = min((name for name in ways if name.startswith("tuned")), key=lambda name: median(seconds[name]))
         for other, bar in (("bare", 1.02), (best, 1.05)):
             found = ratio(seconds["ours"], seconds[other])
@@ -279,43 +289,42 @@ def on_one_thread(ways: Sequence[Way]) -> None:
     torch.set_num_threads(before)
 
 
-def many_nets(data: Data, times: int) -> None:
+def many_nets(data: Data, times: int, device: torch.device = CPU) -> None:
     net, part = made("2×30"), 5
-    for threads in range(1, runtime.cores() + 1):
+    for threads in threads_on(device):
         torch.set_num_threads(threads)
         stack = Stack([copy.deepcopy(net) for _ in SWEPT])
-        alone = [ours(data, copy.deepcopy(net), [each], part) for each in SWEPT]
+        alone = [ours(data, copy.deepcopy(net), [each], part, device) for each in SWEPT]
         ways = {
-            "by hand": batched_by_hand(data, stack, part),
-            "ours": ours(data, stack, SWEPT, part),
+            "by hand": batched_by_hand(data, stack, part, device),
+            "ours": ours(data, stack, SWEPT, part, device),
             "one by one": functools.partial(on_one_thread, alone),
         }
-        seconds = in_turns(ways, times, warm=2, clock=clock_of(threads))
+        seconds = in_turns(ways, times, warm=2, clock=clock_of(threads, device))
         each = {name: f"{median(seconds[name]) / part * 1e3:.2f}" for name in ways}
         found = ratio(seconds["ours"], seconds["by hand"])
         detail = f"{each['ours']} against {each['by hand']} ms a step"
         show(f"32 × 2×30 / the same by hand, {threads} threads", found, "≤ 1.05", found <= 1.05, detail, form=".3f")
         found, title = ratio(seconds["one by one"], seconds["ours"]), f"32 × 2×30, one by one / stacked, {threads} threads"
         detail = f"{each['one by one']} against {each['ours']} ms for a step of all"
-        bar = threads == runtime.cores()
+        bar = threads == threads_on(device)[-1]
         show(title, found, "≥ 5" if bar else "", found >= 5 if bar else None, detail)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--times", type=int, default=30)
+    parser = options(__doc__, times=30)
     parser.add_argument("--only", help="A part of the title of a net, or `sweep`.")
     given = parser.parse_args()
-    runtime.prepare("cpu")
-    print(f"loops, batches of {BATCH}: {machine()}")
+    device = runtime.prepare(given.device)
+    print(f"loops, batches of {BATCH}: {machine(device)}")
     for shape, count in (((1, 28, 28), 55_000), ((3, 32, 32), 20_000)):
         titles = [title for title, (_, wanted) in NETS.items() if wanted == shape and (given.only or title) in title]
         swept = shape == (1, 28, 28) and (given.only or "sweep") in "sweep"
         data = Data.of(count, shape) if titles or swept else None
         for title in titles:
-            one_net(title, data, given.times)
+            one_net(title, data, given.times, device)
         if swept:
-            many_nets(data, given.times)
+            many_nets(data, given.times, device)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What the benchmarks share: timing in turns, data to run on, and one line per figure."""
 
+import argparse
 import io
 import os
 import platform
@@ -26,11 +27,25 @@ CPU = torch.device("cpu")
 RECIPE = Training(optimizer="sgd(lr=0.1)", schedule="constant()", epochs=1, batch_size=64)
 
 
-def machine() -> str:
+def options(description: str | None, times: int) -> argparse.ArgumentParser:
+    """What every benchmark that can use a GPU takes."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--times", type=int, default=times, help="Rounds.")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N.")
+    return parser
+
+
+def machine(device: torch.device = CPU) -> str:
     """One line that says where the figures come from."""
-    return (
-        f"{runtime.cores()} cores, {platform.processor() or platform.machine()}, torch {torch.__version__}, {platform.system()}"
-    )
+    card = f"{torch.cuda.get_device_name(device)}, " if device.type == "cuda" else ""
+    processor = platform.processor() or platform.machine()
+    return f"{card}{runtime.cores()} cores, {processor}, torch {torch.__version__}, {platform.system()}"
+
+
+def settle() -> None:
+    """Wait until a GPU has done what it was given."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
 
 
 def in_turns(
@@ -40,8 +55,10 @@ def in_turns(
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(-warm, times):
         for name, way in ways.items():
+            settle()
             start = clock()
             way()
+            settle()
             if turn >= 0:
                 seconds[name].append(clock() - start)
     return seconds

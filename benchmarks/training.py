@@ -1,6 +1,5 @@
 """Distillation from caches against plain training, live teachers, students one by one, and loops as they are often written."""
 
-import argparse
 import contextlib
 import functools
 import itertools
@@ -18,7 +17,18 @@ from ruamel.yaml import YAML
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from benchmarks.measure import CPU, folder_for_data, in_turns, machine, median, ratio, show, write_splits, write_teacher
+from benchmarks.measure import (
+    CPU,
+    folder_for_data,
+    in_turns,
+    machine,
+    median,
+    options,
+    ratio,
+    show,
+    write_splits,
+    write_teacher,
+)
 from pipeline.base import runtime
 from pipeline.cache.capture import capture
 from pipeline.cache.reader import Cache
@@ -56,7 +66,7 @@ Way = Callable[[], object]
 # ---------------------------------------------------------------- what is timed
 
 
-def prepare(folder: Path, mnist: Path | None) -> None:
+def prepare(folder: Path, mnist: Path | None, device: torch.device = CPU) -> None:
     """Splits, teachers with their initial weights, and their caches, where the commands look for them."""
     splits = folder / "transfer"
     if mnist:
@@ -68,7 +78,7 @@ def prepare(folder: Path, mnist: Path | None) -> None:
         write_teacher(folder / "teachers" / name, "mlp(hidden=[1200, 1200])", splits)
         capture(
             teacher=folder / "teachers" / name, splits=splits, views=Views(), keep=Keep(),
-            work=folder / "work", out=folder / "caches" / name, provenance=folder / "provenance.json", device=CPU,
+            work=folder / "work", out=folder / "caches" / name, provenance=folder / "provenance.json", device=device,
         )  # fmt: skip
 
 
@@ -81,8 +91,8 @@ def recipe_of(epochs: int, precision: str = "float32") -> Recipe:
     return Recipe.parse(optimizer=OPTIMIZER, schedule=SCHEDULE, epochs=epochs, batch_size=BATCH, precision=precision)
 
 
-def lesson_of(folder: Path, soft: Soft | None, weightings: Iterable[LossWeights]) -> Lesson:
-    ground = Ground.open(folder / "transfer", ("transfer", "train", "valid"), folder / "work", CPU)
+def lesson_of(folder: Path, soft: Soft | None, weightings: Iterable[LossWeights], device: torch.device = CPU) -> Lesson:
+    ground = Ground.open(folder / "transfer", ("transfer", "train", "valid"), folder / "work", device)
     return Lesson.prepare(
         ground, views=Views("none", 1, 0), rows="all", soft=soft, weightings=list(weightings), correct=(), recipe=recipe_of(1)
     )
@@ -97,7 +107,7 @@ def training_of(
     """
     weightings = list(weightings)
     nets = [build(parse_model(model), lesson.source.inputs, len(lesson.source.classes), seed=seed) for _ in weightings]
-    net = Stack(nets) if len(nets) > 1 else nets[0]
+    net = (Stack(nets) if len(nets) > 1 else nets[0]).to(lesson.ground.device)
     recipe = recipe_of(10**6, precision)
     valid = lesson.ground.splits["valid"]
     few = Validation(torch.from_numpy(valid.read(0)[:BATCH]), valid.labels()[:BATCH])
@@ -120,7 +130,8 @@ def tenths(training: _Training) -> Way:
 def suited(training: _Training) -> contextlib.AbstractContextManager:
     """The threads on which `fit` would train it."""
     net, count = (training.model.pattern, len(training.model)) if isinstance(training.model, Stack) else (training.model, 1)
-    return runtime.suited_threads(flops(net, training.examples.inputs.example(2)) * BATCH * count)
+    shown = training.examples.inputs.example(2).to(training.examples.device)
+    return runtime.suited_threads(flops(net, shown) * BATCH * count)
 
 
 def steps(training: _Training, count: int) -> None:
@@ -160,7 +171,7 @@ def against_labels(cached: Lesson, hard: Lesson, times: int) -> None:
 
 
 def against_live(folder: Path, cached: Lesson, times: int) -> None:
-    live = lesson_of(folder, soft_of(folder, live=True), [BOTH])
+    live = lesson_of(folder, soft_of(folder, live=True), [BOTH], cached.ground.device)
     for model in (SMALL, LARGE):
         seconds = timed({"live": training_of(live, model), "cached": training_of(cached, model)}, 100, times)
         found = ratio(seconds["live"], seconds["cached"])
@@ -168,11 +179,11 @@ def against_live(folder: Path, cached: Lesson, times: int) -> None:
         show(f"4 teachers 2×1200 live / from their caches, {TITLES[model]}", found, detail=detail)
 
 
-def run_sweep(folder: Path, together: int) -> None:
+def run_sweep(folder: Path, together: int, device: torch.device = CPU) -> None:
     out = folder / f"sweep-{together}"
     shutil.rmtree(out, ignore_errors=True)
     plan = Plan(SMALL, recipe_of(EPOCHS), Views("none", 1, 0), "all", soft_of(folder), (), (0,))
-    given = {"splits": folder / "transfer", "work": folder / "work", "device": CPU, "anew": True}
+    given = {"splits": folder / "transfer", "work": folder / "work", "device": device, "anew": True}
     teachers = {name: folder / "teachers" / name for name in TEACHERS}
     weightings = list(SWEPT.values())
     sweep(plans={"small": plan}, weightings=weightings, baseline=True, together=together, teachers=teachers, out=out, **given)
@@ -183,25 +194,25 @@ def process(code: str, *words: object) -> None:
     subprocess.run([sys.executable, "-c", code, *map(str, words)], check=True, stdout=subprocess.DEVNULL)
 
 
-def distill(folder: Path, temperature: float, alpha: float) -> None:
+def distill(folder: Path, temperature: float, alpha: float, device: torch.device) -> None:
     """The command softcache distill, for one of the students that are swept."""
-    places = ("--params", folder / "params.yaml", "--data", folder, "--work", folder / "work", "--device", "cpu")
+    places = ("--params", folder / "params.yaml", "--data", folder, "--work", folder / "work", "--device", device)
     process("from stages.cli import main; main()", "distill", "small", "-T", temperature, "--alpha", alpha, *places)
 
 
-def sweep_apart(folder: Path, together: int) -> None:
+def sweep_apart(folder: Path, together: int, device: torch.device) -> None:
     code = (
-        "import sys; from pathlib import Path; from pipeline.base import runtime; runtime.prepare('cpu')\n"
-        "from benchmarks.training import run_sweep; run_sweep(Path(sys.argv[1]), int(sys.argv[2]))"
+        "import sys; from pathlib import Path; from pipeline.base import runtime; device = runtime.prepare(sys.argv[3])\n"
+        "from benchmarks.training import run_sweep; run_sweep(Path(sys.argv[1]), int(sys.argv[2]), device)"
     )
-    process(code, folder, together)
+    process(code, folder, together, device)
 
 
-def sweeping(folder: Path) -> None:
+def sweeping(folder: Path, device: torch.device = CPU) -> None:
     """32 students and their baseline, stacked and one by one in this process; and 32 by a command each."""
     count = len(SWEPT) + 1
     ways = {"before": count, "alone": 1, "after": count}  # of the long one a single run, between two of the other
-    seconds = in_turns({name: functools.partial(run_sweep, folder, each) for name, each in ways.items()}, 1, warm=0)
+    seconds = in_turns({name: functools.partial(run_sweep, folder, each, device) for name, each in ways.items()}, 1, warm=0)
     [alone], stacked = seconds["alone"], median(seconds["before"] + seconds["after"])
     detail = f"{alone:.1f} s against {stacked:.1f} s, {EPOCHS} epochs, reading included"
     show(f"sweep of {count} students 2×30, one by one / stacked", alone / stacked, "≥ 3", alone / stacked >= 3, detail)
@@ -215,8 +226,8 @@ def sweeping(folder: Path) -> None:
     with (folder / "params.yaml").open("w") as file:
         YAML().dump(settings, file)
     some = list(itertools.product(TEMPERATURES, ALPHAS))[:: len(SWEPT) // COMMANDS]
-    commands = {str(each): functools.partial(distill, folder, *each) for each in some}
-    seconds = in_turns({**commands, "sweep": functools.partial(sweep_apart, folder, count)}, 1, warm=0)
+    commands = {str(each): functools.partial(distill, folder, *each, device) for each in some}
+    seconds = in_turns({**commands, "sweep": functools.partial(sweep_apart, folder, count, device)}, 1, warm=0)
     each, [stacked] = median([median(seconds[name]) for name in commands]), seconds["sweep"]
     found = len(SWEPT) * each / stacked
     detail = f"{len(SWEPT)} × {each:.1f} s, the median of {COMMANDS} commands that were run, against {stacked:.1f} s"
@@ -295,7 +306,9 @@ class MappedFile(Dataset):
 def plain_epoch(net: torch.nn.Module, optimizer: torch.optim.Optimizer, loader: DataLoader) -> None:
     """Hinton's objective in a few lines of torch."""
     heat, alpha = BOTH.temperature, BOTH.alpha
-    for pixels, labels, targets in loader:
+    device = next(net.parameters()).device
+    for batch in loader:
+        pixels, labels, targets = (each.to(device) for each in batch)
         logits = net(pixels)
         student, teacher = functional.log_softmax(logits / heat, dim=1), functional.softmax(targets / heat, dim=1)
         soft = functional.kl_div(student, teacher, reduction="batchmean") * heat**2
@@ -330,7 +343,7 @@ def against_plain_loops(folder: Path, cached: Lesson, times: int, rows: int = 40
             torch.set_deterministic_debug_mode("error")
 
     for model in (SMALL, LARGE):
-        net = build(parse_model(model), cached.source.inputs, 10)
+        net = build(parse_model(model), cached.source.inputs, 10).to(cached.ground.device)
         optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
         loops = {
             f"{kind}, {n} workers": functools.partial(plain, net, optimizer, loader)
@@ -402,26 +415,26 @@ def compiled(folder: Path, cached: Lesson, times: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = options(__doc__, times=5)
     parser.add_argument("--mnist", type=Path, help="Folder with mnist-train.parquet and mnist-test.parquet.")
-    parser.add_argument("--times", type=int, default=5)
     given = parser.parse_args()
     some = max(3, given.times // 2)  # rounds of what is no close call
-    runtime.prepare("cpu")
+    device = runtime.prepare(given.device)
     torch.set_num_threads(runtime.cores())  # as torch does by itself, for the loops that are not ours
     root = folder_for_data()
-    print(f"training, {'MNIST' if given.mnist else f'{ROWS:,} synthetic rows'}, batches of {BATCH}: {machine()}")
+    print(f"training, {'MNIST' if given.mnist else f'{ROWS:,} synthetic rows'}, batches of {BATCH}: {machine(device)}")
     try:
-        prepare(root, given.mnist)
-        cached = lesson_of(root, soft_of(root), [BOTH])
-        swept = lesson_of(root, soft_of(root), SWEPT.values())
-        against_labels(cached, lesson_of(root, None, [HARD]), given.times)
+        prepare(root, given.mnist, device)
+        cached = lesson_of(root, soft_of(root), [BOTH], device)
+        swept = lesson_of(root, soft_of(root), SWEPT.values(), device)
+        against_labels(cached, lesson_of(root, None, [HARD], device), given.times)
         against_live(root, cached, some)
-        sweeping(root)
+        sweeping(root, device)
         same_students(swept)
         against_plain_loops(root, cached, some)
         precisions(cached, some)
-        threads(cached, swept, some)
+        if device.type == "cpu":
+            threads(cached, swept, some)
         compiled(root, cached, some)
     finally:
         shutil.rmtree(root, ignore_errors=True)

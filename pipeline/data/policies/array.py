@@ -9,6 +9,7 @@ from pipeline.base.errors import InputError
 from pipeline.data.policies.draw import Addressed, Draw, below
 
 _DEVIATION = math.sqrt(8 * (256**2 - 1) / 12)  # of the sum of eight integers that are uniform in 0 to 255
+_SIGNED = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}  # torch can do more with these
 _BYTES, _WORDS = np.uint64(0x00FF00FF00FF00FF), np.uint64(0x0001000100010001)
 
 
@@ -49,8 +50,8 @@ def mask(arrays: torch.Tensor, draw: Draw, size: int, axis: int, count: int = 1,
         hidden |= (places >= start[:, None]) & (places < (start + covered)[:, None])
     shape = [len(arrays), *(1 for _ in arrays.shape[1:])]
     shape[axis + 1] = length
-    where = torch.from_numpy(hidden).view(shape).to(arrays.device)
-    return torch.where(where, _as_stored(value, arrays), arrays)
+    where, signed = torch.from_numpy(hidden).view(shape).to(arrays.device), _SIGNED.get(arrays.dtype, arrays.dtype)
+    return torch.where(where, _as_stored(value, arrays).view(signed), arrays.view(signed)).view(arrays.dtype)
 
 
 def _byte_sums(bits: np.ndarray) -> np.ndarray:
