@@ -359,9 +359,6 @@ def cross_entropy(logits: torch.Tensor, labels: torch.Tensor, smoothing: float =
     """
     if logits.dim() == 2:
         return functional.cross_entropy(logits.double(), labels, reduction="none", label_smoothing=smoothing)
-    if logits.is_cuda:  # of more than two axes, torch has no deterministic way there
-        flat, each = logits.double().flatten(0, 1), labels.repeat_interleave(logits.shape[1])
-        return functional.cross_entropy(flat, each, reduction="none", label_smoothing=smoothing).view(logits.shape[:-1])
     rows_last = logits.double().movedim(0, -1)  # (K, C, B)
     each = labels.expand(len(rows_last), -1)
     return functional.cross_entropy(rows_last, each, reduction="none", label_smoothing=smoothing).t()

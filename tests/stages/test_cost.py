@@ -37,7 +37,7 @@ def run(*words: str, code: int = 0) -> str:
 @pytest.fixture
 def project(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SOFTCACHE_DEVICE", "auto")
+    monkeypatch.setenv("SOFTCACHE_DEVICE", "cpu")
     monkeypatch.setenv("SOFTCACHE_THREADS", "1")
     write_parquet(tmp_path / "source.parquet", *images(48), names=["low", "middle", "high"])
     (tmp_path / "params.yaml").write_text(PARAMS)
