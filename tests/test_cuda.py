@@ -88,15 +88,17 @@ def test_copies_beside_the_forward_passes_lose_nothing():
         assert np.array_equal(predict(net, shown, tile=256), expected.numpy())
 
 
-def test_a_capture_is_that_of_a_cpu_and_the_same_every_time(tmp_path, monkeypatch):
+@pytest.mark.parametrize("options", [(), ("--knowledge", "hidden"), ("--features", "2")])
+def test_a_capture_is_that_of_a_cpu_and_the_same_every_time(tmp_path, monkeypatch, options):
     folder = projects.make(tmp_path, monkeypatch)
     on_cpu = Cache.open(folder / "data/caches/a").read("transfer")
     found = []
     for _ in range(2):
-        projects.says(0, "capture", "a", "--anew", "--device", "cuda")
+        projects.says(0, "capture", "a", "--anew", "--device", "cuda", *options)
         found.append(tree(folder / "data/caches"))
     assert found[0] == found[1]
     assert near(Cache.open(folder / "data/caches/a").read("transfer"), on_cpu)
+    projects.says(0, "verify", "a", "--deep", "5", "--device", "cuda")
 
 
 @pytest.mark.parametrize("name", [name for name in policies.POLICIES if name not in policies.TEXTS])
