@@ -25,6 +25,7 @@ from pipeline.data.views import Policy, open_views
 from pipeline.models.build import build, parse_model, placed
 from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.predict import HostBuffer, tiles
+from pipeline.training.course import START
 from pipeline.training.examples import Examples
 from pipeline.training.fit import Validation, _Training
 from pipeline.training.inputs import inputs_of
@@ -92,7 +93,7 @@ def part_of_an_epoch(training: _Training, steps: int) -> Callable[[], None]:
 
     def run() -> None:
         for batch in itertools.islice(batches, steps):
-            training._step(batch)
+            training._step(batch, START)
 
     return run
 
@@ -104,7 +105,7 @@ def steps_alone(training: _Training, steps: int) -> Callable[[], None]:
 
     def run() -> None:
         for batch in itertools.islice(itertools.cycle(made), steps):
-            training._step(batch)
+            training._step(batch, START)
 
     return run
 

@@ -41,6 +41,7 @@ from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.stack import Stack
 from pipeline.studies.groups import Plan
 from pipeline.studies.sweep import sweep
+from pipeline.training.course import START
 from pipeline.training.fit import Validation, _Training
 from pipeline.training.lesson import Ground, Lesson, Soft
 from pipeline.training.losses import SoftLoss
@@ -122,7 +123,7 @@ def tenths(training: _Training) -> Way:
     def one() -> None:
         with suited(training):
             for batch in itertools.islice(batches, max(training.steps // 10, 1)):
-                training._step(batch)
+                training._step(batch, START)
 
     return one
 
@@ -144,7 +145,7 @@ def steps_on(training: _Training, count: int) -> None:
     """The same on as many threads as there are now."""
     training.model.train()
     for batch in itertools.islice(training.examples.epoch(training.seed, training.done, BATCH), count):
-        training._step(batch)
+        training._step(batch, START)
 
 
 def timed(ways: Mapping[str, _Training], count: int, times: int) -> dict[str, list[float]]:
