@@ -1,10 +1,11 @@
-"""softcache adopt: take a teacher that was trained elsewhere, or its logits."""
+"""softcache adopt: take a teacher that was trained elsewhere, or its logits, or a student."""
 
 from collections.abc import Mapping
 from math import isnan
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from pipeline.data.settings import Views
 from stages.options import (
@@ -12,6 +13,7 @@ from stages.options import (
     Name,
     Stage,
     Text,
+    Whole,
     counted,
     data_option,
     example,
@@ -31,10 +33,10 @@ MODEL_HELP = (
 
 @click.command(
     cls=Stage,
-    short_help="Take a teacher that was trained elsewhere.",
+    short_help="Take a teacher that was trained elsewhere, or a student.",
     epilog=example("softcache adopt vit --model \"timm('vit_tiny_patch16_224')\" --weights vit.safetensors"),
     sections={"views": keys(Views), "teachers.{name}": KEYS},
-    alone=("model", "logits"),
+    alone=("model", "logits", "student"),
 )
 @click.argument("name", type=Name())
 @click.argument("more", nargs=-1, metavar="[FILE]...")
@@ -42,6 +44,8 @@ MODEL_HELP = (
 @option("--weights", type=Text(), help="Its weights: a safetensors file, or a state_dict.")
 @option("--classes", type=ClassMap(), help="Which outputs each class is, such as `cat=281,dog=207+208`.")
 @option("--logits", type=Text(), multiple=True, help="Instead of a model its logits: Parquet or .npz files, joined by id.")
+@option("--student", type=Text(), help="Instead of a model a student: small-T4 or, of a sweep, alphas/small-T4-alpha0.5.")
+@option("--seed", type=Whole(), help="Which of the student's nets.  [default: that of the lowest validation NLL]")
 @options_of(Views, "views")
 @params_option
 @data_option
@@ -53,35 +57,49 @@ def command(
     weights: str | None,
     classes: Mapping[str, object] | None,
     logits: tuple[str, ...],
+    student: str | None,
+    seed: int | None,
     views: Views,
     params: str | None,
     data: Path,
     device: str,
     threads: int | None,
 ) -> None:
-    """Copy a trained teacher, NAME, to data/teachers/NAME/, after trying it on validation rows; or its logits.
+    """Copy a trained teacher, NAME, to data/teachers/NAME/, after trying it on validation rows; or its logits, or a student.
 
     Nothing is trained and nothing is unpickled. A teacher that does not fit the data is refused: other classes (unless
     --classes says which output is which), other inputs, weights of another net, logits that are not finite.
 
     With --logits FILE... a teacher is what other programs have computed of it. The views say which views its logits are of.
+
+    With --student RUN a student's net becomes the teacher of the next generation, and what it learned from is recorded.
     """
     from pipeline.base import runtime
     from pipeline.cache.adopt import adopt
     from pipeline.cache.imported import import_logits
+    from pipeline.cache.promote import promote
 
     out, splits = data / "teachers" / name, data / "transfer"
     if more and not logits:
         raise click.UsageError(f"{more[0]}: expected files after --logits only.")
-    if logits and (model or weights or classes):
-        raise click.UsageError("expected --logits, or a model with its weights and classes, found both.")
+    if bool(logits) + bool(student) + bool(model or weights or classes) > 1:
+        raise click.UsageError("expected --logits, --student, or a model with its weights and classes, found several.")
+    ctx = click.get_current_context()
+    if ctx.get_parameter_source("seed") is ParameterSource.COMMANDLINE and not student:
+        raise click.UsageError("--seed: says which net of a --student is meant, and none is given.")
+    if student:
+        generations = promote(student=student, seed=seed, data=data, out=out)
+        first = " + ".join(generations[0].teachers)
+        chain = [*([first] if first else []), *(f"{each.run} (seed {each.seed})" for each in generations)]
+        echo(f"wrote {out}: {' → '.join(chain)}")
+        return
     if logits:
         joined = import_logits(logits=[*logits, *more], splits=splits, views=views, out=out)
         ignored = f", {counted(joined.ignored, 'other row')} ignored" if joined.ignored else ""
         echo(f"wrote {out}: {counted(joined.rows, 'row')} of logits{ignored}")
         return
     if model is None:
-        raise click.UsageError("Missing option '--model', or '--logits'.")
+        raise click.UsageError("Missing option '--model', or '--logits', or '--student'.")
     chosen = runtime.prepare(device, threads=threads)
     path = None if weights is None else Path(weights)
     done = adopt(model=model, weights=path, classes=classes, splits=splits, out=out, device=chosen)

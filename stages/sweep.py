@@ -36,7 +36,7 @@ from stages.terminal import echo
 if TYPE_CHECKING:
     from pipeline.studies.groups import Plan
 
-_VARIED = ("students", "temperatures", "alphas", "baseline", "together")
+_VARIED = ("students", "temperatures", "alphas", "baseline", "together", "mutual", "live")
 SECTIONS = ("recipe", "views", "distill", "students", "temperatures", "sweeps.{name}")  # that the command reads
 
 
@@ -69,6 +69,20 @@ class Sweep(Stage):
     "--baseline/--no-baseline", type=Switch(), default=True, show_default=True, help="Also train each student on labels alone."
 )
 @option("--together", type=Whole(), default=64, show_default=True, help="Students of one seed that share each step.")
+@option(
+    "--mutual",
+    type=Number(),
+    default=0.0,
+    show_default=True,
+    help="Weight of what students of different seeds learn from each other.",
+)
+@option(
+    "--live/--no-live",
+    type=Switch(),
+    default=False,
+    show_default=True,
+    help="Run the teachers in the loop instead of reading their caches.",
+)
 @anew_option
 @params_option
 @data_option
@@ -81,6 +95,8 @@ def command(
     alphas: tuple[float, ...],
     baseline: bool,
     together: int,
+    mutual: float,
+    live: bool,
     anew: bool,
     params: str | None,
     data: Path,
@@ -93,6 +109,9 @@ def command(
     The section sweeps.NAME of params.yaml says what varies. It may have any setting of `softcache distill` for all of its
     students: teachers, views, rows, epochs. Students of one seed are trained together, on the same batches.
     A sweep that was stopped goes on from the last epoch that it saved, and ends with the same bits.
+
+    With --mutual or --live students learn online, for comparison with those that learn from caches: the former from each
+    other while they train, one stack of all seeds; the latter from teachers that run on every batch. Baselines do neither.
     """
     from pipeline.base import runtime
     from pipeline.results.wording import finding
@@ -102,13 +121,13 @@ def command(
     if alphas and baseline and not temperatures:
         raise click.UsageError("alphas without temperatures: only a baseline would be trained; give both, or neither.")
     given = {student: settings_of(student, name, params) for student in students}
-    plans = {student: _plan(settings, data) for student, settings in given.items()}
+    plans = {student: _plan(settings, data, live) for student, settings in given.items()}
     first = given[students[0]]
     shares = alphas or [first["alpha"]]
     out = data / "sweeps" / name
     found = sweep(
         plans=plans,
-        weightings=[LossWeights(t, alpha, first["label_weight"]) for t in temperatures for alpha in shares],
+        weightings=[LossWeights(t, alpha, first["label_weight"], mutual) for t in temperatures for alpha in shares],
         baseline=baseline,
         together=together,
         anew=anew,
@@ -137,7 +156,7 @@ def settings_of(student: str, sweep: str, params: str | None) -> dict[str, Any]:
         raise click.UsageError(f"student {student}: {error.format_message()}", click.get_current_context()) from error
 
 
-def _plan(settings: Mapping[str, Any], data: Path) -> "Plan":
+def _plan(settings: Mapping[str, Any], data: Path, live: bool) -> "Plan":
     from pipeline.studies.groups import Plan
     from pipeline.training.recipe import Recipe
 
@@ -146,7 +165,7 @@ def _plan(settings: Mapping[str, Any], data: Path) -> "Plan":
         recipe=Recipe.parse(**vars(gathered(Training, settings))),
         views=gathered(Views, settings),
         rows=settings["rows"],
-        soft=distill.soft_of(data, False, gathered(Distillation, settings)),
+        soft=distill.soft_of(data, live, gathered(Distillation, settings)),
         correct=settings["correct"],
         seeds=settings["seeds"],
     )

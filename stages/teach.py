@@ -26,7 +26,7 @@ from stages.options import (
 )
 from stages.terminal import echo
 
-KEYS = ("model", *keys(Training), "policy", "seed", "weights", "classes", "logits")  # the last three: see adopt.py
+KEYS = ("model", *keys(Training), "policy", "seed", "weights", "classes", "logits", "student")  # the last four: see adopt.py
 
 
 @click.command(
@@ -43,6 +43,7 @@ KEYS = ("model", *keys(Training), "policy", "seed", "weights", "classes", "logit
 @option("--weights", type=Text(), hidden=True)
 @option("--classes", type=ClassMap(), hidden=True)
 @option("--logits", type=Text(), multiple=True, hidden=True)
+@option("--student", type=Text(), hidden=True)
 @params_option
 @data_option
 @work_option
@@ -56,6 +57,7 @@ def command(
     weights: str | None,
     classes: Mapping[str, object] | None,
     logits: tuple[str, ...],
+    student: str | None,
     params: str | None,
     data: Path,
     work: Path,
@@ -65,14 +67,15 @@ def command(
     """Train teacher NAME on the training split and write it to data/teachers/NAME/.
 
     A training that was stopped goes on from the last epoch that it saved, and ends with the same bits. A teacher that was
-    trained elsewhere, whose entry in params.yaml has `weights` or names files, is adopted: see `softcache adopt --help`.
+    trained elsewhere, whose entry in params.yaml has `weights` or names files, is adopted, and so is a `student`: see
+    `softcache adopt --help`.
     """
     from pipeline.base import runtime
     from pipeline.cache.adopt import adopts
     from pipeline.training.recipe import Recipe
     from pipeline.training.teach import teach
 
-    if logits or (model and adopts(model, weights)):
+    if logits or student or (model and adopts(model, weights)):
         from stages.adopt import command as adopt
 
         context = click.get_current_context()

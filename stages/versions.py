@@ -1,5 +1,6 @@
 """softcache versions: the versions and sources that decide the results of each stage, for DVC to depend on."""
 
+import difflib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
@@ -107,7 +108,10 @@ def _stages(params: Params | None, plug_ins: _PlugIns) -> Iterator[tuple[str, Li
         kept = {"cache": f"format {manifest.FORMAT}", "features": f"version {watched.VERSION}"}
         yield "capture", {**kept, **inference, **_named(views, ("policy",), plug_ins)}
     for name in params.names("teachers"):
-        yield f"teach/{name}", _teacher(name, _settings(teach.command, name), training, plug_ins)
+        settings = _settings(teach.command, name)
+        if settings["student"]:
+            _require_trained(params, name, settings["student"])
+        yield f"teach/{name}", _teacher(name, settings, training, plug_ins)
     for name in params.names("students"):
         yield f"baseline/{name}", student(_settings(distill.command, name, "--hard"), soft=False)
         if "distill" in params.values:
@@ -152,10 +156,45 @@ def _require_known(params: Params) -> None:
         raise InputError("dvc.yaml, stage distill, deps", expected=f"{expected}, as in distill.teachers", found=found, fix=fix)
 
 
+def _require_trained(params: Params, name: str, student: str) -> None:
+    """Raise InputError where a teacher is a student that no setting trains, or that no stage of dvc.yaml waits for."""
+    if student not in (runs := list(_runs(params))):
+        known = ", ".join(difflib.get_close_matches(student, runs, n=3, cutoff=0.0))
+        expected = f"a student that these settings train, such as {known}" if known else "a student that these settings train"
+        raise params.error(f"teachers.{name}.student", expected, student, "Correct the name, or the settings of that student.")
+    path = Path("dvc.yaml")
+    if "DVC_STAGE" not in os.environ or not path.exists():
+        return
+    for stage in Params.of(path).section("stages").values():
+        body = stage.get("do", stage)
+        named = stage.get("foreach", ())
+        makes = name in map(str, named) if not isinstance(named, str) and named else f"teach {name}" in body["cmd"]
+        if makes and any("students" in str(dep) for dep in body.get("deps", ())):
+            return
+    expected = f"a stage that runs `softcache teach {name}` once {student} is trained"
+    fix = "Write one whose deps have the folder of that student: docs/teachers.md, on generations, has an example."
+    raise InputError("dvc.yaml, stages", expected=expected, found="none", fix=fix)
+
+
+def _runs(params: Params) -> Iterator[str]:
+    """The names of all students that the settings train, those of sweeps too."""
+    from pipeline.models.runname import run_name
+    from stages import sweep
+
+    for name in params.names("students"):
+        yield from (f"{name}-{how}" for how in ("hard", *(f"T{each}" for each in params.values.get("temperatures") or ())))
+    for name in params.names("sweeps"):
+        given = _settings(sweep.command, name)
+        for student in given["students"]:
+            alphas = given["alphas"] or [sweep.settings_of(student, name, None)["alpha"]]
+            settings = [(t, alpha) for t in given["temperatures"] for alpha in alphas] + [(None, None)] * given["baseline"]
+            yield from (f"{name}/{run_name(student, *each)}" for each in settings)
+
+
 def _teacher(name: str, settings: Mapping[str, Any], training: Lines, plug_ins: _PlugIns) -> Lines:
     """What decides the weights of a teacher: a training, or the files that it is adopted from."""
     from pipeline.base.spec import name_in
-    from pipeline.cache import imported
+    from pipeline.cache import imported, promote
     from pipeline.cache.adopt import VERSION, adopts
     from pipeline.models import elsewhere, modelfile
     from pipeline.models.build import parse_model
@@ -163,6 +202,8 @@ def _teacher(name: str, settings: Mapping[str, Any], training: Lines, plug_ins: 
 
     model, weights, logits = settings["model"], settings["weights"], settings["logits"]
     format = {"model.json": f"format {modelfile.FORMAT}"}
+    if settings["student"]:
+        return {"promote": f"version {promote.VERSION}", **format}
     if logits:
         views = _settings(adopt.command, name)
         shown = {"views": f"{views['views']}, seed {views['view_seed']}", **_named(views, ("policy",), plug_ins)}

@@ -89,7 +89,7 @@ def import_logits(*, logits: Sequence[str], splits: Path, views: Views, out: Pat
         said = Facts(
             modelfile.FORMAT, "imported", out.name, MODEL, f"version {VERSION}", valid.inputs, valid.classes, (net,),
             Data.of(train, valid), files.sha256(history), recipe=None, views=None, rows=None, soft=None, imported=rows,
-            outputs=None, parameters=None, assets={},
+            outputs=None, parameters=None, assets={}, generations=(), mutual=None,
         )  # fmt: skip
         files.write(folder / modelfile.FILE_NAME, facts.sealed(asdict(said)))
     if join.ignored:

@@ -19,7 +19,7 @@ from pipeline.base.spec import Spec
 from pipeline.data.splits import Split
 from pipeline.models import elsewhere, modelfile, weights
 from pipeline.models.build import assemble, parameter_count, parse_model, placed
-from pipeline.models.modelfile import Chosen, Data, Facts, Kind, Learned, ModelFile, Net, Outputs, Shown
+from pipeline.models.modelfile import Chosen, Data, Facts, Kind, Learned, ModelFile, Mutual, Net, Outputs, Shown
 from pipeline.models.outputs import Mapped
 from pipeline.models.training import Training
 
@@ -43,6 +43,7 @@ class Checkpoint(ModelFile):
         rows: Chosen | None = None,
         soft: Learned | None = None,
         outputs: Outputs | None = None,
+        mutual: Mutual | None = None,
     ) -> None:
         """Write model.json, the history, and the weights of every net into `folder`. modelfile.Facts explains its contents.
 
@@ -60,6 +61,7 @@ class Checkpoint(ModelFile):
             rows: The rows that they were trained on, if recorded.
             soft: The soft targets, for students.
             outputs: Which outputs of the nets are those of the classes; None for all, one by one.
+            mutual: How the nets learned from each other, if they did.
 
         Raises:
             InputError: An asset of the model, such as a tokenizer, is missing.
@@ -83,7 +85,7 @@ class Checkpoint(ModelFile):
         said = Facts(
             modelfile.FORMAT, kind, name, model.text, model.behaviour, split.inputs, split.classes, tuple(written),
             data, files.sha256(epochs), recipe, views, rows, soft, None, outputs, parameter_count(pattern),
-            {asset: files.sha256(content) for asset, content in assets.items()},
+            {asset: files.sha256(content) for asset, content in assets.items()}, (), mutual,
         )  # fmt: skip
         files.write(folder / modelfile.FILE_NAME, facts.sealed(asdict(said)))
 

@@ -28,9 +28,9 @@ HISTORY_COLUMNS = {
 # Of the facts of inputs, those that a teacher must share. Not how images were resized: it may have seen them cropped otherwise.
 FITTING = ("classes", "kind", "mode", "array_dtype", "shape")
 
-Kind = Literal["teacher", "adopted", "imported", "student", "baseline", "live"]
-# A teacher of this project, one whose weights were made elsewhere, and one of which there are logits only.
-TEACHERS: tuple[Kind, ...] = ("teacher", "adopted", "imported")
+Kind = Literal["teacher", "adopted", "imported", "promoted", "student", "baseline", "live"]
+# A teacher of this project, one whose weights were made elsewhere, one of which there are logits only, and a former student.
+TEACHERS: tuple[Kind, ...] = ("teacher", "adopted", "imported", "promoted")
 
 
 @dataclass(frozen=True)
@@ -142,15 +142,34 @@ class Outputs:
 
 
 @dataclass(frozen=True)
+class Generation:
+    """A student that became a teacher. run, seed, sha256: its name, and its net. teachers: see Learned; none for a baseline."""
+
+    run: str
+    seed: int
+    sha256: str
+    teachers: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Mutual:
+    """Students that learned from each other while they trained; see objective.py. cohort: the seed of each."""
+
+    weight: float
+    cohort: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Facts:
     """The content of model.json.
 
     name: such as `a` or `tiny-T4`; a student of a sweep has the name of the sweep before it: `alphas/tiny-T4-alpha0.5`.
     model, behaviour: see spec.Spec. inputs: what they take. history_sha256: of the history's file.
     recipe, views: None for a teacher that was made elsewhere. rows: None for a teacher. soft: None for a teacher or a
-    baseline. imported: None for all but an imported teacher. outputs: see outputs.Outputs; None where the net's own outputs are
-    the classes. parameters: how many a net has; None where it is not known. assets: the sha256 of each file of the folder
-    ASSETS; see elsewhere.assets_of.
+    baseline. A promoted teacher has those of the student that it was. imported: None for all but an imported teacher. outputs:
+    see outputs.Outputs; None where the net's own outputs are the classes. parameters: how many a net has; None where it is not
+    known. assets: the sha256 of each file of the folder ASSETS; see elsewhere.assets_of. generations: the students that a
+    promoted teacher descends from, oldest first, itself last. mutual: None for nets that did not learn from each other.
     """
 
     version: int
@@ -171,6 +190,8 @@ class Facts:
     outputs: Outputs | None
     parameters: int | None
     assets: Mapping[str, str]
+    generations: tuple[Generation, ...]
+    mutual: Mutual | None
 
 
 @dataclass(frozen=True)
@@ -187,7 +208,7 @@ class ModelFile(Facts):
 
         Args:
             folder: The folder of the nets.
-            kinds: What they may be: `teacher`, `adopted`, `imported`, `student`, `baseline`, `live`.
+            kinds: What they may be, such as `student` and `live`.
             name: The name that model.json must have.
             fix: A sentence for error messages that says how to make the folder again.
 
@@ -243,6 +264,28 @@ class ModelFile(Facts):
     def trained(self) -> list[Net]:
         """The nets that have weights."""
         return [net for net in self.nets if net.sha256 is not None]
+
+    @property
+    def net_digest(self) -> str:
+        """What the logits of a teacher with a net are a function of, besides inputs."""
+        return files.sha256(files.canonical_json([self.model, self.behaviour, self.weights_sha256]))
+
+    def chosen(self, seed: int | None, *, folded: bool) -> Net:
+        """The net of a seed; without one that of the lowest validation NLL, or the first where those rows were trained on.
+
+        folded: whether they were. Raises InputError where there is no such net.
+        """
+        trained = {net.seed: net for net in self.trained}
+        if seed is None and trained:
+            nll = {(row["seed"], row["epoch"]): row["valid_nll"] for row in self.history()}
+            candidates = list(trained.values())[: 1 if folded else None]
+            return min(candidates, key=lambda net: nll.get((net.seed, net.kept_epoch), float("inf")))
+        if seed is not None and seed in trained:
+            return trained[seed]
+        diverged = ", ".join(str(net.seed) for net in self.nets if net.seed not in trained)
+        found = ("none" if seed is None else str(seed)) + (f" (diverged: {diverged})" if diverged else "")
+        expected = f"one of {', '.join(map(str, trained))}" if trained else "a net that did not diverge"
+        raise InputError(f"run {self.name}, seed", expected=expected, found=found, fix="Choose another seed, or another run.")
 
     def file(self, net: Net) -> Path:
         """The path of the weights of a net."""

@@ -21,7 +21,11 @@ from softcache_export import FLOAT, INT8, MODULE
 FILE_NAME = "README.md"
 _TASKS = {"image": "image-classification", "text": "text-classification", "array": "tabular-classification"}
 _FILES = {"image": "photo.png", "array": "rows.npy", "text": "texts.txt"}
-_ORIGINS = {"teacher": "A teacher", "baseline": "A student of labels alone, for comparison"}
+_ORIGINS = {
+    "teacher": "A teacher",
+    "promoted": "A student, and the teacher of others",
+    "baseline": "A student of labels alone, for comparison",
+}
 _NAMES = {"valid": "validation", "test": "test", "torch": "in torch"}
 _SHOWN = 10  # class names
 _FITS = {

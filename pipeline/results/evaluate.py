@@ -49,7 +49,8 @@ class Evaluated:
 class Trained:
     """One student setting, and the folder with its weights, one file per seed.
 
-    temperature: None for a baseline. command: the command that trains it, from commands.py.
+    temperature: None for a baseline. command: the command that trains it, from commands.py. live: whether it had its teachers
+    in the loop.
     """
 
     name: str
@@ -57,17 +58,18 @@ class Trained:
     temperature: float | None
     folder: Path
     command: str
+    live: bool = False
 
     @property
     def kind(self) -> Kind:
-        """The kind of run."""
+        """The kind of run, as tables have it."""
         return "baseline" if self.temperature is None else "student"
 
     def open(self, study: str | None) -> Checkpoint:
         """Open its folder. study: its sweep, if any. Raises what Checkpoint.open raises."""
         name = f"{study}/{self.name}" if study else self.name
         fix = f"Run {self.command}."
-        checkpoint = Checkpoint.open(self.folder, kinds=[self.kind], name=name, fix=fix)
+        checkpoint = Checkpoint.open(self.folder, kinds=["live" if self.live else self.kind], name=name, fix=fix)
         found = checkpoint.soft and checkpoint.soft.temperature
         if found != self.temperature:
             what = f"{self.folder}, temperature"
@@ -131,7 +133,8 @@ def evaluate(
         cache.require_data({split: opened[split] for split in STORED})
         cache.require_of(name)
         require_teacher(cache, teachers[name][0])
-        if taught[name].kind != "imported" and taught[name].data != Data.of(opened["train"], opened["valid"]):
+        learned = [Data.of(opened[split], opened["valid"]) for split in ("train", "transfer")]  # the latter: once a student
+        if taught[name].kind != "imported" and taught[name].data not in learned[: 1 + (taught[name].kind == "promoted")]:
             _log.warning("teacher %s: trained on other data than these, so it may have seen rows of the evaluation", name)
     logits = {name: {split: cache.read(split)[0] for split in SPLITS} for name, cache in caches.items()}
     combined = {split: _ensemble([logits[name][split] for name in ensemble], rule, weights) for split in SPLITS}
@@ -151,7 +154,7 @@ def evaluate(
     present = [trained for trained in students if trained not in missing]
     for trained in runtime.progress(present, "evaluate", unit="runs"):
         checkpoint = trained.open(study)
-        _check_student(trained, checkpoint, opened, caches)
+        _check_student(trained, checkpoint, opened, caches, taught)
         read.append(checkpoint.witness)
         histories[trained.name] = checkpoint.history()
         specs.append(checkpoint.spec)
@@ -207,8 +210,14 @@ def _student_runs(
     return runs
 
 
-def _check_student(trained: Trained, checkpoint: Checkpoint, splits: Mapping[str, Split], caches: Mapping[str, Cache]) -> None:
-    """Raise InputError if a student was trained on other data, or on caches that have changed since."""
+def _check_student(
+    trained: Trained,
+    checkpoint: Checkpoint,
+    splits: Mapping[str, Split],
+    caches: Mapping[str, Cache],
+    taught: Mapping[str, Checkpoint],
+) -> None:
+    """Raise InputError if a student was trained on other data, or on caches or teachers that have changed since."""
     source = splits["train" if checkpoint.soft is None else "transfer"]
     wanted = {
         "classes": list(source.classes),
@@ -217,8 +226,9 @@ def _check_student(trained: Trained, checkpoint: Checkpoint, splits: Mapping[str
     }
     found = {"classes": list(checkpoint.classes), "inputs": described(checkpoint.inputs), "data": vars(checkpoint.data)}
     if checkpoint.soft is not None:
-        found["caches"] = dict(checkpoint.soft.teachers)
-        wanted["caches"] = {name: caches[name].manifest.digest for name in checkpoint.soft.teachers if name in caches}
+        what, names = ("teachers" if trained.live else "caches"), [name for name in checkpoint.soft.teachers if name in caches]
+        found[what] = dict(checkpoint.soft.teachers)
+        wanted[what] = {name: taught[name].net_digest if trained.live else caches[name].manifest.digest for name in names}
     for name, expected, had in differences(wanted, found):
         fix = f"Run {trained.command} again; under DVC, its deps in dvc.yaml must name the cache of every teacher."
         raise InputError(f"student {trained.name}, {name}", expected=f"{expected} as it is now", found=str(had), fix=fix)

@@ -23,7 +23,7 @@ from pipeline.models import int8, onnxfile
 from pipeline.models.build import parameter_count
 from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.encoding import example, tensor
-from pipeline.models.modelfile import TEACHERS, Net
+from pipeline.models.modelfile import TEACHERS
 from pipeline.models.program import Program
 from pipeline.models.runfolder import open_run
 from pipeline.results import card, tables
@@ -78,7 +78,7 @@ def export(*, run: str, data: Path, out: Path, settings: Exporting) -> Exported:
     _require_exportable(run_folder)
     splits = open_splits(data / "transfer", ("train", "valid"))
     _require_data(run_folder, splits["valid"])
-    net = _chosen(run_folder, settings.seed, splits["valid"])
+    net = run_folder.chosen(settings.seed, folded=splits["valid"].folded)
     module = run_folder.load(net, torch.device("cpu"))
     trial = Trial.of(splits["valid"], module)
     figures, witnesses = _figures(data, run_folder, net.seed)
@@ -142,21 +142,6 @@ def _require_data(model: Checkpoint, valid: Split) -> None:
     for what, expected, found in differences(now, then):
         fix = f"{model.fix} Or restore the data that it was trained on."
         raise InputError(f"run {model.name}, {what}", expected=f"{expected} as it is now", found=str(found), fix=fix)
-
-
-def _chosen(model: Checkpoint, seed: int | None, valid: Split) -> Net:
-    """The net of a seed; without one, that of the lowest validation NLL, or the first where those rows were trained on."""
-    trained = {net.seed: net for net in model.trained}
-    if seed is None and trained:
-        nll = {(row["seed"], row["epoch"]): row["valid_nll"] for row in model.history()}
-        candidates = list(trained.values())[: 1 if valid.folded else None]
-        return min(candidates, key=lambda net: nll.get((net.seed, net.kept_epoch), float("inf")))
-    if seed is not None and seed in trained:
-        return trained[seed]
-    diverged = ", ".join(str(net.seed) for net in model.nets if net.seed not in trained)
-    found = ("none" if seed is None else str(seed)) + (f" (diverged: {diverged})" if diverged else "")
-    expected = f"one of {', '.join(map(str, trained))}" if trained else "a net that did not diverge"
-    raise InputError(f"run {model.name}, seed", expected=expected, found=found, fix="Choose another seed, or another run.")
 
 
 def _calibration(train: Split, module: torch.nn.Module, count: int) -> list[np.ndarray]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from pipeline.base.errors import InputError
 from pipeline.base.spec import Spec
 from pipeline.data.settings import Views
 from pipeline.models.build import parse_model
@@ -47,7 +48,10 @@ def _varied(weighting: LossWeights) -> tuple[float | None, float | None]:
 
 @dataclass(frozen=True)
 class Group:
-    """Students of one plan that are trained together, one stack for each seed."""
+    """Students of one plan that are trained together, one stack for each seed; of a cohort, one stack of all seeds.
+
+    Students of a cohort learn from each other, and all have one weighting.
+    """
 
     name: str
     plan: Plan
@@ -61,14 +65,31 @@ class Group:
         return [run_of(self.name, each) for each in self.weightings]
 
     @property
+    def is_cohort(self) -> bool:
+        """Whether its students learn from each other."""
+        return self.weightings[0].mutual > 0
+
+    @property
+    def stacks(self) -> int:
+        """How many stacks it has."""
+        return 1 if self.is_cohort else len(self.plan.seeds)
+
+    @property
     def members(self) -> list[Identity]:
         """The identity of each student, seed by seed."""
         recipe, seeds = self.plan.recipe, self.plan.seeds
-        return [self.lesson.identity(self.model, recipe, each, seed) for seed in seeds for each in self.weightings]
+        cohort = seeds if self.is_cohort else ()
+        return [self.lesson.identity(self.model, recipe, each, seed, cohort) for seed in seeds for each in self.weightings]
 
-    def train(self, seed: int, kept: Kept) -> list[Student]:
-        """Train the students of one seed."""
-        return self.lesson.train(self.model, self.plan.recipe, self.weightings, seed=seed, names=self.runs, kept=kept)
+    def train(self, kept: Kept) -> Iterator[list[Student]]:
+        """Train the students, stack by stack; all in all they come in the order of `members`."""
+        recipe, seeds = self.plan.recipe, self.plan.seeds
+        if self.is_cohort:
+            (name,), (weighting,) = self.runs, self.weightings
+            yield self.lesson.train_cohort(self.model, recipe, weighting, seeds=seeds, name=name, kept=kept)
+            return
+        for seed in seeds:
+            yield self.lesson.train(self.model, recipe, self.weightings, seed=seed, names=self.runs, kept=kept)
 
 
 def groups_of(
@@ -78,6 +99,7 @@ def groups_of(
 
     Plans with the same rows, views, draws, targets and memory share lessons. A lesson has only as many temperatures as there is
     memory for their target logits. The baseline is in a group with others where it learns from the same rows.
+    Raises InputError for students that cannot learn from each other, where they should.
     """
 
     def lesson(plan: Plan, soft: Soft | None, members: Sequence[LossWeights]) -> Lesson:
@@ -105,10 +127,21 @@ def groups_of(
             lessons.append((lesson(first, None, [HARD]), [HARD]))
         for learned, part in lessons:
             for name, plan in sharing.items():
-                for chunk in _chunks(part, together):
-                    model = parse_model(plan.model)
-                    require_student(model)
+                model = parse_model(plan.model)
+                require_student(model)
+                cohorts = [[each] for each in part if each.mutual > 0]
+                if cohorts:
+                    _require_cohort(learned, plan, model, together)
+                for chunk in (*_chunks([each for each in part if each.mutual == 0], together), *cohorts):
                     yield Group(name, plan, model, learned, chunk)
+
+
+def _require_cohort(lesson: Lesson, plan: Plan, model: Spec, together: int) -> None:
+    """Raise InputError where the students of a plan cannot learn from each other."""
+    lesson.require_cohort(model, plan.recipe, plan.seeds)
+    if together < len(plan.seeds):
+        expected = f"at least {len(plan.seeds)}, so that all seeds share each step, as with `mutual` they must"
+        raise InputError("together", expected=expected, found=str(together), fix="Correct the setting, or take `mutual` away.")
 
 
 def _chunks(items: Sequence[T], size: int) -> list[Sequence[T]]:

@@ -1,6 +1,7 @@
 """Sweep: students × temperatures × alphas × seeds from the same caches, in one process, trained and then measured.
 
-Students of one architecture and one seed are trained together, as a stack that shares every batch.
+Students of one architecture and one seed are trained together, as a stack that shares every batch. Students that learn from
+each other are those of one architecture and one setting, one per seed.
 """
 
 import logging
@@ -14,7 +15,7 @@ from pipeline.base import commands, files, runtime
 from pipeline.base.errors import InputError
 from pipeline.results.evaluate import Evaluated, Trained, evaluate, require_comparable
 from pipeline.studies.groups import Group, Plan, groups_of, key, run_of
-from pipeline.training.lesson import Ground, Soft, require_seeds
+from pipeline.training.lesson import Ground, Soft, Student, require_seeds
 from pipeline.training.objective import HARD, LossWeights
 from pipeline.training.resume import Kept
 
@@ -44,7 +45,8 @@ def sweep(
         weightings: The temperatures and loss weights to train every plan at, all different; may be empty with `baseline`.
         baseline: Whether to train each plan from the labels of the training split alone as well.
         together: How many students of one seed may share each step, 1 or more.
-        teachers: Folders of the teachers, by the names under which the plans have their caches.
+        teachers: Folders of the teachers, by the names under which the plans have their caches. By their caches they are
+            measured, of plans that have them in the loop too.
         splits: The folder that ingest wrote.
         work: The folder where trainings are kept.
         out: The folder to write. `students` has a folder <student>-<key> for each run, as `distill` writes it; `metrics`
@@ -66,6 +68,7 @@ def sweep(
     for plan in plans.values():
         require_seeds(plan.seeds)
     soft = _only_ensemble(plans)
+    caches = {name: _cache(path) for name, path in teachers.items()} if soft.live else soft.teachers
     every = (HARD, *weightings) if baseline else tuple(weightings)
     if len(set(every)) < len(every):
         found = ", ".join(map(key, every))
@@ -75,7 +78,8 @@ def sweep(
 
     def trained(students: Path) -> list[Trained]:
         runs = [(run_of(name, each), name, None if each == HARD else each.temperature) for name in plans for each in every]
-        return [Trained(run, name, temperature, students / run, commands.sweep(out)) for run, name, temperature in runs]
+        again = commands.sweep(out)
+        return [Trained(run, name, t, students / run, again, live=soft.live and t is not None) for run, name, t in runs]
 
     require_comparable(list(teachers), list(soft.teachers), trained(out), ground.splits["valid"])
     groups = list(groups_of(ground, plans, weightings, baseline, together))
@@ -89,10 +93,15 @@ def sweep(
         _train(groups, kept, folder / "students", out.name)
         files.require_unchanged(read)
         return evaluate(
-            splits=splits, teachers={name: (path, soft.teachers[name]) for name, path in teachers.items()},
+            splits=splits, teachers={name: (path, caches[name]) for name, path in teachers.items()},
             ensemble=list(soft.teachers), rule=soft.rule, weights=soft.weights, students=trained(folder / "students"),
             study=out.name, work=work, metrics_out=folder / "metrics", plots_out=folder / "plots", device=device,
         )  # fmt: skip
+
+
+def _cache(teacher: Path) -> Path:
+    """The folder of a teacher's cache."""
+    return teacher.parent.parent / commands.CACHES / teacher.name
 
 
 def _warn_of_dropped(out: Path, names: set[str]) -> None:
@@ -118,15 +127,16 @@ def _only_ensemble(plans: Mapping[str, Plan]) -> Soft:
 
 def _train(groups: Sequence[Group], kept: Kept, folder: Path, study: str) -> None:
     """Train one group after the other; those that share a lesson follow each other, and read its rows once."""
-    steps = runtime.progress((), "sweep", total=sum(len(group.plan.seeds) for group in groups), unit="stacks")
+    steps = runtime.progress((), "sweep", total=sum(group.stacks for group in groups), unit="stacks")
     for _, sharing in groupby(groups, key=lambda group: id(group.lesson)):
         for group in sharing:
-            trained = []
-            for seed in group.plan.seeds:
-                trained.append(group.train(seed, kept))
+            trained: list[Student] = []
+            for stack in group.train(kept):
+                trained += stack
                 steps.update()
-            for run, each, students in zip(group.runs, group.weightings, zip(*trained, strict=True), strict=True):
+            for index, (run, each) in enumerate(zip(group.runs, group.weightings, strict=True)):
                 files.make_folder(folder / run)
+                students = trained[index :: len(group.weightings)]
                 group.lesson.write(folder / run, group.model, group.plan.recipe, each, students, name=f"{study}/{run}")
         group.lesson.examples.release()
     steps.close()

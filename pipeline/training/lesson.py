@@ -24,7 +24,7 @@ from pipeline.models.build import build, parameter_count, placed
 from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.encoding import example
 from pipeline.models.ensemble import RULES
-from pipeline.models.modelfile import Chosen, Data, Kind, Learned, Net, Shown
+from pipeline.models.modelfile import Chosen, Data, Kind, Learned, Mutual, Net, Shown
 from pipeline.models.predict import predict
 from pipeline.models.stack import Stack, stackable
 from pipeline.training import bias
@@ -36,7 +36,7 @@ from pipeline.training.live import Live
 from pipeline.training.losses import SoftLoss
 from pipeline.training.objective import HARD, LossWeights, Objective
 from pipeline.training.recipe import Recipe
-from pipeline.training.resume import Identity, Kept
+from pipeline.training.resume import Identity, Kept, State
 from pipeline.training.signal import NoTeacher, Signal
 from pipeline.training.targets import Targets
 
@@ -175,12 +175,13 @@ class Lesson:
         specs = (selection.spec, *policy.steps, *((soft.loss.spec, *soft.course.specs) if soft else ()))
         return cls(ground, source, examples, held, soft, signal, numbers, selected, shown, specs)
 
-    def identity(self, model: Spec, recipe: Recipe, weighting: LossWeights, seed: int) -> Identity:
-        """All that the weights of a student are a function of."""
-        learned = self.learned(weighting)
+    def identity(self, model: Spec, recipe: Recipe, weighting: LossWeights, seed: int, cohort: Sequence[int] = ()) -> Identity:
+        """All that the weights of a student are a function of. cohort: the seeds of those that learn from each other."""
+        learned, mutual = self.learned(weighting), _mutual(weighting, cohort)
         own = {
             "weighing": weighting.to_dict(),
             "soft": None if learned is None else _plain(learned),
+            "mutual": None if mutual is None else _plain(mutual),
             "rows": vars(self.rows),
             "views": _plain(self.views),
             "correct": {"classes": list(self.correct), "version": bias.VERSION} if self.correct else None,
@@ -231,23 +232,42 @@ class Lesson:
         missing = [index for index in range(len(nets)) if index not in fitted]
         together = self._together([nets[index] for index in missing], recipe, names)
         for indices in [missing] if together and missing else [[index] for index in missing]:
-            group = [nets[index] for index in indices]
-            model_of_all = Stack(group).to(self.examples.device) if len(group) > 1 else group[0]
-            others = f" and {len(group) - 1} more" if len(group) > 1 else ""
-            objective = Objective.of(
-                [weightings[index] for index in indices], self.labels, self.soft.loss if self.soft else None, self.signal,
-                smoothing=recipe.settings.label_smoothing, virtual=recipe.virtual,
-                course=self.soft.course if self.soft else STEADY,
-            )  # fmt: skip
-            found = fit(
-                model_of_all, self._examples(group[0]), objective, recipe,
-                self.ground.validation(group[0], recipe.memory_bytes), seed=seed,
+            others = f" and {len(indices) - 1} more" if len(indices) > 1 else ""
+            trained = self._fit(
+                [nets[index] for index in indices], [weightings[index] for index in indices], recipe, seed=seed,
                 name=f"{names[indices[0]]}{others}, seed {seed}", state=kept.state([members[index] for index in indices]),
             )  # fmt: skip
-            trained = model_of_all.nets() if isinstance(model_of_all, Stack) else group
-            for index, net, one in zip(indices, trained, found, strict=True):
+            for index, (net, one) in zip(indices, trained, strict=True):
                 nets[index], fitted[index] = net, one
         return [self._finished(names[index], nets[index], fitted[index], recipe, seed) for index in range(len(nets))]
+
+    def train_cohort(
+        self, model: Spec, recipe: Recipe, weighting: LossWeights, *, seeds: Sequence[int], name: str, kept: Kept
+    ) -> list[Student]:
+        """Train one student per seed, as one stack in which each learns from the others; see objective.py.
+
+        Each has the initial weights of its own seed, and all the order of rows, the views and the dropout of the first one.
+        They are not trained again where their finished training is in `kept`.
+        """
+        members = [self.identity(model, recipe, weighting, seed, seeds) for seed in seeds]
+        nets = [self._build(model, seed) for seed in seeds]
+        restored = [_restored(net, kept, member, False) for net, member in zip(nets, members, strict=True)]
+        trained = [(net, one) for net, one in zip(nets, restored, strict=True) if one is not None]
+        if len(trained) < len(seeds):
+            trained = self._fit(
+                [self._build(model, seed) for seed in seeds], [weighting] * len(seeds), recipe, seed=seeds[0],
+                name=f"{name}, {len(seeds)} seeds", state=kept.state(members),
+            )  # fmt: skip
+        return [self._finished(name, net, one, recipe, seed) for seed, (net, one) in zip(seeds, trained, strict=True)]
+
+    def require_cohort(self, model: Spec, recipe: Recipe, seeds: Sequence[int]) -> None:
+        """Raise InputError where students of these seeds cannot learn from each other."""
+        if len(seeds) < 2:
+            fix = "Give several seeds, or take `mutual` away."
+            raise InputError("mutual, seeds", expected="two or more students that learn from each other", found="one", fix=fix)
+        if reason := self._obstacle([self._build(model, seed) for seed in seeds], recipe):
+            fix = "Choose others, or take `mutual` away."
+            raise InputError(f"mutual, {model.text}", expected="students that share each step", found=reason, fix=fix)
 
     def write(
         self, folder: Path, model: Spec, recipe: Recipe, weighting: LossWeights, students: Sequence[Student], *, name: str
@@ -259,6 +279,7 @@ class Lesson:
             data=Data.of(self.source, self.ground.splits["valid"]),
             history=[{"seed": each.facts.seed, **epoch.to_dict()} for each in students for epoch in each.history],
             recipe=recipe.recorded, views=self.views, rows=self.rows, soft=self.learned(weighting),
+            mutual=_mutual(weighting, [each.facts.seed for each in students]),
         )  # fmt: skip
 
     def _together(self, nets: Sequence[torch.nn.Module], recipe: Recipe, names: Sequence[str]) -> bool:
@@ -267,6 +288,12 @@ class Lesson:
             return True
         if self.examples.device.type == "cpu" and not _gains(nets[0]):
             return False
+        if reason := self._obstacle(nets, recipe):
+            _log.info("%s and others: trained one by one, because %s", names[0], reason)
+        return reason is None
+
+    def _obstacle(self, nets: Sequence[torch.nn.Module], recipe: Recipe) -> str | None:
+        """Why these nets cannot be trained as a stack; None where they can."""
         for holds, reason in (
             (recipe.elementwise, "their optimizer is a plug-in, which may mix the weights of several students"),
             (self.soft is None or self.soft.loss.stacks(len(self.source.classes)), "their loss takes one student at a time"),
@@ -276,9 +303,29 @@ class Lesson:
             ),
         ):
             if not holds:
-                _log.info("%s and others: trained one by one, because %s", names[0], reason)
-                return False
-        return True
+                return reason
+        return None
+
+    def _fit(
+        self,
+        nets: Sequence[torch.nn.Module],
+        weightings: Sequence[LossWeights],
+        recipe: Recipe,
+        *,
+        seed: int,
+        name: str,
+        state: State,
+    ) -> list[tuple[torch.nn.Module, Fitted]]:
+        """Train these nets, several as one stack; each as it is afterwards, and how it went."""
+        model = Stack(nets).to(self.examples.device) if len(nets) > 1 else nets[0]
+        objective = Objective.of(
+            weightings, self.labels, self.soft.loss if self.soft else None, self.signal,
+            smoothing=recipe.settings.label_smoothing, virtual=recipe.virtual,
+            course=self.soft.course if self.soft else STEADY,
+        )  # fmt: skip
+        validation = self.ground.validation(nets[0], recipe.memory_bytes)
+        fitted = fit(model, self._examples(nets[0]), objective, recipe, validation, seed=seed, name=name, state=state)
+        return list(zip(model.nets() if isinstance(model, Stack) else nets, fitted, strict=True))
 
     def _examples(self, net: torch.nn.Module) -> Examples:
         """The examples as a net takes them: texts as it encodes them."""
@@ -365,6 +412,11 @@ def _require_labels(source: Split, labels: np.ndarray, soft: Soft | None, weight
         raise InputError(str(source.path), expected=expected, found=f"{missing:,} rows without", fix=fix)
 
 
-def _plain(facts: Learned | Shown) -> dict[str, Any]:
+def _mutual(weighting: LossWeights, cohort: Sequence[int]) -> Mutual | None:
+    """What model.json says of students that learned from each other; None for others."""
+    return Mutual(weighting.mutual, tuple(cohort)) if weighting.mutual > 0 else None
+
+
+def _plain(facts: Learned | Mutual | Shown) -> dict[str, Any]:
     """Facts with lists for tuples, as JSON has them."""
     return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(facts).items()}

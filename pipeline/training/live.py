@@ -61,7 +61,7 @@ class Live:
         live = cls(
             nets=[each.load(each.nets[0], device) for each in taught.values()],
             ensemble=ensemble,
-            digests={name: _digest(each) for name, each in taught.items()},
+            digests={name: each.net_digest for name, each in taught.items()},
             witnesses=[each.witness for each in taught.values()],
         )
         if split.inputs.kind != "text":
@@ -109,8 +109,3 @@ class Encoding:
         """The encoded texts, (B, *shape), from their bytes, (B, size) uint8."""
         aligned = stored.clone(memory_format=torch.contiguous_format)  # part of a row may begin at any byte
         return aligned.view(self.dtype).view(len(stored), *self.shape)
-
-
-def _digest(taught: Checkpoint) -> str:
-    """What its logits are a function of, besides inputs."""
-    return files.sha256(files.canonical_json([taught.model, taught.behaviour, taught.weights_sha256]))

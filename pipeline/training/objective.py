@@ -28,11 +28,13 @@ class LossWeights:
 
     temperature: T of the soft loss. alpha: weight of the soft loss (some papers call the weight of the labels alpha).
     label_weight: weight of the cross-entropy with the labels, which is taken at T = 1; None for 1 − alpha.
+    mutual: weight of what the students of a cohort learn from each other; see _MutualTerm.
     """
 
     temperature: float
     alpha: float
     label_weight: float | None = None
+    mutual: float = 0.0
 
     def __post_init__(self) -> None:
         """Raise InputError for numbers out of range."""
@@ -42,6 +44,8 @@ class LossWeights:
         for name, value in (("alpha", self.alpha), ("label_weight", self.labels)):
             if not 0 <= value <= most:
                 raise InputError(name, expected=expected, found=str(value), fix="Correct the setting.")
+        if not 0 <= self.mutual <= sys.float_info.max:
+            raise InputError("mutual", expected="a number of at least 0", found=str(self.mutual), fix="Correct the setting.")
         require_temperature(self.temperature)
         if self.alpha + self.labels == 0:
             fix = "Give one of them a weight."
@@ -95,6 +99,8 @@ class Objective:
             weight = _per_net([each.labels for each in weightings], alone, labels)
             free = _per_net([each.alpha if each.label_weight is None else 0.0 for each in weightings], alone, labels)
             terms.append(_LabelTerm(labels, weight, free, course, entropy, float((labels >= 0).double().mean())))
+        if any(each.mutual > 0 for each in weightings):
+            terms.append(_MutualTerm(labels.new_tensor([each.mutual for each in weightings], dtype=torch.float64)))
         return cls(tuple(terms))
 
     def __call__(self, logits: torch.Tensor, batch: Batch, progress: Progress = START) -> torch.Tensor:
@@ -140,6 +146,30 @@ class _LabelTerm:
             return self.entropy(logits, labels)
         found = self.entropy(logits, labels.clamp(min=0))
         return torch.where((labels >= 0).view(-1, *(1,) * (found.dim() - 1)), found / self.known, 0.0)
+
+
+@dataclass(frozen=True)
+class _MutualTerm:
+    """weight · mean over the other nets of KL(p_other ‖ p_own) at T = 1: deep mutual learning.
+
+    Zhang et al. 2018 (arXiv 1706.00384), equations 7 and 8, which update the nets in turn, each from the others' newest
+    predictions. Here all nets take their step at once, from predictions of before it, which are constants. A net whose logits
+    are not finite teaches no other. weight: (nets,) float64.
+    """
+
+    weight: torch.Tensor
+
+    def __call__(self, logits: torch.Tensor, batch: Batch, progress: Progress) -> torch.Tensor:
+        own = torch.log_softmax(logits, dim=-1)
+        sound = torch.isfinite(logits.detach()).all(dim=-1)
+        known = torch.where(sound[..., None], own.detach(), -torch.inf)
+        shares = known.exp()
+        entropies = torch.special.entr(shares).sum(dim=-1)  # of 0, where a net is not sound
+        others = shares.sum(dim=-2, keepdim=True) - shares  # summed up: KL(p ‖ q) is linear in p, but for p's entropy
+        peers = sound.sum(dim=-1, keepdim=True) - sound.long()
+        apart = -(others * own).sum(dim=-1) - (entropies.sum(dim=-1, keepdim=True) - entropies)
+        mean: torch.Tensor = apart / peers.clamp(min=1)
+        return self.weight * mean
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,10 @@ def test_entries_of_params_are_adopted_by_teach(project):
     [
         (("big",), "Missing option '--model', or '--logits'"),
         (("big", "more.npz", "--model", "mlp([3])"), "more.npz: expected files after --logits only"),
-        (("big", "--model", "mlp([3])", "--logits", "x.npz"), "expected --logits, or a model with its weights and classes"),
+        (
+            ("big", "--model", "mlp([3])", "--logits", "x.npz"),
+            "expected --logits, --student, or a model with its weights and classes",
+        ),
         (("big", "--model", "mlp([3])", "--classes", "cat"), "expected class=output for each class"),
         (("big", "--model", "onnx('data/source/none.onnx')"), "expected an ONNX file, found none"),
         (("big", "--model", "mlp([3])"), "weights: expected a file with the weights of mlp"),
