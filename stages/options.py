@@ -228,7 +228,7 @@ class Params:
     def of(cls, path: Path, fix: str = "Correct --params.") -> "Params":
         """Read a file; raises InputError where it is not a YAML file of sections."""
         try:
-            values = YAML(typ="safe", pure=True).load(path)
+            values = _loaded(path.read_bytes())
         except FileNotFoundError as error:
             raise InputError(str(path), expected="a file of settings", found="none", fix=fix) from error
         except RecursionError as error:
@@ -274,6 +274,12 @@ class Params:
     def error(self, where: str, expected: str, found: str, fix: str) -> InputError:
         """An error about a key of this file."""
         return InputError(f"{self.path}, {where}", expected=expected, found=found, fix=fix)
+
+
+@functools.lru_cache(maxsize=4)  # a command reads its settings many times, `versions` those of every other command
+def _loaded(text: bytes) -> Any:
+    """The values in a text of YAML; nobody changes them."""
+    return YAML(typ="safe", pure=True).load(text)
 
 
 def _text(key: Any) -> str:

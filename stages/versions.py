@@ -165,15 +165,18 @@ def _require_trained(params: Params, name: str, student: str) -> None:
     path = Path("dvc.yaml")
     if "DVC_STAGE" not in os.environ or not path.exists():
         return
-    for stage in Params.of(path).section("stages").values():
-        body = stage.get("do", stage)
-        named = stage.get("foreach", ())
-        makes = name in map(str, named) if not isinstance(named, str) and named else f"teach {name}" in body["cmd"]
-        if makes and any("students" in str(dep) for dep in body.get("deps", ())):
-            return
+    if any(_waits(stage, name) for stage in Params.of(path).section("stages").values()):
+        return
     expected = f"a stage that runs `softcache teach {name}` once {student} is trained"
     fix = "Write one whose deps have the folder of that student: docs/teachers.md, on generations, has an example."
     raise InputError("dvc.yaml, stages", expected=expected, found="none", fix=fix)
+
+
+def _waits(stage: Mapping[str, Any], name: str) -> bool:
+    """Whether a stage of dvc.yaml may make this teacher, and depends on students. A foreach over settings is not looked up."""
+    body, named = stage.get("do", stage), stage.get("foreach")
+    own = name in (map(str, named) if isinstance(named, Mapping | list) else str(body.get("cmd")).split())
+    return (own or isinstance(named, str)) and any("students" in str(dep) for dep in body.get("deps") or ())
 
 
 def _runs(params: Params) -> Iterator[str]:

@@ -329,6 +329,16 @@ def _virtual(name: str) -> Any:
 
 VIRTUAL = {"tf_kd": "tf_kd(weight=0.3, probability=0.9, temperature=5, multiplier=2)"}
 
+
+def _mutual_objective() -> Any:
+    """Of three students that learn from each other: values and gradient."""
+    made = Objective.of([LossWeights(2.0, 0.7, mutual=0.5)] * 3, torch.from_numpy(LABELS), SoftLoss.parse("kl"), NoTeacher())
+    logits = _logits(3, 10, 3, 3).requires_grad_()
+    values = made(logits, _batch())
+    values.sum().backward()
+    return {"values": values, "gradient": logits.grad}
+
+
 OPTIMIZERS = {
     "sgd": "sgd(lr=0.1, momentum=0.9, weight_decay=0.01, nesterov=True)",
     "adam": "adam(lr=0.1, beta1=0.8, beta2=0.9, weight_decay=0.1)",
@@ -565,6 +575,7 @@ def everything() -> dict[str, Measured]:
         "objective, mixed labels": (objective.VERSION, CLOSE, _mixed_objective),
         "objective, smoothed labels": (objective.VERSION, CLOSE, _smoothed_objective),
         "objective, in a course": (objective.VERSION, CLOSE, _objective_in_course),
+        "objective, mutual": (objective.VERSION, CLOSE, _mutual_objective),
         "training": (fit.VERSION, TRAINED, _training),
         "training, averaged": (fit.VERSION, TRAINED, _averaged_training),
         "training, several views": (fit.VERSION, TRAINED, _training_in_several_views),

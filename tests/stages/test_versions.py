@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from pipeline.models import ensemble
+from pipeline.models import ensemble, modelfile
 from pipeline.models.zoo import table as nets
 from pipeline.training import losses
 from stages.cli import main
@@ -150,3 +150,46 @@ def test_dvc_has_to_know_the_caches_that_students_learn_from(written, monkeypatc
     if code:
         expected = "dvc.yaml, stage distill, deps: expected data/caches/a, data/caches/b, as in distill.teachers"
         assert f"{expected}, found data/caches/a, data/caches/e. Name the cache of each teacher there" in found
+
+
+GENERATIONS = """
+teach: {optimizer: sgd(lr=0.1), epochs: 1, batch_size: 8}
+teachers: {a: {model: "mlp(hidden=[5])"}, b: {student: STUDENT}}
+views: {policy: none, views: 1}
+capture: {}
+recipe: {optimizer: sgd(lr=0.1), epochs: 1, batch_size: 8}
+students: {tiny: {model: "mlp(hidden=[3])"}}
+temperatures: [1, 2.5]
+distill: {teachers: [a], alpha: 0.5}
+sweeps: {some: {temperatures: [8], alphas: [0, 1]}, usual: {baseline: false}}
+"""
+
+
+@pytest.mark.parametrize("run", ["tiny-hard", "tiny-T2.5", "some/tiny-T8-alpha1", "some/tiny-hard", "usual/tiny-T1-alpha0.5"])
+def test_a_teacher_may_be_any_student_that_the_settings_train(written, run):
+    found = written(GENERATIONS.replace("STUDENT", run))
+    assert found["teach/b.txt"] == {"promote: version 1", f"model.json: format {modelfile.FORMAT}"}
+
+
+@pytest.mark.parametrize("run", ["tiny", "tiny-T2", "a", "some/tiny-T1-alpha1", "usual/tiny-hard", "other/tiny-hard"])
+def test_a_teacher_that_no_setting_trains_is_refused(written, run):
+    message = written(GENERATIONS.replace("STUDENT", run), code=2)
+    assert "params.yaml, teachers.b.student: expected a student that these settings train, such as " in message
+    assert f"found {run}. Correct the name, or the settings of that student." in message
+
+
+@pytest.mark.parametrize(
+    ("stages", "fine"),
+    [
+        ("teach: {foreach: '${teachers}', do: {cmd: 'softcache teach ${key}', deps: [data/transfer]}}", False),
+        ("next: {foreach: {b: x}, do: {cmd: 'softcache teach ${key}', deps: [data/transfer]}}", False),
+        ("next: {foreach: {b: x}, do: {cmd: 'softcache teach ${key}', deps: ['data/students/${item}']}}", True),
+        ("next: {cmd: softcache teach b, deps: [data/students/tiny-T1]}", True),
+        ("next: {cmd: softcache teach bc, deps: [data/students/tiny-T1]}", False),
+    ],
+)
+def test_under_dvc_a_stage_has_to_wait_for_that_student(written, monkeypatch, stages, fine):
+    monkeypatch.setenv("DVC_STAGE", "versions")
+    Path("dvc.yaml").write_text(f"stages:\n  versions: {{cmd: softcache versions}}\n  {stages}\n")
+    found = written(GENERATIONS.replace("STUDENT", "tiny-T1"), code=0 if fine else 2)
+    assert fine or "expected a stage that runs `softcache teach b` once tiny-T1 is trained, found none" in found

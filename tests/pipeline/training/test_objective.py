@@ -260,3 +260,42 @@ def test_a_virtual_teacher_stands_beside_soft_targets_and_mixes_like_labels():
     other, share = losses.tf_kd(given, labels[partners], 0.3, temperature=2), torch.tensor(shares, dtype=torch.float64)
     wanted = soft + weighting.labels * (share * own + (1 - share) * other).numpy()
     np.testing.assert_allclose(made(given, mixed(partners, shares)), wanted, rtol=1e-10)
+
+
+def published(logits: np.ndarray, weighting: LossWeights, net: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Loss of each row and its gradient of one net of three, as Zhang et al. 2018 have it: equations 2, 3, 7 and 8.
+
+    With the loss of a student alone in the place of their cross-entropy; the predictions of its peers are constants.
+    """
+    own = torch.from_numpy(logits[:, net]).requires_grad_()
+    peers = [torch.from_numpy(softmax(logits[:, other])) for other in range(3) if other != net]
+    apart = [torch.nn.functional.kl_div(own.log_softmax(-1), peer, reduction="none").sum(-1) for peer in peers]
+    alone = objective(LossWeights(weighting.temperature, weighting.alpha))(own, batch())
+    loss = alone + weighting.mutual * (apart[0] + apart[1]) / 2
+    (gradient,) = torch.autograd.grad(loss.sum(), own)
+    return loss.detach(), gradient
+
+
+@pytest.mark.parametrize("weighting", [LossWeights(1.0, 0.0, mutual=1.0), LossWeights(2.0, 0.9, mutual=0.4)])
+def test_mutual_learning_is_the_published_formula(weighting):
+    stacked = torch.from_numpy(logits(3)).requires_grad_()
+    found = objective(*[weighting] * 3)(stacked, batch())
+    found.sum().backward()
+    for net in range(3):
+        loss, gradient = published(logits(3), weighting, net)
+        torch.testing.assert_close(found[:, net].detach(), loss)
+        torch.testing.assert_close(stacked.grad[:, net], gradient)
+
+
+def test_a_net_without_finite_logits_teaches_none_of_its_peers():
+    wild = logits(3)
+    wild[2:, 1, 0] = np.inf
+    stacked = torch.from_numpy(wild).requires_grad_()
+    found = objective(*[LossWeights(1.0, 0.0, mutual=1.0)] * 3)(stacked, batch())
+    (gradient,) = torch.autograd.grad(found[:, [0, 2]].sum(), stacked)
+    labels = [expected(wild[:, net], 1.0, 0.0, 1.0) for net in range(3)]
+    first, last = (torch.from_numpy(wild[2:, net]).log_softmax(-1) for net in (0, 2))
+    torch.testing.assert_close(found[2:, 0], torch.from_numpy(labels[0][2:]) + (last.exp() * (last - first)).sum(-1))
+    assert torch.isfinite(found[:, [0, 2]]).all()
+    assert torch.isfinite(gradient[:, [0, 2]]).all()
+    assert not torch.isfinite(found[2:, 1]).any()
