@@ -6,7 +6,7 @@ READY := .venv/.ready
 # The commands in dvc.yaml find what is installed in .venv.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: repro test test-zoo banking77 machines soak bench lint mnist readme commands
+.PHONY: repro test test-zoo banking77 generations machines soak bench lint mnist readme commands
 
 repro: $(READY) ## teachers, caches, students and report on the embedded digits
 	.venv/bin/dvc repro
@@ -79,6 +79,12 @@ banking77: $(READY) ## DATA=folder with banking77-train.parquet and banking77-te
 	@echo; cat examples/banking77/results/published.md examples/banking77/speed.md
 	@echo "Open examples/banking77/results/index.html in a browser."
 
+generations: $(READY) ## students that teach students, on the embedded digits; two minutes
+	mkdir -p examples/generations/data/source
+	cd examples/generations && $(CURDIR)/.venv/bin/dvc repro
+	@echo; cat examples/generations/results/published.md
+	@echo "Open examples/generations/results/index.html in a browser."
+
 # $(call fill,file,marker,table): the lines between <!-- marker --> and the next <!-- end --> become those of the table.
 fill = awk -v marker='<!-- $(2) -->' 'FNR == NR {table = table $$0 "\n"; next} $$0 == marker {print; printf "%s", table; cut = 1; next} \
   /<!-- end -->/ {cut = 0} !cut' $(3) $(1) > $(1).new && mv $(1).new $(1)
@@ -93,6 +99,7 @@ readme: repro ## tables and pictures of README.md, from the last run, and of exa
 	$(call fill,README.md,banking77,examples/banking77/results/published.md)
 	$(call fill,examples/banking77/README.md,results,examples/banking77/results/published.md)
 	$(call fill,examples/banking77/README.md,speed,examples/banking77/speed.md)
+	$(call fill,examples/generations/README.md,results,examples/generations/results/published.md)
 
 commands: $(READY) ## docs/commands.md, from what the commands say of themselves
 	.venv/bin/python docs/commands.py

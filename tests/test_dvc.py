@@ -82,7 +82,7 @@ def test_students_wait_for_every_teacher_they_learn_from(folder):
         words = body(stage)["cmd"].split()
         if words[2] not in ("distill", "sweep") or "--hard" in words or "--live" in words:
             continue
-        items = stage.get("foreach", {"": ""})
+        items = stage.get("foreach", {words[3]: ""})
         for key in items:
             item = items[key] if isinstance(items, dict) else key
             given = {"${key}": str(key), "${item}": str(item)}
@@ -102,6 +102,15 @@ def test_examples_have_the_pipeline_and_no_other(folder):
     def general(path: Path) -> dict:
         found = load(path)["stages"]
         found["versions"] = found["versions"]["cmd"]  # an example cannot depend on sources outside of it
+        if promote := found.get("promote"):  # teachers that are students: as other teachers, but once they are trained
+            teach = found["teach"]
+            teachers = load(path.parent / "params.yaml")["teachers"]
+            students = {name: said["student"].split("/")[0] for name, said in teachers.items() if "student" in said}
+            assert promote["foreach"] == students
+            assert {*teach["foreach"], *students} == set(teachers)
+            assert promote["do"].pop("deps") == [*teach["do"]["deps"], "data/sweeps/${item}/students"]
+            assert promote["do"].items() <= teach["do"].items()
+            teach["foreach"] = "${teachers}"
         return {name: found[name] for name in ("versions", "ingest", "teach", "capture")}
 
     assert general(folder / "dvc.yaml") == general(ROOT / "dvc.yaml")
@@ -113,7 +122,8 @@ def test_examples_have_the_pipeline_and_no_other(folder):
 def test_examples_sweep_what_their_settings_name_and_report_all_of_it(folder):
     """Every sweep has a stage, and every stage of a sweep a section; every published figure is of a folder that is reported."""
     found, params = load(folder / "dvc.yaml")["stages"], load(folder / "params.yaml")
-    swept = {f"data/sweeps/{name}" for name in found["sweep"]["foreach"]}
+    alone = [stage["cmd"].split()[-1] for name, stage in found.items() if name.startswith("sweep-") and "cmd" in stage]
+    swept = {f"data/sweeps/{name}" for name in (*found["sweep"]["foreach"], *alone)}
     swept |= {f"data/heldout/sweeps/{name}" for name in found.get("sweep-heldout", {"foreach": []})["foreach"]}
     assert {Path(path).name for path in swept} == set(params["sweeps"])
     reported = found["report"]["cmd"].split()[3:-2]

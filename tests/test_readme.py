@@ -11,6 +11,7 @@ TABLES = [
     ("README.md", "banking77", "examples/banking77/results/published.md"),
     ("examples/banking77/README.md", "results", "examples/banking77/results/published.md"),
     ("examples/banking77/README.md", "speed", "examples/banking77/speed.md"),
+    ("examples/generations/README.md", "results", "examples/generations/results/published.md"),
     ("examples/mnist/README.md", "results", "examples/mnist/results/published.md"),
     ("examples/mnist/README.md", "quick", "examples/mnist/quick/results/published.md"),
 ]
@@ -39,6 +40,7 @@ def test_links_lead_somewhere():
         "docs/export.md",
         "examples/mnist/README.md",
         "examples/banking77/README.md",
+        "examples/generations/README.md",
     ):
         here = (ROOT / readme).parent
         for target in re.findall(r"\]\(([^)#]+?)(?:#.*?)?\)", (ROOT / readme).read_text()):
