@@ -78,6 +78,7 @@ def command(
     from pipeline.cache.adopt import adopt
     from pipeline.cache.imported import import_logits
     from pipeline.cache.promote import promote
+    from pipeline.models.modelfile import descent
 
     out, splits = data / "teachers" / name, data / "transfer"
     if more and not logits:
@@ -89,9 +90,7 @@ def command(
         raise click.UsageError("--seed: says which net of a --student is meant, and none is given.")
     if student:
         generations = promote(student=student, seed=seed, data=data, out=out)
-        first = " + ".join(generations[0].teachers)
-        chain = [*([first] if first else []), *(f"{each.run} (seed {each.seed})" for each in generations)]
-        echo(f"wrote {out}: {' → '.join(chain)}")
+        echo(f"wrote {out}: {descent(generations)}")
         return
     if logits:
         joined = import_logits(logits=[*logits, *more], splits=splits, views=views, out=out)

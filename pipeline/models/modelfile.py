@@ -3,7 +3,7 @@
 A folder holds one teacher, or the students of one setting, one net per seed.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -323,6 +323,12 @@ class ModelFile(Facts):
                 wanted_as = f"{expected} as in the transfer set"
                 fix = f"Train it on these data. {self.fix}"
                 raise InputError(f"teacher {self.name}, {what}", expected=wanted_as, found=str(found), fix=fix)
+
+
+def descent(generations: Sequence[Generation]) -> str:
+    """Whom a promoted teacher descends from, in words, oldest first."""
+    first = " + ".join(generations[0].teachers)
+    return " → ".join([*([first] if first else []), *(f"{each.run} (seed {each.seed})" for each in generations)])
 
 
 def weights_name(kind: Kind, seed: int) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.base.commands import short
 from pipeline.base.errors import printable
-from pipeline.models.modelfile import Learned, ModelFile, Shown
+from pipeline.models.modelfile import Learned, ModelFile, Shown, descent
 from pipeline.models.training import Training
 from pipeline.results.markdown import plain, table
 from pipeline.results.run import SPLITS, mean_std
@@ -206,6 +206,11 @@ class Card:
         facts = {"seed": str(self.config["seed"]), "sha256 of the weights": str(self.config["weights_sha256"])}
         if model.soft:
             facts["soft targets"] = _learned(model.soft)
+        if model.mutual:
+            cohort = ", ".join(map(str, model.mutual.cohort))
+            facts["students that learned from each other"] = f"seeds {cohort}, with weight {short(model.mutual.weight)}"
+        if model.generations:
+            facts["generations"] = descent(model.generations)
         if model.recipe is None or model.views is None:
             facts["training"] = "elsewhere, not known"
             return facts

@@ -25,7 +25,7 @@ def test_an_unknown_version_an_edit_and_another_role_are_refused(tmp_path):
     del facts["digest"]
     for change, message in (
         ({"version": 9}, "expected version 7, found version 9"),
-        ({"kind": "student"}, "kind: expected teacher or adopted or imported, found student"),
+        ({"kind": "student"}, "kind: expected teacher or adopted or imported or promoted, found student"),
         ({"name": "b"}, "name: expected a, found b"),
         ({"classes": "abc"}, "expected facts of the right types, found classes: "),
         ({"nets": []}, "expected nets of different seeds"),

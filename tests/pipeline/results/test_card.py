@@ -9,7 +9,7 @@ from ruamel.yaml import YAML
 from pipeline.data.inputs.array import Arrays
 from pipeline.data.inputs.image import Images
 from pipeline.data.inputs.text import Texts
-from pipeline.models.modelfile import Chosen, Data, Learned, Shown
+from pipeline.models.modelfile import Chosen, Data, Generation, Learned, Mutual, Shown
 from pipeline.models.training import Training
 from pipeline.results.card import Card, Figures, Measured, Quantised, Source
 from pipeline.results.tables import RunRow
@@ -32,6 +32,7 @@ def card(inputs=IMAGES, *, errors=(10, 12, 14), lost=0.0, encoding=None, **chang
         name="s-T4", kind="student", model="mlp(hidden=[3])", classes=("cat", "dog"), inputs=inputs, soft=SOFT,
         data=Data("d" * 64, "e" * 64, "f" * 64, "0" * 64), views=Shown("flip()", 0, ("version 1",), 2),
         rows=Chosen("all()", 300, ""), recipe=Training(optimizer="sgd(lr=0.1)", epochs=7, batch_size=32),
+        mutual=None, generations=(),
     )  # fmt: skip
     facts = {"shape": [1, 8, 8], "dtype": "uint8", "kind": inputs.kind, "mode": "L", "fit": None}
     config = {"inputs": facts, "encoding": encoding, "output": "logits", "seed": 1, "weights_sha256": "1" * 64}
@@ -95,8 +96,19 @@ def test_where_it_comes_from():
     assert "kl() at T = 4 with alpha = 0.5 and label weight = 0.5; times T²: yes; standardised: no; what is av" in text
     assert "- recipe: sgd(lr=0.1), constant, epochs 7, batch size 32\n" in text
     assert "- views: flip(), seed 0, 2 of each row\n" in text
+    assert "learned from each other" not in text
+    assert "generations" not in text
     unknown = card(sources=[Source("a", "c" * 64, None, None)]).text()
     assert f"- a: digest of the cache {'c' * 64}\n" in unknown
+
+
+def test_whom_it_descends_from_and_whom_it_learned_beside():
+    found = card()
+    found.model.generations = (Generation("born/s-T4", 2, "", {"a": "", "b": ""}), Generation("more/s-T4", 0, "", {"c": ""}))
+    found.model.mutual = Mutual(0.5, (2, 0))
+    text = found.text()
+    assert line(text, "- generations").endswith("a + b → born/s-T4 (seed 2) → more/s-T4 (seed 0)")
+    assert line(text, "- students that learned from each other").endswith(": seeds 2, 0, with weight 0.5")
 
 
 def test_every_setting_that_is_not_its_default():
