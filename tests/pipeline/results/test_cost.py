@@ -64,6 +64,8 @@ def folder(path: Path, epochs: list[int], **facts) -> None:
         "outputs": None,
         "parameters": 9,
         "assets": {},
+        "generations": [],
+        "mutual": None,
         "data": DATA,
     }
     (path / "model.json").write_bytes(sealed(usual | facts))
