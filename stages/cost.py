@@ -74,6 +74,8 @@ def _comparisons(found: list[dict[str, Any]]) -> list[str]:
 
 
 def _break_even(each: dict[str, Any]) -> str:
+    if each["features"]:
+        return "no live student to compare with: features are learned from caches alone"
     if each["live_command"] is None:
         return "no live student to compare with: a teacher of which there are logits only cannot run in the loop"
     if each["live"] is None:

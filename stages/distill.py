@@ -108,7 +108,8 @@ def command(
         raise click.UsageError(f"{names}: not used with --hard, whose students learn from labels alone.")
     weighting = HARD
     if temperature is not None:
-        weighting = LossWeights(float(temperature), distillation.alpha, distillation.label_weight)
+        features = bool(distillation.features)
+        weighting = LossWeights(float(temperature), distillation.alpha, distillation.label_weight, features=features)
     soft = soft_of(data, live, distillation)
     out = data / "students" / command.run_name(ctx.params)
     students = distill(
@@ -135,6 +136,8 @@ def command(
 def soft_of(data: Path, live: bool, given: Distillation) -> "Soft":
     """The soft targets and their loss, from these settings."""
     from pipeline.training.course import Course
+    from pipeline.training.curriculum import parse_curriculum
+    from pipeline.training.features import FeatureLoss
     from pipeline.training.lesson import Soft
     from pipeline.training.losses import SoftLoss
 
@@ -142,4 +145,6 @@ def soft_of(data: Path, live: bool, given: Distillation) -> "Soft":
     loss = SoftLoss.parse(given.loss, squared=given.t_squared, standardised=given.standardise)
     course = Course.parse(temperature=given.temperature_schedule, alpha=given.alpha_schedule, warmup=given.loss_warmup)
     teachers = {teacher: folder / teacher for teacher in given.teachers}
-    return Soft(teachers, given.rule, loss, given.weights or None, live, course)
+    features = tuple(map(FeatureLoss.parse, given.features))
+    heat = None if given.learn_temperature is None else parse_curriculum(given.learn_temperature)
+    return Soft(teachers, given.rule, loss, given.weights or None, live, course, features, heat)

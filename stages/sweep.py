@@ -127,7 +127,11 @@ def command(
     out = data / "sweeps" / name
     found = sweep(
         plans=plans,
-        weightings=[LossWeights(t, alpha, first["label_weight"], mutual) for t in temperatures for alpha in shares],
+        weightings=[
+            LossWeights(t, alpha, first["label_weight"], mutual, bool(first["features"]))
+            for t in temperatures
+            for alpha in shares
+        ],
         baseline=baseline,
         together=together,
         anew=anew,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SECTIONS = ("ingest", "teach", "teachers", "views", "recipe", "students", "distill", "exports", "sweeps")
 _TRAINING = ("model", "optimizer", "schedule", "virtual_teacher", "policy")  # settings that name something with a version
 _STUDENT = (*_TRAINING, "rows")
-_SOFT = ("loss", "rule", "temperature_schedule", "alpha_schedule")
+_SOFT = ("loss", "rule", "temperature_schedule", "alpha_schedule", "learn_temperature", "features")
 
 Lines = dict[str, str]  # name → version, or hash of the source
 
@@ -93,6 +93,8 @@ def _stages(params: Params | None, plug_ins: _PlugIns) -> Iterator[tuple[str, Li
         lines = training | _named(settings, _STUDENT, plug_ins)
         if settings["correct"]:
             lines["bias correction"] = f"version {bias.VERSION}"
+        if soft and settings["features"]:
+            lines["watched"] = f"version {watched.VERSION}"
         return lines | _named(settings, _SOFT, plug_ins) if soft else lines
 
     settings = _settings(ingesting.command, "") if params is not None and "ingest" in params.values else {}
@@ -266,7 +268,8 @@ def _named(settings: Mapping[str, Any], keys: tuple[str, ...], plug_ins: _PlugIn
     for key in keys:
         if settings[key] is None:  # it need not be given
             continue
-        for text in settings[key].split("|") if key == "policy" else [settings[key]]:
+        given = settings[key].split("|") if key == "policy" else settings[key]
+        for text in [given] if isinstance(given, str) else given:
             name = name_in(text)
             lines[f"{key} {name}"] = plug_ins.behaviour(name) if ":" in name else parsers[key](text).behaviour
     return lines
@@ -280,6 +283,8 @@ def _parsers() -> "Mapping[str, Callable[[str], Spec]]":
     from pipeline.models import ensemble
     from pipeline.models.build import parse_model
     from pipeline.training import losses, recipe
+    from pipeline.training.curriculum import parse_curriculum
+    from pipeline.training.features import FeatureLoss
 
     rules = dict.fromkeys(ensemble.RULES, ensemble.combine)
     schedule = partial(parse, table=recipe.SCHEDULES, versions=recipe.SCHEDULE_VERSIONS, given=1)
@@ -290,6 +295,8 @@ def _parsers() -> "Mapping[str, Callable[[str], Spec]]":
         "virtual_teacher": partial(parse, table=losses.VIRTUAL, versions=losses.VIRTUAL_VERSIONS, given=2),
         "policy": partial(parse, table=POLICIES, versions=VERSIONS, given=2),
         "rows": partial(parse, table=selection.ROWS, versions=selection.VERSIONS, given=2),
+        "learn_temperature": parse_curriculum,
+        "features": lambda text: FeatureLoss.parse(text).spec,
         "loss": partial(parse, table=losses.LOSSES, versions=losses.VERSIONS, given=4),
         "rule": partial(parse, table=rules, versions=ensemble.RULES, given=4),
     }

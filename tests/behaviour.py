@@ -48,7 +48,7 @@ from pipeline.results.choice import best
 from pipeline.results.exporting import Exporting
 from pipeline.results.run import Measure
 from pipeline.stats import metrics
-from pipeline.training import bias, features, fit, losses, objective, recipe
+from pipeline.training import bias, curriculum, features, fit, losses, objective, recipe
 from pipeline.training.course import Course, Progress
 from pipeline.training.examples import Batch, Examples
 from pipeline.training.features import FeatureLoss
@@ -240,6 +240,7 @@ def _loss(name: str) -> Any:
     return {"values": values, "gradient": logits.grad}
 
 
+CURRICULA = {"ctkd": "ctkd(least=2, range=9, epochs=5)"}
 FEATURE_LOSSES = {
     "hint": "hint(teacher=a, student=a)", "at": "at(teacher=a, student=a)", "fsp": "fsp(teacher=[a, b], student=[a, b])",
     "sp": "sp(teacher=a, student=a)", "rkd_distance": "rkd_distance(teacher=a, student=a)",
@@ -430,6 +431,17 @@ def _trained(*cases: Case) -> dict[str, Any]:
     return found
 
 
+def _curriculum(name: str) -> Any:
+    """T, and the slope that its number follows, in some epochs."""
+    heat = curriculum.parse_curriculum(CURRICULA[name])(4.0)
+    found = []
+    for epoch in (1, 3, 9):
+        heat.zero_grad()
+        heat(Progress(epoch, 0.0)).backward()
+        found.append([heat(Progress(epoch, 0.0)).item(), heat.position.grad.item()])
+    return found
+
+
 def _bias() -> Any:
     return [bias.offsets(_numbers(60, 3, seed=6), np.arange(60) % 3, classes) for classes in ([1], [0, 2])]
 
@@ -555,6 +567,7 @@ def everything() -> dict[str, Measured]:
         ("rule", ensemble.RULES, CLOSE, _rule),
         ("loss", losses.VERSIONS, CLOSE, _loss),
         ("feature loss", features.VERSIONS, FLOAT32, _feature_loss),
+        ("learned temperature", curriculum.VERSIONS, CLOSE, _curriculum),
         ("optimizer", recipe.OPTIMIZER_VERSIONS, CLOSE, _optimizer),
         ("schedule", recipe.SCHEDULE_VERSIONS, CLOSE, _schedule),
         ("virtual teacher", losses.VIRTUAL_VERSIONS, CLOSE, _virtual),

@@ -33,6 +33,7 @@ class Use(IntEnum):
     ROWS = 10  # which rows a fraction selects
     BOOTSTRAP = 12  # which test rows a resample holds
     CALIBRATION = 13  # which rows show an int8 model the ranges of values
+    PROJECTIONS = 14  # initial weights of what is trained beside a net
 
 
 def bits(seed: int, *address: ArrayLike) -> np.ndarray:

@@ -95,6 +95,7 @@ class Learned:
 
     caches, live: by teacher name, the digest of each cache, or of each teacher in the loop; the other is None.
     temperature_schedule, alpha_schedule, loss_warmup: see course.Course; a schedule is None where there is none.
+    features: the feature losses. learned_temperature: how T was learned, if it was; it began at `temperature`.
     """
 
     temperature: float
@@ -112,6 +113,9 @@ class Learned:
     temperature_schedule: str | None = None
     alpha_schedule: str | None = None
     loss_warmup: int = 0
+    features: tuple[str, ...] = ()
+    feature_behaviours: tuple[str, ...] = ()
+    learned_temperature: str | None = None
 
     @property
     def teachers(self) -> Mapping[str, str]:

@@ -242,6 +242,8 @@ def _learned(soft: Learned) -> str:
     parts += [f"its first {soft.loss_warmup} epochs a warm-up"] if soft.loss_warmup else []
     if len(soft.weights) > 1:
         parts.append(f"weights of the teachers: {', '.join(map(short, soft.weights))}")
+    parts += [] if soft.learned_temperature is None else [f"T learned from there on by {soft.learned_temperature}"]
+    parts += [f"of features: {loss}" for loss in soft.features]
     return "; ".join([*parts, f"from {'teachers in the loop' if soft.live is not None else 'caches'}"])
 
 

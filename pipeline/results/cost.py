@@ -65,15 +65,16 @@ class _Kind:
     memory: float
     draws: int
     teachers: tuple[str, ...]
+    features: tuple[str, ...]
 
     @classmethod
     def of(cls, model: ModelFile) -> "_Kind":
         """The kind of the students in a model.json."""
         recipe, views = model.training
         rows = model.rows.count if model.rows else 0
-        teachers = tuple(sorted(model.soft.teachers)) if model.soft else ()
+        teachers, features = (tuple(sorted(model.soft.teachers)), model.soft.features) if model.soft else ((), ())
         way = (recipe.batch_size, recipe.precision, recipe.memory, recipe.draws)
-        return cls(model.model, rows, views.policy, views.count, *way, teachers)
+        return cls(model.model, rows, views.policy, views.count, *way, teachers, features)
 
     @property
     def pace(self) -> "_Kind":
@@ -365,7 +366,12 @@ def _compared(cached: _Rate, live: _Rate | None, captures: Sequence[float | None
 
 
 def _live_command(line: _Line, student: _Trained, data: Path) -> str | None:
-    """The command that trains a live student to compare with; None if a teacher is no net, which could run in the loop."""
+    """The command that trains a live student to compare with.
+
+    None if a teacher is no net, which could run in the loop, and for students that learn from features, which are cached.
+    """
+    if student.kind and student.kind.features:
+        return None
     folders = [data / "teachers" / name for name in (student.kind.teachers if student.kind else ())]
     if any((folder / FILE_NAME).exists() and ModelFile.teacher(folder).kind == "imported" for folder in folders):
         return None

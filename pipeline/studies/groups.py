@@ -129,6 +129,7 @@ def groups_of(
             for name, plan in sharing.items():
                 model = parse_model(plan.model)
                 require_student(model)
+                learned.require_guided(model)
                 cohorts = [[each] for each in part if each.mutual > 0]
                 if cohorts:
                     _require_cohort(learned, plan, model, together)

@@ -65,6 +65,7 @@ def distill(
     lesson = Lesson.prepare(ground, views=views, rows=rows, soft=soft, weightings=[weighting], correct=correct, recipe=recipe)
     spec = parse_model(model)
     require_student(spec)
+    lesson.require_guided(spec)
     students = []
     members = [lesson.identity(spec, recipe, weighting, seed) for seed in seeds]
     with Kept.hold(work, out, members) as kept, files.replaced_folder(out, read=lesson.read(spec, recipe)) as folder:

@@ -21,6 +21,7 @@ from pipeline.base.background import ahead
 from pipeline.base.errors import InputError
 from pipeline.base.randomness import Use
 from pipeline.data.views import NONE, Policy
+from pipeline.training.featured import Featured
 from pipeline.training.inputs import Inputs, NoInputs
 from pipeline.training.signal import Signal
 from pipeline.training.targets import Targets
@@ -36,6 +37,7 @@ class Batch(NamedTuple):
     rows, views: (B,) int64. inputs: (B, *shape), in that view; empty without a split. targets: (B, layers, classes) target
     logits, one layer for each temperature that they depend on; empty without a teacher. partners, shares: of views that mix two
     rows, the other row, (B, 1) int64, and the share of the row itself, (B, 1) float32; (B, 0) for all other views.
+    features: of teachers, (B, …) each, which a batch gets when it is complete; none where only logits are learned from.
     """
 
     rows: torch.Tensor
@@ -44,20 +46,26 @@ class Batch(NamedTuple):
     targets: torch.Tensor
     partners: torch.Tensor
     shares: torch.Tensor
+    features: tuple[torch.Tensor, ...] = ()
 
     def cut(self, start: int, stop: int) -> "Batch":
         """Some of its rows, which share memory with it."""
-        return Batch(*(column[start:stop] for column in self))
+        return Batch._make((*(column[start:stop] for column in self._columns), ()))
 
     def split(self, size: int) -> Iterator["Batch"]:
         """Its rows in batches of `size`, which divides their number; they share memory with it."""
         if not len(self.rows):
             return iter(())  # torch would give one empty batch
-        return map(Batch, *(torch.split(column, size) for column in self))
+        return map(Batch, *(torch.split(column, size) for column in self._columns))
 
     def joined(self, other: "Batch") -> "Batch":
         """These rows, then those of `other`."""
-        return Batch(*(torch.cat([column, more]) for column, more in zip(self, other, strict=True)))
+        return Batch._make((*map(torch.cat, zip(self._columns, other._columns, strict=True)), ()))
+
+    @property
+    def _columns(self) -> tuple[torch.Tensor, ...]:
+        """All but the features, which it still lacks."""
+        return self.rows, self.views, self.inputs, self.targets, self.partners, self.shares
 
 
 @dataclass(frozen=True)
@@ -127,12 +135,12 @@ class Window:
 class Examples:
     """What a student or a teacher trains on.
 
-    inputs: where the rows come from, shown under `policy`. views: each epoch draws one of this many views for each row;
-    None gives every row a new view in every epoch. signal: where the target logits come from. memory_bytes: memory for rows;
-    it counts one float32 logit per class and view even where no logits are stored, so that the order of rows is the same for
-    cached and live teachers. chosen: (n,) int64, the rows to train on, ascending; None for all. Spans without a chosen row
-    are not read; the chosen rows come in the order that they have among all rows. draws: how many different views of each row
-    an epoch draws; they are examples of one batch, side by side.
+    inputs: where the rows come from, shown under `policy`. views: each epoch draws one of this many views for each row; None
+    gives every row a new view in every epoch. signal: where the target logits come from. memory_bytes: memory for rows; it
+    counts one float32 logit per class and view even where no logits are stored, so that the order of rows is the same for
+    cached and live teachers, and besides the bytes of features. chosen: (n,) int64, the rows to train on, ascending; None for
+    all. Spans without a chosen row are not read; the chosen rows come in the order that they have among all rows. draws: how
+    many different views of each row an epoch draws; they are examples of one batch, side by side.
     Raises InputError where not even four spans fit in memory_bytes, for rows that do not exist, and for chosen rows under a
     policy that mixes rows: what was left out would be learned from as a partner.
     """
@@ -148,8 +156,8 @@ class Examples:
     _spare: list[list[Window]] = field(init=False, default_factory=list, repr=False, compare=False)
 
     @classmethod
-    def of_targets(cls, targets: Targets, views: int, memory_bytes: int, device: torch.device) -> "Examples":
-        """Target logits alone, without inputs, for a training loop of your own."""
+    def of_targets(cls, targets: Targets | Featured, views: int, memory_bytes: int, device: torch.device) -> "Examples":
+        """Target logits, and features, without inputs, for a training loop of your own."""
         classes = next(iter(targets.caches.values())).manifest.identity["classes"]
         return cls(NoInputs(targets.rows, targets.span, classes), NONE, views, targets, memory_bytes, device)
 
@@ -191,7 +199,7 @@ class Examples:
         """Whether the rows, in all views, fit in memory; then they are kept from the first epoch on."""
         if self.views is None and self.inputs.replays:  # new views in every epoch, which are made when rows are read
             return False
-        return self.rows * (self._held_views * self._input_bytes + (self.views or 1) * self._logits_bytes) <= self.memory_bytes
+        return self.rows * (self._held_views * self._input_bytes + (self.views or 1) * self._signal_bytes) <= self.memory_bytes
 
     @property
     def temperatures(self) -> int:
@@ -199,6 +207,7 @@ class Examples:
         if not self.whole:
             return 1
         left = self.memory_bytes // self.rows - self._held_views * self._input_bytes
+        left -= (self.views or 1) * self.signal.feature_bytes
         return max(1, left // ((self.views or 1) * max(self._logits_bytes, 1)))
 
     def release(self) -> None:
@@ -231,8 +240,9 @@ class Examples:
             yield self._with_targets(rest)
 
     def _with_targets(self, batch: Batch) -> Batch:
-        """The batch with target logits in place of what is stored for them."""
-        return batch._replace(targets=self.signal.targets(batch.targets, batch.inputs))
+        """The batch with target logits, and features, in place of what is stored for them."""
+        stored = batch.targets
+        return batch._replace(targets=self.signal.targets(stored, batch.inputs), features=self.signal.features(stored))
 
     def _blocks(self, seed: int, epoch: int, batch_size: int) -> Iterator[Batch]:
         """The shuffled rows of the epoch, in blocks that end where a batch or a window ends."""
@@ -389,11 +399,15 @@ class Examples:
     def _logits_bytes(self) -> int:
         """Bytes that are counted for the logits of a row in one view: those stored, where they are all there is."""
         if not self._input_bytes:
-            return self._stored_bytes
+            return self._stored_bytes - self.signal.feature_bytes
         return 0 if self.views is None else len(self.inputs.classes) * torch.float32.itemsize
 
     @property
+    def _signal_bytes(self) -> int:
+        """Bytes that are counted for what a row in one view is taught by: logits and features."""
+        return self._logits_bytes + self.signal.feature_bytes
+
+    @property
     def _span_bytes(self) -> int:
-        return self.inputs.span * (
-            self.draws * self._logits_bytes + (self.draws if self.inputs.replays else 1) * self._input_bytes
-        )
+        views = self.draws if self.inputs.replays else 1
+        return self.inputs.span * (self.draws * self._signal_bytes + views * self._input_bytes)

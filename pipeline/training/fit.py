@@ -1,5 +1,8 @@
 """The only training loop, for one net or a stack of nets. The objective says what is learned.
 
+Things may be trained beside a net, see learner.py. They take part in every step and in what a killed training goes on from;
+validation, averages, and what is kept in the end are of the net alone.
+
 A training that was killed goes on from the last epoch that it kept, and ends with the same bits.
 """
 
@@ -8,7 +11,7 @@ import copy
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -28,12 +31,13 @@ from pipeline.models.stack import Stack, side_by_side
 from pipeline.stats import metrics
 from pipeline.training.course import Progress
 from pipeline.training.examples import Batch, Examples
+from pipeline.training.learner import Learner
 from pipeline.training.objective import VERSION as OBJECTIVE
 from pipeline.training.recipe import Recipe
 from pipeline.training.resume import WEIGHTS, Identity, State
 
-# logits (B, classes) → losses (B,); (B, nets, classes) → (B, nets)
-Objective = Callable[[torch.Tensor, Batch, Progress], torch.Tensor]
+# logits (B, classes), a batch, and features of the net → losses (B,); of a stack, (B, nets, classes) → (B, nets)
+Objective = Callable[[torch.Tensor, Batch, Progress, Sequence[torch.Tensor]], torch.Tensor]
 
 VERSION = 2  # of what the loop computes: order of rows, drawing of views, steps, which epoch is kept
 SHARE = 0.25  # of the memory for rows to train on: so much more may validation rows take
@@ -128,7 +132,7 @@ def fit(
     name: str,
     state: State,
 ) -> list[Fitted]:
-    """Train `model`, one net or a stack, in place. Returns how it went for each of its nets.
+    """Train `model`, one net or a stack, or a learner of one, in place. Returns how it went for each of its nets.
 
     The nets of a stack are trained as they would be alone. A net that ran out of patience or diverged gets no more epochs
     in its history, and does not disturb the others. Order of rows, views and torch's random stream (dropout) are functions
@@ -136,11 +140,12 @@ def fit(
     saved before, the training goes on from it, to the same bits.
     Raises InputError for an optimizer whose state cannot be saved, and for a net that cannot learn from the last batch.
     """
-    net, count = (model.pattern, len(model)) if isinstance(model, Stack) else (model, 1)
+    learner = model if isinstance(model, Learner) else Learner(model)
+    net, count = (learner.net.pattern, len(learner.net)) if isinstance(learner.net, Stack) else (learner.net, 1)
     rows = recipe.settings.batch_size * examples.draws
     work = flops(net, examples.inputs.example(2).to(examples.device)) * rows * count
     with runtime.suited_threads(work), runtime.own_randomness():
-        training = _Training(model, examples, objective, recipe, validation, seed)
+        training = _Training(learner, examples, objective, recipe, validation, seed)
         training.resume(state)
         bar = runtime.progress((), name, total=recipe.settings.epochs * training.steps, unit="steps")
         bar.update(training.done * training.steps)
@@ -163,16 +168,17 @@ class _Training:
 
     def __init__(
         self,
-        model: torch.nn.Module,
+        learner: Learner,
         examples: Examples,
         objective: Objective,
         recipe: Recipe,
         validation: Validation,
         seed: int,
     ):
-        self.model, self.examples, self.objective, self.recipe = model, examples, objective, recipe
+        self.learner, self.model = learner, (model := learner.net)
+        self.examples, self.objective, self.recipe = examples, objective, recipe
         self.validation, self.seed = validation, seed
-        self.optimizer = recipe.optimizer(model.parameters())
+        self.optimizer = recipe.optimizer(learner.parameters())
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.steps = -(-examples.rows // recipe.settings.batch_size)
         self.done = 0  # epochs
@@ -187,7 +193,7 @@ class _Training:
     def epoch(self, bar: Any) -> None:
         """Train on every row once, then measure on the validation split."""
         torch.manual_seed(randomness.torch_seed(self.seed, Use.DROPOUT, self.done))
-        self.model.train()
+        self.learner.train()
         total = self.learn(self.examples.epoch(self.seed, self.done, self.recipe.settings.batch_size), bar)
         losses = (total / (self.examples.rows * self.examples.draws)).tolist()
         self.done += 1
@@ -228,20 +234,17 @@ class _Training:
             bar.update()
         return total
 
-    def _forward(self, net: torch.nn.Module, inputs: torch.Tensor) -> torch.Tensor:
-        """Logits, computed in the precision of the recipe."""
-        logits: torch.Tensor
+    def _forward(self, module: torch.nn.Module, inputs: torch.Tensor) -> Any:
+        """What a net or a learner gives, computed in the precision of the recipe."""
         if self.recipe.settings.precision == "float32":
-            logits = net(inputs)
-            return logits
+            return module(inputs)
         with torch.autocast(self.examples.device.type, getattr(torch, self.recipe.settings.precision)):
-            logits = net(inputs)
-        return logits
+            return module(inputs)
 
     def _step(self, batch: Batch, progress: Progress) -> torch.Tensor:
         """One update; returns the summed loss of each net, detached: (nets,)."""
-        logits = self._forward(self.model, batch.inputs)
-        total = self.objective(logits, batch, progress).sum(0)
+        logits, features = self._forward(self.learner, batch.inputs)
+        total = self.objective(logits, batch, progress, features).sum(0)
         self.optimizer.zero_grad(set_to_none=True)
         mean = total / len(batch.rows)
         torch.autograd.backward(mean.sum() if mean.dim() else mean)  # summed over nets, none of which depends on another
@@ -254,7 +257,7 @@ class _Training:
     def _clip_gradients(self, limit: float) -> None:
         """Scale the gradients of each net whose norm is above the limit, as torch's clip_grad_norm_ does for one net."""
         stacked = isinstance(self.model, Stack)
-        held = [each.grad for each in self.model.parameters() if each.grad is not None]
+        held = [each.grad for each in self.learner.parameters() if each.grad is not None]
         gradients = [each if stacked else each[None] for each in held]
         norms = torch.stack([torch.linalg.vector_norm(each.reshape(len(each), -1), dim=1) for each in gradients])
         factors = (limit / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp_(max=1)
@@ -319,6 +322,7 @@ class _Training:
         if not finished:
             tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()}
             tensors |= {f"average.{name}": tensor for name, tensor in self.average.items()}
+            tensors |= {f"beside.{name}": tensor for name, tensor in self.learner.beside.state_dict().items()}
             kept, plain = self.optimizer.state_dict(), {}
             for number, found in kept["state"].items():
                 here = {key: value for key, value in found.items() if isinstance(value, torch.Tensor)}
@@ -349,6 +353,8 @@ class _Training:
                 target.copy_(tensors[f"{kind}{name}"])
         if facts["finished"]:
             return
+        for name, target in self.learner.beside.state_dict().items():
+            target.copy_(tensors[f"beside.{name}"])
         states = {int(number): values for number, values in facts["optimizer"]["state"].items()}
         for key, value in tensors.items():
             if key.startswith("optimizer."):

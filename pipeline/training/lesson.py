@@ -27,11 +27,17 @@ from pipeline.models.ensemble import RULES
 from pipeline.models.modelfile import Chosen, Data, Kind, Learned, Mutual, Net, Shown
 from pipeline.models.predict import predict
 from pipeline.models.stack import Stack, stackable
+from pipeline.models.watched import VERSION as WATCHED
 from pipeline.training import bias
-from pipeline.training.course import STEADY, Course
+from pipeline.training.course import STEADY, Course, Progress
+from pipeline.training.curriculum import Heat, require_start
 from pipeline.training.examples import Examples
+from pipeline.training.featured import Featured
+from pipeline.training.features import FeatureLoss
 from pipeline.training.fit import Epoch, Fitted, Validation, fit, identity
+from pipeline.training.guidance import Guidance
 from pipeline.training.inputs import inputs_of
+from pipeline.training.learner import Learner
 from pipeline.training.live import Live
 from pipeline.training.losses import SoftLoss
 from pipeline.training.objective import HARD, LossWeights, Objective
@@ -50,6 +56,7 @@ class Soft:
 
     teachers: by name, the folder of each cache; with `live`, of each teacher, which then runs in the training loop.
     rule: see ensemble.combine. weights: one per teacher; None for equal ones. course: of temperature and alpha over a training.
+    features: feature losses, which need caches that hold the features. heat: how a temperature is learned, see curriculum.py.
     """
 
     teachers: Mapping[str, Path]
@@ -58,15 +65,31 @@ class Soft:
     weights: Sequence[float] | None = None
     live: bool = False
     course: Course = STEADY
+    features: Sequence[FeatureLoss] = ()
+    heat: Spec | None = None
 
     def require_any_temperature(self) -> None:
         """Raise InputError where targets that are combined at one T would be softened at others."""
         moving = f"temperature_schedule {self.course.temperature.text}" if self.course.temperature else ""
+        moving = f"learn_temperature {self.heat.text}" if self.heat else moving
         what = moving or (f"loss {self.loss.text}" if self.loss.spreads else "")
         if what and self.rule == "probabilities" and len(self.teachers) > 1:
             expected = "one teacher, or `rule: logits`: mean probabilities are those at one T, and this softens at several"
             found = f"{len(self.teachers)} teachers by rule probabilities"
             raise InputError(what, expected=expected, found=found, fix="Set `rule: logits`.")
+
+    def require_learnable(self, temperatures: Sequence[float]) -> None:
+        """Raise InputError where a temperature that is learned would not begin there, or could not be learned."""
+        if self.heat is None:
+            return
+        what, fix = f"learn_temperature {self.heat.text}", "Leave one of the two out."
+        if self.course.temperature:
+            found = f"temperature_schedule {self.course.temperature.text} as well"
+            raise InputError(what, expected="no schedule of T beside it", found=found, fix=fix)
+        if not self.loss.softens:
+            raise InputError(what, expected="a loss with a T", found=f"loss {self.loss.text}, which has none", fix=fix)
+        for each in temperatures:
+            require_start(self.heat, each)
 
 
 @dataclass(frozen=True)
@@ -154,6 +177,7 @@ class Lesson:
                 valid.require_unfolded(what)
         if soft:
             soft.require_any_temperature()
+            soft.require_learnable([each.temperature for each in weightings if each.alpha > 0])
             soft.loss.require_use(len(source.classes))
         policy, count = open_views(views)
         signal = _signal(soft, ground, policy, count, temperatures) if soft else NoTeacher()
@@ -172,13 +196,14 @@ class Lesson:
         selected = Chosen(selection.text, len(chosen), files.sha256(chosen.tobytes()))
         shown = Shown(policy.text, None if policy.every else policy.seed, policy.behaviours, count)
         held = torch.from_numpy(labels).to(ground.device)
-        specs = (selection.spec, *policy.steps, *((soft.loss.spec, *soft.course.specs) if soft else ()))
+        taught = (soft.loss.spec, *soft.course.specs, *(each.spec for each in soft.features)) if soft else ()
+        specs = (selection.spec, *policy.steps, *taught)
         return cls(ground, source, examples, held, soft, signal, numbers, selected, shown, specs)
 
     def identity(self, model: Spec, recipe: Recipe, weighting: LossWeights, seed: int, cohort: Sequence[int] = ()) -> Identity:
         """All that the weights of a student are a function of. cohort: the seeds of those that learn from each other."""
         learned, mutual = self.learned(weighting), _mutual(weighting, cohort)
-        own = {
+        own: dict[str, Any] = {
             "weighing": weighting.to_dict(),
             "soft": None if learned is None else _plain(learned),
             "mutual": None if mutual is None else _plain(mutual),
@@ -186,6 +211,8 @@ class Lesson:
             "views": _plain(self.views),
             "correct": {"classes": list(self.correct), "version": bias.VERSION} if self.correct else None,
         }
+        if self._guiding(weighting):
+            own["watched"] = WATCHED
         return identity(model, recipe, seed, own, self.source, self.ground.splits["valid"], self.examples.device)
 
     def learned(self, weighting: LossWeights) -> Learned | None:
@@ -208,6 +235,9 @@ class Lesson:
             temperature_schedule=heat,
             alpha_schedule=alpha,
             loss_warmup=course.warmup,
+            features=tuple(each.text for each in self._guiding(weighting)),
+            feature_behaviours=tuple(each.spec.behaviour for each in self._guiding(weighting)),
+            learned_temperature=self.soft.heat.identity if self.soft.heat and weighting.alpha else None,
         )
 
     def read(self, model: Spec, recipe: Recipe) -> list[files.Witness]:
@@ -282,6 +312,29 @@ class Lesson:
             mutual=_mutual(weighting, [each.facts.seed for each in students]),
         )  # fmt: skip
 
+    def require_guided(self, model: Spec) -> None:
+        """Raise InputError where students of this model cannot learn from the features: before any of them is trained."""
+        if self.soft and self.soft.features:
+            self._guidance(self._build(model, 0), replace(HARD, features=True), 0)
+
+    def _guiding(self, weighting: LossWeights) -> Sequence[FeatureLoss]:
+        """The feature losses of a student with this weighting."""
+        return self.soft.features if self.soft and weighting.features else ()
+
+    def _guidance(self, net: torch.nn.Module, weighting: LossWeights, seed: int) -> Guidance | None:
+        """The feature losses of a net, with what they train beside it; None for none."""
+        if not (losses := self._guiding(weighting)) or not isinstance(self.signal, Featured):
+            return None
+        shown = example(net, self.source.inputs)
+        return Guidance.of(losses, self.signal, net, shown, self.source.rows, seed)
+
+    def _heat(self, weighting: LossWeights) -> Heat | None:
+        """The temperature of a student with this weighting, if it is learned."""
+        if self.soft is None or self.soft.heat is None or not weighting.alpha:
+            return None
+        made: Heat = self.soft.heat(weighting.temperature)
+        return made.to(self.examples.device)
+
     def _together(self, nets: Sequence[torch.nn.Module], recipe: Recipe, names: Sequence[str]) -> bool:
         """Whether these nets can be trained as a stack, and are faster that way; logs why where they cannot."""
         if len(nets) < 2:
@@ -295,6 +348,8 @@ class Lesson:
     def _obstacle(self, nets: Sequence[torch.nn.Module], recipe: Recipe) -> str | None:
         """Why these nets cannot be trained as a stack; None where they can."""
         for holds, reason in (
+            (self.soft is None or not self.soft.features, "they learn from features"),
+            (self.soft is None or self.soft.heat is None, "their temperature is learned"),
             (recipe.elementwise, "their optimizer is a plug-in, which may mix the weights of several students"),
             (self.soft is None or self.soft.loss.stacks(len(self.source.classes)), "their loss takes one student at a time"),
             (
@@ -318,13 +373,18 @@ class Lesson:
     ) -> list[tuple[torch.nn.Module, Fitted]]:
         """Train these nets, several as one stack; each as it is afterwards, and how it went."""
         model = Stack(nets).to(self.examples.device) if len(nets) > 1 else nets[0]
+        guidance, heat = self._guidance(nets[0], weightings[0], seed), self._heat(weightings[0])  # of a net that is alone
         objective = Objective.of(
-            weightings, self.labels, self.soft.loss if self.soft else None, self.signal,
+            weightings, self.labels, self.soft.loss if self.soft else None, self.signal, guidance, heat,
             smoothing=recipe.settings.label_smoothing, virtual=recipe.virtual,
             course=self.soft.course if self.soft else STEADY,
         )  # fmt: skip
         validation = self.ground.validation(nets[0], recipe.memory_bytes)
-        fitted = fit(model, self._examples(nets[0]), objective, recipe, validation, seed=seed, name=name, state=state)
+        learner = Learner(model, guidance.features if guidance else (), objective.trained) if objective.trained else model
+        fitted = fit(learner, self._examples(nets[0]), objective, recipe, validation, seed=seed, name=name, state=state)
+        if heat is not None:
+            began, ended = weightings[0].temperature, heat(Progress(recipe.settings.epochs, 1.0)).item()
+            _log.info("%s: the temperature began at %g and ended at %.3g", name, began, ended)
         return list(zip(model.nets() if isinstance(model, Stack) else nets, fitted, strict=True))
 
     def _examples(self, net: torch.nn.Module) -> Examples:
@@ -378,6 +438,7 @@ def _restored(net: torch.nn.Module, kept: Kept, member: Identity, alone: bool) -
 def _signal(soft: Soft, ground: Ground, policy: Policy, views: int, temperatures: Sequence[float]) -> Signal:
     """Open teachers or caches; refuse caches of other splits or views, and those whose teacher was trained again."""
     if soft.live:
+        _require_cached(soft)
         return Live.open(
             soft.teachers, ground.splits["transfer"], policy, ground.device, temperatures=temperatures, rule=soft.rule,
             weights=soft.weights,
@@ -391,7 +452,14 @@ def _signal(soft: Soft, ground: Ground, policy: Policy, views: int, temperatures
         cache.require_data({name: ground.splits[name] for name in ("transfer", "valid")})
         cache.require_views(policy.to_dict(), views)
         require_teacher(cache, cache.path.parent.parent / "teachers" / cache.path.name)
-    return targets
+    return Featured.of(targets, [text for each in soft.features for text in each.teacher]) if soft.features else targets
+
+
+def _require_cached(soft: Soft) -> None:
+    """Raise InputError for feature losses of teachers that run in the loop."""
+    if soft.features:
+        expected, fix = "teachers whose features are cached", "Leave out --live, or the setting `features`."
+        raise InputError("features", expected=expected, found="--live, whose teachers run in the loop", fix=fix)
 
 
 def _require_whole_labels(policy: Policy, soft: Soft | None) -> None:

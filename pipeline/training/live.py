@@ -1,6 +1,5 @@
 """Live: the teachers run in the training loop, as a reference for the results and the speed of caches."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +14,9 @@ from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.encoding import encode, example
 from pipeline.models.ensemble import Ensemble
 from pipeline.models.modelfile import Kind
+from pipeline.training.packed import Field, Packed
+
+_NOTHING = Packed(())
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Live:
     """Teachers that run on every batch: a signal.Signal, made by `Live.open`.
 
     They take the inputs of the batch. Of texts, which every net encodes by itself, each has its own encoding instead. These are
-    stored side by side as bytes, so that each keeps its dtype. encoded: what each is of a text; none for numbers.
+    stored side by side. encoded: what each is of a text; none for numbers.
     """
 
     nets: Sequence[torch.nn.Module]
@@ -30,11 +32,12 @@ class Live:
     digests: Mapping[str, str]
     witnesses: Sequence[files.Witness]
     kind: Kind = "live"
+    feature_bytes: int = 0
     shape: tuple[int, ...] = (0,)
     dtype: torch.dtype = torch.uint8
     texts: Split | None = None
     policy: Policy = NONE
-    encoded: "Sequence[Encoding]" = ()
+    encoded: Packed = _NOTHING
 
     @classmethod
     def open(
@@ -66,8 +69,8 @@ class Live:
         )
         if split.inputs.kind != "text":
             return live
-        encoded = [Encoding.of(example(net, split.inputs)) for net in live.nets]
-        return replace(live, texts=split, policy=policy, encoded=encoded, shape=(sum(each.size for each in encoded),))
+        encoded = Packed([Field.of(example(net, split.inputs)) for net in live.nets])
+        return replace(live, texts=split, policy=policy, encoded=encoded, shape=(encoded.size,))
 
     def read(self, view: int, span: int, out: torch.Tensor) -> None:
         """The encodings of every teacher, side by side; nothing for numbers."""
@@ -75,37 +78,19 @@ class Live:
             return
         start, stop = self.texts.spans()[span]
         texts = self.policy.rewrite(self.texts.read(span).tolist(), np.arange(start, stop), np.full(stop - start, view))
-        out.copy_(torch.cat([encode(net, texts).cpu().flatten(1).view(torch.uint8) for net in self.nets], dim=1))
+        for part, net in zip(self.encoded.split(out), self.nets, strict=True):
+            part.copy_(encode(net, texts))
 
     @torch.no_grad()
     def targets(self, stored: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
         """The combined logits of the teachers for these rows, float32."""
         own = [inputs] * len(self.nets)
         if self.texts is not None:
-            parts = stored.split([each.size for each in self.encoded], dim=1)
-            own = [each.tensor(part) for part, each in zip(parts, self.encoded, strict=True)]
+            own = [each.clone(memory_format=torch.contiguous_format) for each in self.encoded.split(stored)]
         members = [net(each).float() for net, each in zip(self.nets, own, strict=True)]
         layers = range(len(self.ensemble.temperatures))
         return torch.stack([self.ensemble.combine(members, layer) for layer in layers], dim=1)
 
-
-@dataclass(frozen=True)
-class Encoding:
-    """What a net makes of a text: shape and dtype, and the bytes that this takes."""
-
-    shape: tuple[int, ...]
-    dtype: torch.dtype
-
-    @classmethod
-    def of(cls, encoded: torch.Tensor) -> "Encoding":
-        """That of some texts: (n, *shape)."""
-        return cls(tuple(encoded.shape[1:]), encoded.dtype)
-
-    @property
-    def size(self) -> int:
-        return math.prod(self.shape) * self.dtype.itemsize
-
-    def tensor(self, stored: torch.Tensor) -> torch.Tensor:
-        """The encoded texts, (B, *shape), from their bytes, (B, size) uint8."""
-        aligned = stored.clone(memory_format=torch.contiguous_format)  # part of a row may begin at any byte
-        return aligned.view(self.dtype).view(len(stored), *self.shape)
+    def features(self, stored: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """None."""
+        return ()

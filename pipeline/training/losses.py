@@ -231,6 +231,11 @@ class SoftLoss:
         return self.spec.target not in (kl, ce, mse, dist, js, tv, mlkd)
 
     @property
+    def softens(self) -> bool:
+        """Whether T takes part in it."""
+        return self.spec.target is not mse
+
+    @property
     def spreads(self) -> bool:
         """Whether it softens by other temperatures than the T it is given: then targets must not depend on T."""
         return self.spec.target is mlkd

@@ -1,4 +1,7 @@
-"""The objective of a student: α · soft loss + w · cross-entropy with the labels, where w is 1 − α unless it is given."""
+"""The objective of a student: α · soft loss + w · cross-entropy with the labels, where w is 1 − α unless it is given.
+
+Feature losses, each with a weight of its own, are added to it.
+"""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -12,7 +15,9 @@ from pipeline.base.errors import InputError
 from pipeline.models.temperature import require_temperature
 from pipeline.training import losses
 from pipeline.training.course import START, STEADY, Course, Progress
+from pipeline.training.curriculum import Heat
 from pipeline.training.examples import Batch
+from pipeline.training.guidance import Guidance
 from pipeline.training.losses import SoftLoss
 from pipeline.training.signal import Signal
 
@@ -24,17 +29,19 @@ VERSION = 1  # of how the losses of a batch are combined: T², standardisation, 
 
 @dataclass(frozen=True)
 class LossWeights:
-    """How the two loss terms of one student are weighted. A term of weight 0 is left out.
+    """How the loss terms of one student are weighted. A term of weight 0 is left out.
 
     temperature: T of the soft loss. alpha: weight of the soft loss (some papers call the weight of the labels alpha).
     label_weight: weight of the cross-entropy with the labels, which is taken at T = 1; None for 1 − alpha.
     mutual: weight of what the students of a cohort learn from each other; see _MutualTerm.
+    features: whether it learns from features as well; their losses have weights of their own.
     """
 
     temperature: float
     alpha: float
     label_weight: float | None = None
     mutual: float = 0.0
+    features: bool = False
 
     def __post_init__(self) -> None:
         """Raise InputError for numbers out of range."""
@@ -47,7 +54,7 @@ class LossWeights:
         if not 0 <= self.mutual <= sys.float_info.max:
             raise InputError("mutual", expected="a number of at least 0", found=str(self.mutual), fix="Correct the setting.")
         require_temperature(self.temperature)
-        if self.alpha + self.labels == 0:
+        if self.alpha + self.labels == 0 and not self.features:
             fix = "Give one of them a weight."
             raise InputError("alpha and label_weight", expected="not both 0", found="0 and 0", fix=fix)
 
@@ -70,9 +77,19 @@ HARD = LossWeights(1.0, 0.0)  # the baseline: labels alone
 
 @dataclass(frozen=True)
 class Objective:
-    """The loss of one student, or of several that share batches: a sum of terms. Made by `Objective.of`."""
+    """The loss of one student, or of several that share batches: a sum of terms. Made by `Objective.of`.
+
+    guidance: the feature losses of a single student. heat: its temperature, if that is learned.
+    """
 
     terms: tuple[Term, ...]
+    guidance: Guidance | None = None
+    heat: Heat | None = None
+
+    @property
+    def trained(self) -> list[torch.nn.Module]:
+        """What is trained beside the student: projections of feature losses, a temperature."""
+        return [each for each in (self.guidance, self.heat) if each is not None]
 
     @classmethod
     def of(
@@ -81,6 +98,8 @@ class Objective:
         labels: torch.Tensor,
         soft: SoftLoss | None = None,
         signal: Signal | None = None,
+        guidance: Guidance | None = None,
+        heat: Heat | None = None,
         *,
         smoothing: float = 0.0,
         virtual: Entropy | None = None,
@@ -89,11 +108,12 @@ class Objective:
         """The objective of a stack with one weighting per net; a single weighting is for a net that is not stacked.
 
         labels: (N,) int64 of all rows of the split, -1 where unknown. soft, signal: needed unless every alpha is 0.
+        guidance, heat: of a single net, which learns from features, or at a temperature that is learned.
         smoothing: of the labels; see losses.cross_entropy. virtual: instead of the cross-entropy, see losses.tf_kd.
         """
         terms: list[Term] = []
         if soft is not None and signal is not None and any(each.alpha > 0 for each in weightings):
-            terms.append(_SoftTerm.of(weightings, labels, soft, signal, course))
+            terms.append(_SoftTerm.of(weightings, labels, soft, signal, course, heat))
         if any(each.takes_labels(course) for each in weightings):
             alone, entropy = len(weightings) == 1, virtual or partial(losses.cross_entropy, smoothing=smoothing)
             weight = _per_net([each.labels for each in weightings], alone, labels)
@@ -101,16 +121,18 @@ class Objective:
             terms.append(_LabelTerm(labels, weight, free, course, entropy, float((labels >= 0).double().mean())))
         if any(each.mutual > 0 for each in weightings):
             terms.append(_MutualTerm(labels.new_tensor([each.mutual for each in weightings], dtype=torch.float64)))
-        return cls(tuple(terms))
+        return cls(tuple(terms), guidance, heat)
 
-    def __call__(self, logits: torch.Tensor, batch: Batch, progress: Progress = START) -> torch.Tensor:
-        """logits (B, classes) → losses (B,) float64; (B, nets, classes) → (B, nets)."""
+    def __call__(
+        self, logits: torch.Tensor, batch: Batch, progress: Progress = START, features: Sequence[torch.Tensor] = ()
+    ) -> torch.Tensor:
+        """logits (B, classes) → losses (B,) float64; (B, nets, classes) → (B, nets). features: of the student, (B, …) each."""
         logits = logits.double()  # widened once for all terms
-        first, *others = self.terms
-        total = first(logits, batch, progress)
-        for term in others:
-            total = total + term(logits, batch, progress)
-        return total
+        found = [term(logits, batch, progress) for term in self.terms]
+        if self.guidance is not None:
+            found.append(self.guidance(batch.features, features))
+        first, *others = found
+        return sum(others, start=first)
 
 
 @dataclass(frozen=True)
@@ -187,10 +209,17 @@ class _SoftTerm:
     layers: int | slice | torch.Tensor
     nets: slice | torch.Tensor | None
     course: Course
+    heat: Heat | None
 
     @classmethod
     def of(
-        cls, weightings: Sequence[LossWeights], labels: torch.Tensor, soft: SoftLoss, signal: Signal, course: Course
+        cls,
+        weightings: Sequence[LossWeights],
+        labels: torch.Tensor,
+        soft: SoftLoss,
+        signal: Signal,
+        course: Course,
+        heat: Heat | None,
     ) -> "_SoftTerm":
         indices = [index for index, each in enumerate(weightings) if each.alpha > 0]
         members, alone = [weightings[index] for index in indices], len(weightings) == 1
@@ -207,13 +236,13 @@ class _SoftTerm:
             first, last = indices[0], indices[-1]
             chosen = torch.tensor(indices, dtype=torch.int64, device=labels.device)
             nets = slice(first, last + 1) if last - first + 1 == len(indices) else chosen
-        return cls(soft, labels, temperature, alpha, layers, nets, course)
+        return cls(soft, labels, temperature, alpha, layers, nets, course, heat)
 
     def __call__(self, logits: torch.Tensor, batch: Batch, progress: Progress) -> torch.Tensor:
         own = logits if self.nets is None else logits[:, self.nets]
         targets = losses.rows_last(batch.targets[:, self.layers])
         labels = self.labels[batch.rows] if self.loss.needs_labels else None
-        temperature = _times(self.temperature, self.course.on_temperature(progress))
+        temperature = self.heat(progress) if self.heat else _times(self.temperature, self.course.on_temperature(progress))
         alpha = _times(self.alpha, self.course.on_alpha(progress) * self.course.on_loss(progress))
         soft = self.loss(own, targets, labels, temperature, weight=alpha)
         if isinstance(self.nets, slice):

@@ -21,3 +21,5 @@ class Distillation:
     temperature_schedule: str | None = setting("Factor on T over a training, such as `linear(end=0.25)`.", default=None)
     alpha_schedule: str | None = setting("Factor on alpha over a training, such as `linear`.", default=None)
     loss_warmup: int = setting("Epochs until the soft loss has its whole weight.", default=0, least=0)
+    learn_temperature: str | None = setting("Learn T too, beginning with -T: `ctkd(least, range, epochs)`.", default=None)
+    features: tuple[str, ...] = setting("Feature loss, such as hint(teacher=layer3, student=layer3); repeatable.", default=())

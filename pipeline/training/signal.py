@@ -1,4 +1,7 @@
-"""The signal: the target logits that students learn from besides labels. They come from caches or nets, or there are none."""
+"""The signal: what students learn from besides labels: target logits, and features of teachers.
+
+It comes from caches or nets, or there is none.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -11,9 +14,9 @@ from pipeline.models.modelfile import Kind
 
 
 class Signal(Protocol):
-    """Target logits for the examples of a batch.
+    """Target logits, and features, for the examples of a batch.
 
-    A signal may store logits, or inputs of its own: `shape` and `dtype` say what is kept in memory of one row in one view.
+    A signal may store these, or inputs of its own: `shape` and `dtype` say what is kept in memory of one row in one view.
     """
 
     @property
@@ -27,6 +30,10 @@ class Signal(Protocol):
     @property
     def dtype(self) -> torch.dtype:
         """Dtype of what is stored."""
+
+    @property
+    def feature_bytes(self) -> int:
+        """How many of the stored bytes are those of features."""
 
     @property
     def ensemble(self) -> Ensemble:
@@ -46,6 +53,9 @@ class Signal(Protocol):
     def targets(self, stored: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
         """Target logits (B, layers, classes), from what is stored, (B, *shape), and the inputs of the batch."""
 
+    def features(self, stored: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Features of the teachers, (B, …) each, from what is stored, (B, *shape)."""
+
 
 class NoTeacher:
     """The signal of students that learn from labels alone: it stores nothing."""
@@ -53,6 +63,7 @@ class NoTeacher:
     kind: Kind = "baseline"
     shape = (0,)
     dtype = torch.float32
+    feature_bytes = 0
     ensemble = Ensemble("logits", (), (1.0,))
     digests: Mapping[str, str] = {}
     witnesses: Sequence[files.Witness] = ()
@@ -63,3 +74,7 @@ class NoTeacher:
     def targets(self, stored: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
         """Empty: (B, 0)."""
         return stored
+
+    def features(self, stored: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """None."""
+        return ()

@@ -19,6 +19,7 @@ class Targets:
     caches: Mapping[str, Cache]
     ensemble: Ensemble
     kind: Kind = "student"
+    feature_bytes: int = 0
 
     @classmethod
     def of(
@@ -82,6 +83,10 @@ class Targets:
     def targets(self, stored: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
         """The stored logits, which are the targets already."""
         return stored
+
+    def features(self, stored: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """None."""
+        return ()
 
     @property
     def _first(self) -> Cache:

@@ -25,7 +25,8 @@ temperatures: [1]
 views: {}
 """
 DISTILL = """
-distill: {teachers: [a, b], loss: dkd(beta=2), alpha_schedule: linear}
+distill: {teachers: [a, b], loss: dkd(beta=2), alpha_schedule: linear, learn_temperature: ctkd(),
+  features: ["hint(teacher=a, student=b)", "sp(teacher=a | pool, student=b)"]}
 sweeps: {some: {students: [tiny], alphas: [0.5], loss: mse}}
 """
 
@@ -67,12 +68,13 @@ def test_every_stage_has_what_it_uses_and_no_more(written):
     assert {"rule probabilities: version 1"} == {line for line in found["evaluate.txt"] if line.startswith("rule")}
     assert found["distill/tiny.txt"] - found["baseline/tiny.txt"] == {
         "loss dkd: version 1", "rule probabilities: version 1", "alpha_schedule linear: version 1",
+        "learn_temperature ctkd: version 1", "features hint: version 1", "features sp: version 1", "watched: version 1",
     }  # fmt: skip
     assert "virtual_teacher tf_kd: version 1" in found["baseline/odd.txt"] - found["baseline/tiny.txt"]
     assert found["baseline/odd.txt"] ^ found["baseline/tiny.txt"] == {
         "bias correction: version 1", "rows without: version 1", "rows all: version 1", "virtual_teacher tf_kd: version 1",
     }  # fmt: skip
-    assert "tiny, loss mse: version 1" in found["sweep/some.txt"]
+    assert {"tiny, loss mse: version 1", "tiny, features hint: version 1"} <= found["sweep/some.txt"]
 
 
 @pytest.mark.parametrize(

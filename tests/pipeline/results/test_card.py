@@ -118,13 +118,15 @@ def test_every_setting_that_is_not_its_default():
     found.model.recipe = Training(optimizer="sgd(lr=0.1)", schedule="cosine()", epochs=7, batch_size=32, **others)
     course = {"temperature_schedule": "linear(end=0.25)", "alpha_schedule": "linear()", "loss_warmup": 20}
     given = {"weights": (1.0, 0.5), "standardised": True, "squared": False, "caches": None, "live": {"a": "", "b": ""}}
-    found.model.soft = replace(SOFT, **given, **course)
+    beside = {"features": ("hint(a)", "sp(b)"), "learned_temperature": "ctkd() of version 1"}
+    found.model.soft = replace(SOFT, **given, **course, **beside)
     text = found.text()
     for name, value in others.items():
         assert f", {name.replace('_', ' ')} {value}" in line(text, "- recipe")
     said = line(text, "- soft targets")
     for each in ("times T²: no", "standardised: yes", "weights of the teachers: 1, 0.5", "from teachers in the loop",
-                 "T times linear(end=0.25)", "alpha times linear()", "its first 20 epochs a warm-up"):  # fmt: skip
+                 "T times linear(end=0.25)", "alpha times linear()", "its first 20 epochs a warm-up",
+                 "; of features: hint(a); of features: sp(b);", "learned from there on by ctkd() of"):  # fmt: skip
         assert each in said
 
 

@@ -312,6 +312,7 @@ def test_break_even(tmp_path):
         "memory": 4.0,
         "draws": 1,
         "teachers": ("a", "b"),
+        "features": (),
         "device": "cpu",
         "threads": 2,
         "cached": {"students": 2, "epochs": 24, "seconds": 48.0, "seconds_per_epoch": 2.0},

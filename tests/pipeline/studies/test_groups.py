@@ -29,7 +29,8 @@ def lessons(monkeypatch) -> list[tuple]:
 
     def prepare(ground, *, soft, weightings, **given):
         made.append((soft, list(weightings)))
-        return SimpleNamespace(number=len(made), examples=SimpleNamespace(temperatures=ROOM))
+        room = SimpleNamespace(temperatures=ROOM)
+        return SimpleNamespace(number=len(made), examples=room, require_guided=lambda model: None)
 
     monkeypatch.setattr(groups, "Lesson", SimpleNamespace(prepare=prepare))
     return made

@@ -249,10 +249,16 @@ SPANS = np.unique(SOME // SPAN)
 CHOICES = {"some": SOME, "half": np.arange(1, ROWS, 2), "last": np.array([ROWS - 1]), "all": np.arange(ROWS)}
 
 
+def columns(batches: list[Batch]) -> list[tuple]:
+    """Each column of all batches; none has features."""
+    assert all(batch.features == () for batch in batches)
+    return list(zip(*(batch[:-1] for batch in batches), strict=True))
+
+
 def filtered(batches: list[Batch], chosen: np.ndarray) -> list[torch.Tensor]:
     """The columns of the batches, as one, of the chosen rows only: what training on them should be."""
     keep = torch.isin(torch.cat([batch.rows for batch in batches]), torch.from_numpy(chosen))
-    return [torch.cat(column)[keep] for column in zip(*batches, strict=True)]
+    return [torch.cat(column)[keep] for column in columns(batches)]
 
 
 @pytest.mark.parametrize("choice", CHOICES)
@@ -266,7 +272,7 @@ def test_in_memory_chosen_rows_come_as_in_the_epoch_of_all_rows(data, choice, na
         expected = filtered(list(every.epoch(1, epoch, 16)), chosen)
         batches = list(made.epoch(1, epoch, 7))
         assert [len(batch.rows) for batch in batches[:-1]] == [7] * (len(batches) - 1)
-        for column, wanted in zip(zip(*batches, strict=True), expected, strict=True):
+        for column, wanted in zip(columns(batches), expected, strict=True):
             assert torch.equal(torch.cat(column), wanted)
             assert column[0].dtype == wanted.dtype
 
@@ -282,7 +288,7 @@ def test_streamed_chosen_rows_come_once_with_their_own_pixels_and_targets(data, 
     sort = torch.argsort(every[0])
     batches = list(made.epoch(1, 4, batch_size))
     assert [len(batch.rows) for batch in batches[:-1]] == [batch_size] * (len(batches) - 1)
-    found = [torch.cat(column) for column in zip(*batches, strict=True)]
+    found = [torch.cat(column) for column in columns(batches)]
     again = torch.argsort(found[0])
     for column, wanted in zip(found, every, strict=True):
         assert torch.equal(column[again], wanted[sort])
@@ -380,7 +386,7 @@ def test_chosen_rows_to_learn_from_labels_alone(data):
     every, made = (examples(data, WHOLE, None, "", rows) for rows in (None, SOME))
     for epoch in range(2):
         batches, all_batches = ([batch._replace(targets=batch.rows) for batch in e.epoch(0, epoch, 16)] for e in (made, every))
-        for column, wanted in zip(zip(*batches, strict=True), filtered(all_batches, SOME), strict=True):
+        for column, wanted in zip(columns(batches), filtered(all_batches, SOME), strict=True):
             assert torch.equal(torch.cat(column), wanted)
         assert set(batches[0].views.tolist()) == {epoch + 1}
 

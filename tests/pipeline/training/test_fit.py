@@ -56,7 +56,7 @@ def trained(seed=0, views=2, policy="shift(1)", model="mlp(hidden=[5], dropout=0
         fitted = fit(
             net,
             examples(policy, views),
-            lambda z, batch, progress: losses.cross_entropy(z, LABELS[batch.rows]),
+            lambda z, batch, progress, features: losses.cross_entropy(z, LABELS[batch.rows]),
             recipe(**changes),
             VALIDATION,
             seed=seed,
@@ -107,7 +107,7 @@ def test_the_model_is_shown_the_rows_in_the_views_that_the_objective_is_told(tmp
     policy, shown = Policy.parse("shift(1)", 4), []
     net.register_forward_pre_hook(lambda module, inputs: shown.append(inputs[0]) if module.training else None)
 
-    def objective(logits, batch, progress):
+    def objective(logits, batch, progress, features):
         assert set(batch.views.tolist()) == {0, 1, 2}
         assert torch.equal(shown[-1], policy.apply(PIXELS[batch.rows], batch.rows.numpy(), batch.views.numpy()))
         return losses.cross_entropy(logits, LABELS[batch.rows])
@@ -120,7 +120,7 @@ def test_the_objective_is_told_how_far_the_training_is(tmp_path):
     """Epochs from 1, and the share of the steps before each; a loss is a mean over all views that were shown."""
     told, seen = [], []
 
-    def objective(logits, batch, progress):
+    def objective(logits, batch, progress, features):
         told.append(tuple(progress))
         values = losses.cross_entropy(logits, LABELS[batch.rows])
         seen.append(values.detach())
@@ -166,7 +166,7 @@ def test_gradients_are_clipped_as_torch_does_net_by_net():
         sizes = torch.tensor([0.1, 3.0, 40.0]).view(-1, *[1] * (column.dim() - 1))
         column.grad = torch.randn(column.shape, generator=numbers) * sizes
     given = [column.grad.clone() for column in stack.stacked]
-    _Training._clip_gradients(SimpleNamespace(model=stack), limit)
+    _Training._clip_gradients(SimpleNamespace(model=stack, learner=stack), limit)
     for place, net in enumerate(nets):
         for clip in (torch.nn.utils.clip_grad_norm_, lambda held, limit, net=net: _clipped(net, limit)):
             for parameter, gradient in zip(net.parameters(), given, strict=True):
@@ -180,7 +180,7 @@ def test_gradients_are_clipped_as_torch_does_net_by_net():
 
 
 def _clipped(net: torch.nn.Module, limit: float) -> None:
-    _Training._clip_gradients(SimpleNamespace(model=net), limit)
+    _Training._clip_gradients(SimpleNamespace(model=net, learner=net), limit)
 
 
 def test_a_clipped_training_takes_shorter_steps():

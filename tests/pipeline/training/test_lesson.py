@@ -231,6 +231,7 @@ def test_learned_from_a_cache(captured):
         temperature=2.0, alpha=0.7, label_weight=1 - 0.7, loss="dkd(alpha=1.0, beta=2)", loss_behaviour="version 1",
         squared=False, standardised=False, rule="logits", rule_version=1, weights=(1.0,),
         caches={"a": Cache.open(captured / "caches/a").manifest.digest}, live=None,
+            features=(), feature_behaviours=(),
     )  # fmt: skip
     found = prepare(captured, soft(captured, course=Course.parse(**COURSE))).learned(WEIGHTING)
     assert found.temperature_schedule == "linear(start=1.0, end=0.5) of version 1"

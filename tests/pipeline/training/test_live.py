@@ -25,9 +25,10 @@ from pipeline.training.examples import Examples
 from pipeline.training.fit import Validation, fit
 from pipeline.training.inputs import Numbers
 from pipeline.training.lesson import Soft
-from pipeline.training.live import Encoding, Live
+from pipeline.training.live import Live
 from pipeline.training.losses import SoftLoss
 from pipeline.training.objective import LossWeights, Objective
+from pipeline.training.packed import Field, Packed
 from pipeline.training.recipe import Recipe
 from pipeline.training.resume import State
 from pipeline.training.signal import NoTeacher
@@ -332,8 +333,8 @@ def test_teachers_in_the_loop_get_texts_as_each_encodes_them(tmp_path, monkeypat
     read = type(split)._read
     monkeypatch.setattr(type(split), "_read", lambda split, span: reads.append(span) or read(split, span))
     ensemble = Ensemble("logits", (0.25,) * 4, (1.0,))
-    encoded = [Encoding.of(net.encode(["a"])) for net in nets]
-    live = Live(nets, ensemble, {}, [], shape=(1 + 4 + 2 + 8,), texts=split, policy=policy, encoded=encoded)
+    encoded = Packed([Field.of(net.encode(["a"])) for net in nets])
+    live = Live(nets, ensemble, {}, [], shape=(encoded.size,), texts=split, policy=policy, encoded=encoded)
     stored = torch.zeros(4, *live.shape, dtype=live.dtype)
     live.read(1, 2, stored)
     assert reads == [2]
