@@ -39,6 +39,7 @@ def test_links_lead_somewhere():
         "docs/export.md",
         "examples/mnist/README.md",
         "examples/banking77/README.md",
+        "examples/cifar10/README.md",
     ):
         here = (ROOT / readme).parent
         for target in re.findall(r"\]\(([^)#]+?)(?:#.*?)?\)", (ROOT / readme).read_text()):
