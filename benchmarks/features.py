@@ -100,12 +100,12 @@ def training_of(folder: Path, losses: tuple[str, ...]) -> _Training:
 
 def tenths(training: _Training) -> Callable[[], None]:
     """Each call is the next tenth of an epoch."""
+    bar, part = runtime.progress((), "epoch"), max(training.steps // 10, 1)
     batches = itertools.chain.from_iterable(training.examples.epoch(0, number, BATCH) for number in itertools.count())
     training.learner.train()
 
     def run() -> None:
-        for batch in itertools.islice(batches, max(training.steps // 10, 1)):
-            training._step(batch)
+        training.learn(itertools.islice(batches, part), bar)
 
     return run
 
