@@ -6,7 +6,7 @@ READY := .venv/.ready
 # The commands in dvc.yaml find what is installed in .venv.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: repro test test-zoo banking77 generations machines soak bench lint mnist readme commands
+.PHONY: repro test test-zoo banking77 generations machines soak bench lint mnist cifar10 readme commands
 
 repro: $(READY) ## teachers, caches, students and report on the embedded digits
 	.venv/bin/dvc repro
@@ -49,6 +49,7 @@ bench: $(READY) ## speed and memory against what one would do instead; MNIST=fol
 	.venv/bin/python -m benchmarks.loops
 	.venv/bin/python -m benchmarks.export
 	.venv/bin/python -m benchmarks.training $(if $(MNIST),--mnist=$(abspath $(MNIST)))
+	.venv/bin/python -m benchmarks.features $(if $(CIFAR),--cifar=$(abspath $(CIFAR)))
 
 lint: $(READY) ## style, types, and who imports whom
 	.venv/bin/ruff check .
@@ -56,7 +57,8 @@ lint: $(READY) ## style, types, and who imports whom
 	.venv/bin/mypy --strict pipeline stages softcache_export.py
 	.venv/bin/lint-imports
 
-EXAMPLE := examples/mnist$(if $(filter quick,$(PROFILE)),/quick)
+QUICK := $(filter quick,$(PROFILE))
+EXAMPLE = examples/$@$(if $(QUICK),/quick)
 mnist: $(READY) ## MNIST=folder with mnist-train.parquet and mnist-test.parquet; hours, or 20 minutes with PROFILE=quick
 	@test -z "$(filter-out quick,$(PROFILE))" || { echo "make mnist: expected PROFILE=quick or none, found '$(PROFILE)'."; exit 2; }
 	@test -f "$(MNIST)/mnist-train.parquet" -a -f "$(MNIST)/mnist-test.parquet" || \
@@ -66,6 +68,19 @@ mnist: $(READY) ## MNIST=folder with mnist-train.parquet and mnist-test.parquet;
 	ln -sf "$(abspath $(MNIST))/mnist-test.parquet" $(EXAMPLE)/data/source/test.parquet
 	cd $(EXAMPLE) && $(CURDIR)/.venv/bin/dvc repro
 	@echo; cat $(EXAMPLE)/results/published.md; cd $(EXAMPLE) && softcache cost
+	@echo "Open $(EXAMPLE)/results/index.html in a browser."
+
+cifar10: $(READY) ## CIFAR=folder with cifar10-train.parquet and cifar10-test.parquet; for a GPU, or half an hour on two cores with PROFILE=quick
+	@test -z "$(filter-out quick,$(PROFILE))" || { echo "make cifar10: expected PROFILE=quick or none, found '$(PROFILE)'."; exit 2; }
+	@test -f "$(CIFAR)/cifar10-train.parquet" -a -f "$(CIFAR)/cifar10-test.parquet" || \
+	  { echo "make cifar10: expected CIFAR=<folder with cifar10-train.parquet and cifar10-test.parquet>, found '$(CIFAR)'."; exit 2; }
+	mkdir -p $(EXAMPLE)/data/source
+	$(if $(QUICK),.venv/bin/python examples/cifar10/prepare.py,ln -sf) "$(abspath $(CIFAR))/cifar10-train.parquet" $(EXAMPLE)/data/source/train.parquet
+	ln -sf "$(abspath $(CIFAR))/cifar10-test.parquet" $(EXAMPLE)/data/source/test.parquet
+	cd $(EXAMPLE) && $(CURDIR)/.venv/bin/dvc repro
+	.venv/bin/python examples/cifar10/gains.py $(EXAMPLE) > $(EXAMPLE)/gains.md.new
+	mv $(EXAMPLE)/gains.md.new $(EXAMPLE)/gains.md
+	@echo; cat $(EXAMPLE)/results/published.md $(EXAMPLE)/gains.md; cd $(EXAMPLE) && softcache cost
 	@echo "Open $(EXAMPLE)/results/index.html in a browser."
 
 banking77: $(READY) ## DATA=folder with banking77-train.parquet and banking77-test.parquet; ten minutes

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks import capture, export, imported, loops, reading, training, views
+from benchmarks import capture, export, features, imported, loops, reading, training, views
 from benchmarks.measure import write_splits, write_teacher
 from pipeline.base import runtime
 
@@ -49,6 +49,13 @@ def test_training(tmp_path, monkeypatch):
     training.against_plain_loops(tmp_path, cached, 1, rows=256)
     training.precisions(cached, 1)
     training.threads(cached, swept, 1)
+
+
+def test_features(tmp_path):
+    features.prepare(tmp_path, None, 1280)
+    write_teacher(tmp_path / "teachers/a", features.TEACHER, tmp_path / "transfer")
+    features.capturing(tmp_path, 1)
+    features.learning(tmp_path, 1)
 
 
 def test_loops():

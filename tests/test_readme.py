@@ -41,6 +41,7 @@ def test_links_lead_somewhere():
         "examples/mnist/README.md",
         "examples/banking77/README.md",
         "examples/generations/README.md",
+        "examples/cifar10/README.md",
     ):
         here = (ROOT / readme).parent
         for target in re.findall(r"\]\(([^)#]+?)(?:#.*?)?\)", (ROOT / readme).read_text()):
