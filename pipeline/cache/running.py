@@ -142,11 +142,11 @@ class Running:
                     on_device = held.to(self.device)
                     for view in views:
                         shown = partial(_shown, on_device, splits[split], span, view, self.policy)
-                        buffers = [HostBuffer(len(held)) for _ in stored]
+                        buffers = [HostBuffer(len(held), dtype) for dtype in stored]
                         for first, found in outputs(self.watched, len(held), shown, tile=self.keep.tile):
                             writer.check()  # a full disk stops the teacher at once
                             for buffer, dtype, each in zip(buffers, stored, found, strict=True):
-                                buffer.add(first, each.to(dtype))
+                                buffer.add(first, each.to(dtype))  # half of what features take is not copied
                         given = partial(_numpy, buffers)
                         writer.put(partial(publish, work, name, splits[split], split, view, span, given, bar))
         bar.close()

@@ -88,8 +88,8 @@ class HostBuffer:
     From CUDA they are copied into pinned memory on a separate stream, while the model goes on with the next tile.
     """
 
-    def __init__(self, rows: int):
-        self._rows = rows
+    def __init__(self, rows: int, dtype: torch.dtype = torch.float32):
+        self._rows, self._dtype = rows, dtype
         self._logits: torch.Tensor | None = None
         self._stream: torch.cuda.Stream | None = None
 
@@ -97,7 +97,7 @@ class HostBuffer:
         """Copy the outputs of a tile, such as logits (n, classes) float32, for the rows from `start` on."""
         cuda = logits.is_cuda
         if self._logits is None:
-            self._logits = torch.empty((self._rows, *logits.shape[1:]), dtype=logits.dtype, pin_memory=cuda)
+            self._logits = torch.empty((self._rows, *logits.shape[1:]), dtype=self._dtype, pin_memory=cuda)
             self._stream = torch.cuda.Stream(logits.device) if cuda else None
         target = self._logits[start : start + len(logits)]
         if self._stream is None:
@@ -109,7 +109,7 @@ class HostBuffer:
         logits.record_stream(self._stream)  # keeps its memory until the copy is done
 
     def numpy(self) -> np.ndarray:
-        """The outputs of all rows, (rows, …) of their dtype; waits until all copies are done."""
+        """The outputs of all rows, (rows, …) of the dtype of the buffer; waits until all copies are done."""
         if self._stream is not None:
             self._stream.synchronize()
         if self._logits is None:

@@ -488,8 +488,9 @@ def test_a_folder_that_another_command_wrote_is_told(project):
     said = says(3, "evaluate")
     assert "model.json, name: expected s-T4, found s-T2. Run `softcache distill s -T 4`." in said
     (students / "s-T4").rename(project / "data/teachers/b")
-    assert "model.json, kind: expected teacher or adopted or imported, found student. Run `softcache teach b`." in says(
-        3, "capture", "b"
+    assert (
+        "model.json, kind: expected teacher or adopted or imported or promoted, found student. Run `softcache teach b`."
+        in says(3, "capture", "b")
     )
 
 
