@@ -21,6 +21,7 @@ from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.predict import predict, tiles
 from pipeline.models.stack import Stack
 from pipeline.training import fit, losses, resume
+from pipeline.training.features import FEATURE_LOSSES, FeatureLoss
 from pipeline.training.lesson import Ground, Lesson, Soft
 from pipeline.training.losses import SoftLoss
 from pipeline.training.objective import LossWeights
@@ -139,6 +140,26 @@ def test_losses_and_gradients_are_those_of_a_cpu(name, nets):
     torch.testing.assert_close(found[CUDA], found[CPU], rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("sizes", [(4, 4), (8, 4), (4, 8), (7, 3), (3, 7)])  # of maps of teacher and student
+@pytest.mark.parametrize("name", FEATURE_LOSSES)
+def test_feature_losses_and_gradients_are_those_of_a_cpu(name, sizes):
+    generator, found = torch.Generator().manual_seed(0), {}
+    loss = FeatureLoss.parse(behaviour.FEATURE_LOSSES[name])
+    teacher, student = (
+        [torch.randn(40, 3, size, size, generator=generator, dtype=torch.float64).float() for _ in loss.teacher]
+        for size in sizes
+    )
+    for device in (CPU, CUDA):
+        torch.manual_seed(1)
+        made = loss.build([each.shape[1:] for each in teacher], [each.shape[1:] for each in student], 100).to(device)
+        own = [each.to(device, copy=True).requires_grad_() for each in student]
+        values = made([each.to(device) for each in teacher], own)
+        values.sum().backward()
+        gradients = [each.grad.flatten() for each in (*own, *made.parameters())]
+        found[device] = torch.cat([values.detach().flatten(), *gradients]).cpu()
+    torch.testing.assert_close(found[CUDA], found[CPU], rtol=1e-3, atol=1e-4)
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_steps_of_an_optimizer_are_those_of_a_cpu(name):
     recipe, found = Recipe.parse(optimizer=behaviour.OPTIMIZERS[name], schedule="constant", epochs=1, batch_size=8), {}
@@ -254,3 +275,17 @@ def test_every_command_runs(tmp_path, monkeypatch):
     projects.says(0, "evaluate")
     projects.says(0, "export", "s-T2")
     assert (folder / "data/exports/s-T2/model.onnx").exists()
+
+
+def test_students_of_features_have_the_same_bits_every_time(tmp_path, monkeypatch):
+    folder = projects.make(tmp_path, monkeypatch)
+    monkeypatch.setenv("SOFTCACHE_DEVICE", "cuda")
+    projects.says(0, "capture", "a", "--knowledge", "hidden", "--dtype", "int8", "--features", "layer1")
+    layers = "teacher=layer1, student=layer1"
+    losses = (f"hint({layers})", f"sp({layers})", f"crd({layers}, width=4)")
+    options = [word for loss in losses for word in ("--features", loss)]
+    found = []
+    for _ in range(2):
+        projects.says(0, "distill", "s", "-T", "2", *options, "--learn_temperature", "ctkd(epochs=2)", "--epochs", "3")
+        found.append((folder / "data/students/s-T2/seed-0.safetensors").read_bytes())
+    assert found[0] == found[1]

@@ -153,5 +153,18 @@ def _flow(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
 def _of_one_size(one: torch.Tensor, other: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Maps (…, H, W) of different sizes, the larger averaged down to the smaller."""
     size = (min(one.shape[-2], other.shape[-2]), min(one.shape[-1], other.shape[-1]))
-    first, second = (each if each.shape[-2:] == size else functional.adaptive_avg_pool2d(each, size) for each in (one, other))
+    first, second = (each if each.shape[-2:] == size else _averaged(each, size) for each in (one, other))
     return first, second
+
+
+def _averaged(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """What functional.adaptive_avg_pool2d gives, as products: its gradient on CUDA is another one every time."""
+    height, width = (_bins(taken, given).to(maps) for taken, given in zip(maps.shape[-2:], size, strict=True))
+    return height @ maps @ width.t()
+
+
+def _bins(taken: int, given: int) -> torch.Tensor:
+    """(given, taken): in each row the share of every number that is averaged into one."""
+    starts, stops = torch.arange(given) * taken // given, -(-(torch.arange(given) + 1) * taken // given)
+    inside = (torch.arange(taken) >= starts[:, None]) & (torch.arange(taken) < stops[:, None])
+    return inside.double() / inside.sum(dim=1, keepdim=True)

@@ -1,8 +1,10 @@
 """Losses of a row's features against the forms in which they were published, in value and gradient."""
 
+import pytest
 import torch
 from torch.nn import functional
 
+from pipeline.training import maps
 from pipeline.training.maps import AttentionTransfer, Flow, Hint, Shapes
 
 
@@ -94,3 +96,9 @@ def test_flow_as_published():
         [random(5, 3, 4, 4, seed=3), random(5, 4, 2, 2, seed=4)],
     )
     assert_published(Flow, teacher, student, lambda _: (fsp(*student) - fsp(*teacher)).pow(2).mean())
+
+
+@pytest.mark.parametrize(("taken", "given"), [((7, 5), (3, 5)), ((8, 8), (4, 2)), ((6, 9), (4, 4))])
+def test_maps_are_averaged_as_torch_does(taken, given):
+    values = torch.randn(2, 3, *taken, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    torch.testing.assert_close(maps._averaged(values, given), functional.adaptive_avg_pool2d(values, given))
