@@ -31,10 +31,10 @@ def command(cache: str, as_json: bool, data: Path, work: Path) -> None:
         echo(f"{name:{width}} {value}")
 
 
-def _told_distance(kl: dict[str, float] | None) -> str:
+def _told_distance(kl: dict[str, float] | None, exact: bool) -> str:
     if kl is None:
         return "unknown: the cache was made before captures measured it"
-    if not any(kl.values()):
+    if exact:
         return "by nothing: its logits, bit for bit"
     return f"KL {', '.join(f'{value:.2g} at T = {t}' for t, value in kl.items())}, in nats, mean of sampled rows"
 
@@ -65,7 +65,7 @@ def _lines(facts: dict[str, Any]) -> dict[str, str]:
         shape = " × ".join(f"{size:,}" for size in kept["shape"])
         lines[f"keeps {array}"] = f"{shape} {kept['dtype']}, {kept['size_bytes'] / 1e6:,.2f} MB"
     lines |= {
-        "off the teacher": _told_distance(facts["kl"]),
+        "off the teacher": _told_distance(facts["kl"], facts["exact"]),
         "spans": f"{facts['spans']:,} of at most {facts['span_rows']:,} rows",
         "size on disk": f"{facts['size_bytes'] / 1e6:,.2f} MB, {facts['bytes_per_row']:,.1f} bytes a row{_saved(facts)}",
         "logit range": f"{low:.4g} to {high:.4g}",

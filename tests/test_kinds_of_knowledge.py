@@ -122,7 +122,7 @@ def test_a_deep_look_passes_on_a_sound_cache_and_finds_another_teacher(project, 
             patch.setattr(Work, "publish", off)
             capture(kind, 2, "--anew")
         says(0, "verify", "a")
-        assert "30 sampled rows of layer1: expected the feature of its teacher" in says(3, "verify", "a", "--deep", "30")
+        assert "30 sampled rows, feature layer1: expected what its teacher gives" in says(3, "verify", "a", "--deep", "30")
     change_teacher(project / "data/teachers/a", lambda net: net[2].weight.mul_(1.01))
     assert "teacher.weights_sha256" in says(2, "verify", "a", "--deep", "30")
 

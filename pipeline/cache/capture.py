@@ -132,8 +132,8 @@ class _Table:
     @classmethod
     def of(cls, lookup: Lookup, keep: Keep, split: Split) -> "_Table":
         """Logits are all there is of such a teacher; raises InputError where anything else is asked for."""
-        if keep.knowledge == "hidden" or keep.features:
-            what = f"teacher {lookup.teacher.name}, {'features' if keep.features else 'knowledge'}"
+        if keep.knowledge == "hidden" or keep.layers:
+            what = f"teacher {lookup.teacher.name}, {'features' if keep.layers else 'knowledge'}"
             fix = "Leave it out: such a teacher has logits alone."
             raise InputError(what, expected="a teacher with a net", found="logits that were made elsewhere", fix=fix)
         keep.require_dtype("logits")

@@ -54,6 +54,7 @@ def inspect(path: Path, *, splits: Path, provenance: Path, work: Path) -> dict[s
             for name, each in kept.arrays.items()
         },
         "size_as_logits": _as_logits(cache),
+        "exact": kept.main.exact,
         "kl": _distance(cache),
         "span_rows": layout.span,
         "spans": len(records),

@@ -75,6 +75,12 @@ class Layout:
                 raise Unholdable(row, column, float(flat[row, column]))
         return block.astype(self.dtype, copy=False)
 
+    def rounding(self, block: np.ndarray) -> np.ndarray:
+        """By how much each stored number can be off because it was rounded to a float: of the shape of the block, float32."""
+        size = np.abs(block.astype(np.float32, copy=False))
+        # half of the last of 11 significant bits; and of the smallest number that float16 has
+        return size * np.float32(2.0**-11) + np.float32(2.0**-25) if self.dtype == "float16" else np.zeros_like(size)
+
     def encode(self, block: np.ndarray) -> bytes:
         """The bytes of one shard. block: (rows, *shape) of the layout's dtype, at most a span of rows."""
         if block.shape[1:] != self.shape or not 0 < len(block) <= self.span:
@@ -125,6 +131,13 @@ class Layout:
             dimension_names=("view", "row", *self.axes),
             config={"write_empty_chunks": True},
         )
+
+
+def require_finite(block: np.ndarray) -> None:
+    """Raise Unholdable, which names the first, for NaN and infinity among floats (rows, numbers)."""
+    if not np.isfinite(np.array([block.min(), block.max()])).all():  # both are NaN if any number is
+        row, column = map(int, np.argwhere(~np.isfinite(block))[0])
+        raise Unholdable(row, column, float(block[row, column]))
 
 
 def _checked(stored: np.ndarray) -> np.ndarray:

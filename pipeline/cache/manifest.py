@@ -11,9 +11,10 @@ from typing import Any, Literal
 from pipeline.base import commands, facts, files
 from pipeline.base.errors import InputError, IntegrityError
 from pipeline.cache.knowledge.head import FILE_NAME as HEAD
-from pipeline.cache.knowledge.knowledge import Knowledge
+from pipeline.cache.knowledge.knowledge import TEMPERATURES, Knowledge
 from pipeline.cache.knowledge.logits import NAME as LOGITS
 from pipeline.cache.layout import ENDING, SPLITS
+from pipeline.cache.settings import NONE
 from pipeline.data.inputs.kinds import Inputs
 from pipeline.models.modelfile import Outputs
 
@@ -21,8 +22,11 @@ FORMAT = 4
 # Formats that can be read. 1 had hashes of source text where 2 has versions of behaviour; 3 has inputs of other kinds, 4 other
 # kinds of knowledge.
 READ = (1, 2, 3, 4)
+_CUT = 3  # the first format whose last shards are cut where their rows end
 _WITH_KNOWLEDGE = 4  # the first format whose records say of which array they are
 FILE_NAME = "manifest.json"
+_AXES = 8  # of a row, at most
+_LETTERS = 200  # of a feature, at most: it names a folder
 Part = tuple[str, int, int]  # (split, view, span)
 FEATURE = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*( \| [a-z]+)?")  # the text of a feature, see watched.Feature
 
@@ -86,7 +90,7 @@ class Manifest:
         }  # fmt: skip
         given |= {"--tile": found["tile"]} if found["tile"] else {}  # logits made elsewhere have none
         words = [word for name, value in given.items() for word in (name, str(value))]
-        return (*words, *(word for text in self.knowledge.features for word in ("--features", text)))
+        return (*words, *(word for text in self.knowledge.features or (NONE,) for word in ("--features", text)))
 
     @cached_property
     def knowledge(self) -> Knowledge:
@@ -143,11 +147,12 @@ class Manifest:
     def _require_knowledge(self, where: str, fix: str) -> None:
         """Raise IntegrityError unless it says what is kept in full; names of features become those of folders."""
         said, dtype = self.identity.get("knowledge") or {"kind": LOGITS, "features": {}}, self.identity["layout"]["dtype"]
-        odd = next((text for text in said["features"] if not FEATURE.fullmatch(text)), None)
+        odd = next((text for text in said["features"] if not FEATURE.fullmatch(text) or len(text) > _LETTERS), None)
         hidden = said["kind"] != LOGITS
-        if hidden != bool(said.get("layer") and said.get("width")) or (dtype == "int8") != bool(said.get("calibrated")):
+        wanted = {"layer": hidden, "width": hidden, "calibrated": hidden and dtype == "int8"}
+        if any((said.get(key) is not None) != there for key, there in wanted.items()) or (dtype == "int8" and not hidden):
             odd = f"{said['kind']} as {dtype} without what belongs to it"
-        if odd is not None or (dtype == "int8" and not hidden):
+        if odd is not None:
             raise IntegrityError(f"{where}, identity.knowledge", expected="a kind of knowledge", found=repr(odd), fix=fix)
 
     def _require_whole(self, where: str, fix: str) -> None:
@@ -162,15 +167,28 @@ class Manifest:
             raise IntegrityError(where, expected=f"rows of {', '.join(SPLITS)}", found=found, fix=fix)
         if len(self.identity["classes"]) < 2:
             raise IntegrityError(where, expected="two classes or more", found=str(self.identity["classes"]), fix=fix)
-        if not 1 <= layout["chunk"] <= layout["span"]:
-            found = f"a chunk of {layout['chunk']:,} and a span of {layout['span']:,}"
-            raise IntegrityError(where, expected="chunks of spans", found=found, fix=fix)
+        for each in arrays.values():
+            if not 1 <= each.chunk <= each.span:
+                found = f"a chunk of {each.chunk:,} and a span of {each.span:,}"
+                raise IntegrityError(where, expected="chunks of spans", found=found, fix=fix)
+            if not 1 <= len(each.shape) <= _AXES or min(each.shape) < 1:
+                raise IntegrityError(where, expected="the shape of a row", found=str(each.shape), fix=fix)
         count = len(arrays) * sum(extent.views * -(-extent.rows // layout["span"]) for extent in extents.values())
         held = {(record.array, record.part) for record in self.records}
-        wanted = {(array, part) for part in parts(extents, layout["span"]) for array in arrays}
-        if not count == len(self.records) == len(held) or held != wanted:
+        if not count == len(self.records) == len(held) or held != {
+            (array, part) for part in parts(extents, layout["span"]) for array in arrays
+        }:
             found = f"{len(self.records):,} records"
             raise IntegrityError(where, expected=f"a record of each of {count:,} spans", found=found, fix=fix)
+        for record in self.records:
+            start, stop = self.rows_of(record)
+            rows = stop - start if self.format >= _CUT else layout["span"]
+            if record.size_bytes != (size := arrays[record.array].shard_bytes(rows)):
+                what = f"{where}, records, {record.array} {record.split} view {record.view}, span {record.span}"
+                found = f"{record.size_bytes:,}"
+                raise IntegrityError(what, expected=f"{size:,} bytes, as its rows take", found=found, fix=fix)
+            if record.kl is not None and len(record.kl) != len(TEMPERATURES):
+                raise IntegrityError(where, expected=f"{len(TEMPERATURES)} distances a record", found=str(record.kl), fix=fix)
 
     def rows_of(self, record: Record) -> tuple[int, int]:
         """The (start, stop) row numbers of a record."""

@@ -194,14 +194,18 @@ class Cache:
         path = self.path / HEAD
         try:
             data = path.read_bytes()
-            if (found := files.sha256(data)) != digest:
-                raise self.error([Finding(str(path), f"sha256 {digest}", f"sha256 {found}")])
-            head = Head.of_bytes(data)
-            classes, width = head.weight.shape
-        except (OSError, ValueError):
+        except OSError:
             raise self.error([Finding(str(path), "the head of the teacher", _kind(path))]) from None
-        if (classes, width) != (self.classes, *self.layout.shape) or head.bias.shape != (classes,):
-            raise self.error([Finding(str(path), f"a head of {self.classes} × {self.layout.shape[0]}", f"{classes} × {width}")])
+        if (found := files.sha256(data)) != digest:
+            raise self.error([Finding(str(path), f"sha256 {digest}", f"sha256 {found}")])
+        width, scaled = self.layout.shape[0], self.layout.dtype == "int8"
+        wanted = {"weight": (self.classes, width), "bias": (self.classes,)} | ({"channels": (width,)} if scaled else {})
+        try:
+            head = Head.of_bytes(data)
+        except ValueError:
+            raise self.error([Finding(str(path), "the head of the teacher", "something else")]) from None
+        if head.shapes != wanted:
+            raise self.error([Finding(str(path), f"a head of shapes {wanted}", str(head.shapes))])
         return head
 
     def _numbers(self, record: Record, out: np.ndarray | None = None) -> np.ndarray:

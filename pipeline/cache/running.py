@@ -45,14 +45,20 @@ _log = logging.getLogger(__name__)
 
 
 class Running:
-    """A net, which is run: a source.Source. splits: those of the cache, by name."""
+    """A net, which is run: a source.Source. splits: those of the cache, by name.
+
+    Raises InputError where the net is not of these data, or a feature is named twice or is none.
+    """
 
     def __init__(self, checkpoint: Checkpoint, policy: Policy, splits: Mapping[str, Split], keep: Keep, device: torch.device):
+        checkpoint.require_fit(splits["transfer"])  # before its net is tried on such inputs
         self.checkpoint, self.policy, self.splits, self.keep, self.device = checkpoint, policy, splits, keep, device
         self.witnesses = spec.witnesses(checkpoint.spec)
-        self.features = [Feature.parse(text) for text in keep.features]
+        self.features = sorted(
+            (Feature.parse(text) for text in keep.layers), key=lambda each: each.text
+        )  # in whatever order given
         if len({each.text for each in self.features}) < len(self.features):
-            found = ", ".join(keep.features)
+            found = ", ".join(keep.layers)
             raise InputError("features", expected="each feature once", found=found, fix="Correct the setting.")
 
     def load(self) -> torch.nn.Module:
@@ -83,12 +89,12 @@ class Running:
             expected, found = "a net whose logits are the outputs of one linear layer", f"others, of {self.checkpoint.model}"
             raise InputError(f"teacher {name}, knowledge", expected=expected, found=found, fix="Set `knowledge: logits`.")
         if kind == "auto":
-            kind = "hidden" if head is not None and head.weight.shape[1] < classes else "logits"
-            told = (
-                "its logits are not those of a linear layer"
-                if head is None
-                else (f"{head.weight.shape[1]:,} hidden numbers give {classes:,} logits")
-            )
+            if head is None:
+                kind, told = "logits", "its logits are not those of a linear layer"
+            else:
+                kind = "hidden" if head.weight.shape[1] < classes or dtype == "int8" else "logits"
+                told = f"{head.weight.shape[1]:,} hidden numbers give {classes:,} logits"
+                told += ", which cannot be int8" if dtype == "int8" else ""
             _log.info("%s: keeps %s: %s", name, kind, told)
         self.keep.require_dtype(kind)
         main: Kind = Logits.plan(classes, dtype, transfer.span)

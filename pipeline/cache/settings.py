@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pipeline.base.errors import InputError
 from pipeline.base.settings import setting
 
+NONE = "none"  # of features
+
 
 @dataclass(frozen=True)
 class Keep:
@@ -18,8 +20,15 @@ class Keep:
         "float32 (exact), float16 (half the size), or int8 (a quarter; of hidden states only).",
         default="float32", choices=("float32", "float16", "int8"),
     )  # fmt: skip
-    features: tuple[str, ...] = setting("Layer whose outputs to keep as well, such as `layer3 | pool`; repeatable.", default=())
+    features: tuple[str, ...] = setting(
+        "Layer whose outputs to keep as well, such as `layer3 | pool`; repeatable; or none.", default=()
+    )
     tile: int = setting("Rows per forward pass.", default=512, least=1)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The features; the word none, which overrides those of params.yaml, is no feature."""
+        return () if self.features == (NONE,) else self.features
 
     def require_dtype(self, kind: str) -> None:
         """Raise InputError for int8 logits. kind: logits or hidden."""

@@ -14,6 +14,7 @@ from pipeline.base.differences import differences
 from pipeline.base.errors import InputError, IntegrityError
 from pipeline.base.randomness import Use
 from pipeline.cache.identity import identity
+from pipeline.cache.knowledge.hidden import Hidden
 from pipeline.cache.knowledge.knowledge import Knowledge
 from pipeline.cache.layout import SPLITS
 from pipeline.cache.manifest import Record
@@ -36,24 +37,33 @@ CLEARLY = 10  # factor: a difference is that much above noise, a wrong row has t
 class Probe:
     """The result of a probe of sampled (row, view) pairs.
 
-    logits: how they compare. features: how each feature does. aligned, shifted: mean KL, in nats, of the fresh logits to the
-    cached ones of the same row, and of the next row; `shifted` is None if all rows have equal logits.
+    logits: how they compare. hidden: how hidden states do, where they are kept. features: how each feature does.
+    aligned, shifted: mean KL, in nats, of the fresh logits to the cached ones of the same row, and of the next row; `shifted`
+    is None if all rows have equal logits.
     """
 
     pairs: int
     logits: "Compared"
+    hidden: "Compared | None"
     features: Mapping[str, "Compared"]
     aligned: float
     shifted: float | None
 
+    @property
+    def compared(self) -> Mapping[str, "Compared"]:
+        """All comparisons, by what they are of."""
+        hidden = {} if self.hidden is None else {"hidden states": self.hidden}
+        return {"logits": self.logits} | hidden | {f"feature {text}": each for text, each in self.features.items()}
+
     def findings(self, path: Path) -> list[Finding]:
         """The defects that these numbers show. If all rows have equal logits, alignment passes untested."""
         found = []
-        for what, each in {"logits": self.logits, **self.features}.items():
+        for what, each in self.compared.items():
             if each.difference > each.limit:
-                wanted = f"the {'logits' if what == 'logits' else 'feature'} of its teacher, within {each.limit:.2g}"
-                where = f"{path}, {self.pairs} sampled {'logits' if what == 'logits' else f'rows of {what}'}"
-                found.append(Finding(where, wanted, f"a difference of {each.difference:.2g}"))
+                wanted = f"what its teacher gives, within {each.limit:.2g}"
+                found.append(
+                    Finding(f"{path}, {self.pairs} sampled rows, {what}", wanted, f"a difference of {each.difference:.2g}")
+                )
         if self.shifted is not None and self.shifted < CLEARLY * self.aligned:
             wanted = f"a clearly larger loss against the next row (aligned {self.aligned:.2g} nats)"
             found.append(Finding(f"{path}, alignment of rows", wanted, f"{self.shifted:.2g} nats"))
@@ -73,16 +83,13 @@ class Compared:
     limit: float
 
     @classmethod
-    def of(
-        cls, cached: np.ndarray, fresh: np.ndarray, control: np.ndarray, extent: float, rounding: np.ndarray | float
-    ) -> "Compared":
-        """Compare the numbers of n rows. extent: their range. rounding: what storing them may change, of each row or of all."""
+    def of(cls, held: "_Numbers", fresh: np.ndarray, control: np.ndarray, extent: float) -> "Compared":
+        """Compare the numbers of n rows, (n, …). extent: their range."""
         noise = float(np.abs(fresh - control).max())
         allowed = max(TOLERANCE * extent, CLEARLY * noise)
-        apart = np.abs(cached.astype(np.float32) - fresh).reshape(len(fresh), -1).max(axis=1)
+        apart, rounding = np.broadcast_arrays(np.abs(held.cached.astype(np.float32) - fresh), held.rounding)
         worst = int((apart - rounding).argmax())
-        limit = allowed + (float(rounding[worst]) if isinstance(rounding, np.ndarray) else rounding)
-        return cls(float(apart[worst]), noise, limit)
+        return cls(float(apart.flat[worst]), noise, allowed + float(rounding.flat[worst]))
 
 
 @dataclass(frozen=True)
@@ -162,11 +169,12 @@ def probe(path: Path, count: int, *, teacher: Path, splits: Path, device: torch.
     taught = Checkpoint.teacher(teacher)
     kept = cache.knowledge
     keep = Keep(kept.main.name, cache.layout.dtype, tuple(kept.features), max(facts["tile"], 1))
+    _require_same(
+        path, facts, identity(taught, split, policy, facts["tile"], kept)
+    )  # before another net is asked for its layers
     running = None if taught.kind == "imported" else Running(taught, policy, opened, keep, device)
-    now = identity(taught, split, policy, facts["tile"], running.knowledge if running else kept)
-    for field, expected, found in differences(_comparable(facts), now):
-        fix = f"Restore what the cache was made with, or run {commands.capture(path)}."
-        raise InputError(f"{path}, {field}", expected=f"{expected} as in the cache", found=f"{found} now", fix=fix)
+    if running is not None:
+        _require_same(path, facts, identity(taught, split, policy, facts["tile"], running.knowledge))
     total = cache.manifest.extents["transfer"].views
     rows, views = _sample(count, split.rows, total)
     cached = _read(cache, split, rows, views)
@@ -178,25 +186,30 @@ def probe(path: Path, count: int, *, teacher: Path, splits: Path, device: torch.
         fresh, control = _run(running, split, rows, views)
     records = [record for record in cache.records if record.split == "transfer"]
     extent = max(record.high for record in records) - min(record.low for record in records)
-    features = {}
     first = len(fresh) - len(kept.features)
-    for text, now_given, again in zip(kept.features, fresh[first:], control[first:], strict=True):
-        rounding = 2.0**-11 * float(np.abs(now_given).max()) if kept.features[text].dtype == "float16" else 0.0
-        span = float(now_given.max() - now_given.min())
-        features[text] = Compared.of(cached.features[text], now_given, again, span, rounding)
-    same = (cached.logits == cached.following).all()
+    others = zip(cached.features.items(), fresh[first:], control[first:], strict=True)
     return Probe(
         pairs=len(rows),
-        logits=Compared.of(cached.logits, fresh[0], control[0], extent, cached.rounding),
-        features=features,
-        aligned=metrics.kl_to_teacher(cached.logits, fresh[0]),
-        shifted=None if same else metrics.kl_to_teacher(cached.following, fresh[0]),
+        logits=Compared.of(cached.logits, fresh[0], control[0], extent),
+        hidden=None if cached.hidden is None else Compared.of(cached.hidden, fresh[1], control[1], _extent(fresh[1])),
+        features={text: Compared.of(held, found, again, _extent(found)) for (text, held), found, again in others},
+        aligned=metrics.kl_to_teacher(cached.logits.cached, fresh[0]),
+        shifted=(
+            None if (cached.logits.cached == cached.following).all() else metrics.kl_to_teacher(cached.following, fresh[0])
+        ),
     )
 
 
-def _comparable(facts: Mapping[str, Any]) -> Mapping[str, Any]:
-    """An identity of any format, as it would be written now: the former ones kept logits, and did not say so."""
-    return facts if "knowledge" in facts else {**facts, "knowledge": Knowledge.of(facts).to_dict()}
+def _extent(numbers: np.ndarray) -> float:
+    return float(numbers.max() - numbers.min())
+
+
+def _require_same(path: Path, facts: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raise InputError unless an identity of any format is what it would be now; the former ones did not say what they kept."""
+    said = facts if "knowledge" in facts else {**facts, "knowledge": Knowledge.of(facts).to_dict()}
+    for field, expected, found in differences(said, now):
+        fix = f"Restore what the cache was made with, or run {commands.capture(path)}."
+        raise InputError(f"{path}, {field}", expected=f"{expected} as in the cache", found=f"{found} now", fix=fix)
 
 
 def _sample(count: int, rows: int, views: int) -> tuple[np.ndarray, np.ndarray]:
@@ -215,43 +228,51 @@ def _sample(count: int, rows: int, views: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @dataclass(frozen=True)
-class _Cached:
-    """What a cache has of n pairs. logits, following: (n, classes) float32, of the row and of the next one in the span.
+class _Numbers:
+    """Cached numbers of n pairs, (n, …) floats, and by how much rounding may have changed each of them, of a shape to match."""
 
-    rounding: by how much the logits of each row may be off because numbers were rounded: (n,). features: by text.
+    cached: np.ndarray
+    rounding: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Cached:
+    """What a cache has of n pairs. following: (n, classes) float32, the logits of the next row in the span.
+
+    hidden: None where logits are kept. features: by text.
     """
 
-    logits: np.ndarray
+    logits: _Numbers
     following: np.ndarray
-    rounding: np.ndarray
-    features: Mapping[str, np.ndarray]
+    hidden: _Numbers | None
+    features: Mapping[str, _Numbers]
 
 
 def _read(cache: Cache, split: Split, rows: np.ndarray, views: np.ndarray) -> _Cached:
-    """Read what the cache has of these pairs, which are ordered by row."""
-    kept, pieces = cache.knowledge, []
-    for span in runtime.progress(np.unique(rows // split.span), "reading cached rows", unit="spans"):
-        start, stop = split.spans()[span]
-        for row, view in zip(rows, views, strict=True):
-            if start <= row < stop:
-                pieces.append((int(span), int(view), int(row - start), int((row - start + 1) % (stop - start))))
-    logits, following, rounding, features = [], [], [], {text: [] for text in kept.features}  # type: ignore[var-annotated]
-    held: dict[tuple[int, int], Any] = {}
-    for span, view, row, after in pieces:
-        if (span, view) not in held:
-            held = {key: found for key, found in held.items() if key[0] == span}  # of one span at a time
-            stored = cache.held("transfer", view, span)
-            read = {text: cache.feature(text, "transfer", view, span) for text in kept.features}
-            held[span, view] = stored, kept.main.logits(stored, cache.head), read
-        stored, given, read = held[span, view]
-        logits.append(given[row])
-        following.append(given[after])
-        rounding.append(kept.main.rounding({name: block[row : row + 1] for name, block in stored.items()}, cache.head)[0])
-        for text, block in read.items():
-            features[text].append(block[row])
-    stacked = {text: np.stack(found) for text, found in features.items()}
+    """Read what the cache has of these pairs; of one span and view at a time, because those of features may be large."""
+    kept, spans = cache.knowledge, rows // split.span
+    logits, following = np.empty((2, len(rows), cache.classes), np.float32)
+    rounding = np.empty((len(rows), 1), np.float32)
+    hidden = np.empty((2, len(rows), *cache.layout.shape), np.float32) if isinstance(kept.main, Hidden) else None
+    features = {text: np.empty((len(rows), *each.shape), each.dtype) for text, each in kept.features.items()}
+    places = np.unique(np.stack([spans, views], axis=1), axis=0).tolist()
+    for span, view in runtime.progress(places, "reading cached rows", unit="spans"):
+        here, (start, stop) = (spans == span) & (views == view), split.spans()[span]
+        inside = rows[here] - start
+        stored = cache.held("transfer", view, span)
+        given = kept.main.logits(stored, cache.head)
+        logits[here], following[here] = given[inside], given[(inside + 1) % (stop - start)]
+        sampled = {name: block[inside] for name, block in stored.items()}
+        rounding[here, 0] = kept.main.rounding(sampled, cache.head)
+        if hidden is not None and isinstance(kept.main, Hidden):
+            hidden[0, here], hidden[1, here] = kept.main.restored(sampled, cache.head), kept.main.off(sampled, cache.head)
+        for text, block in features.items():
+            block[here] = cache.feature(text, "transfer", view, span)[inside]
     return _Cached(
-        np.stack(logits).astype(np.float32), np.stack(following).astype(np.float32), np.array(rounding, np.float32), stacked
+        _Numbers(logits, rounding),
+        following,
+        None if hidden is None else _Numbers(*hidden),
+        {text: _Numbers(block, kept.features[text].layout.rounding(block)) for text, block in features.items()},
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from pipeline.base.errors import InputError
 from pipeline.models.encoding import example
@@ -92,25 +93,42 @@ class Watched(nn.Module):
 
     def forward(self, inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Logits (B, classes); with a head its inputs (B, width); then every feature (B, …), in the order given."""
-        seen: dict[str, Any] = {}
-        hooks = [
-            module.register_forward_hook(lambda module, given, output, name=name: seen.__setitem__(name, output))
-            for name, [module] in self._layers.items()
-        ]
+        seen: dict[str | None, torch.Tensor] = {}
+        hooks = [self._watch(seen, each) for each in self.features]
         if self.head is not None:
-            into = lambda module, given: seen.__setitem__("", given[0])  # noqa: E731
-            hooks.append(self.net.get_submodule(self.head).register_forward_pre_hook(into))
+            hooks.append(self._watch_head(seen, self.net.get_submodule(self.head)))
         try:
             logits = self.net(inputs)
         finally:
             for hook in hooks:
                 hook.remove()
-        hidden = () if self.head is None else (seen[""],)
+        hidden = () if self.head is None else (seen[None],)
         for each in self.features:
-            if each.layer not in seen:
+            if (found := seen.get(each.text)) is None:
                 expected, fix = "a layer that the net runs", "Choose another layer."
                 raise InputError(f"feature {each.text}", expected=expected, found="one that it does not call", fix=fix)
-        return (logits, *hidden, *(each.of(seen[each.layer]) for each in self.features))
+            if len(found) != len(inputs):
+                expected, shape = f"an output whose first axis is the {len(inputs)} rows of a batch", tuple(found.shape)
+                raise InputError(
+                    f"feature {each.text}", expected=expected, found=f"one of shape {shape}", fix="Choose another layer."
+                )
+        return (logits, *hidden, *(seen[each.text] for each in self.features))
+
+    def _watch(self, seen: dict[str | None, torch.Tensor], feature: Feature) -> RemovableHandle:
+        """Note a feature as soon as its layer gives it; a copy, because later layers may change its output in place."""
+
+        def note(module: nn.Module, given: Any, output: Any) -> None:
+            found = feature.of(output)
+            seen[feature.text] = found.clone() if feature.step is None else found
+
+        [layer] = self._layers[feature.layer]
+        return layer.register_forward_hook(note)
+
+    def _watch_head(self, seen: dict[str | None, torch.Tensor], head: nn.Module) -> RemovableHandle:
+        def note(module: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+            seen[None] = given[0] if given else named["input"]
+
+        return head.register_forward_pre_hook(note, with_kwargs=True)
 
     def shapes(self, inputs: torch.Tensor) -> list[tuple[int, ...]]:
         """The shape of a row of everything that it returns, tried on some inputs: (n, *shape)."""

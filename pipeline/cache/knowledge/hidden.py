@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.cache.knowledge.head import Head
-from pipeline.cache.layout import Layout, Unholdable
+from pipeline.cache.layout import Layout, require_finite
 
 NAME, SCALE = "hidden", "hidden_scale"
 _MOST = 127
@@ -20,9 +20,10 @@ _MOST = 127
 
 @dataclass(frozen=True)
 class Hidden:
-    """Hidden states and the head: a kinds.Kind. layer: the name of the head in the net. scale: of the rows; None but for int8.
+    """Hidden states and the head: a knowledge.Kind. layer: the name of the head in the net.
 
-    calibrated: which rows the scales of the channels were found on, by their digest; None but for int8.
+    scale: of the rows; None but for int8. calibrated: which rows the scales of the channels were found on, by their digest;
+    likewise.
     """
 
     layout: Layout
@@ -56,39 +57,31 @@ class Hidden:
             raise ValueError("expected hidden states, found none")
         if self.scale is None:
             return {NAME: self.layout.rounded(hidden)}
-        scaled = self._finite(hidden) / _channels(head)
+        require_finite(hidden)  # int8 has no number for others
+        scaled = hidden / _channels(head)
         rows = np.abs(scaled).max(axis=1, keepdims=True) / np.float32(_MOST)
         rows = np.where(rows > 0, rows, np.float32(1)).astype(np.float32)
         return {NAME: np.rint(scaled / rows).clip(-_MOST, _MOST).astype(np.int8), SCALE: rows}
 
     def logits(self, held: Mapping[str, np.ndarray], head: Head | None) -> np.ndarray:
-        return _required(head).logits(self._restored(held, head))
+        return _required(head).logits(self.restored(held, head))
 
     def rounding(self, held: Mapping[str, np.ndarray], head: Head | None) -> np.ndarray:
-        known = _required(head)
-        hidden = np.abs(self._restored(held, known))
-        if self.scale is not None:
-            hidden = np.broadcast_to(held[SCALE] / 2 * _channels(known), hidden.shape)
-        elif self.layout.dtype == "float16":
-            hidden = hidden * np.float32(2.0**-11) + np.float32(2.0**-25)  # and half the smallest number that float16 has
-        else:
-            hidden = np.zeros_like(hidden)
-        bound: np.ndarray = (hidden @ np.abs(known.weight).T).max(axis=1)
+        bound: np.ndarray = (self.off(held, head) @ np.abs(_required(head).weight).T).max(axis=1)
         return bound
 
-    def _restored(self, held: Mapping[str, np.ndarray], head: Head | None) -> np.ndarray:
+    def off(self, held: Mapping[str, np.ndarray], head: Head | None) -> np.ndarray:
+        """By how much each number of the hidden states can be off because it was rounded: (n, width) float32."""
+        if self.scale is None:
+            return self.layout.rounding(held[NAME])
+        return np.broadcast_to(held[SCALE] / 2 * _channels(head), held[NAME].shape)
+
+    def restored(self, held: Mapping[str, np.ndarray], head: Head | None) -> np.ndarray:
         """Hidden states as float32, (n, width)."""
         hidden = held[NAME].astype(np.float32, copy=False)
         if self.scale is not None:
             hidden = hidden * _channels(head)
             hidden *= held[SCALE]
-        return hidden
-
-    def _finite(self, hidden: np.ndarray) -> np.ndarray:
-        """The same; raises Unholdable for NaN and infinity, for which int8 has no number."""
-        if not np.isfinite(np.array([hidden.min(), hidden.max()])).all():
-            row, column = map(int, np.argwhere(~np.isfinite(hidden))[0])
-            raise Unholdable(row, column, float(hidden[row, column]))
         return hidden
 
 

@@ -13,7 +13,7 @@ from pipeline.cache.knowledge.head import Head
 from pipeline.cache.knowledge.hidden import Hidden
 from pipeline.cache.knowledge.logits import NAME as LOGITS
 from pipeline.cache.knowledge.logits import Logits
-from pipeline.cache.layout import Layout, Unholdable
+from pipeline.cache.layout import Layout, Unholdable, require_finite
 from pipeline.stats.metrics import kl_at
 
 TEMPERATURES = (1.0, 4.0, 20.0)  # at which a cache says how far its logits are from the teacher's
@@ -114,6 +114,8 @@ class Knowledge:
         logits: (rows, classes) float32, raw; hidden: (rows, width) float32; features: each (rows, *shape) floats.
         Raises Unholdable, with the array's name, where a dtype cannot hold a number.
         """
+        with _of(LOGITS):
+            require_finite(logits)
         with _of(self.main.name):
             main = self.main.stored(logits, hidden, head)
         others = {}
@@ -127,9 +129,14 @@ class Knowledge:
 
     def _distance(self, held: Mapping[str, np.ndarray], logits: np.ndarray, head: Head | None) -> tuple[float, ...]:
         """Mean KL of the teacher to what will be read of some rows, at each temperature; rounded: last bits say nothing."""
-        rows = np.unique(np.linspace(0, len(logits) - 1, COMPARED).astype(np.int64))
+        rows = sampled(len(logits))
         read = self.main.logits({name: block[rows] for name, block in held.items()}, head)
         return tuple(float(f"{max(kl_at(read, logits[rows], each), 0.0):.3g}") for each in TEMPERATURES)
+
+
+def sampled(rows: int) -> np.ndarray:
+    """The rows of a span that are compared with the teacher's, spread evenly."""
+    return np.unique(np.linspace(0, rows - 1, COMPARED).astype(np.int64))
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ NAME = "logits"
 
 @dataclass(frozen=True)
 class Logits:
-    """Raw logits as they are: a kinds.Kind."""
+    """Raw logits as they are: a knowledge.Kind."""
 
     layout: Layout
     name: str = NAME
@@ -42,6 +42,5 @@ class Logits:
         return held[NAME]
 
     def rounding(self, held: Mapping[str, np.ndarray], head: Head | None) -> np.ndarray:
-        share = 0.0 if self.exact else 2.0**-11
-        bound: np.ndarray = np.abs(held[NAME].astype(np.float32)).max(axis=1) * np.float32(share)
+        bound: np.ndarray = self.layout.rounding(held[NAME]).max(axis=1)
         return bound

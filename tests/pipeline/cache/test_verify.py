@@ -258,7 +258,7 @@ def test_logits_of_the_wrong_rows_are_found_although_every_hash_fits(folder, dty
     found = deep(folder)
     assert found.shifted < found.aligned
     places = [finding.where for finding in found.findings(Path("a"))]
-    assert places == [f"a, {found.pairs} sampled logits", "a, alignment of rows"]
+    assert places == [f"a, {found.pairs} sampled rows, logits", "a, alignment of rows"]
 
 
 def test_logits_that_are_a_little_off_are_found(folder, monkeypatch):
@@ -268,7 +268,7 @@ def test_logits_that_are_a_little_off_are_found(folder, monkeypatch):
     run_capture(folder)
     found = deep(folder)
     (finding,) = found.findings(Path("a"))
-    assert "sampled logits" in finding.where
+    assert "sampled rows, logits" in finding.where
     assert found.logits.difference > found.logits.limit > found.logits.control
 
 
