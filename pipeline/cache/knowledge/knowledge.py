@@ -13,7 +13,7 @@ from pipeline.cache.knowledge.head import Head
 from pipeline.cache.knowledge.hidden import Hidden
 from pipeline.cache.knowledge.logits import NAME as LOGITS
 from pipeline.cache.knowledge.logits import Logits
-from pipeline.cache.layout import Layout, Unholdable, require_finite
+from pipeline.cache.layout import Layout, Unholdable, ends, require_finite
 from pipeline.stats.metrics import kl_at
 
 TEMPERATURES = (1.0, 4.0, 20.0)  # at which a cache says how far its logits are from the teacher's
@@ -122,9 +122,9 @@ class Knowledge:
         for each, block in zip(self.features.values(), features, strict=True):
             with _of(each.name):
                 others[each.name] = each.layout.rounded(block)
-        found = {name: Stored(block, float(block.min()), float(block.max())) for name, block in (main | others).items()}
+        found = {name: Stored(block, *ends(block)) for name, block in (main | others).items()}
         kl = None if self.main.exact else self._distance(main, logits, head)
-        found[self.main.name] = Stored(main[self.main.name], float(logits.min()), float(logits.max()), kl)
+        found[self.main.name] = Stored(main[self.main.name], *ends(logits), kl)
         return found
 
     def _distance(self, held: Mapping[str, np.ndarray], logits: np.ndarray, head: Head | None) -> tuple[float, ...]:

@@ -9,7 +9,7 @@ import zarr
 
 from caches import CLASSES, SPAN, logits, sealed
 from conftest import tree
-from pipeline.cache.layout import Damaged, Layout, Unholdable
+from pipeline.cache.layout import Damaged, Layout, Unholdable, ends
 
 
 def test_spans_are_what_zarr_itself_would_write(tmp_path):
@@ -153,3 +153,28 @@ def test_any_flipped_bit_is_found():
         damaged[bit // 8] ^= 1 << bit % 8
         with pytest.raises(Damaged):
             TWO.decode(bytes(damaged), 3)
+
+
+def test_stored_numbers_are_off_by_no_more_than_rounding_can_make_them():
+    """Numbers of every size that float16 has, down to its smallest, 2⁻²⁴, and below."""
+    sizes = 2.0 ** np.array([-28, -25, -22, -16, -10, -4, 2, 8])
+    numbers = (np.random.default_rng(0).uniform(-1, 1, (500, 8)) * sizes).astype(np.float32)
+    kept = Layout.plan((8,), "float16", 512)
+    off = np.abs(kept.rounded(numbers).astype(np.float32) - numbers)
+    bound = kept.rounding(kept.rounded(numbers))
+    assert (off <= bound).all()
+    assert (off.max(axis=0) > bound.max(axis=0) / 4)[1:].all()  # the first ones are all stored as 0
+    assert not Layout.plan((8,), "float32", 512).rounding(numbers).any()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
+@pytest.mark.parametrize("numbers", [[3, 0, 7], [-3, 0, 7, -5], [-3, -1, -2], [5], [-5], [0, 0]])
+def test_ends(numbers, dtype):
+    assert ends(np.array(numbers, dtype)) == (min(numbers), max(numbers))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("odd", [np.nan, -np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_is_at_an_end(odd, dtype):
+    for others in ([1, 2], [-1, -2], [-1, 1]):
+        assert not np.isfinite(ends(np.array([others[0], odd, others[1]], dtype))).all()

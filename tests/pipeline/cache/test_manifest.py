@@ -1,13 +1,15 @@
 """The manifest: what it binds, and every way of being another than was sealed, or not whole."""
 
+import copy
 import dataclasses
+import functools
 import json
 import os
 
 import pytest
 
 from caches import EXTENTS, PARTS, sealed, span_file
-from conftest import tree
+from conftest import run_capture, tree, write_stage_one
 from pipeline.base import files
 from pipeline.base.errors import IntegrityError
 from pipeline.cache.manifest import Extent, Manifest, Record, fingerprint, parts
@@ -92,7 +94,7 @@ def test_a_record_knows_its_rows(tmp_path):
 
 
 def test_the_options_of_a_cache(tmp_path):
-    said = "--policy none() --views 2 --view-seed 0 --dtype float32 --knowledge logits --tile 4"
+    said = "--policy none() --views 2 --view-seed 0 --dtype float32 --knowledge logits --tile 4 --features none"
     manifest = Manifest.read(sealed(tmp_path))
     assert " ".join(manifest.options) == said
     every = {**manifest.identity, "views": {**manifest.identity["views"], "outcomes": 2}}
@@ -173,3 +175,55 @@ def test_what_is_not_whole_is_refused(tmp_path, whole, case):
     files.write(tmp_path / "manifest.json", changed.to_json())
     with pytest.raises(IntegrityError, match=f"manifest.json.* expected {message}|manifest.json.*{message}"):
         Manifest.read(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """The facts of a cache of int8 hidden states with a feature."""
+    folder = write_stage_one(tmp_path_factory.mktemp("kept"))
+    manifest = run_capture(folder, knowledge="hidden", dtype="int8", features=("layer1",)).manifest
+    return json.loads(manifest.to_json())
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("identity", "knowledge", "width"), -1),
+        (("identity", "knowledge", "width"), 2**62),
+        (("identity", "knowledge", "width"), None),
+        (("identity", "knowledge", "layer"), None),
+        (("identity", "knowledge", "calibrated"), None),
+        (("identity", "knowledge", "kind"), "logits"),
+        (("identity", "knowledge", "features", "layer1", "chunk"), 0),
+        (("identity", "knowledge", "features", "layer1", "shape"), []),
+        (("identity", "knowledge", "features", "layer1", "shape"), [-5]),
+        (("identity", "knowledge", "features", "layer1", "shape"), [1] * 64),
+        (("identity", "knowledge", "features", "layer1", "shape"), [2**40]),
+        (("identity", "knowledge", "features"), {"../../layer1": {"shape": [5], "dtype": "float16", "chunk": 1}}),
+        (("identity", "knowledge", "features"), {"a" * 300: {"shape": [5], "dtype": "float16", "chunk": 1}}),
+        (("extents", "valid", "views"), 2**62),
+        (("records", 0, "kl"), [0.5]),
+    ],
+)
+def test_facts_that_no_cache_has_are_refused_although_the_digest_fits(tmp_path, kept, place, value):
+    facts = copy.deepcopy(kept)
+    *way, last = place
+    functools.reduce(lambda held, key: held[key], way, facts)[last] = value
+    assert read_again(tmp_path, kept).knowledge.arrays.keys() == {"hidden", "hidden_scale", "feature.layer1"}
+    with pytest.raises(IntegrityError, match="manifest.json") as caught:
+        read_again(tmp_path, facts)
+    assert "edited" not in str(caught.value)
+
+
+def read_again(folder, facts) -> Manifest:
+    """A manifest of these facts, whose digest is put right."""
+    said = {key: value for key, value in facts.items() if key not in ("format", "digest")}
+    digest = files.sha256(files.canonical_json(said))
+    files.write(folder / "manifest.json", files.readable_json({"format": facts["format"], "digest": digest, **said}))
+    return Manifest.read(folder)
+
+
+def test_a_head_may_be_the_whole_net():
+    """Its name is empty then."""
+    identity = {"layout": {"dtype": "float32"}, "knowledge": {"kind": "hidden", "layer": "", "width": 3, "features": {}}}
+    Manifest(identity, {}, (), {})._require_knowledge("here", "")

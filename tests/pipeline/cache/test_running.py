@@ -1,6 +1,7 @@
 """Running a net for a cache: what is kept of a teacher, of every kind, is what the net gives."""
 
 import logging
+import shutil
 
 import numpy as np
 import pytest
@@ -113,3 +114,44 @@ def test_numbers_that_are_too_large_name_row_and_array(folder, tmp_path):
         with pytest.raises(IntegrityError, match=rf"transfer view 0, row 0 \(id row-0\), ({place}): expected a finite"):
             run_capture(here, **settings)
     assert not (here / "caches/a").exists()
+
+
+def test_a_teacher_of_other_data_is_refused_before_its_net_is_tried(folder, tmp_path):
+    here = write_stage_one(tmp_path, classes=4)
+    shutil.copytree(folder / "teachers", here / "teachers", dirs_exist_ok=True)
+    for settings in ({"knowledge": "hidden"}, {"features": ("layer1",)}):
+        with pytest.raises(InputError, match="teacher a, classes: expected .*'3'.* as in the transfer set"):
+            run_capture(here, **settings)
+
+
+def test_the_order_of_features_makes_no_other_cache(folder):
+    digests = set()
+    for features in (("layer1", "2"), ("2", "layer1")):
+        shutil.rmtree(folder / "work", ignore_errors=True)
+        digests.add(run_capture(folder, features=features).manifest.digest)
+    assert len(digests) == 1
+
+
+class Cutting(torch.nn.Module):
+    """A net that cuts its logits off, which changes none of rows that are 0 or 1."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, rows):
+        logits = self.net(rows)
+        return logits if rows.max() < 128 else logits.clamp(-0.01, 0.01)
+
+
+def test_a_head_that_fails_on_real_rows_is_refused(folder, monkeypatch):
+    load = Checkpoint.load
+    monkeypatch.setattr(Checkpoint, "load", lambda *given: Cutting(load(*given)))
+    with pytest.raises(InputError, match=r"teacher a, transfer view 0, span 0, knowledge: .* Set `knowledge: logits`"):
+        run_capture(folder, knowledge="hidden", anew=True)
+
+
+def test_auto_takes_hidden_states_where_they_alone_can_be_int8(folder):
+    here = folder.parent / "few"
+    run_capture(here, knowledge="auto", dtype="int8")
+    assert Cache.open(here / "caches/a").layout.dtype == "int8"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import change_teacher, run_capture, tree, write_stage_one
+from conftest import change_teacher, run_capture, tree, write_stage_one, write_teacher
 from pipeline.base import runtime
 from pipeline.base.errors import InputError, IntegrityError
 from pipeline.cache.reader import Cache
@@ -18,6 +18,8 @@ from pipeline.cache.verify import Probe, Verified, _sample, probe, verify
 from pipeline.cache.writer import Work
 from pipeline.data.settings import Views
 from pipeline.models import predict
+from pipeline.models.build import build, parse_model
+from pipeline.models.checkpoint import Checkpoint
 from pipeline.training.distill import distill
 from pipeline.training.lesson import Soft
 from pipeline.training.losses import SoftLoss
@@ -289,3 +291,28 @@ def test_a_deep_look_refuses_another_teacher_other_data_and_other_code(folder, s
     monkeypatch.setattr(predict, "VERSION", 7)
     with pytest.raises(InputError, match=r"inference: expected 2 as in the cache, found 7 now"):
         deep(sealed)
+
+
+def test_hidden_states_that_are_off_where_no_logit_shows_it_are_found(folder, monkeypatch):
+    """The head has three rows of five numbers: hidden states may move along what all three are at right angles to."""
+    weight = Checkpoint.teacher(folder / "teachers/a").load(Checkpoint.teacher(folder / "teachers/a").nets[0], CPU)[4].weight
+    unseen = torch.linalg.svd(weight.detach())[2][-1].numpy()
+    publish = Work.publish
+    run_capture(folder, knowledge="hidden")
+    assert deep(folder).findings(Path("a")) == []
+    monkeypatch.setattr(
+        Work, "publish", lambda self, *place: publish(self, *place[:5], place[5] + np.float32(0.1) * unseen, *place[6:])
+    )
+    run_capture(folder, knowledge="hidden", anew=True)
+    (finding,) = deep(folder).findings(Path("a"))
+    assert "sampled rows, hidden states" in finding.where
+
+
+def test_another_net_is_named_before_it_is_asked_for_layers(folder):
+    run_capture(folder, knowledge="hidden", features=("layer1",))
+    old = Checkpoint.teacher(folder / "teachers/a")
+    write_teacher(
+        folder / "teachers/a", build(parse_model("mlp(hidden=[])"), old.inputs, 3, seed=0), old, model="mlp(hidden=[])"
+    )
+    with pytest.raises(InputError, match=r"teacher.model: expected mlp\(hidden=\[5\]"):
+        deep(folder)

@@ -118,3 +118,38 @@ def test_heads_that_are_none():
     assert head_of(Mapped(linear, Outputs(3, ((0, 1), (2,)))), inputs) is None  # the logit of a sum of probabilities
     twice = nn.Linear(12, 12)
     assert head_of(nn.Sequential(nn.Flatten(), twice, twice), inputs) is None  # the same layer before itself
+
+
+class InPlace(nn.Module):
+    """Later layers change what a layer gave; the head is called with its input by name."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.bent, self.last = nn.Linear(12, 6), nn.ReLU(inplace=True), nn.Linear(6, 3)
+
+    def forward(self, values):
+        return self.last(input=self.bent(self.first(values.flatten(1))))
+
+
+def test_a_feature_is_what_its_layer_gave_whatever_later_layers_do_to_it():
+    net, shown = InPlace(), example(None, Arrays("float32", (3, 2, 2)), 4)
+    nn.init.constant_(net.first.weight[:3], -0.5)
+    logits, hidden, first = Watched(net, [Feature("first")], "last")(shown)
+    wanted = shown.flatten(1) @ net.first.weight.T + net.first.bias
+    assert (wanted < 0).any()
+    torch.testing.assert_close(first, wanted)
+    torch.testing.assert_close(hidden, wanted.clamp(min=0))
+    torch.testing.assert_close(logits, wanted.clamp(min=0) @ net.last.weight.T + net.last.bias)
+
+
+def test_a_layer_whose_first_axis_is_not_the_rows_is_refused():
+    net = nn.Sequential(nn.Flatten(), nn.Unflatten(1, (3, 4)), Turned(), nn.Flatten(0, 1))
+    with pytest.raises(
+        InputError, match=r"feature 2: expected an output whose first axis is the 5 rows .*, found .*\(3, 5, 4\)"
+    ):
+        Watched(net, [Feature("2")])(example(None, Arrays("float32", (3, 2, 2)), 5))
+
+
+class Turned(nn.Module):
+    def forward(self, values):
+        return values.transpose(0, 1)
