@@ -77,7 +77,7 @@ def command(caches: tuple[str, ...], deep: int, data: Path, work: Path, device: 
 def _show_probe(path: Path, probe: "Probe") -> None:
     shifted = "the same, because all rows have equal logits" if probe.shifted is None else f"{probe.shifted:.2g}"
     for what, each in probe.compared.items():
-        echo(f"{path}: {counted(probe.pairs, 'pair')} run again, {what}, largest difference {_told(each)}")
+        echo(f"{path}: {counted(probe.pairs, 'pair')} run again, {what}, worst difference {_told(each)}")
     echo(f"{path}: KL to the cached logits in nats, own row {probe.aligned:.2g}, next row {shifted}")
 
 

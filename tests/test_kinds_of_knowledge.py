@@ -111,7 +111,7 @@ def test_a_flipped_bit_anywhere_is_named_and_mended(project, kind):
 def test_a_deep_look_passes_on_a_sound_cache_and_finds_another_teacher(project, kind, monkeypatch):
     capture(kind, 2)
     said = says(0, "verify", "a", "--deep", "30")
-    assert ("feature layer1, largest difference" in said) == ("--features" in KINDS[kind][0])
+    assert ("feature layer1, worst difference" in said) == ("--features" in KINDS[kind][0])
     publish = Work.publish
 
     def off(self, split, view, span, rows, logits, hidden=None, features=()):

@@ -74,8 +74,8 @@ class Probe:
 class Compared:
     """What is cached against what the teacher gives now.
 
-    difference: the largest between cached and fresh numbers. control: the largest between two fresh runs with the rows in
-    another order. limit: the largest difference that is allowed.
+    difference: between the cached and the fresh number that are worst, compared with what rounding allows there. limit: what is
+    allowed there. control: the largest between two fresh runs with the rows in another order.
     """
 
     difference: float

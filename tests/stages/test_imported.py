@@ -42,7 +42,7 @@ def test_students_learn_from_its_cache(project):
 
 
 def test_it_is_verified_deeply(project):
-    assert "25 pairs run again, logits, largest difference 0 " in says(0, "verify", "x", "--deep", "25")
+    assert "25 pairs run again, logits, worst difference 0 " in says(0, "verify", "x", "--deep", "25")
 
 
 def test_it_is_inspected(project):
