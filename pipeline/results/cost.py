@@ -112,7 +112,10 @@ class _Trained:
             sweep = folder.parents[1]
             name, fix = f"{sweep.name}/{name}", f"Run {commands.sweep(sweep)}."
         elif student is not None:
-            fix = f"Train it again with `softcache distill {student}`, or remove {folder}."
+            setting = folder.name.removeprefix(f"{student}-").removesuffix(runname.LIVE)
+            how = "--hard" if setting == "hard" else f"-T {setting.removeprefix('T')}"
+            live = " --live" if folder.name.endswith(runname.LIVE) else ""
+            fix = f"Train it again with `softcache distill {student} {how}{live}`, or remove {folder}."
         model = ModelFile.open(folder, kinds=STUDENTS, name=name, fix=fix)
         kind = _Kind.of(model)
         known = runname.setting(*((model.soft.temperature, model.soft.alpha) if model.soft else (None,)))
