@@ -514,9 +514,12 @@ def _option_of(key: str, hint: Any, default: Any, said: Setting) -> Decorator:
         hint = get_args(hint)[0]
     names = dict.fromkeys((key, key.replace("_", "-")))
     required, shown = default is MISSING, default not in (MISSING, None, ())
+    usual: dict[str, Any] = (
+        {} if required else {"default": default if shown else None}
+    )  # to click a default of None is a value like another
     return option(
         *(f"--{name}/--no-{name}" if hint is bool else f"--{name}" for name in names), type=_TYPES[hint], multiple=multiple,
-        required=required, default=default if shown else None, show_default=shown, help=said.help, repeats=said.repeats,
+        required=required, show_default=shown, **usual, help=said.help, repeats=said.repeats,
         setting=said,
     )  # fmt: skip
 

@@ -114,8 +114,8 @@ class _Trained:
         elif student is not None:
             setting = folder.name.removeprefix(f"{student}-").removesuffix(runname.LIVE)
             how = "--hard" if setting == "hard" else f"-T {setting.removeprefix('T')}"
-            live = " --live" if folder.name.endswith(runname.LIVE) else ""
-            fix = f"Train it again with `softcache distill {student} {how}{live}`, or remove {folder}."
+            how += " --live" if folder.name.endswith(runname.LIVE) else ""
+            fix = f"Train it again with `softcache distill {student} {how}`, or remove {folder}."
         model = ModelFile.open(folder, kinds=STUDENTS, name=name, fix=fix)
         kind = _Kind.of(model)
         known = runname.setting(*((model.soft.temperature, model.soft.alpha) if model.soft else (None,)))

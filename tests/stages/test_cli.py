@@ -610,3 +610,12 @@ def test_threads_suit_the_work(project, monkeypatch):
         assert torch.get_num_threads() == 2
     assert runtime.shaping(torch.device("cpu"))["threads"] == 2
     runtime.prepare("cpu")
+
+
+@pytest.mark.parametrize(("given", "missing"), [(("--epochs", "1"), "optimizer"), (("--optimizer", "sgd(lr=0.1)"), "epochs")])
+def test_a_recipe_that_is_not_whole_names_what_is_missing(project, given, missing):
+    """Without params.yaml."""
+    (project / "params.yaml").unlink(missing_ok=True)
+    assert f"Missing option '--{missing}'" in says(2, "teach", "c", "--model", "mlp(hidden=[2])", *given)
+    whole = ("--optimizer", "sgd(lr=0.1)", "--epochs", "1")
+    assert "Missing option '--batch_size'" in says(2, "teach", "c", "--model", "mlp(hidden=[2])", *whole)
