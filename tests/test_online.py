@@ -1,5 +1,6 @@
 """Online: students of a sweep that learn from each other, and from teachers in the loop, for comparison with caches."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 import projects
 from conftest import run_capture, tree, write_stage_one
 from pipeline.base import runtime
-from pipeline.base.errors import InputError
+from pipeline.base.errors import InputError, IntegrityError
 from pipeline.data.settings import Views
 from pipeline.models.build import build, parse_model
 from pipeline.models.checkpoint import Checkpoint
@@ -172,6 +173,14 @@ def test_students_that_cannot_learn_from_each_other_are_refused(data, tmp_path, 
         swept(data, tmp_path / "sweep", TAUGHT, **changes)
     assert message in str(refused.value)
     assert not (tmp_path / "sweep").exists()
+
+
+def test_the_caches_that_live_students_are_measured_by_are_looked_at_before_any_is_trained(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(fit._Training, "epoch", None)
+    shutil.copytree(data, tmp_path / "data")
+    shutil.rmtree(tmp_path / "data/caches/b")
+    with pytest.raises(IntegrityError, match=r"caches/b.*softcache capture b"):
+        swept(tmp_path / "data", tmp_path / "data/sweeps/live", LossWeights(2.0, 0.9), live=True)
 
 
 def test_with_teachers_in_the_loop_students_are_those_that_learn_from_caches(data, tmp_path):

@@ -125,14 +125,9 @@ def evaluate(
     for trained in missing:
         _log.warning("%s: not trained yet and left out. To train it, run %s.", trained.name, trained.command)
     labels = {name: opened[name].labels() for name in SPLITS}
-    for _, folder in teachers.values():
-        require_sealed(folder, work)
-    caches = {name: Cache.open(folder) for name, (_, folder) in teachers.items()}
+    caches = measured_caches(teachers, opened, work)
     taught = {name: Checkpoint.teacher(folder) for name, (folder, _) in teachers.items()}
-    for name, cache in caches.items():
-        cache.require_data({split: opened[split] for split in STORED})
-        cache.require_of(name)
-        require_teacher(cache, teachers[name][0])
+    for name in caches:
         learned = [Data.of(opened[split], opened["valid"]) for split in ("train", "transfer")]  # the latter: once a student
         if taught[name].kind != "imported" and taught[name].data not in learned[: 1 + (taught[name].kind == "promoted")]:
             _log.warning("teacher %s: trained on other data than these, so it may have seen rows of the evaluation", name)
@@ -181,6 +176,31 @@ def evaluate(
             ),
         )
     return Evaluated(runs, found, missing)
+
+
+def measured_caches(teachers: Mapping[str, tuple[Path, Path]], splits: Mapping[str, Split], work: Path) -> dict[str, Cache]:
+    """The caches that teachers are measured by.
+
+    Args:
+        teachers: (model folder, cache folder) of each teacher by name.
+        splits: Those of which a cache has logits, by name.
+        work: The folder for work in progress, where an unfinished capture is looked up.
+
+    Returns:
+        The cache of each teacher by name.
+
+    Raises:
+        InputError: A cache is of other data or another teacher, or of one that was trained again since.
+        IntegrityError: A cache is missing, unfinished or damaged.
+    """
+    for _, folder in teachers.values():
+        require_sealed(folder, work)
+    caches = {name: Cache.open(folder) for name, (_, folder) in teachers.items()}
+    for name, cache in caches.items():
+        cache.require_data({split: splits[split] for split in STORED})
+        cache.require_of(name)
+        require_teacher(cache, teachers[name][0])
+    return caches
 
 
 def _student_runs(

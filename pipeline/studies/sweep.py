@@ -13,7 +13,7 @@ import torch
 
 from pipeline.base import commands, files, runtime
 from pipeline.base.errors import InputError
-from pipeline.results.evaluate import Evaluated, Trained, evaluate, require_comparable
+from pipeline.results.evaluate import Evaluated, Trained, evaluate, measured_caches, require_comparable
 from pipeline.studies.groups import Group, Plan, groups_of, key, run_of
 from pipeline.training.lesson import Ground, Soft, Student, require_seeds
 from pipeline.training.objective import HARD, LossWeights
@@ -69,12 +69,13 @@ def sweep(
         require_seeds(plan.seeds)
     soft = _only_ensemble(plans)
     caches = {name: _cache(path) for name, path in teachers.items()} if soft.live else soft.teachers
+    measured = {name: (path, caches[name]) for name, path in teachers.items()}
     every = (HARD, *weightings) if baseline else tuple(weightings)
     if len(set(every)) < len(every):
         found = ", ".join(map(key, every))
         expected = "each temperature and alpha once; alpha 0 is the baseline"
         raise InputError("sweep", expected=expected, found=found, fix="Correct the settings.")
-    ground = Ground.open(splits, ("transfer", "train", "valid"), work, device)
+    ground = Ground.open(splits, ("transfer", "train", "valid", "test"), work, device)
 
     def trained(students: Path) -> list[Trained]:
         runs = [(run_of(name, each), name, None if each == HARD else each.temperature) for name in plans for each in every]
@@ -82,6 +83,7 @@ def sweep(
         return [Trained(run, name, t, students / run, again, live=soft.live and t is not None) for run, name, t in runs]
 
     require_comparable(list(teachers), list(soft.teachers), trained(out), ground.splits["valid"])
+    measured_caches(measured, ground.splits, work)  # before hours of training, though students of live teachers read none
     groups = list(groups_of(ground, plans, weightings, baseline, together))
     members = [member for group in groups for member in group.members]
     read = [each for group in groups for each in group.lesson.read(group.model, group.plan.recipe)]
@@ -93,7 +95,7 @@ def sweep(
         _train(groups, kept, folder / "students", out.name)
         files.require_unchanged(read)
         return evaluate(
-            splits=splits, teachers={name: (path, caches[name]) for name, path in teachers.items()},
+            splits=splits, teachers=measured,
             ensemble=list(soft.teachers), rule=soft.rule, weights=soft.weights, students=trained(folder / "students"),
             study=out.name, work=work, metrics_out=folder / "metrics", plots_out=folder / "plots", device=device,
         )  # fmt: skip
