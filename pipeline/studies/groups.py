@@ -98,7 +98,8 @@ def groups_of(
     """The groups of all plans; those that share a lesson follow each other.
 
     Plans with the same rows, views, draws, targets and memory share lessons. A lesson has only as many temperatures as there is
-    memory for their target logits. The baseline is in a group with others where it learns from the same rows.
+    memory for their target logits. The baseline is in a group with others where it learns from the same rows, and where they
+    have no features beside them, which take memory: with less of it rows may be streamed, in another order.
     Raises InputError for students that cannot learn from each other, where they should.
     """
 
@@ -107,7 +108,8 @@ def groups_of(
             ground, views=plan.views, rows=plan.rows, soft=soft, weightings=members, correct=plan.correct, recipe=plan.recipe
         )
 
-    apart = baseline and (not weightings or ground.has_transfer_set)
+    featured = any(plan.soft.features for plan in plans.values())
+    apart = baseline and (not weightings or ground.has_transfer_set or featured)
     temperatures = sorted({each.temperature for each in weightings})
     alike: dict[Any, dict[str, Plan]] = {}
     for name, plan in plans.items():

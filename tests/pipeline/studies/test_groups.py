@@ -11,12 +11,13 @@ from pipeline.training.objective import HARD, LossWeights
 from pipeline.training.recipe import Recipe
 
 RECIPE = Recipe.parse(optimizer="sgd(lr=0.1)", schedule="constant", epochs=4, batch_size=7)
+SOFT, FEATURED = SimpleNamespace(features=()), SimpleNamespace(features=("hint",))
 ONE, EIGHT, MORE = LossWeights(1.0, 0.5), LossWeights(8.0, 0.5), LossWeights(8.0, 0.9)
 
 
 def plan(**changes) -> Plan:
     settings = {
-        "model": "mlp(hidden=[3])", "recipe": RECIPE, "views": Views("none", 1, 0), "rows": "all", "soft": "soft",
+        "model": "mlp(hidden=[3])", "recipe": RECIPE, "views": Views("none", 1, 0), "rows": "all", "soft": SOFT,
         "correct": (), "seeds": (0,),
     }  # fmt: skip
     return Plan(**settings | changes)
@@ -54,6 +55,11 @@ def test_a_baseline_is_apart_where_it_learns_from_other_rows(lessons):
     assert lessons[2] == (None, [HARD])
 
 
+def test_a_baseline_is_apart_where_features_take_memory_beside_it(lessons):
+    assert formed({"s": plan(soft=FEATURED)}, [ONE]) == [("s", 2, [ONE]), ("s", 3, [HARD])]
+    assert lessons[2] == (None, [HARD])
+
+
 def test_a_baseline_alone(lessons):
     assert formed({"s": plan()}, []) == [("s", 1, [HARD])]
     assert lessons == [(None, [HARD])]
@@ -80,7 +86,7 @@ def test_plans_share_a_lesson_where_all_that_it_holds_is_the_same(lessons):
     "change",
     [
         {"views": Views("none", 2, 0)},
-        {"soft": "other"},
+        {"soft": SimpleNamespace(features=(), loss="mse")},
         {"correct": (1,)},
         {"recipe": Recipe.parse(optimizer="sgd(lr=0.1)", schedule="constant", epochs=4, batch_size=7, memory=1)},
         {"recipe": Recipe.parse(optimizer="sgd(lr=0.1)", schedule="constant", epochs=4, batch_size=7, keep="best")},
