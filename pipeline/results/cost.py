@@ -344,13 +344,13 @@ def _shares(spent: Sequence[_Line], trained: Mapping[Key, Sequence[_Trained]]) -
     """(line, students of a folder, their seconds): the time of a command is divided by the rows that its students were shown.
 
     Commands whose students differ in model or way of training are left out: a wide net needs more time than a narrow one for
-    the same rows, so the time of each is unknown.
+    the same rows, and one with its teachers in the loop more than a baseline beside it, so the time of each is unknown.
     """
     for line in spent:
         if STAGES[line.command] == 2 and line.ended == times.DONE:
             among = trained.get(line.key, ())
             work = sum(each.work for each in among)
-            if work and len({each.kind and each.kind.pace for each in among}) == 1:
+            if work and len({(each.kind and each.kind.pace, each.live) for each in among}) == 1:
                 yield from ((line, each, line.seconds * each.work / work) for each in among if each.work)
 
 

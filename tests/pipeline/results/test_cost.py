@@ -343,6 +343,15 @@ def test_a_baseline_is_compared_with_nothing(tmp_path):
     assert cost(tmp_path)["student_epochs"] == []
 
 
+def test_a_sweep_of_live_students_and_a_baseline_is_in_the_table_alone(tmp_path):
+    times(tmp_path, "sweep all all 120.0 done", "distill s s-T20 24.0 done")
+    student(tmp_path / "students/s-T20", [12])
+    student(tmp_path / "sweeps/all/students/s-T20-alpha0.5", [2], soft="live")
+    assert cost(tmp_path)["student_epochs"][0]["live"]["seconds"] == 120.0
+    baseline(tmp_path / "sweeps/all/students/s-hard", [2])
+    assert cost(tmp_path)["student_epochs"][0]["live"] is None
+
+
 @pytest.mark.parametrize(
     "other",
     [
