@@ -70,13 +70,18 @@ class FeatureLoss:
         """The spec in canonical form."""
         return self.spec.text
 
+    @property
+    def contrasts(self) -> bool:
+        """Whether it sets every example of a batch apart from all others: no two may be views of one row."""
+        return self.spec.target is Contrast
+
     def build(self, teacher: Sequence[Shape], student: Sequence[Shape], rows: int) -> Between:
         """Make the loss for features of these shapes, with weights of its own from torch's generator.
 
         Args:
             teacher: The shape of one row of each of the teacher's layers, such as (64, 8, 8) or (128,).
             student: Likewise of the student's.
-            rows: How many rows the transfer set has.
+            rows: How many rows are learned from.
 
         Returns:
             A module that maps features of the teacher's layers and of the student's, (B, …) each, to the loss of each example,

@@ -31,7 +31,7 @@ class Guidance(nn.Module):
     ) -> "Guidance":
         """The guidance of a net by these losses, on its device.
 
-        inputs: rows to try the net with, (n, *shape). rows: of the transfer set. seed: of the student; it decides initial
+        inputs: rows to try the net with, (n, *shape). rows: how many are learned from. seed: of the student; it decides initial
         weights of projections. Raises InputError for a layer that the net lacks, and for shapes that a loss cannot compare.
         """
         texts = list(dict.fromkeys(text for each in losses for text in each.student))

@@ -179,6 +179,7 @@ class Lesson:
             soft.require_any_temperature()
             soft.require_learnable([each.temperature for each in weightings if each.alpha > 0])
             soft.loss.require_use(len(source.classes))
+            _require_single_views(soft, recipe)
         policy, count = open_views(views)
         signal = _signal(soft, ground, policy, count, temperatures) if soft else NoTeacher()
         selection = Selection.parse(rows)
@@ -326,7 +327,7 @@ class Lesson:
         if not (losses := self._guiding(weighting)) or not isinstance(self.signal, Featured):
             return None
         shown = example(net, self.source.inputs)
-        return Guidance.of(losses, self.signal, net, shown, self.source.rows, seed)
+        return Guidance.of(losses, self.signal, net, shown, self.examples.rows, seed)
 
     def _heat(self, weighting: LossWeights) -> Heat | None:
         """The temperature of a student with this weighting, if it is learned."""
@@ -460,6 +461,14 @@ def _require_cached(soft: Soft) -> None:
     if soft.features:
         expected, fix = "teachers whose features are cached", "Leave out --live, or the setting `features`."
         raise InputError("features", expected=expected, found="--live, whose teachers run in the loop", fix=fix)
+
+
+def _require_single_views(soft: Soft, recipe: Recipe) -> None:
+    """Raise InputError for several views of a row in one batch, with a loss that would set them apart as if of two rows."""
+    draws, contrasts = recipe.settings.draws, [each for each in soft.features if each.contrasts]
+    if contrasts and draws > 1:
+        what, expected = f"features, {contrasts[0].text}", "one view of each row in a batch, as views of a row are no contrast"
+        raise InputError(what, expected=expected, found=f"draws {draws}", fix="Set `draws: 1`, or leave that loss out.")
 
 
 def _require_whole_labels(policy: Policy, soft: Soft | None) -> None:

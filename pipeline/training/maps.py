@@ -22,7 +22,7 @@ _SHORTEST = 1e-12  # as in functional.normalize
 
 @dataclass(frozen=True)
 class Shapes:
-    """Shapes of one row of each layer, of teacher and student; rows: how many rows the transfer set has."""
+    """Shapes of one row of each layer, of teacher and student; rows: how many are learned from."""
 
     teacher: Sequence[Shape]
     student: Sequence[Shape]

@@ -94,7 +94,7 @@ class Contrast(Between):
 
     Tian, Krishnan, Isola, "Contrastive Representation Distillation" (2020, arXiv 1910.10699), section 3.1:
     h = e / (e + N / M), e = exp(s · t / temperature) / Z, s and t projected to `width` numbers and divided by their length.
-    M: rows of the transfer set. Differs from the published code, which keeps a bank of old projections of all rows:
+    M: the rows that are learned from. Differs from the published code, which keeps a bank of old projections of all rows:
 
     - The N others are those of the batch, not 16,384 out of the bank; of both sides, so that both get a gradient.
     - Z makes e a share of M rows, by the batch and without a gradient: the mean over rows of exp(·) of its own pair plus M − 1

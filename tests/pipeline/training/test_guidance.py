@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ from pipeline.training import fit
 from pipeline.training.examples import Examples
 from pipeline.training.features import FeatureLoss
 from pipeline.training.inputs import Numbers
+from pipeline.training.lesson import Ground, Lesson
 from pipeline.training.objective import LossWeights
 from pipeline.training.signal import NoTeacher
 from stages.cli import main
@@ -158,6 +160,27 @@ def test_features_that_do_not_fit_are_refused_before_anything_is_trained(data, t
     with pytest.raises(InputError, match=message):
         trained(data, tmp_path / "s-T2", soft(data, *features, names=names))
     assert not (tmp_path / "s-T2").exists()
+
+
+CONTRAST = "crd(teacher='layer2 | pool', student='layer2 | pool')"
+
+
+def test_two_views_of_a_row_are_no_contrast(data, tmp_path):
+    message = r"features, crd\(.*\): expected one view of each row in a batch.*, found draws 2"
+    with pytest.raises(InputError, match=message):
+        trained(
+            data, tmp_path / "s-T2", soft(data, CONTRAST), recipe=replace(RECIPE, settings=replace(RECIPE.settings, draws=2))
+        )
+
+
+def test_contrast_is_among_the_rows_that_are_learned_from(data):
+    ground = Ground.open(data / "transfer", ("transfer", "valid"), data / "work", CPU)
+    lesson = Lesson.prepare(
+        ground, views=VIEWS, rows="only([0])", soft=soft(data, CONTRAST), weightings=[WEIGHTING], correct=(), recipe=RECIPE
+    )
+    net = build(parse_model(STUDENT), Images("L", (1, 4, 4)), 3, seed=0)
+    (loss,) = lesson._guidance(net, WEIGHTING, seed=0).losses
+    assert loss.shapes.rows == int((ground.splits["transfer"].labels() == 0).sum())
 
 
 def test_features_of_live_teachers_are_refused(data, tmp_path):
