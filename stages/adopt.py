@@ -83,8 +83,10 @@ def command(
     out, splits = data / "teachers" / name, data / "transfer"
     if more and not logits:
         raise click.UsageError(f"{more[0]}: expected files after --logits only.")
-    if bool(logits) + bool(student) + bool(model or weights or classes) > 1:
-        raise click.UsageError("expected --logits, --student, or a model with its weights and classes, found several.")
+    given = {"--logits": logits, "--student": student, "a model": model or weights or classes}
+    if len(found := [what for what, value in given.items() if value]) > 1:
+        expected = "--logits, --student, or a model with its weights and classes"
+        raise click.UsageError(f"expected {expected}, found {' and '.join(found)}; an entry {name} in params.yaml counts.")
     ctx = click.get_current_context()
     if ctx.get_parameter_source("seed") is ParameterSource.COMMANDLINE and not student:
         raise click.UsageError("--seed: says which net of a --student is meant, and none is given.")

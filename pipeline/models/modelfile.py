@@ -330,9 +330,10 @@ class ModelFile(Facts):
 
 
 def descent(generations: Sequence[Generation]) -> str:
-    """Whom a promoted teacher descends from, in words, oldest first."""
-    first = " + ".join(generations[0].teachers)
-    return " → ".join([*([first] if first else []), *(f"{each.run} (seed {each.seed})" for each in generations)])
+    """Whom a promoted teacher descends from, in words, oldest first: of each student who taught it, as there may be several."""
+    taught = [" + ".join(each.teachers) for each in generations]
+    students = [f"{each.run} (seed {each.seed})" for each in generations]
+    return "; ".join(" → ".join(filter(None, pair)) for pair in zip(taught, students, strict=True))
 
 
 def weights_name(kind: Kind, seed: int) -> str:

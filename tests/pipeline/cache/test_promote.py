@@ -54,7 +54,7 @@ def test_three_generations_are_captured_and_remembered(project):
 
     says(0, "sweep", "all", "--params", with_b())
     said = says(0, "adopt", "c", "--student", "all/s-T2-alpha0.5")
-    assert said == "wrote data/teachers/c: a → s-T2 (seed 1) → all/s-T2-alpha0.5 (seed 0)\n"
+    assert said == "wrote data/teachers/c: a → s-T2 (seed 1); b → all/s-T2-alpha0.5 (seed 0)\n"
     assert (project / "sweeps/all/metrics/b.json").exists()  # measured like any teacher
     generations = ModelFile.teacher(project / "teachers/c").generations
     assert generations[0] == teacher.generations[0]
@@ -88,6 +88,10 @@ def test_the_best_net_on_the_validation_split_is_taken(project):
         (("b", "--student", "s-T2", "--seed", 7), "run s-T2, seed: expected one of 0, 1, 2, found 7"),
         (("b", "--student", "s-T9"), "run: expected one of a, s-T2, found s-T9"),
         (("b", "--student", "s-T2", "--model", "mlp([3])"), "expected --logits, --student, or a model with its weights"),
+        (
+            ("a", "--student", "s-T2"),
+            "its weights and classes, found --student and a model; an entry a in params.yaml counts.",
+        ),
         (("b", "--model", "mlp([3])", "--seed", 1), "--seed: says which net of a --student is meant"),
     ],
 )

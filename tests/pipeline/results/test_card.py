@@ -104,10 +104,11 @@ def test_where_it_comes_from():
 
 def test_whom_it_descends_from_and_whom_it_learned_beside():
     found = card()
-    found.model.generations = (Generation("born/s-T4", 2, "", {"a": "", "b": ""}), Generation("more/s-T4", 0, "", {"c": ""}))
+    told = [("hard/s-hard", 1, ""), ("born/s-T4", 2, "ab"), ("more/s-T4", 0, "cd")]
+    found.model.generations = tuple(Generation(run, seed, "", dict.fromkeys(teachers, "")) for run, seed, teachers in told)
     found.model.mutual = Mutual(0.5, (2, 0))
     text = found.text()
-    assert line(text, "- generations").endswith("a + b → born/s-T4 (seed 2) → more/s-T4 (seed 0)")
+    assert line(text, "- generations").endswith("hard/s-hard (seed 1); a + b → born/s-T4 (seed 2); c + d → more/s-T4 (seed 0)")
     assert line(text, "- students that learned from each other").endswith(": seeds 2, 0, with weight 0.5")
 
 
