@@ -110,6 +110,7 @@ class Objective:
         labels: (N,) int64 of all rows of the split, -1 where unknown. soft, signal: needed unless every alpha is 0.
         guidance, heat: of a single net, which learns from features, or at a temperature that is learned.
         smoothing: of the labels; see losses.cross_entropy. virtual: instead of the cross-entropy, see losses.tf_kd.
+        Raises InputError for a single net that should learn from others.
         """
         terms: list[Term] = []
         if soft is not None and signal is not None and any(each.alpha > 0 for each in weightings):
@@ -120,6 +121,9 @@ class Objective:
             free = _per_net([each.alpha if each.label_weight is None else 0.0 for each in weightings], alone, labels)
             terms.append(_LabelTerm(labels, weight, free, course, entropy, float((labels >= 0).double().mean())))
         if any(each.mutual > 0 for each in weightings):
+            if len(weightings) == 1:  # whose rows would be taken for its peers
+                fix = "Train several as one stack, as `softcache sweep` does."
+                raise InputError("mutual", expected="nets that learn from each other", found="one net", fix=fix)
             terms.append(_MutualTerm(labels.new_tensor([each.mutual for each in weightings], dtype=torch.float64)))
         return cls(tuple(terms), guidance, heat)
 

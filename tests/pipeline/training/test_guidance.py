@@ -27,7 +27,7 @@ from pipeline.training.examples import Examples
 from pipeline.training.features import FeatureLoss
 from pipeline.training.inputs import Numbers
 from pipeline.training.lesson import Ground, Lesson
-from pipeline.training.objective import LossWeights
+from pipeline.training.objective import HARD, LossWeights
 from pipeline.training.signal import NoTeacher
 from stages.cli import main
 
@@ -132,6 +132,18 @@ def test_a_sweep_trains_students_with_features_one_by_one_to_the_bits_of_distill
     swept = load_file(tmp_path / "sweeps/f/students/s-T2-alpha0.7/seed-3.safetensors")
     assert all(torch.equal(alone[name], swept[name]) for name in alone)
     assert json.loads((tmp_path / "sweeps/f/students/s-hard/model.json").read_text())["soft"] is None
+
+
+def test_the_identity_of_a_student_names_its_feature_losses(data):
+    """Else a student that was kept would be taken for one of other losses; that of a baseline does not name them."""
+    ground = Ground.open(data / "transfer", ("transfer", "valid"), data / "work", CPU)
+    given = {"views": VIEWS, "rows": "all", "weightings": [WEIGHTING], "correct": (), "recipe": RECIPE}
+    lessons = [Lesson.prepare(ground, soft=soft(data, *each), **given) for each in ([], [HINT], [SIMILAR], [HINT, SIMILAR])]
+    own, hard = (
+        {json.dumps(each.identity(parse_model(STUDENT), RECIPE, weighting, 3)) for each in lessons}
+        for weighting in (WEIGHTING, HARD)
+    )
+    assert (len(own), len(hard)) == (4, 1)
 
 
 # ---------------------------------------------------------------- what is refused

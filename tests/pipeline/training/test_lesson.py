@@ -22,6 +22,7 @@ from pipeline.models.modelfile import Learned
 from pipeline.models.stack import Stack
 from pipeline.training import lesson as lessons
 from pipeline.training.course import STEADY, Course
+from pipeline.training.curriculum import parse_curriculum
 from pipeline.training.lesson import Ground, Lesson, Soft, require_seeds
 from pipeline.training.losses import SoftLoss
 from pipeline.training.objective import HARD, LossWeights
@@ -65,8 +66,8 @@ def prepare(data: Path, taught: Soft | None, **changes) -> Lesson:
     return Lesson.prepare(ground, soft=taught, **given)
 
 
-def identity(lesson: Lesson, *, model: str = MODEL, recipe: Recipe = RECIPE, weighting: LossWeights = WEIGHTING, seed: int = 0):
-    return lesson.identity(parse_model(model), recipe, weighting, seed)
+def identity(lesson: Lesson, *, model=MODEL, recipe=RECIPE, weighting=WEIGHTING, seed: int = 0, cohort=()):
+    return lesson.identity(parse_model(model), recipe, weighting, seed, cohort)
 
 
 # ---------------------------------------------------------------- what is refused
@@ -284,6 +285,12 @@ def test_an_identity_depends_on_all_that_decides_weights(captured, data):
         identity(prepare(captured, soft(captured, standardised=True))),
         identity(prepare(captured, soft(captured, rule="probabilities"))),
         *(identity(prepare(captured, soft(captured, course=Course.parse(**{name: value})))) for name, value in COURSE.items()),
+        *(
+            identity(prepare(captured, replace(soft(captured), heat=parse_curriculum(each))))
+            for each in ("ctkd()", "ctkd(epochs=3)")
+        ),
+        *(identity(lesson, weighting=LossWeights(2.0, 0.5, mutual=each), cohort=(0, 1)) for each in (0.5, 1.0)),
+        identity(lesson, weighting=LossWeights(2.0, 0.5, mutual=1.0), cohort=(0, 2)),
         identity(lesson, recipe=Recipe.parse(**SETTINGS, draws=2)),
         identity(lesson, recipe=Recipe.parse(**SETTINGS, virtual_teacher="tf_kd(weight=0.1)")),
         identity(prepare(captured, None, views=Views("shift(1)", 2, 5), weightings=[HARD]), weighting=HARD),

@@ -287,6 +287,11 @@ def test_mutual_learning_is_the_published_formula(weighting):
         torch.testing.assert_close(stacked.grad[:, net], gradient)
 
 
+def test_one_net_has_no_peers():
+    with pytest.raises(InputError, match="mutual: expected nets that learn from each other, found one net"):
+        objective(LossWeights(2.0, 0.9, mutual=0.4))
+
+
 def test_a_net_without_finite_logits_teaches_none_of_its_peers():
     wild = logits(3)
     wild[2:, 1, 0] = np.inf
