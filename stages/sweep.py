@@ -120,6 +120,8 @@ def command(
 
     if alphas and baseline and not temperatures:
         raise click.UsageError("alphas without temperatures: only a baseline would be trained; give both, or neither.")
+    if (mutual or live) and not temperatures:
+        raise click.UsageError("mutual or live without temperatures: only baselines would be trained, which do neither.")
     given = {student: settings_of(student, name, params) for student in students}
     plans = {student: _plan(settings, data, live) for student, settings in given.items()}
     first = given[students[0]]

@@ -142,6 +142,9 @@ def test_by_settings(tmp_path, monkeypatch):
         projects.says(0, "sweep", name)
     assert opened(Path("data/sweeps/peers/students/s-T2-alpha0")).mutual == Mutual(0.5, (4, 2))
     assert opened(Path("data/sweeps/loop/students/s-T2-alpha0.5"), "live").soft.live
+    none = "sweeps: {control: {temperatures: [], mutual: 1.0}}"
+    Path("none.yaml").write_text(projects.PARAMS.replace("sweeps: {all: {alphas: [0.5]}}", none))
+    assert "only baselines would be trained, which do neither" in projects.says(2, "sweep", "control", "--params", "none.yaml")
     assert "mutual: expected a number of at least 0, found -1.0" in projects.says(2, "sweep", "peers", "--mutual", "-1")
 
 
