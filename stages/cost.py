@@ -63,6 +63,7 @@ def _comparisons(found: list[dict[str, Any]]) -> list[str]:
     for each in found:
         views = counted(each["views"], "view") + (f" by {each['policy']}" if each["policy"] != "none()" else "")
         shown = f"{counted(each['rows'], 'row')}, {views}, batches of {each['batch_size']:,}"
+        shown += f" in {counted(each['draws'], 'view')} each" if each["draws"] > 1 else ""
         at = f"{shown}, {each['precision']}, {each['device']}, {counted(each['threads'], 'thread')}"
         kinds = {"from caches": each["cached"], "live": each["live"]}
         known = {kind: rate for kind, rate in kinds.items() if rate}

@@ -118,12 +118,12 @@ def test_the_command_that_a_sweep_is_compared_by(project, data):
     """The sweep learns from one teacher of two, and on other rows, views and batches than `softcache distill` would."""
     params = PARAMS.replace("\nviews:", '\n  b: {model: "mlp(hidden=[12])", seed: 2}\nviews:').replace("[a]", "[a, b]")
     views = "policy: shift(1), views: 2"
-    sweep = f"{{teachers: [a], rows: fraction(0.5), {views}, batch_size: 4, memory: 0.25, seeds: [0]}}"
+    sweep = f"{{teachers: [a], rows: fraction(0.5), {views}, batch_size: 4, draws: 2, memory: 0.25, seeds: [0]}}"
     (project / "params.yaml").write_text(f"{params}sweeps:\n  scarce: {sweep}\n")
     for words in ("ingest", "teach a", "capture a --views 2 --policy shift(1)", "sweep scarce"):
         run(*words.split(), "--data", data)
     (found,) = json.loads(run("cost", "--json", "--data", data))["student_epochs"]
-    assert "2 views by shift(pixels=1), batches of 4" in run("cost", "--data", data)
+    assert "2 views by shift(pixels=1), batches of 4 in 2 views each" in run("cost", "--data", data)
     assert (found["teachers"], found["cached"]["students"], found["live"]) == (["a"], 1, None)
     assert f"`{found['live_command']}`" in run("cost", "--data", data)
     run(*shlex.split(found["live_command"])[1:])
