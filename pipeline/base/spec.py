@@ -75,6 +75,14 @@ def name_in(text: str) -> str:
     return _shape(text)["name"]
 
 
+def built_in(text: str, table: Mapping[str, Callable[..., Any]], what: str) -> str:
+    """The name in a spec that may be no plug-in. Raises InputError, about the setting `what`, unless the table has it."""
+    if (name := name_in(text)) not in table:
+        expected = f"one of {', '.join(sorted(table))}" if len(table) > 1 else next(iter(table))
+        raise InputError(what, expected=expected, found=repr(name), fix="Correct the name.")
+    return name
+
+
 def _shape(text: str) -> re.Match[str]:
     shape = _SHAPE.fullmatch(text) if isinstance(text, str) else None
     if shape is None:

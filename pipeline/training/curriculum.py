@@ -45,8 +45,7 @@ def parse_curriculum(text: str) -> Spec:
     Raises InputError for an unknown name and for settings out of range.
     """
     what = f"learn_temperature {text!r}"
-    if (name := spec.name_in(text)) not in CURRICULA:  # a plug-in neither
-        raise InputError(what, expected=" or ".join(CURRICULA), found=repr(name), fix="Correct the name.")
+    spec.built_in(text, CURRICULA, what)
     parsed = spec.parse(text, CURRICULA, VERSIONS, given=1)
     values = dict(parsed.arguments)
     numbers = all(isinstance(each, int | float) and not isinstance(each, bool) for each in values.values())

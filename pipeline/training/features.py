@@ -1,6 +1,6 @@
 """Feature losses by name: what a student learns from a teacher's features, beside its logits and the labels."""
 
-import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +23,9 @@ FEATURE_LOSSES: dict[str, type[Between]] = {
     "crd": Contrast,
 }
 VERSIONS = {"hint": 1, "at": 1, "fsp": 1, "sp": 1, "rkd_distance": 1, "rkd_angle": 1, "cc": 1, "crd": 1}
+
+_LIMITS = {"gamma": 100, "order": 100}  # powers and factorials of `cc` stay within float64
+_MOST = 2**31 - 1  # of other whole numbers
 
 
 @dataclass(frozen=True)
@@ -52,17 +55,15 @@ class FeatureLoss:
         Raises:
             InputError: For an unknown name, another number of layers than the loss takes, and settings out of their range.
         """
-        name = spec.name_in(text)
-        if name not in FEATURE_LOSSES:  # a plug-in neither
-            expected = f"one of {', '.join(sorted(FEATURE_LOSSES))}"
-            raise InputError(f"features, {text}", expected=expected, found=repr(name), fix="Correct the name.")
+        name = spec.built_in(text, FEATURE_LOSSES, f"features, {text}")
         parsed = spec.parse(text, FEATURE_LOSSES, VERSIONS, given=1, words=True)
         settings = dict(parsed.arguments)
         count = FEATURE_LOSSES[name].count
         teacher, student = (_layers(text, who, settings.pop(who), count) for who in ("teacher", "student"))
         for setting, value in settings.items():
             whole = setting in ("order", "width")
-            _require_number(f"features, {text}, {setting}", value, whole)
+            most = _LIMITS.get(setting, _MOST if whole else sys.float_info.max)
+            _require_number(f"features, {text}, {setting}", value, whole, most)
         return cls(parsed, teacher, student, float(settings["weight"]))
 
     @property
@@ -104,9 +105,10 @@ def _layers(text: str, who: str, named: Any, count: int) -> tuple[str, ...]:
     return tuple(Feature.parse(name).text for name in names)
 
 
-def _require_number(what: str, value: Any, whole: bool) -> None:
+def _require_number(what: str, value: Any, whole: bool, most: float) -> None:
     """Raise InputError unless a setting is a number above 0, finite, and whole if it must be."""
     number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
-    if not number or not 0 < value < (2**31 if whole else math.inf):
-        expected = "a whole number above 0" if whole else "a finite number above 0"
+    if not number or not 0 < value <= most:
+        expected = ("a whole number" if whole else "a finite number") + " above 0"
+        expected += "" if most >= _MOST else f", of at most {most:g}"
         raise InputError(what, expected=expected, found=repr(value), fix="Correct the setting.")

@@ -199,15 +199,17 @@ class Recipe:
 
 def _virtual(text: str) -> spec.Spec:
     """The virtual teacher of a setting; raises InputError for one that is out of range, and for a plug-in."""
+    what = f"virtual_teacher {text!r}"
+    spec.built_in(text, losses.VIRTUAL, what)
     found = spec.parse(text, losses.VIRTUAL, losses.VIRTUAL_VERSIONS, given=2)
     given = found.arguments
-    if found.source is None and all(type(each) in (int, float) for each in given.values()):
+    if all(type(each) in (int, float) for each in given.values()):
         shares = 0 <= given["weight"] <= 1 and 0 < given["probability"] < 1
         if shares and 0 < given["temperature"] <= MOST and 0 <= given["multiplier"] <= MOST:
             return found
     expected = "tf_kd with a weight from 0 to 1, a probability between them, a temperature above 0, a multiplier from 0 on"
     fix = "Write for example `tf_kd(weight=0.1)`."
-    raise InputError(f"virtual_teacher {text!r}", expected=expected, found=found.text, fix=fix)
+    raise InputError(what, expected=expected, found=found.text, fix=fix)
 
 
 def _try_optimizer(rate: spec.Spec) -> None:

@@ -42,6 +42,8 @@ def test_a_spec_names_layers_and_a_weight():
         ("hint(teacher=a, student=a, weight=True)", "weight: expected a finite number above 0"),
         ("crd(teacher=a, student=a, temperature=-1)", "temperature: expected a finite number above 0"),
         ("cc(teacher=a, student=a, order=1.5)", "order: expected a whole number above 0"),
+        ("cc(teacher=a, student=a, order=171)", "order: expected a whole number above 0, of at most 100"),
+        ("cc(teacher=a, student=a, gamma=1e300)", "gamma: expected a finite number above 0, of at most 100"),
     ],
 )
 def test_bad_specs_say_what_was_expected(text, part):
@@ -93,6 +95,10 @@ def test_no_features_give_a_gradient_that_is_none(name, case):
     assert all(each is None or each.isfinite().all() for each in gradients)
     if case in ("zeros", "equal rows", "a row of zeros"):
         assert all(each is None or each.abs().max() < 1e3 for each in gradients)
+
+
+def test_the_greatest_settings_are_numbers():
+    FeatureLoss.parse("cc(teacher=a, student=a, gamma=100, order=100)").build([(4,)], [(4,)], 9)
 
 
 @pytest.mark.parametrize("name", NAMES)

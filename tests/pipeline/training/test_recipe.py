@@ -85,6 +85,11 @@ def test_bad_recipes_are_refused(changes):
         recipe(**changes)
 
 
+def test_a_virtual_teacher_is_no_plug_in():
+    with pytest.raises(InputError, match="virtual_teacher 'mine:teacher': expected tf_kd, found 'mine:teacher'"):
+        recipe(virtual_teacher="mine:teacher")
+
+
 def test_what_is_told_of_a_recipe():
     """Canonical specs with their versions, for model.json and for what a training goes on from."""
     taught = recipe(virtual_teacher="tf_kd(0.1)").recorded.virtual_teacher
