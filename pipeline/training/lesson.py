@@ -379,6 +379,7 @@ class Lesson:
             weightings, self.labels, self.soft.loss if self.soft else None, self.signal, guidance, heat,
             smoothing=recipe.settings.label_smoothing, virtual=recipe.virtual,
             course=self.soft.course if self.soft else STEADY,
+            chosen=None if self.examples.chosen is None else torch.from_numpy(self.examples.chosen),
         )  # fmt: skip
         validation = self.ground.validation(nets[0], recipe.memory_bytes)
         learner = Learner(model, guidance.features if guidance else (), objective.trained) if objective.trained else model

@@ -24,7 +24,7 @@ from pipeline.training.signal import Signal
 Term = Callable[[torch.Tensor, Batch, Progress], torch.Tensor]
 Entropy = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # logits (B, …, C) and labels (B,) → (B, …)
 
-VERSION = 1  # of how the losses of a batch are combined: T², standardisation, weights, the cross-entropy
+VERSION = 2  # of how the losses of a batch are combined: T², standardisation, weights, the cross-entropy
 
 
 @dataclass(frozen=True)
@@ -104,10 +104,12 @@ class Objective:
         smoothing: float = 0.0,
         virtual: Entropy | None = None,
         course: Course = STEADY,
+        chosen: torch.Tensor | None = None,
     ) -> "Objective":
         """The objective of a stack with one weighting per net; a single weighting is for a net that is not stacked.
 
-        labels: (N,) int64 of all rows of the split, -1 where unknown. soft, signal: needed unless every alpha is 0.
+        labels: (N,) int64 of all rows of the split, -1 where unknown. chosen: the rows that are learned from; None for all.
+        soft, signal: needed unless every alpha is 0.
         guidance, heat: of a single net, which learns from features, or at a temperature that is learned.
         smoothing: of the labels; see losses.cross_entropy. virtual: instead of the cross-entropy, see losses.tf_kd.
         Raises InputError for a single net that should learn from others.
@@ -119,7 +121,8 @@ class Objective:
             alone, entropy = len(weightings) == 1, virtual or partial(losses.cross_entropy, smoothing=smoothing)
             weight = _per_net([each.labels for each in weightings], alone, labels)
             free = _per_net([each.alpha if each.label_weight is None else 0.0 for each in weightings], alone, labels)
-            terms.append(_LabelTerm(labels, weight, free, course, entropy, float((labels >= 0).double().mean())))
+            known = float(((labels if chosen is None else labels[chosen]) >= 0).double().mean())
+            terms.append(_LabelTerm(labels, weight, free, course, entropy, known))
         if any(each.mutual > 0 for each in weightings):
             if len(weightings) == 1:  # whose rows would be taken for its peers
                 fix = "Train several as one stack, as `softcache sweep` does."

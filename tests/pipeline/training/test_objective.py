@@ -120,6 +120,14 @@ def test_labels_alone_need_no_teacher():
     np.testing.assert_allclose(made(torch.from_numpy(logits()), batch()), expected(logits(), 1.0, 0, 1), rtol=1e-10)
 
 
+def test_the_label_term_is_the_mean_over_the_labelled_rows_that_are_chosen():
+    """Of four rows the first two have labels, and three are learned from: rows 0, 2 and 3, of which only the first has one."""
+    labels, shown = torch.tensor([0, 1, -1, -1]), torch.zeros(3, 2, dtype=torch.float64)
+    made = Objective.of([HARD], labels, chosen=torch.tensor([0, 2, 3]))
+    found = made(shown, batch(np.zeros((3, 1, 2)), np.array([0, 2, 3])))
+    assert found.mean().item() == pytest.approx(math.log(2))
+
+
 def mixed(partners: list[int], shares: list[float]) -> Batch:
     """The batch, each row mixed with another; shares: of the row itself."""
     columns = torch.tensor(partners)[:, None], torch.tensor(shares, dtype=torch.float32)[:, None]
