@@ -6,11 +6,15 @@ records, in golden/versions.json, what has no record yet: something new, or some
 recorded already stays as it is.
 """
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # as a script it would find tests/pipeline first
+
 import json
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
