@@ -188,7 +188,8 @@ class Stage(click.Command):
                 if taker is None:
                     continue
                 if taker.multiple and value is not None and not isinstance(value, list):
-                    raise params.error(f"{dotted}.{key}", "a list such as [0, 1]", _shown(value), "Write it in brackets.")
+                    fix = f"Write it in brackets: [{_shown(value)}]."  # a text stands in quotes there, as its commas need
+                    raise params.error(f"{dotted}.{key}", "a list", _shown(value), fix)
                 if taker.multiple and value is not None and None in value:
                     raise params.error(f"{dotted}.{key}", "a list of values", _shown(value), "Leave null out of it.")
                 settings[key] = Found(value, f"{dotted}.{key}")

@@ -86,7 +86,9 @@ def built_in(text: str, table: Mapping[str, Callable[..., Any]], what: str) -> s
 def _shape(text: str) -> re.Match[str]:
     shape = _SHAPE.fullmatch(text) if isinstance(text, str) else None
     if shape is None:
-        raise InputError(f"spec {text!r}", expected='"name(setting=value, …)"', found=repr(text), fix="Write it that way.")
+        torn = isinstance(text, str) and text.count("(") > text.count(")")  # often by YAML, at a comma in a list
+        fix = "Close the bracket; within a list of YAML put the whole spec in quotes." if torn else "Write it that way."
+        raise InputError(f"spec {text!r}", expected='"name(setting=value, …)"', found=repr(text), fix=fix)
     return shape
 
 

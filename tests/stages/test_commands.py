@@ -380,7 +380,7 @@ def test_rows_and_selection_are_recorded_and_the_best_epoch_is_kept(finished, tm
 @pytest.mark.parametrize(
     ("command", "change", "message"),
     [
-        (("sweep", "both"), ("alphas: [0.5, 0.9]", "alphas: 0.5"), "params.yaml, sweeps.both.alphas: expected a list such as"),
+        (("sweep", "both"), ("alphas: [0.5, 0.9]", "alphas: 0.5"), "params.yaml, sweeps.both.alphas: expected a list, found 0.5. Write it in brackets: [0.5]"),
         (
             ("sweep", "both"),
             ("alphas: [0.5, 0.9]", "alpfa: [0.5]"),
@@ -762,7 +762,9 @@ def test_amounts_are_numbers(project, value):
 
 def test_a_list_is_asked_for(project):
     (project / "params.yaml").write_text(PARAMS.replace("seeds: [0, 1]", "seeds: 3"))
-    assert "params.yaml, recipe.seeds: expected a list such as [0, 1], found 3" in fails(2, "distill", "tiny", "--hard")
+    assert "params.yaml, recipe.seeds: expected a list, found 3. Write it in brackets: [3]." in fails(
+        2, "distill", "tiny", "--hard"
+    )
 
 
 def test_without_a_teacher_or_data(project):

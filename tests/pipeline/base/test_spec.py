@@ -50,7 +50,7 @@ def test_calls_the_target_with_what_the_room_gives():
         ("net()", "hidden"),
         ("net(hidden=open('x'))", "literals"),
         ("net(**{})", "literals"),
-        ("net(hidden=[3]", "name(setting=value"),
+        ("net(hidden=[3]", "whole spec in quotes"),
         ("net)(", "name(setting=value"),
         ("net(1)(2)", "literals"),
         ("__import__('os')", "name(setting=value"),
