@@ -213,7 +213,7 @@ class Work:
         if (self.folder / _PLAN).exists():
             return
         for former in self._former():
-            changes = differences(_plain(former / _IDENTITY), self.identity)
+            changes = differences(_brief(_plain(former / _IDENTITY)), _brief(self.identity))
             text = "; ".join(f"{field} was {_short(old)}, is {_short(new)}" for field, old, new in changes)
             _log.info("%s: another cache than the last one, which is kept until this one is sealed: %s", self.out.name, text)
 
@@ -280,6 +280,16 @@ def _plain(path: Path) -> dict[str, Any]:
     except (OSError, *facts.NOT_JSON):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _brief(identity: Mapping[str, Any]) -> Mapping[str, Any]:
+    """An identity for messages: of each feature one fact, its shape. What is not as a capture writes it is left as it is."""
+    try:
+        knowledge = identity["knowledge"]
+        shapes = {text: "×".join(map(str, said["shape"])) for text, said in knowledge["features"].items()}
+    except (LookupError, TypeError, AttributeError):
+        return identity
+    return {**identity, "knowledge": {**knowledge, "features": shapes}}
 
 
 def _name(array: str, split: str, view: int | str, span: int | str) -> str:

@@ -117,6 +117,18 @@ def test_two_captures_of_one_cache(tmp_path):
         pass
 
 
+def test_a_feature_that_changed_is_one_fact_of_the_message(tmp_path, caplog):
+    said = {"layer1 | pool": {"shape": (16,), "dtype": "float16", "chunk": 512}}
+    with hold(tmp_path, knowledge={"kind": "logits"}) as work:
+        fill(work)
+        work.seal()
+    with caplog.at_level("INFO"), hold(tmp_path, knowledge={"kind": "logits", "features": said}) as work:
+        fill(work)
+        work.seal()
+    [told] = [line for line in caplog.messages if "another cache" in line]
+    assert told.endswith(": knowledge.features.layer1 | pool was None, is 16")
+
+
 def test_only_sealed_work_of_the_same_cache_is_cleared(tmp_path, caplog):
     """a is sealed, then sealed again with new weights; b, and an unfinished capture for a, stay as they are."""
 
