@@ -99,8 +99,10 @@ def _layers(text: str, who: str, named: Any, count: int) -> tuple[str, ...]:
     """The features that a spec names, in canonical form. Raises InputError unless there are so many."""
     names = named if isinstance(named, list) else [named]
     if len(names) != count or not all(isinstance(name, str) for name in names):
-        expected = "one layer, such as layer3 or `layer3 | pool`" if count == 1 else "two layers, such as [layer1, layer2]"
-        fix = "Name each layer by its module in the net; for several layers list the loss several times."
+        expected, fix = "two layers, such as [layer1, layer2]", "Name two layers by their modules in the net."
+        if count == 1:
+            expected = "one layer, such as layer3 or `layer3 | pool`"
+            fix = "Name the layer by its module in the net; for several layers list the loss several times."
         raise InputError(f"features, {text}, {who}", expected=expected, found=repr(named), fix=fix)
     return tuple(Feature.parse(name).text for name in names)
 

@@ -88,14 +88,17 @@ class Validation:
         logits = predict(model, self.inputs)
         return [self._measured(each) for each in (logits.swapaxes(0, 1) if logits.ndim == 3 else logits[None])]
 
-    def at_chance(self, net: Measured, name: str) -> bool:
-        """Whether a net with this accuracy has learned nothing, as far as these rows can tell; warns if so."""
+    def at_chance(self, net: Measured, name: str, *, features: bool = False) -> bool:
+        """Whether a net with this accuracy has learned nothing, as far as these rows can tell; warns if so.
+
+        features: whether feature losses may be why.
+        """
         found = metrics.at_chance(net.valid_accuracy, self.labels)
         if found:
             _log.warning(
                 "%s: learned nothing: its validation accuracy, %.2f %%, is not clearly above always naming the commonest "
-                "class; try a lower learning rate, another optimizer such as adam(lr=0.003), or more epochs",
-                name, 100 * net.valid_accuracy,
+                "class; try %sa lower learning rate, another optimizer such as adam(lr=0.003), or more epochs",
+                name, 100 * net.valid_accuracy, "less weight on features, " if features else "",
             )  # fmt: skip
         return found
 

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from pipeline.base import randomness, runtime
+from pipeline.base.errors import InputError
 from pipeline.base.randomness import Use
 from pipeline.models.watched import Feature, Watched
 from pipeline.training.featured import Featured
@@ -36,7 +37,11 @@ class Guidance(nn.Module):
         """
         texts = list(dict.fromkeys(text for each in losses for text in each.student))
         made = cls([Feature.parse(text) for text in texts])
-        _, *shapes = Watched(net, made.features).shapes(inputs)
+        try:
+            _, *shapes = Watched(net, made.features).shapes(inputs)
+        except InputError as error:  # the teacher's layers may have the same names
+            what = f"features of the student, {error.what}"
+            raise InputError(what, expected=error.expected, found=error.found, fix=error.fix) from error
         with runtime.own_randomness():
             torch.manual_seed(randomness.torch_seed(seed, Use.PROJECTIONS))
             for number, (weight, given) in enumerate(signal.teachers):

@@ -413,7 +413,8 @@ class Lesson:
             found = bias.offsets(logits, validation.labels, self.correct)
             bias.fold_into(net, found, validation.inputs, logits)
             kept, offsets = replace(kept, **vars(validation.measure(net)[0])), tuple(found.tolist())
-        facts = Net(seed, None, kept.epoch, offsets, chance=validation.at_chance(kept, name))
+        featured = bool(self.soft and self.soft.features)
+        facts = Net(seed, None, kept.epoch, offsets, chance=validation.at_chance(kept, name, features=featured))
         return Student(facts, fitted.history, net, kept)
 
 

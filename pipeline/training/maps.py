@@ -81,7 +81,7 @@ class Hint(Between):
     def __init__(self, shapes: Shapes, teacher: Layers, student: Layers, weight: float = 1.0) -> None:
         super().__init__(shapes, teacher, student, weight)
         (wanted,), (given,) = shapes.teacher, shapes.student
-        fix = "Name a layer of that kind, or take the mean over space of both with ` | pool`."
+        fix = "Name a layer of that kind, or the mean over space of maps by ` | pool`."
         self.require(len(wanted) == len(given) and len(given) in (1, 3), "two vectors (C,), or two maps (C, H, W)", fix)
         self.projection = nn.Linear(given[0], wanted[0]) if len(given) == 1 else nn.Conv2d(given[0], wanted[0], 1)
 

@@ -34,7 +34,7 @@ def test_a_spec_names_layers_and_a_weight():
         ("hint(teacher=a)", "teacher, student, weight"),
         ("hint(teacher=encoder.layer.3, student=a)", "'encoder.layer.3'"),
         ("hint(teacher=[a, b], student=a)", "teacher: expected one layer"),
-        ("fsp(teacher=[a, b], student=b)", "student: expected two layers"),
+        ("fsp(teacher=[a, b], student=b)", "Name two layers by their modules"),
         ("hint(teacher=3, student=a)", "teacher: expected one layer"),
         ("hint(teacher='', student=a)", "a layer, or one with a step"),
         ("hint(teacher=a, student=a | pol)", "a layer, or one with a step"),

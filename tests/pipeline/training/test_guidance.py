@@ -159,7 +159,11 @@ def test_the_identity_of_a_student_names_its_feature_losses(data):
             [HINT, "at(teacher=layer2, student=layer2)"],
             "features: expected layer2, found layer1, layer2 . pool. Set",
         ),
-        ("a", ["hint(teacher=layer1, student=layer9)"], "feature layer9: expected one of the layers layer1, layer2"),
+        (
+            "a",
+            ["hint(teacher=layer1, student=layer9)"],
+            "features of the student, feature layer9: expected one of the layers layer1, layer2",
+        ),
         (
             "a",
             ["hint(teacher='layer2 | pool', student=layer2)"],
