@@ -380,7 +380,11 @@ def test_rows_and_selection_are_recorded_and_the_best_epoch_is_kept(finished, tm
 @pytest.mark.parametrize(
     ("command", "change", "message"),
     [
-        (("sweep", "both"), ("alphas: [0.5, 0.9]", "alphas: 0.5"), "params.yaml, sweeps.both.alphas: expected a list, found 0.5. Write it in brackets: [0.5]"),
+        (
+            ("sweep", "both"),
+            ("alphas: [0.5, 0.9]", "alphas: 0.5"),
+            "params.yaml, sweeps.both.alphas: expected a list, found 0.5. Write it in brackets: [0.5]",
+        ),
         (
             ("sweep", "both"),
             ("alphas: [0.5, 0.9]", "alpfa: [0.5]"),
