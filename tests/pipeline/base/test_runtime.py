@@ -1,6 +1,9 @@
 """The machine: whose child a process still is, what randomness it leaves, and how many threads suit."""
 
 import os
+import platform
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -52,3 +55,17 @@ def test_progress_in_a_log_starts_no_thread():
     left = [runtime.progress(range(3), "it") for _ in range(5)]
     assert [next(iter(bar)) for bar in left] == [0] * 5
     assert threading.active_count() == before
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="wants the memory of glibc")
+def test_memory_that_is_freed_is_not_mapped_anew():
+    """Twenty tensors of 64 MB, one after the other: the pages of about one of them are touched for the first time."""
+    code = (
+        "import resource, torch; from pipeline.base import runtime; runtime.prepare('cpu', threads=1)\n"
+        "faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "def used():\n    before = faults(); torch.ones(1 << 24); return faults() - before\n"
+        "first = used(); print(first, sum(used() for _ in range(20)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    first, others = map(int, done.stdout.split())
+    assert others < 2 * first
