@@ -111,6 +111,8 @@ readme: repro ## tables and pictures of README.md, from the last run, and of exa
 	$(call fill,README.md,mnist,examples/mnist/results/published.md)
 	$(call fill,examples/mnist/README.md,results,examples/mnist/results/published.md)
 	$(call fill,examples/mnist/README.md,quick,examples/mnist/quick/results/published.md)
+	$(call fill,examples/cifar10/README.md,quick,examples/cifar10/quick/results/published.md)
+	$(call fill,examples/cifar10/README.md,gains,examples/cifar10/quick/gains.md)
 	$(call fill,README.md,banking77,examples/banking77/results/published.md)
 	$(call fill,examples/banking77/README.md,results,examples/banking77/results/published.md)
 	$(call fill,examples/banking77/README.md,speed,examples/banking77/speed.md)

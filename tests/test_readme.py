@@ -14,6 +14,8 @@ TABLES = [
     ("examples/generations/README.md", "results", "examples/generations/results/published.md"),
     ("examples/mnist/README.md", "results", "examples/mnist/results/published.md"),
     ("examples/mnist/README.md", "quick", "examples/mnist/quick/results/published.md"),
+    ("examples/cifar10/README.md", "quick", "examples/cifar10/quick/results/published.md"),
+    ("examples/cifar10/README.md", "gains", "examples/cifar10/quick/gains.md"),
 ]
 
 
