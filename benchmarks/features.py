@@ -130,14 +130,15 @@ def learning(folder: Path, times: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cifar", type=Path, help="Folder with cifar10-train.parquet and cifar10-test.parquet.")
-    parser.add_argument("--times", type=int, default=5)
+    parser.add_argument("--times", type=int, default=3)
+    parser.add_argument("--rows", type=int, default=10_000)
     given = parser.parse_args()
     runtime.prepare("cpu")
     torch.set_num_threads(runtime.cores())
     root = folder_for_data()
-    print(f"features, {'CIFAR-10' if given.cifar else '50,000 synthetic JPEGs'}: {machine()}")
+    print(f"features, {given.rows:,} {'rows of CIFAR-10' if given.cifar else 'synthetic JPEGs'}: {machine()}")
     try:
-        prepare(root, given.cifar, 50_000)
+        prepare(root, given.cifar, given.rows)
         write_teacher(root / "teachers/a", TEACHER, root / "transfer")
         capturing(root, given.times)
         learning(root, given.times)
