@@ -42,7 +42,7 @@ def killed(folder: Path, mode: str, runs: list[tuple[int, int]]) -> int:
 
 
 def test_killed_at_some_file_operations(folder):
-    assert killed(folder, "operations", [(0, 16 if "{}" in (folder / "kept.json").read_text() else 48)]) > 5
+    assert killed(folder, "operations", [(0, 24 if "{}" in (folder / "kept.json").read_text() else 96)]) > 5
 
 
 @pytest.mark.soak
@@ -51,7 +51,7 @@ def test_killed_at_every_file_operation(folder):
 
 
 def test_killed_at_random_moments(folder):
-    assert killed(folder, "moments", [(0, 3)]) > 0
+    assert killed(folder, "moments", [(0, 2)]) > 0
 
 
 @pytest.mark.soak
