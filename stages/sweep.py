@@ -159,7 +159,9 @@ def settings_of(student: str, sweep: str, params: str | None) -> dict[str, Any]:
     try:
         return command.make_context("distill", words).params
     except click.UsageError as error:
-        raise click.UsageError(f"student {student}: {error.format_message()}", click.get_current_context(silent=True)) from error
+        raise click.UsageError(
+            f"student {student}: {error.format_message()}", click.get_current_context(silent=True)
+        ) from error
 
 
 def _plan(settings: Mapping[str, Any], data: Path, live: bool) -> "Plan":
