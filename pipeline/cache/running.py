@@ -126,11 +126,7 @@ class Running:
     def run(self, rows: torch.Tensor) -> list[np.ndarray]:
         """Everything that is kept, of rows as the net takes them: the logits, hidden states if kept, features as floats."""
         with self.threads():
-            buffers = [HostBuffer(len(rows)) for _ in range(self._count)]
-            for first, found in outputs(self.watched, len(rows), rows.__getitem__, tile=self.keep.tile):
-                for buffer, each in zip(buffers, found, strict=True):
-                    buffer.add(first, each)
-            return [buffer.numpy() for buffer in buffers]
+            return _numpy(self._buffers(len(rows), rows.__getitem__, [torch.float32] * self._count))
 
     def threads(self) -> contextlib.AbstractContextManager[None]:
         """A context with as many threads as a tile is worth."""
@@ -148,14 +144,27 @@ class Running:
                     on_device = held.to(self.device)
                     for view in views:
                         shown = partial(_shown, on_device, splits[split], span, view, self.policy)
-                        buffers = [HostBuffer(len(held), dtype) for dtype in stored]
-                        for first, found in outputs(self.watched, len(held), shown, tile=self.keep.tile):
-                            writer.check()  # a full disk stops the teacher at once
-                            for buffer, dtype, each in zip(buffers, stored, found, strict=True):
-                                buffer.add(first, each.to(dtype))  # half of what features take is not copied
-                        given = partial(_numpy, buffers)
+                        given = partial(_numpy, self._buffers(len(held), shown, stored, writer.check))
                         writer.put(partial(publish, work, name, splits[split], split, view, span, given, bar))
         bar.close()
+
+    def _buffers(
+        self,
+        rows: int,
+        inputs: Callable[[slice], torch.Tensor],
+        dtypes: Sequence[torch.dtype],
+        check: Callable[[], object] = lambda: None,
+    ) -> list[HostBuffer]:
+        """Run the net on some rows, tile by tile: a buffer of each dtype for each of its outputs.
+
+        check: called at each tile; a full disk stops the teacher at once.
+        """
+        buffers = [HostBuffer(rows, dtype) for dtype in dtypes]
+        for first, found in outputs(self.watched, rows, inputs, tile=self.keep.tile):
+            check()
+            for buffer, dtype, each in zip(buffers, dtypes, found, strict=True):
+                buffer.add(first, each.to(dtype))  # half of what features take is not copied
+        return buffers
 
     @property
     def _count(self) -> int:
