@@ -99,7 +99,7 @@ def capture(
         # Load the teacher before spans are discarded: if it is damaged, they could not be computed again.
         if anew:
             source.load()
-        if source.knowledge.main.name == "hidden":
+        if source.knowledge.main.headed:
             progress.keep_head(source.head, anew=anew)
         missing = progress.resume({split: found.span_digests for split, found in opened.items()}, anew=anew)
         kept = progress.total - len(missing)

@@ -161,7 +161,7 @@ class Manifest:
         sizes = [value for extent in extents.values() for value in (extent.rows, extent.views)]
         arrays = self.knowledge.arrays
         known = {metadata_path(array, split) for array in arrays for split in SPLITS}
-        known |= {HEAD} if self.knowledge.main.name != LOGITS else set()
+        known |= {HEAD} if self.knowledge.main.headed else set()
         if set(extents) != set(SPLITS) or set(self.files_sha256) != known or min(sizes) < 1:
             found = ", ".join(f"{split} {extent.rows:,} × {extent.views:,}" for split, extent in extents.items())
             raise IntegrityError(where, expected=f"rows of {', '.join(SPLITS)}", found=found, fix=fix)

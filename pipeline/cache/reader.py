@@ -99,7 +99,7 @@ class Cache:
     @property
     def dtype(self) -> str:
         """The dtype of the logits that `span` gives: float32 or float16."""
-        return "float16" if self.knowledge.main.name == "logits" and self.layout.dtype == "float16" else "float32"
+        return self.knowledge.main.gives
 
     @property
     def records(self) -> list[Record]:
@@ -155,7 +155,7 @@ class Cache:
             IntegrityError: The span, or the head that makes logits of it, is missing or damaged.
         """
         main = self.knowledge.main
-        if main.name == "logits":
+        if not main.headed:
             return self._numbers(record, out)
         logits = main.logits(self.held(*record.part), self.head)
         if out is None:

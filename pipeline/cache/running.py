@@ -76,7 +76,7 @@ class Running:
     @cached_property
     def watched(self) -> Watched:
         """The net, which gives everything that is kept."""
-        head = self._head if self.knowledge.main.name == "hidden" else None
+        head = self._head if self.knowledge.main.headed else None
         return Watched(self._net, self.features, None if head is None else head.name)
 
     @cached_property
@@ -169,7 +169,7 @@ class Running:
     @property
     def _count(self) -> int:
         """How many tensors the watched net returns."""
-        return 1 + (self.knowledge.main.name == "hidden") + len(self.features)
+        return 1 + self.knowledge.main.headed + len(self.features)
 
 
 def _numpy(buffers: Sequence[HostBuffer]) -> list[np.ndarray]:

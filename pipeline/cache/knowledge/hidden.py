@@ -45,6 +45,14 @@ class Hidden:
         return {NAME: self.layout} if self.scale is None else {NAME: self.layout, SCALE: self.scale}
 
     @property
+    def headed(self) -> bool:
+        return True
+
+    @property
+    def gives(self) -> str:
+        return "float32"
+
+    @property
     def exact(self) -> bool:
         return False
 

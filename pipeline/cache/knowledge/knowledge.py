@@ -32,6 +32,14 @@ class Kind(Protocol):
         """What is stored, by name, the main one first."""
 
     @property
+    def headed(self) -> bool:
+        """Whether the head of the teacher makes logits of what is stored; otherwise logits are what is stored."""
+
+    @property
+    def gives(self) -> str:
+        """The dtype of the logits that are read: float32 or float16."""
+
+    @property
     def exact(self) -> bool:
         """Whether logits are read as the inference loop gave them, bit for bit."""
 

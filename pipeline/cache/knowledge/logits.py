@@ -29,6 +29,14 @@ class Logits:
         return {NAME: self.layout}
 
     @property
+    def headed(self) -> bool:
+        return False
+
+    @property
+    def gives(self) -> str:
+        return self.layout.dtype
+
+    @property
     def exact(self) -> bool:
         return self.layout.dtype == "float32"
 
