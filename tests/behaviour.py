@@ -25,7 +25,7 @@ import torch
 
 import elsewhere
 import samples
-from conftest import images, write_parquet, write_split, write_stage_one, write_teacher
+from conftest import NO_GALLERY, NO_LINEAGE, images, write_parquet, write_split, write_stage_one, write_teacher
 from pipeline.base import files, randomness, runtime, table
 from pipeline.cache import imported
 from pipeline.data import ingest, pixels, selection
@@ -498,7 +498,7 @@ def _report() -> Any:
         plots.mkdir()
         tables.write(
             plots, runs=summary.by_split(runs), classes=summary.by_class(runs, labels, "xyz"), best=best(runs),
-            results=summary.by_seed(runs), basis=tables.Basis({}, {}, {}),
+            results=summary.by_seed(runs), gallery=NO_GALLERY, lineage=NO_LINEAGE, basis=tables.Basis({}, {}, {}),
         )  # fmt: skip
         report.report(plots={"": plots}, published=None, out=out)
         page = (out / "index.html").read_text()

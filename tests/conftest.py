@@ -32,6 +32,8 @@ from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.modelfile import Data, Net, Shown
 from pipeline.models.training import Training
 from pipeline.results import tables
+from pipeline.results.gallery import Gallery
+from pipeline.results.lineage import Lineage
 from pipeline.training.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -161,13 +163,17 @@ def recipe(**changes) -> Recipe:
     return Recipe.parse(**(settings | changes))
 
 
+NO_GALLERY = Gallery(1, ("x", "y"), ("a",), (1.0,), "probabilities", None, None, ())
+NO_LINEAGE = Lineage(1, "image", (1, 4, 4), 2, {})
+
+
 def write_tables(folder: Path, **rows: Sequence[dict]) -> Path:
     """The tables that an evaluation writes; each has no rows where none are given, and null where a row says nothing."""
     folder.mkdir(parents=True, exist_ok=True)
     held = {
         name: [kind(**dict.fromkeys(kind._fields) | row) for row in rows.get(name, [])] for kind, name in tables.NAMES.items()
     }
-    tables.write(folder, **held, basis=tables.Basis({}, {}, {}))
+    tables.write(folder, **held, gallery=NO_GALLERY, lineage=NO_LINEAGE, basis=tables.Basis({}, {}, {}))
     return folder
 
 

@@ -14,7 +14,8 @@ def run(kind: str, student: str | None, temperature: float | None, seeds: tuple,
     alpha = 0.5 if temperature else None
     rows = np.arange(100) < np.array(errors)[:, None]  # each seed is wrong on the first so many of 100 rows
     name, wrong = f"{student}-{temperature or kind}", {"test": rows}
-    return Run(name, kind, 10, seeds, values, wrong, student=student, temperature=temperature, alpha=alpha, **more)
+    said, bins = np.zeros((len(seeds), 100), int), tuple(np.zeros((3, 15)) for _ in seeds)
+    return Run(name, kind, 10, seeds, values, wrong, said, bins, student=student, temperature=temperature, alpha=alpha, **more)
 
 
 RUNS = [

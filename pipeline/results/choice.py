@@ -9,6 +9,7 @@ from pipeline.results.run import Run, mean_std
 from pipeline.results.tables import BestRow
 from pipeline.stats import comparison
 
+COMPARED = 8  # students
 _log = logging.getLogger(__name__)
 
 
@@ -43,6 +44,27 @@ def best(runs: Sequence[Run]) -> list[BestRow]:
             )
         )  # fmt: skip
     return chosen_rows
+
+
+def headline(rows: Sequence[BestRow], runs: Sequence[Run]) -> tuple[Run, int] | None:
+    """The student to show where there is room for one: a run, and its seed with the lowest validation NLL.
+
+    It is the row of `best` with the lowest validation NLL; where there is none, the student of the lowest mean; else None.
+    """
+    chosen = [run for run in runs if run.name in {row.run for row in rows}]
+    students = [run for run in chosen or runs if run.kind == "student" and run.seeds]
+    if not students:
+        return None
+    run = min(students, key=lambda run: statistics.fmean(run.column("valid", "nll")))
+    _, seed = min(zip(run.column("valid", "nll"), _seeds(run), strict=True))
+    return run, seed
+
+
+def compared(rows: Sequence[BestRow], runs: Sequence[Run]) -> list[Run]:
+    """The students of the COMPARED rows of `best` with the lowest validation NLL, each after its baseline."""
+    shown = sorted(rows, key=lambda row: row.valid_nll)[:COMPARED]
+    names, students = {row.run for row in shown}, {row.student for row in shown}
+    return [run for run in runs if run.name in names or (run.kind == "baseline" and run.student in students)]
 
 
 def _seeds(run: Run) -> list[int]:

@@ -19,16 +19,18 @@ from pipeline.cache.layout import SPLITS as STORED
 from pipeline.cache.reader import Cache
 from pipeline.cache.writer import require_sealed
 from pipeline.data.splits import Split, described, open_splits
-from pipeline.models import ensemble
 from pipeline.models.build import flops
 from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.encoding import example
-from pipeline.models.modelfile import Data, Kind
+from pipeline.models.ensemble import combine, normalised
+from pipeline.models.modelfile import Data, Kind, Net
 from pipeline.models.predict import TILE, predict
 from pipeline.models.rows import Rows
 from pipeline.results import summary, tables
-from pipeline.results.choice import best
-from pipeline.results.run import BEFORE, SPLITS, Measure, Run
+from pipeline.results.choice import best, compared, headline
+from pipeline.results.gallery import gallery
+from pipeline.results.lineage import Lineage
+from pipeline.results.run import BEFORE, ENSEMBLE, SPLITS, Measure, Run
 from pipeline.results.tables import Basis, BestRow
 
 VERSION = 1  # of the choice of the best setting, its intervals, and the content of the tables
@@ -137,14 +139,14 @@ def evaluate(
     read.append(opened["test"].witness)
     measure = Measure(labels, combined)
 
-    runs, specs, measured, histories = [], [], {}, {name: each.history() for name, each in taught.items()}
+    runs, specs, models, histories = [], [], dict(taught), {name: each.history() for name, each in taught.items()}
     for name, each in taught.items():
         runs.append(measure.run(name, "teacher", each.parameters, {None: logits[name]}))
     if len(ensemble) > 1:
         sizes = [run.parameters for run in runs if run.name in ensemble]
         known = [size for size in sizes if size is not None]
         size = sum(known) if len(known) == len(sizes) else None
-        runs.append(measure.run("ensemble", "ensemble", size, {None: combined}))
+        runs.append(measure.run(ENSEMBLE, "ensemble", size, {None: combined}))
     rows = {name: Rows(opened[name], torch.device("cpu"), HELD_BYTES) for name in SPLITS}
     present = [trained for trained in students if trained not in missing]
     for trained in runtime.progress(present, "evaluate", unit="runs"):
@@ -153,9 +155,10 @@ def evaluate(
         read.append(checkpoint.witness)
         histories[trained.name] = checkpoint.history()
         specs.append(checkpoint.spec)
-        measured[trained.name] = tables.weights(checkpoint)
+        models[trained.name] = checkpoint
         runs += _student_runs(trained, checkpoint, rows, device, measure)
     found = best(runs)
+    reference = ENSEMBLE if len(ensemble) > 1 else ensemble[0]
     read += spec.witnesses(*specs)
     with files.replaced_folder(metrics_out, read=read) as folder:
         for run in runs:
@@ -167,11 +170,26 @@ def evaluate(
             classes=summary.by_class(runs, labels, opened["transfer"].classes),
             best=found,
             results=summary.by_seed(runs),
+            epochs=summary.by_net(histories, runs),
+            bins=summary.by_bin(runs),
+            confusions=summary.confusions(
+                [run for run in runs if run.name == reference] + compared(found, runs), labels["test"]
+            ),
             history=summary.by_epoch(histories),
             temperature=summary.by_temperature(runs),
+            gallery=gallery(
+                opened["test"],
+                labels["test"],
+                teachers={name: logits[name]["test"] for name in ensemble},
+                combined=combined["test"],
+                rule=rule,
+                weights=normalised(weights, len(ensemble)),
+                student=_shown(headline(found, runs), models, rows, device),
+            ),
+            lineage=Lineage.of(opened["transfer"], models),
             basis=Basis(
                 teachers={name: each.weights_sha256 for name, each in taught.items()},
-                students=measured,
+                students={trained.name: tables.weights(models[trained.name]) for trained in present},
                 rows=tables.digests({name: opened[name] for name in SPLITS}),
             ),
         )
@@ -211,9 +229,7 @@ def _student_runs(
     nets: dict[int | None, dict[str, np.ndarray]] = {}
     before: dict[int | None, dict[str, np.ndarray]] = {}
     for net in checkpoint.trained:
-        module = checkpoint.load(net, device)
-        with runtime.suited_threads(flops(module, example(module, checkpoint.inputs)) * TILE):
-            logits = {split: predict(module, rows[split].of(module)) for split in SPLITS}
+        logits = _predicted(checkpoint, net, rows, device, SPLITS)
         if not all(np.isfinite(each).all() for each in logits.values()):
             _log.warning("%s, seed %d: its logits are not finite, so it is left out", trained.name, net.seed)
             diverged[net.seed] = net.kept_epoch or 0
@@ -228,6 +244,27 @@ def _student_runs(
     if before:
         runs.append(measure.run(f"{trained.name}{BEFORE}", "uncorrected", size, before, **setting))
     return runs
+
+
+def _predicted(
+    checkpoint: Checkpoint, net: Net, rows: Mapping[str, Rows], device: torch.device, splits: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """The logits of a net on these splits."""
+    module = checkpoint.load(net, device)
+    with runtime.suited_threads(flops(module, example(module, checkpoint.inputs)) * TILE):
+        return {split: predict(module, rows[split].of(module)) for split in splits}
+
+
+def _shown(
+    chosen: tuple[Run, int] | None, models: Mapping[str, Checkpoint], rows: Mapping[str, Rows], device: torch.device
+) -> tuple[str, int, np.ndarray] | None:
+    """The run, the seed and the test logits of the student in the gallery, which were not kept when it was measured."""
+    if chosen is None:
+        return None
+    run, seed = chosen
+    checkpoint = models[run.name]
+    (net,) = (net for net in checkpoint.trained if net.seed == seed)
+    return run.name, seed, _predicted(checkpoint, net, rows, device, ["test"])["test"]
 
 
 def _check_student(
@@ -269,7 +306,7 @@ def require_comparable(teachers: Sequence[str], ensemble: Sequence[str], student
     if len(set(ensemble)) < len(ensemble):
         fix = "Name each once, and set `weights` to weight them."
         raise InputError("ensemble", expected="each teacher once", found=", ".join(ensemble), fix=fix)
-    runs = [(name, "teacher") for name in teachers] + [("ensemble", "ensemble")] * (len(ensemble) > 1)
+    runs = [(name, "teacher") for name in teachers] + [(ENSEMBLE, "ensemble")] * (len(ensemble) > 1)
     for name in [*teachers, *(trained.student for trained in students)]:
         if name.endswith(BEFORE):
             expected = f"a name that does not end in {BEFORE}, which marks students before their bias correction"
@@ -286,4 +323,4 @@ def require_comparable(teachers: Sequence[str], ensemble: Sequence[str], student
 
 
 def _ensemble(members: list[np.ndarray], rule: str, weights: Sequence[float] | None) -> np.ndarray:
-    return ensemble.combine([torch.from_numpy(member) for member in members], 1.0, rule, weights).numpy()
+    return combine([torch.from_numpy(member) for member in members], 1.0, rule, weights).numpy()

@@ -5,30 +5,30 @@ from collections.abc import Sequence
 
 from pipeline.base.errors import printable
 from pipeline.results.line import COLUMNS
+from pipeline.results.page.chapter import Chapter
 from pipeline.results.published import HEADING, Measured
-from pipeline.results.section import Section
 from pipeline.results.wording import finding
 
 SHOWN = ("accuracy", "errors", "nll", "agreement")
 
 
-def results(sections: Sequence[Section]) -> str:
+def results(chapters: Sequence[Chapter]) -> str:
     """The text of results.md: the test table of each folder, under its name if it has one."""
-    texts = [(section.name, _results(section)) for section in sections]
+    texts = [(chapter.name, _results(chapter)) for chapter in chapters]
     return "\n".join(f"### {plain(name)}\n\n{text.rstrip()}\n" if name else text for name, text in texts)
 
 
-def _results(section: Section) -> str:
+def _results(chapter: Chapter) -> str:
     rows = [
         [
             plain(line.run) + (f" ({line.remark})" if line.remark else ""),
             line.size,
             *(line.shown("test", metric) for metric in SHOWN),
         ]
-        for line in section.lines
+        for line in chapter.lines
     ]
     text = table(["run", "parameters", *(COLUMNS[metric][0] for metric in SHOWN)], rows)
-    return text + "\n" + "".join(f"- {plain(finding(row))}\n" for row in section.best)
+    return text + "\n" + "".join(f"- {plain(finding(row))}\n" for row in chapter.best)
 
 
 def comparison(source: str, measured: Sequence[Measured]) -> str:

@@ -1,18 +1,17 @@
 """Report: one page that opens offline, with published and measured figures, tables of all runs, and charts."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.base import commands, files
-from pipeline.base.errors import InputError, printable
+from pipeline.base.errors import InputError
 from pipeline.models.modelfile import FILE_NAME, ModelFile
 from pipeline.results import markdown
-from pipeline.results.line import COLUMNS, KINDS
-from pipeline.results.published import HEADING, Measured, Published
-from pipeline.results.section import Section
+from pipeline.results.page.chapter import Chapter
+from pipeline.results.page.page import page, sections
+from pipeline.results.published import Published
 from pipeline.results.tables import Tables
-from pipeline.results.wording import finding
 
 VERSION = 1  # of the page and its tables
 _log = logging.getLogger(__name__)
@@ -39,10 +38,10 @@ def report(*, plots: Mapping[str, Path], published: Published | None, out: Path,
     if teachers is not None:
         for tables in opened.values():
             _warn_of_new_teachers(tables, teachers)
-    sections = [Section.of(name, tables) for name, tables in opened.items()]
+    chapters = [Chapter(name, tables) for name, tables in opened.items()]
+    shown = [(chapter, sections(chapter)) for chapter in chapters]
     measured = published.measure(opened) if published else []
-    written = {"index.html": _page(sections, published, measured), "results.md": markdown.results(sections)}
-    written |= {f"{section.name or 'temperature'}.svg": section.picture for section in sections if section.picture}
+    written = {"index.html": page(shown, published, measured), "results.md": markdown.results(chapters)}
     if published:
         compared = {"source": published.source, "rows": [each.to_dict() for each in measured]}
         written["published.md"] = markdown.comparison(published.source, measured)
@@ -71,15 +70,3 @@ def _warn_of_new_teachers(tables: Tables, teachers: Path) -> None:
         if (folder / FILE_NAME).exists() and ModelFile.teacher(folder).nets[0].sha256 != digest:
             fix = commands.evaluate(tables.folder)
             _log.warning("%s: teacher %s was trained again after it was measured. Run %s.", tables.folder, name, fix)
-
-
-def _page(sections: Sequence[Section], published: Published | None, measured: Sequence[Measured]) -> str:
-    import jinja2
-
-    loader = jinja2.PackageLoader("pipeline.results")
-    strict = jinja2.StrictUndefined
-    page = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=strict)
-    return page.get_template("report.html").render(
-        source=published.source if published else None, heading=HEADING, compared=measured, sections=sections,
-        kinds=KINDS, columns=COLUMNS, printable=printable, finding=finding,
-    )  # fmt: skip

@@ -11,6 +11,7 @@ from pipeline.stats import metrics
 from pipeline.stats.metrics import Summary
 
 SPLITS = ("valid", "test")
+ENSEMBLE = "ensemble"  # the run of several teachers
 BEFORE = "-uncorrected"  # the suffix of the run of a student before its bias correction
 SHOWN = ("accuracy", "errors", "nll", "ece", "agreement")
 
@@ -22,7 +23,8 @@ class Run:
     kind: teacher, ensemble, baseline, student, or uncorrected (a student before its bias correction). student, temperature,
     alpha: None if they do not apply. parameters: None where they are not known. seeds: of the measured nets. values: for
     each of them all metrics, by split. wrong: by split (seeds, N) bool, true where the net of that seed is wrong on that
-    row. diverged: the epoch by seed, for nets that are left out. chance: the seeds of nets that are no better than
+    row. said: (seeds, N) int64, the class that it names on each test row. bins: for each of them, metrics.reliability on
+    the test split. diverged: the epoch by seed, for nets that are left out. chance: the seeds of nets that are no better than
     predicting the commonest class.
     """
 
@@ -32,6 +34,8 @@ class Run:
     seeds: tuple[int | None, ...]
     values: tuple[Mapping[str, Summary], ...]
     wrong: Mapping[str, np.ndarray]
+    said: np.ndarray
+    bins: tuple[np.ndarray, ...]
     student: str | None = None
     temperature: float | None = None
     alpha: float | None = None
@@ -46,7 +50,8 @@ class Run:
         """This run with only these seeds, in this order."""
         indices = [self.seeds.index(seed) for seed in seeds]
         wrong = {split: each[indices] for split, each in self.wrong.items()}
-        return replace(self, seeds=tuple(seeds), values=tuple(self.values[index] for index in indices), wrong=wrong)
+        values, bins = (tuple(self.values[index] for index in indices), tuple(self.bins[index] for index in indices))
+        return replace(self, seeds=tuple(seeds), values=values, wrong=wrong, said=self.said[indices], bins=bins)
 
     def to_dict(self) -> dict[str, Any]:
         """The content of the metrics file: means, and sample standard deviations if there are several seeds."""
@@ -81,9 +86,13 @@ class Measure:
             split: np.array([z[split].argmax(axis=1) != labels for z in nets.values()], bool).reshape(len(nets), len(labels))
             for split, labels in self.labels.items()
         }
+        said = np.array([z["test"].argmax(axis=1) for z in nets.values()], np.int64).reshape(
+            len(nets), len(self.labels["test"])
+        )
+        bins = [metrics.reliability(z["test"], self.labels["test"]) for z in nets.values()]
         at_chance = [metrics.at_chance(measured["valid"].accuracy, self.labels["valid"]) for measured in values]
         chance = frozenset(seed for seed, is_so in zip(nets, at_chance, strict=True) if is_so)
-        return Run(name, kind, size, tuple(nets), tuple(values), wrong, chance=chance, **settings)
+        return Run(name, kind, size, tuple(nets), tuple(values), wrong, said, tuple(bins), chance=chance, **settings)
 
 
 def mean_std(values: Iterable[float]) -> tuple[float, float | None]:

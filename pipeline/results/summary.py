@@ -8,9 +8,10 @@ import numpy as np
 
 from pipeline.base.commands import short
 from pipeline.results.run import SPLITS, Run
-from pipeline.results.tables import ClassRow, EpochPoint, RunRow, StudentRow, TemperaturePoint
+from pipeline.results.tables import BinRow, ClassRow, ConfusionRow, EpochPoint, EpochRow, RunRow, StudentRow, TemperaturePoint
 from pipeline.stats.metrics import Summary
 
+CONFUSIONS = 1600  # of a run, at most: all of them where there are 40 classes or fewer
 _Net = tuple[int | None, Mapping[str, Summary], int | None, bool | None]  # seed, metrics by split, diverged, chance
 _Number = float | None
 _Metrics = tuple[_Number, int | None, _Number, _Number, _Number, _Number, _Number]  # as in Summary, or all None
@@ -75,6 +76,42 @@ def by_temperature(runs: Sequence[Run]) -> list[TemperaturePoint]:
             series = f"{run.student}, alpha {short(run.alpha)}" if several else run.student
             rows.append(TemperaturePoint(series, run.temperature, valid, test))
     return rows
+
+
+def by_bin(runs: Sequence[Run]) -> list[BinRow]:
+    """One record per run, seed and bin of confidence that has rows, on the test split."""
+    return [
+        BinRow(run.name, seed, number, int(rows), confidence / rows, right / rows)
+        for run in runs
+        for seed, sums in zip(run.seeds, run.bins, strict=True)
+        for number, (rows, confidence, right) in enumerate(sums.T.tolist())
+        if rows
+    ]
+
+
+def confusions(runs: Sequence[Run], labels: np.ndarray) -> list[ConfusionRow]:
+    """The commonest confusions of each run on the test split, CONFUSIONS at most, in the order of label and prediction."""
+    found = []
+    for run in runs:
+        wrong = run.wrong["test"]
+        pairs = np.stack([np.broadcast_to(labels, wrong.shape)[wrong], run.said[wrong]])
+        pairs, counts = np.unique(pairs, axis=1, return_counts=True)
+        kept = np.sort(np.argsort(-counts, kind="stable")[:CONFUSIONS])
+        found += [
+            ConfusionRow(run.name, label, predicted, count / len(run.seeds))
+            for (label, predicted), count in zip(pairs.T[kept].tolist(), counts[kept].tolist(), strict=True)
+        ]
+    return found
+
+
+def by_net(histories: Mapping[str, Sequence[Mapping[str, Any]]], runs: Sequence[Run]) -> list[EpochRow]:
+    """One record per net and epoch. histories: by run, one record per seed and epoch."""
+    teachers = {run.name for run in runs if run.kind == "teacher"}
+    return [
+        EpochRow(run, None if run in teachers else record["seed"], *(record[key] for key in EpochRow._fields[2:]))
+        for run, history in histories.items()
+        for record in history
+    ]
 
 
 def by_epoch(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[EpochPoint]:

@@ -1,6 +1,7 @@
 """Tables: the tables of an evaluation, how they are written together, and how they are read.
 
-The file tables.json next to them holds their sha256, and says which nets were measured, on which rows.
+The file tables.json next to them holds their sha256, and says which nets were measured, on which rows. Beside the tables lie
+gallery.json, the rows that the report shows, and lineage.json, what the nets come from.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,8 +13,12 @@ from pipeline.base import commands, facts, files, table
 from pipeline.base.errors import InputError, IntegrityError
 from pipeline.data.splits import Split
 from pipeline.models.modelfile import ModelFile
+from pipeline.results.gallery import FILE_NAME as GALLERY
+from pipeline.results.gallery import Gallery
+from pipeline.results.lineage import FILE_NAME as LINEAGE
+from pipeline.results.lineage import Lineage
 
-FORMAT = 2
+FORMAT = 3
 FILE_NAME = "tables.json"
 
 
@@ -103,6 +108,40 @@ class StudentRow(NamedTuple):
     chance: bool | None
 
 
+class EpochRow(NamedTuple):
+    """A net after an epoch of its training. seed: None for a teacher."""
+
+    run: str
+    seed: int | None
+    epoch: int
+    train_loss: float
+    valid_accuracy: float
+    valid_nll: float
+
+
+class BinRow(NamedTuple):
+    """The test rows of a net in one bin of confidence, of those of metrics.ece; only bins with rows.
+
+    bin: from 0. confidence, accuracy: means over its rows.
+    """
+
+    run: str
+    seed: int | None
+    bin: int
+    rows: int
+    confidence: float
+    accuracy: float
+
+
+class ConfusionRow(NamedTuple):
+    """Test rows of one class that a run takes for another. label, predicted: numbers of classes. rows: mean over its seeds."""
+
+    run: str
+    label: int
+    predicted: int
+    rows: float
+
+
 class EpochPoint(NamedTuple):
     """A run at an epoch, means over its seeds. Like TemperaturePoint, only for the plots of DVC: nothing reads it back."""
 
@@ -124,7 +163,8 @@ class TemperaturePoint(NamedTuple):
 
 Row = TypeVar("Row", bound=tuple[object, ...])
 NAMES: Mapping[type[tuple[object, ...]], str] = {
-    RunRow: "runs", ClassRow: "classes", BestRow: "best", StudentRow: "results",
+    RunRow: "runs", ClassRow: "classes", BestRow: "best", StudentRow: "results", EpochRow: "epochs", BinRow: "bins",
+    ConfusionRow: "confusions",
 }  # fmt: skip
 
 
@@ -188,6 +228,17 @@ class Tables:
         records = table.from_parquet(data, columns, str(path), self.fix)
         return [kind(*(record[column] for column in columns)) for record in records]
 
+    def gallery(self) -> Gallery:
+        """The rows to show. Raises IntegrityError if they are not those that tables.json names."""
+        return Gallery.parse(self._bound(GALLERY), self.folder / GALLERY, self.fix)
+
+    def lineage(self) -> Lineage:
+        """What the nets come from. Raises IntegrityError if it is not what tables.json names."""
+        return Lineage.parse(self._bound(LINEAGE), self.folder / LINEAGE, self.fix)
+
+    def _bound(self, name: str) -> bytes:
+        return files.read_bound(self.folder / name, self.files.get(name, ""), self.fix)
+
 
 def write(
     folder: Path,
@@ -196,15 +247,24 @@ def write(
     classes: Sequence[ClassRow],
     best: Sequence[BestRow],
     results: Sequence[StudentRow],
+    epochs: Sequence[EpochRow] = (),
+    bins: Sequence[BinRow] = (),
+    confusions: Sequence[ConfusionRow] = (),
     history: Sequence[EpochPoint] = (),
     temperature: Sequence[TemperaturePoint] = (),
+    gallery: Gallery,
+    lineage: Lineage,
     basis: Basis,
 ) -> None:
     """Write all tables into a folder, and tables.json with the sha256 of those that are read again."""
     records: Mapping[type[tuple[object, ...]], Sequence[tuple[object, ...]]] = {
-        RunRow: runs, ClassRow: classes, BestRow: best, StudentRow: results,
+        RunRow: runs, ClassRow: classes, BestRow: best, StudentRow: results, EpochRow: epochs, BinRow: bins,
+        ConfusionRow: confusions,
     }  # fmt: skip
-    digests = {}
+    written = {GALLERY: gallery.to_json(), LINEAGE: lineage.to_json()}
+    for name, data in written.items():
+        files.write(folder / name, data)
+    digests = {name: files.sha256(data) for name, data in written.items()}
     for kind, rows in records.items():
         columns = table.columns(kind)
         data = table.to_parquet([dict(zip(columns, row, strict=True)) for row in rows], columns)

@@ -86,11 +86,17 @@ def ece(logits: np.ndarray, labels: np.ndarray) -> float:
     Returns:
         The error, 0 to 1.
     """
+    rows, confidence, right = reliability(logits, labels)
+    return float(np.abs(right - confidence).sum() / rows.sum())
+
+
+def reliability(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The bins of `ece`: (3, ECE_BINS) float64, of each the number of rows, the sum of confidences, the rows that are right."""
     confidence = np.exp(log_softmax(logits).max(axis=1))
     right = logits.argmax(axis=1) == labels
     bins = np.clip(np.ceil(confidence * ECE_BINS).astype(int) - 1, 0, ECE_BINS - 1)
-    gaps = np.bincount(bins, weights=right - confidence, minlength=ECE_BINS)
-    return float(np.abs(gaps).sum() / len(labels))
+    sums = (np.bincount(bins, weights=each, minlength=ECE_BINS) for each in (None, confidence, right))
+    return np.stack([each.astype(np.float64) for each in sums])
 
 
 def brier(logits: np.ndarray, labels: np.ndarray) -> float:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import tree, write_stage_one, write_tables
+from conftest import NO_GALLERY, NO_LINEAGE, tree, write_stage_one, write_tables
 from pipeline.base.errors import InputError
 from pipeline.results import tables, wording
 from pipeline.results.published import Published
@@ -201,6 +201,8 @@ def test_a_teacher_that_was_trained_anew_since_is_told(tmp_path, plots, caplog):
         held = Tables.open(plots)
         rows = {name: held.read(kind) for kind, name in tables.NAMES.items()}
         digest = digest or json.loads((tmp_path / "data/teachers/a/model.json").read_text())["nets"][0]["sha256"]
-        tables.write(plots, **rows, basis=tables.Basis({"a": digest, "not here": digest}, {}, {}))
+        tables.write(
+            plots, **rows, gallery=NO_GALLERY, lineage=NO_LINEAGE, basis=tables.Basis({"a": digest, "not here": digest}, {}, {})
+        )
         report(plots={"": plots}, published=None, out=tmp_path / "out", teachers=tmp_path / "data/teachers")
         assert ("teacher a was trained again after it was measured. Run `softcache evaluate" in caplog.text) == told

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import tree
+from conftest import NO_GALLERY, NO_LINEAGE, tree
 from pipeline.base.errors import InputError, IntegrityError
 from pipeline.base.facts import sealed
 from pipeline.base.files import sha256
@@ -28,7 +28,17 @@ def plots(tmp_path) -> Path:
 
 def write(folder: Path, runs: list[RunRow]) -> None:
     history = [EpochPoint("a", 1, 0.75, 0.5, 2.0)]
-    tables.write(folder, runs=runs, classes=[CLASS], best=[BEST], results=[], history=history, basis=BASIS)
+    tables.write(
+        folder,
+        runs=runs,
+        classes=[CLASS],
+        best=[BEST],
+        results=[],
+        history=history,
+        gallery=NO_GALLERY,
+        lineage=NO_LINEAGE,
+        basis=BASIS,
+    )
 
 
 def test_rows_come_back_as_they_were(plots):
@@ -41,10 +51,14 @@ def test_rows_come_back_as_they_were(plots):
 def test_what_is_written(plots):
     """What binds the tables says the sha256 of each; the ones for plots are for plots alone."""
     assert sorted(tree(plots)) == [
-        "best.parquet", "classes.parquet", "history.csv", "results.parquet", "runs.parquet", "tables.json", "temperature.csv",
+        "best.parquet", "bins.parquet", "classes.parquet", "confusions.parquet", "epochs.parquet", "gallery.json",
+        "history.csv", "lineage.json", "results.parquet", "runs.parquet", "tables.json", "temperature.csv",
     ]  # fmt: skip
     said = json.loads((plots / "tables.json").read_text())
-    assert said["files"] == {path.stem: sha256(path.read_bytes()) for path in plots.glob("*.parquet")}
+    bound = {path.stem: path for path in plots.glob("*.parquet")} | {
+        name: plots / name for name in ("gallery.json", "lineage.json")
+    }
+    assert said["files"] == {name: sha256(path.read_bytes()) for name, path in bound.items()}
     assert (plots / "history.csv").read_text() == "series,epoch,train_loss,valid_accuracy,valid_nll\na,1,0.75,0.5,2.0\n"
     assert (plots / "temperature.csv").read_text() == "series,temperature,valid_accuracy,test_accuracy\n"
 
@@ -61,7 +75,7 @@ def test_another_format_is_refused(plots):
     said = json.loads((plots / "tables.json").read_text())
     del said["digest"]
     (plots / "tables.json").write_bytes(sealed(said | {"version": 1}))
-    with pytest.raises(IntegrityError, match="expected version 2, found version 1"):
+    with pytest.raises(IntegrityError, match="expected version 3, found version 1"):
         Tables.open(plots)
 
 

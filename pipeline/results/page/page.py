@@ -1,0 +1,66 @@
+"""The page: one HTML file that opens from disk, offline, in which nothing runs but its own script."""
+
+import base64
+import hashlib
+from collections.abc import Sequence
+
+from pipeline.base.errors import InputError, printable
+from pipeline.results.page import theme
+from pipeline.results.page.chapter import Chapter
+from pipeline.results.page.runs import runs
+from pipeline.results.page.section import Section
+from pipeline.results.page.temperature import temperature
+from pipeline.results.published import HEADING, Measured, Published
+
+SECTIONS = (temperature, runs)  # in the order of the page
+
+
+def sections(chapter: Chapter) -> list[Section]:
+    """The sections of a chapter that have something to show."""
+    made = [make(chapter) for make in SECTIONS]
+    return [section for section in made if section is not None]
+
+
+def page(
+    chapters: Sequence[tuple[Chapter, Sequence[Section]]], published: Published | None, measured: Sequence[Measured]
+) -> str:
+    """The page as HTML.
+
+    Args:
+        chapters: Each with its sections.
+        published: Where published figures come from.
+        measured: These figures, and what was measured.
+
+    Returns:
+        The text of index.html.
+
+    Raises:
+        InputError: altair's libraries are not installed.
+    """
+    import jinja2
+
+    loader = jinja2.PackageLoader("pipeline.results", "templates/page")
+    strict = jinja2.StrictUndefined
+    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=strict)
+    environment.filters["printable"] = printable
+    script = _script((environment.loader.get_source(environment, "page.js")[0]) if environment.loader else "")
+    return environment.get_template("page.html").render(
+        chapters=chapters, source=published.source if published else None, heading=HEADING, compared=measured,
+        theme=theme.config(), script=script, script_hash=_hash(script),
+    )  # fmt: skip
+
+
+def _script(own: str) -> str:
+    """Vega, Vega-Lite and vega-embed, bundled with the page's own script."""
+    try:
+        import vl_convert
+    except ImportError as error:
+        fix = 'Install them: pip install "softcache[report]".'
+        raise InputError("report", expected="altair and vl-convert-python", found="not installed", fix=fix) from error
+    bundle: str = vl_convert.javascript_bundle(own)
+    return bundle.replace("</script", "<\\/script").replace("<!--", "<\\!--")
+
+
+def _hash(script: str) -> str:
+    """What the policy of the page calls a script that may run: see https://www.w3.org/TR/CSP3/#grammardef-hash-source."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}"
