@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.base.errors import InputError
-from pipeline.results.choice import best
+from pipeline.results.choice import best, compared, headline
 from runs import RUNS, run
 
 
@@ -84,3 +84,22 @@ def test_seeds_of_which_none_is_shared_are_a_mistake_unless_nets_diverged():
         InputError, match=r"seeds of s-baseline and s-4.0: expected some in common, found \[0, 1\] and \[5, 6\]"
     ):
         best([run("baseline", "s", None, (0, 1), [1, 1], [1, 1]), run("student", "s", 4.0, (5, 6), [1, 1], [1, 1])])
+
+
+def test_the_student_to_show_is_the_best_setting_of_the_best_student():
+    """By validation NLL: 0.3 on the mean, of which seed 1 has 0.3, 2 has 0.2 and 0 has 0.4. A baseline is never shown."""
+    other = [
+        run("baseline", "u", None, (0, 1, 2), [1, 1, 1], [0.1, 0.1, 0.1]),
+        run("student", "u", 4.0, (0, 1, 2), [0, 0, 0], [1, 1, 1]),
+    ]
+    shown, seed = headline(best([*RUNS, *other]), [*RUNS, *other])
+    assert (shown.name, seed) == ("s-4.0", 2)
+    assert [each.name for each in compared(best([*RUNS, *other]), [*RUNS, *other])] == [
+        "s-baseline",
+        "s-4.0",
+        "u-baseline",
+        "u-4.0",
+    ]
+    shown, seed = headline([], RUNS)  # nothing to compare it with
+    assert (shown.name, seed) == ("s-4.0", 2)
+    assert headline([], RUNS[:1]) is None

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.results import summary
-from pipeline.results.tables import EpochPoint, TemperaturePoint
+from pipeline.results.tables import BinRow, ConfusionRow, EpochPoint, EpochRow, TemperaturePoint
 from runs import RUNS, run
 
 LOST = run("student", "s", 2.0, (0,), [3], [0.7], diverged={4: 6}, chance=frozenset([0]))
@@ -63,3 +63,43 @@ def test_histories_are_means_over_the_seeds_of_an_epoch():
         EpochPoint("a", 1, 2.5, 0.5, 2.5),
         EpochPoint("a", 2, 1.0, 0.5, 1.0),
     ]
+
+
+def test_every_net_and_epoch_has_a_row():
+    """A teacher has no seed, as in the other tables."""
+    row = {"seed": 3, "lr": 0.1, "train_loss": 1.0, "valid_accuracy": 0.5, "valid_nll": 2.0, "epoch": 1}
+    teacher = run("teacher", None, None, (None,), [5], [0.2])
+    found = summary.by_net({teacher.name: [row], "s-4.0": [row, row | {"seed": 4}]}, [teacher])
+    assert found == [
+        EpochRow(teacher.name, None, 1, 1.0, 0.5, 2.0), EpochRow("s-4.0", 3, 1, 1.0, 0.5, 2.0),
+        EpochRow("s-4.0", 4, 1, 1.0, 0.5, 2.0),
+    ]  # fmt: skip
+
+
+def test_confusions_are_means_over_seeds():
+    """Of classes 2, 0, 0, 2 the first net says 0, 1, 0, 0 and the second 2, 1, 0, 0."""
+    labels, said = np.array([2, 0, 0, 2]), np.array([[0, 1, 0, 0], [2, 1, 0, 0]])
+    found = run("student", "s", 2.0, (0, 1), [3, 2], [1, 1])
+    found.wrong["test"] = said != labels
+    found = type(found)(**vars(found) | {"said": said})
+    assert summary.confusions([found], labels) == [ConfusionRow("s-2.0", 0, 1, 1.0), ConfusionRow("s-2.0", 2, 0, 1.5)]
+
+
+def test_only_the_commonest_confusions_are_kept(monkeypatch):
+    monkeypatch.setattr(summary, "CONFUSIONS", 1)
+    labels, said = np.array([2, 0, 0, 2]), np.array([[0, 1, 0, 0]])
+    found = run("student", "s", 2.0, (0,), [3], [1])
+    found.wrong["test"] = said != labels
+    found = type(found)(**vars(found) | {"said": said})
+    assert summary.confusions([found], labels) == [ConfusionRow("s-2.0", 2, 0, 2.0)]
+
+
+def test_bins_of_confidence():
+    """Three rows in bin 4 with a sum of 0.9, of which one is right, and one in the last."""
+    bins = np.zeros((3, 15))
+    bins[:, 4], bins[:, 14] = (3, 0.9, 1), (1, 0.97, 1)
+    found = run("student", "s", 2.0, (7,), [3], [1])
+    found = type(found)(**vars(found) | {"bins": (bins,)})
+    assert summary.by_bin([found]) == [
+        BinRow("s-2.0", 7, 4, 3, pytest.approx(0.3), pytest.approx(1 / 3)), BinRow("s-2.0", 7, 14, 1, 0.97, 1.0)
+    ]  # fmt: skip
