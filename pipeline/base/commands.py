@@ -56,6 +56,11 @@ def evaluate(plots: Path) -> str:
     return sweep(plots.parent) if plots.parent.parent.name == "sweeps" else _command("evaluate", data=plots.parent)
 
 
+def footprint(folder: Path) -> str:
+    """The command that measures the footprint in this folder."""
+    return _command("footprint", data=folder.parent, whole=True)
+
+
 def short(number: float) -> str:
     """A number as names and commands write it: with every digit, but 4.0 as 4."""
     return f"{number:.0f}" if number.is_integer() and abs(number) < 1e15 else repr(number)
