@@ -27,6 +27,7 @@ COMMANDS = (
     "distill",
     "sweep",
     "evaluate",
+    "footprint",
     "report",
     "export",
     "predict",

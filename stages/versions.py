@@ -74,7 +74,7 @@ def _stages(params: Params | None, plug_ins: _PlugIns) -> Iterator[tuple[str, Li
     from pipeline.data import ingest, pixels
     from pipeline.data.splits import FORMAT
     from pipeline.models import modelfile, predict, watched
-    from pipeline.results import evaluate, export, report, tables
+    from pipeline.results import evaluate, export, footprint, report, tables
     from pipeline.stats import metrics
     from pipeline.training import bias, fit, objective
     from stages import capture, distill, sweep, teach
@@ -100,6 +100,7 @@ def _stages(params: Params | None, plug_ins: _PlugIns) -> Iterator[tuple[str, Li
     settings = _settings(ingesting.command, "") if params is not None and "ingest" in params.values else {}
     yield "ingest", splits | _sources(settings, plug_ins)
     yield "report", {"report": f"version {report.VERSION}", "tables": f"format {tables.FORMAT}"}
+    yield "footprint", {"footprint": f"format {footprint.FORMAT}"}
     yield "export", {"export": f"version {export.VERSION}", "tables": f"format {tables.FORMAT}"}
     if params is None:
         return

@@ -151,7 +151,7 @@ exports: {}
 """
 
 EVERY = ["versions", "ingest", *(f"{stage}@{name}" for name in "ab" for stage in ("teach", "capture"))]
-EVERY += ["baseline@tiny", "distill@tiny-1", "evaluate", "report"]
+EVERY += ["baseline@tiny", "distill@tiny-1", "evaluate", "footprint", "report"]
 
 
 class Repository:

@@ -247,6 +247,15 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def visible(folder: Path, pattern: str) -> list[Path]:
+    """Files and folders below `folder` that match, sorted, except in hidden folders, which are unfinished."""
+    return [
+        path
+        for path in sorted(folder.glob(pattern))
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    ]
+
+
 def resolved(path: Path) -> Path:
     """A path with its symbolic links followed; raises InputError for links in a circle."""
     try:

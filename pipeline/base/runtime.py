@@ -147,6 +147,14 @@ def provenance(device: "torch.device") -> dict[str, str | int]:
     }
 
 
+def processor() -> str:
+    """What the processor is called."""
+    named = ""
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
+        named = next((line.partition(":")[2].strip() for line in file if line.startswith("model name")), "")
+    return named or platform.processor() or platform.machine()
+
+
 @contextlib.contextmanager
 def lean_memory() -> Iterator[None]:
     """Within the block Arrow's memory is the C library's: its own pool keeps what was freed."""

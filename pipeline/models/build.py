@@ -116,7 +116,7 @@ def parameter_count(model: nn.Module) -> int:
 def flops(model: nn.Module, inputs: torch.Tensor) -> float:
     """Roughly the floating-point operations of a forward pass for one row: two per weight and position of a module's output.
 
-    inputs: some rows, (n, *shape), on its device. torch's own counter is exact, but takes a second to import.
+    inputs: some rows, (n, *shape), on its device. It decides how many threads work is worth; operations.py counts exactly.
     """
     total = 0.0
 

@@ -9,20 +9,24 @@ import numpy as np
 
 RUNS = 200  # at most
 SECONDS = 0.5  # after which no run begins
-WARM = 3  # runs before the first one that counts
+WARM = 3  # runs before the first one that counts, at most
 
 
 def latency(run: Callable[[np.ndarray], object], batch: np.ndarray) -> float:
-    """The median seconds of a run. batch: (n, *shape), what `run` takes."""
-    for _ in range(WARM):
-        run(batch)
+    """The median seconds of a run, after some that do not count. batch: (n, *shape), what `run` takes."""
+    _timed(run, batch, WARM)
+    return statistics.median(_timed(run, batch, RUNS))
+
+
+def _timed(run: Callable[[np.ndarray], object], batch: np.ndarray, most: int) -> list[float]:
+    """The seconds of each of `most` runs at most, and of one at least."""
     found: list[float] = []
     started = time.perf_counter()
-    while len(found) < RUNS and (not found or time.perf_counter() < started + SECONDS):
+    while len(found) < most and (not found or time.perf_counter() < started + SECONDS):
         before = time.perf_counter()
         run(batch)
         found.append(time.perf_counter() - before)
-    return statistics.median(found)
+    return found
 
 
 @contextlib.contextmanager

@@ -145,6 +145,11 @@ class Onnx(nn.Module):
             raise InputError(what, expected=expected, found=first_line(error), fix=fix) from error
         return found
 
+    @property
+    def takes(self) -> tuple[str, tuple[int, ...]]:
+        """The name of its input, and the shape of a batch of one row, or of as many rows as the file wants."""
+        return self._input, (self._rows or 1, *_orders(self.shape)[self._order])
+
     def __deepcopy__(self, memo: dict[int, Any]) -> "Onnx":
         return self
 
@@ -184,8 +189,7 @@ def _input(session: Any, shape: tuple[int, ...]) -> tuple[str, str, str, int | N
     [one] = inputs
     require(one.type in _TAKES, f"{WHAT}, input {one.name}", "numbers", one.type)
     rows, *axes = one.shape if one.shape else [None]
-    orders = {"first": shape, "last": (*shape[1:], shape[0]), "flat": (math.prod(shape),)}
-    for name, wanted in orders.items():
+    for name, wanted in _orders(shape).items():
         fits = [not isinstance(axis, int) or axis == size for axis, size in zip(axes, wanted, strict=False)]
         if len(axes) == len(wanted) and all(fits):
             return one.name, one.type, name, rows if isinstance(rows, int) else None
@@ -193,6 +197,11 @@ def _input(session: Any, shape: tuple[int, ...]) -> tuple[str, str, str, int | N
         f"{WHAT}, input {one.name}", expected=f"rows of shape {shape}, as in the transfer set, or channels last, or flat",
         found=f"({', '.join(map(str, axes))})", fix="Set ingest.size to what the model takes, or export it again.",
     )  # fmt: skip
+
+
+def _orders(shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    """The shape of a row by the order of its axes: channels first or last, or all in one axis."""
+    return {"first": shape, "last": (*shape[1:], shape[0]), "flat": (math.prod(shape),)}
 
 
 def _output(session: Any, name: str | None) -> str:

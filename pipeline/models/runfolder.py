@@ -31,18 +31,31 @@ def open_run(data: Path, run: str) -> "Checkpoint":
     from pipeline.models.checkpoint import Checkpoint
 
     sweep, _, name = run.rpartition("/")
-    students = data / "sweeps" / sweep / "students" if sweep else data / "students"
-    student, teacher = students / name, data / "teachers" / name
+    student, teacher = _folder(data, run), data / "teachers" / name
     taught = not sweep and (teacher / FILE_NAME).exists()
     if (student / FILE_NAME).exists():
         if taught:
             found = f"{teacher} and {student}"
             raise InputError(f"run {run}", expected="one run of that name", found=found, fix="Rename one of them.")
-        fix = f"Run {commands.sweep(data / 'sweeps' / sweep)}." if sweep else "Train it again with `softcache distill`."
-        return Checkpoint.open(student, kinds=_STUDENTS, name=run, fix=fix)
+        return open_student(data, run)
     if taught:
         return Checkpoint.teacher(teacher)
     raise InputError("run", expected=f"one of {_known(data)}", found=run, fix="Correct the name, or train it first.")
+
+
+def open_student(data: Path, run: str) -> "Checkpoint":
+    """Open the folder of a student, which may be one of a sweep, as `open_run` does it."""
+    from pipeline.models.checkpoint import Checkpoint
+
+    sweep = run.rpartition("/")[0]
+    fix = f"Run {commands.sweep(data / 'sweeps' / sweep)}." if sweep else "Train it again with `softcache distill`."
+    return Checkpoint.open(_folder(data, run), kinds=_STUDENTS, name=run, fix=fix)
+
+
+def _folder(data: Path, run: str) -> Path:
+    """The folder of a student."""
+    sweep, _, name = run.rpartition("/")
+    return (data / "sweeps" / sweep if sweep else data) / "students" / name
 
 
 def _known(data: Path) -> str:

@@ -1,12 +1,12 @@
 """Card: the README.md of an export, a model card as the Hugging Face Hub reads it. Its text is templates/card.md."""
 
 import io
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from importlib.metadata import version
 from typing import Any
 
+from pipeline.base import runtime
 from pipeline.base.commands import short
 from pipeline.base.errors import printable
 from pipeline.models.modelfile import Learned, ModelFile, Shown, descent
@@ -281,10 +281,5 @@ def _change(lost: float) -> str:
 
 def _machine() -> str:
     """The processor, and the versions of what was timed."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            named = next((line.partition(":")[2].strip() for line in file if line.startswith("model name")), "")
-    except OSError:
-        named = ""
     versions = ", ".join(f"{name} {version(name)}" for name in ("onnxruntime", "torch"))
-    return f"{named or platform.processor() or platform.machine()}; {versions}"
+    return f"{runtime.processor()}; {versions}"

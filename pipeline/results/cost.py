@@ -17,6 +17,7 @@ from typing import Any
 from pipeline.base import commands
 from pipeline.base.commands import short
 from pipeline.base.errors import InputError, IntegrityError
+from pipeline.base.files import visible
 from pipeline.cache.manifest import Manifest
 from pipeline.cache.provenance import Provenance
 from pipeline.models import runname
@@ -151,14 +152,14 @@ def cost(data: Path) -> dict[str, Any]:
     lines = [line for line in _read(data / times.FILE) if line.ended != times.FAILED]  # these made nothing
     spent = _spent(lines, lambda name: _kept(data, name))
     trained = _trained(data, {line.run: line.name for line in lines if line.command == "distill"})
-    caches = [("capture", path.parent.name) for path in _visible(data, "caches/*/manifest.json")]
+    caches = [("capture", path.parent.name) for path in visible(data, "caches/*/manifest.json")]
     made = {line.key for line in spent if line.ended == times.DONE} - {key for key in caches if _is_strange(data, key[1])}
     return {
         "seconds": round(sum(line.seconds for line in spent), 1),
         "rows": list(_rows(spent, trained, made)),
         "student_epochs": _student_epochs(spent, trained, data, made),
         "untimed": [" ".join(key) for key in (*trained, *caches) if key not in made],
-        "others": [str(path.parent) for path in _visible(data, f"*/{times.FILE}")],
+        "others": [str(path.parent) for path in visible(data, f"*/{times.FILE}")],
     }
 
 
@@ -249,18 +250,11 @@ def _trained(data: Path, students: Mapping[str, str]) -> dict[Key, list[_Trained
     """The outputs of each command: a sweep has many folders, others have one. students: the student of each run."""
     found: dict[Key, list[_Trained]] = {}
     for command, pattern in (("teach", "teachers/*"), ("distill", "students/*"), ("sweep", "sweeps/*/students/*")):
-        for folder in (path for path in _visible(data, pattern) if path.is_dir()):
+        for folder in (path for path in visible(data, pattern) if path.is_dir()):
             run = folder.parents[1].name if command == "sweep" else folder.name
             if trained := _Trained.open(folder, command, students.get(run)):
                 found.setdefault((command, run), []).append(trained)
     return found
-
-
-def _visible(data: Path, pattern: str) -> list[Path]:
-    """Files and folders that match, except in hidden folders, which are unfinished."""
-    return [
-        path for path in sorted(data.glob(pattern)) if not any(part.startswith(".") for part in path.relative_to(data).parts)
-    ]
 
 
 # ---------------------------------------------------------------- tables

@@ -9,6 +9,8 @@ from pipeline.base import commands, facts, files
 FORMAT = 1  # of the file; it goes up where a figure means something else, too
 FILE_NAME = "footprint.json"
 
+Key = tuple[str, tuple[int, ...], int]  # what two nets of one architecture share: model, shape, classes
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -30,8 +32,8 @@ class Entry:
     seconds: Mapping[str, float]
 
     @property
-    def key(self) -> tuple[str, tuple[int, ...], int]:
-        """What two nets of one architecture share."""
+    def key(self) -> Key:
+        """What it is found by."""
         return self.model, self.shape, self.classes
 
 

@@ -1,0 +1,142 @@
+"""Operations: how many multiply-adds a forward pass takes, counted one by one."""
+
+import contextlib
+import math
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from pipeline.models.libraries import needed
+from pipeline.models.onnx import WHAT, Onnx
+
+# Of an ONNX model, by the operation: from the shapes of its inputs and of its first output, and its attributes.
+_Shape = Sequence[int]
+_Attributes = dict[str, Any]
+
+
+def multiply_adds(net: nn.Module, inputs: torch.Tensor) -> int | None:
+    """Multiply-adds of a forward pass, for one row.
+
+    Those of convolutions and of products of matrices are counted, products of attention being such. Biases, activations,
+    norms, poolings, sums and look-ups in tables of embeddings are not, as is usual: they are few. The formulas are
+    those of torch.utils.flop_counter; for an ONNX model, whose operations torch does not see, its graph is read.
+
+    Args:
+        net: The net, in evaluation mode.
+        inputs: Some rows, (n, *shape), on its device.
+
+    Returns:
+        The number; None for an ONNX model with operations that are counted in another way, such as those of recurrent nets
+        and of trees, or whose shapes its graph does not say.
+    """
+    counter = _Counter()
+    with torch.no_grad(), _plain(), counter:
+        net(inputs)
+    found = counter.flops // 2 // len(inputs)
+    inside = [_of_onnx(module) for module in net.modules() if isinstance(module, Onnx)]
+    known = [count for count in inside if count is not None]
+    return found + sum(known) if len(known) == len(inside) else None
+
+
+class _Counter(TorchDispatchMode):
+    """Counts the floating-point operations within a block. torch's own FlopCounterMode would import its compiler: 1.5 s."""
+
+    flops = 0
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # which would import it
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = func(*args, **(kwargs or {}))
+        if formula := flop_registry.get(func._overloadpacket):
+            self.flops += formula(*args, **(kwargs or {}), out_val=given)
+        return given
+
+
+@contextlib.contextmanager
+def _plain() -> Iterator[None]:
+    """Within the block torch's CPU computes attention and recurrent nets by products that its counter knows."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of GPUs that are not there
+            with torch.backends.mkldnn.flags(enabled=False), sdpa_kernel(SDPBackend.MATH):
+                yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+# ---------------------------------------------------------------- ONNX
+
+
+def _convolution(taken: Sequence[_Shape], given: _Shape, said: _Attributes) -> int:
+    return math.prod(given) * math.prod(taken[1][1:])  # weights: (out, in / groups, …)
+
+
+def _transposed_convolution(taken: Sequence[_Shape], given: _Shape, said: _Attributes) -> int:
+    return math.prod(taken[0]) * math.prod(taken[1][1:])  # weights: (in, out / groups, …)
+
+
+def _product(taken: Sequence[_Shape], given: _Shape, said: _Attributes) -> int:
+    return math.prod(given) * taken[0][-1]
+
+
+def _gemm(taken: Sequence[_Shape], given: _Shape, said: _Attributes) -> int:
+    return math.prod(given) * taken[0][0 if said.get("transA") else 1]
+
+
+_COUNTED: dict[str, Callable[[Sequence[_Shape], _Shape, _Attributes], int]] = {
+    "Conv": _convolution, "ConvInteger": _convolution, "ConvTranspose": _transposed_convolution,
+    "MatMul": _product, "MatMulInteger": _product, "Gemm": _gemm,
+}  # fmt: skip
+# Operations that multiply in other ways; those of other domains than ONNX's own may do so, too.
+_OTHERS = {"Attention", "DeformConv", "Einsum", "GRU", "If", "LSTM", "Loop", "QLinearConv", "QLinearMatMul", "RNN", "Scan"}
+_PLAIN = {"ArrayFeatureExtractor", "Binarizer", "Imputer", "LabelEncoder", "Normalizer", "Scaler", "ZipMap"}  # scikit-learn's
+
+
+def _of_onnx(net: Onnx) -> int | None:
+    """Those of one row of an ONNX model; None where they are not known."""
+    onnx = needed("onnx", WHAT)
+    model = onnx.load_model_from_string(net.data)
+    name, batch = net.takes
+    [given] = [each for each in model.graph.input if each.name == name]
+    for axis, size in zip(given.type.tensor_type.shape.dim, batch, strict=True):
+        axis.dim_value = size
+    shapes = _shapes(onnx, model)
+    total = 0
+    for node in model.graph.node:
+        if node.op_type in _OTHERS or (node.domain not in ("", "ai.onnx") and node.op_type not in _PLAIN):
+            return None
+        if node.op_type in _COUNTED:
+            said = {each.name: onnx.helper.get_attribute_value(each) for each in node.attribute}
+            of = [shapes.get(each) for each in (*node.input[:2], node.output[0])]
+            known = [shape for shape in of if shape]
+            if len(known) < len(of):
+                return None
+            total += _COUNTED[node.op_type](known[:2], known[2], said)
+    return total // batch[0]
+
+
+def _shapes(onnx: Any, model: Any) -> dict[str, list[int]]:
+    """The shape of every tensor in a graph of which it is known."""
+    for given in model.graph.output:  # they may be named for any number of rows, which the inference would hold on to
+        given.type.tensor_type.ClearField("shape")
+    del model.graph.value_info[:]
+    try:
+        graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    except Exception:  # of many kinds, for a graph that it does not understand
+        return {}
+    found = {each.name: list(each.dims) for each in graph.initializer}
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        axes = value.type.tensor_type.shape.dim
+        if axes and all(axis.HasField("dim_value") for axis in axes):
+            found.setdefault(value.name, [axis.dim_value for axis in axes])
+    return found

@@ -1,0 +1,28 @@
+"""softcache footprint: how large and how fast teachers and students are."""
+
+from pathlib import Path
+
+import click
+
+from stages.options import counted, data_option, example
+from stages.terminal import echo
+
+
+@click.command(
+    short_help="Measure how large and how fast teachers and students are.",
+    epilog=example("softcache footprint"),
+)
+@data_option
+def command(data: Path) -> None:
+    """Measure parameters, multiply-adds, bytes on disk and latency of teachers, students and students of sweeps.
+
+    Write data/footprint/footprint.json, in which each architecture is once. Latency is the median of half a second of runs, of
+    1 row and of 64, by torch on one thread of the CPU: let the machine do nothing else meanwhile.
+    """
+    from pipeline.base import runtime
+    from pipeline.results.measurement import measure
+
+    runtime.prepare("cpu", threads=1)
+    out = data / "footprint"
+    found = measure(data, out)
+    echo(f"wrote {out}: {counted(len(found.entries), 'architecture')}, by {found.machine}")
