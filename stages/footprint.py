@@ -22,7 +22,7 @@ def command(data: Path) -> None:
     from pipeline.base import runtime
     from pipeline.results.measurement import measure
 
-    runtime.prepare("cpu", threads=1)
+    runtime.prepare("cpu")
     out = data / "footprint"
     found = measure(data, out)
     echo(f"wrote {out}: {counted(len(found.entries), 'architecture')}, by {found.machine}")

@@ -47,7 +47,9 @@ def multiply_adds(net: nn.Module, inputs: torch.Tensor) -> int | None:
 class _Counter(TorchDispatchMode):
     """Counts the floating-point operations within a block. torch's own FlopCounterMode would import its compiler: 1.5 s."""
 
-    flops = 0
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.flops = 0
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:

@@ -17,10 +17,10 @@ class Entry:
     """An architecture, whatever its weights.
 
     model, shape: as model.json has them, `shape` being that of a row of inputs. parameters: None where they are not known.
-    multiply_adds: of a forward pass of one row, see operations.py; None where they cannot be counted. size_bytes: of the file
-    of weights of one net; None for a teacher that is a table of logits. seconds: by the rows of a batch, "1" and "64", the
-    median time on one thread of a CPU. It lacks what could not be measured, or would have taken too long, and is empty for a
-    table of logits.
+    multiply_adds: of a forward pass of one row, of a text of usual length; see operations.py. None where they cannot be
+    counted. size_bytes: of the file of weights of one net; None for a teacher that is a table of logits. seconds: by the rows
+    of a batch, "1" and "64", the median time on one thread of a CPU. It lacks what could not be measured, or would have taken
+    too long, and is empty for a table of logits.
     """
 
     model: str

@@ -7,14 +7,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import torch
 
 from pipeline.base import files, runtime
 from pipeline.base.errors import InputError, IntegrityError, first_line
 from pipeline.base.files import visible
-from pipeline.data.inputs.kinds import Inputs
+from pipeline.data.splits import open_splits
 from pipeline.models.checkpoint import Checkpoint
-from pipeline.models.encoding import example
+from pipeline.models.encoding import example, tensor
 from pipeline.models.latency import latency, one_thread
 from pipeline.models.modelfile import FILE_NAME, ModelFile
 from pipeline.models.onnx import Onnx
@@ -56,7 +57,7 @@ def measure(data: Path, out: Path) -> Footprint:
             if key in found or not (model.trained or model.kind == "imported"):
                 continue
             try:
-                found[key] = _entry(model)
+                found[key] = _entry(model, data)
             except (InputError, IntegrityError) as error:  # another net of this architecture may do
                 failed.setdefault(key, (model.folder, error))
     missing = [each for key, each in failed.items() if key not in found]
@@ -92,28 +93,40 @@ def _key(model: ModelFile) -> Key:
     return model.model, tuple(model.inputs.shape), len(model.classes)
 
 
-def _entry(model: Checkpoint) -> Entry:
-    """The entry of one net of a folder. Raises InputError or IntegrityError where it cannot be loaded."""
+def _entry(model: Checkpoint, data: Path) -> Entry:
+    """The entry of one net of a folder. Raises InputError or IntegrityError where it, or the texts for it, cannot be loaded."""
     if model.kind == "imported":
         return Entry(*_key(model), None, None, None, {})
     net = model.load(model.trained[0], _CPU)
     size = model.file(model.trained[0]).stat().st_size
     size += sum(len(module.data) for module in net.modules() if isinstance(module, Onnx))  # they are in no other file
-    what = f"{model.folder}, {model.model}"
-    adds = _tried(f"{what}, multiply-adds", partial(multiply_adds, net, example(net, model.inputs)))
+    batch, what = _batch(model, net, data), f"{model.folder}, {model.model}"
+    adds = _tried(f"{what}, multiply-adds", partial(multiply_adds, net, batch[-1:]))
     seconds: dict[str, float] = {}
     for rows in BATCHES:
         expected = rows * seconds.get("1", 0.0)
         if expected > LONGEST:
             _log.warning("%s: no time of %d rows, which would take about %.0f s on one thread", what, rows, expected)
-        elif (found := _tried(f"{what}, time of {rows} rows", partial(_latency, net, model.inputs, rows))) is not None:
+        elif (
+            found := _tried(f"{what}, time of {rows} rows", partial(latency, in_torch(net), batch[-rows:].numpy()))
+        ) is not None:
             seconds[str(rows)] = found
     return Entry(*_key(model), model.parameters, adds, size, seconds)
 
 
-def _latency(net: torch.nn.Module, inputs: Inputs, rows: int) -> float:
-    """The median seconds of a batch. Made-up texts are empty and not in turn: the last one is not."""
-    return latency(in_torch(net), example(net, inputs, max(BATCHES))[-rows:].numpy())
+def _batch(model: Checkpoint, net: torch.nn.Module, data: Path) -> torch.Tensor:
+    """Rows for a net, (64, *shape); the last one is usual. Numbers are made up, but texts, which take as long as they are, not.
+
+    Those are the first of the validation split, repeated where they are few, and last the one of median length.
+    """
+    count = max(BATCHES)
+    if model.inputs.kind != "text":
+        return example(net, model.inputs, count)
+    split = open_splits(data / "transfer", ["valid"])["valid"]
+    model.require_fit(split)
+    texts = split.read(0, np.arange(min(count, split.spans()[0][1])))
+    usual = sorted(texts, key=len)[len(texts) // 2]
+    return tensor(net, np.append(np.resize(texts, count - 1), usual))
 
 
 def _tried(what: str, job: Callable[[], T | None]) -> T | None:

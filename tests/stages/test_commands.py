@@ -16,6 +16,7 @@ from conftest import images, tree, write_parquet
 from pipeline.base.commands import short
 from pipeline.cache.reader import Cache
 from pipeline.models.checkpoint import Checkpoint
+from pipeline.results.footprint import Footprint
 from pipeline.results.tables import BestRow, Tables
 from stages.cli import COMMANDS, main
 
@@ -86,6 +87,7 @@ def finished(tmp_path_factory) -> Path:
             ok("distill", "tiny", "-T", temperature)
         ok("evaluate")
         ok("report")
+        (folder / "measured.txt").write_text(ok("footprint"))
         ok("versions")
         ok("distill", "tiny", "-T", "2.5", "--live")
         (folder / "swept.txt").write_text(ok("sweep", "both"))
@@ -95,10 +97,19 @@ def finished(tmp_path_factory) -> Path:
 # ---------------------------------------------------------------- the whole way
 
 
+def test_the_footprint_of_every_architecture(finished):
+    """36 pixels and 3 classes, by hand: both teachers, and the one architecture of all students."""
+    found = Footprint.open(finished / "data/footprint")
+    sizes = {entry.model.partition("(")[0] + str(entry.parameters): entry.multiply_adds for entry in found.entries}
+    assert sizes == {"mlp483": 36 * 12 + 12 * 3, "mlp163": 36 * 4 + 4 * 3, "cnn151": 36 * 4 * 9 + 36 * 3}
+    assert all(set(entry.seconds) == {"1", "64"} and min(entry.seconds.values()) > 0 for entry in found.entries)
+    assert (finished / "measured.txt").read_text() == f"wrote data/footprint: 3 architectures, by {found.machine}\n"
+
+
 def test_everything_is_where_it_should_be(finished):
     assert sorted(path.name for path in (finished / "data").iterdir()) == [
-        "caches", "metrics", "plots", "provenance", "report", "students", "sweeps", "teachers", "times.csv",
-        "transfer", "versions",
+        "caches", "footprint", "metrics", "plots", "provenance", "report", "students", "sweeps", "teachers",
+        "times.csv", "transfer", "versions",
     ]  # fmt: skip
     assert sorted(path.name for path in (finished / "data/students").iterdir()) == [
         "tiny-T1", "tiny-T2.5", "tiny-T2.5-live", "tiny-hard",
