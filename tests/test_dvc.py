@@ -212,7 +212,8 @@ def repository(tmp_path_factory) -> Repository:
     """After its first `dvc repro`; each test below leaves it reproduced."""
     repository = Repository(tmp_path_factory.mktemp("repository"))
     assert sorted(repository.repro()) == sorted(EVERY)
-    return repository
+    repository.edit("dvc.yaml", "cmd: exec softcache footprint\n", "cmd: exec softcache footprint\n    frozen: true\n")
+    return repository  # to measure every new net takes seconds, which the tests below have no use for
 
 
 def test_a_second_repro_runs_nothing(repository):

@@ -10,12 +10,13 @@ import numpy as np
 RUNS = 200  # at most
 SECONDS = 0.5  # after which no run begins
 WARM = 3  # runs before the first one that counts, at most
+SLOW = 5.0  # seconds: a run that takes longer counts at once, because a second one would hardly be faster
 
 
 def latency(run: Callable[[np.ndarray], object], batch: np.ndarray) -> float:
     """The median seconds of a run, after some that do not count. batch: (n, *shape), what `run` takes."""
-    _timed(run, batch, WARM)
-    return statistics.median(_timed(run, batch, RUNS))
+    first, *_ = _timed(run, batch, WARM)
+    return first if first > SLOW else statistics.median(_timed(run, batch, RUNS))
 
 
 def _timed(run: Callable[[np.ndarray], object], batch: np.ndarray, most: int) -> list[float]:
