@@ -53,6 +53,7 @@ def test_the_library_knows_nothing_of_click_or_dvc():
         ("pipeline.training.settings", "torch"),
         ("pipeline.results.report", "torch"),
         ("pipeline.results.cost", "torch"),
+        ("pipeline.results.footprint", "torch"),
         ("stages.distill", "torch"),
         ("stages.export", "torch"),
         ("stages.predict", "torch"),

@@ -54,6 +54,7 @@ def test_every_stage_has_what_it_uses_and_no_more(written):
             "ingest.txt",
             "capture.txt",
             "evaluate.txt",
+            "footprint.txt",
             "report.txt",
             "export.txt",
             "sweep/some.txt",
@@ -97,7 +98,8 @@ def test_another_version_changes_the_files_of_what_uses_it(written, monkeypatch,
 
 def test_a_project_without_soft_targets_needs_no_section_for_them(written):
     found = written(STUDENTS.replace("views: {}", "views:\ncapture:"))
-    assert set(found) == {"ingest.txt", "report.txt", "export.txt", "capture.txt", "baseline/tiny.txt", "baseline/odd.txt"}
+    summing = {"footprint.txt", "report.txt", "export.txt"}
+    assert set(found) == {"ingest.txt", "capture.txt", "baseline/tiny.txt", "baseline/odd.txt"} | summing
 
 
 def test_a_plug_in_is_read_whatever_its_arguments_hold(written, tmp_path):
