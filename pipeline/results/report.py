@@ -13,7 +13,7 @@ from pipeline.results.page.page import page, sections
 from pipeline.results.published import Published
 from pipeline.results.tables import Tables
 
-VERSION = 1  # of the page and its tables
+VERSION = 2  # of the page and its tables
 _log = logging.getLogger(__name__)
 
 
@@ -38,7 +38,7 @@ def report(*, plots: Mapping[str, Path], published: Published | None, out: Path,
     if teachers is not None:
         for tables in opened.values():
             _warn_of_new_teachers(tables, teachers)
-    chapters = [Chapter(name, tables) for name, tables in opened.items()]
+    chapters = [Chapter(name, tables, number=number) for number, (name, tables) in enumerate(opened.items(), 1)]
     shown = [(chapter, sections(chapter)) for chapter in chapters]
     measured = published.measure(opened) if published else []
     written = {"index.html": page(shown, published, measured), "results.md": markdown.results(chapters)}

@@ -16,11 +16,13 @@ class Chapter:
     """One folder of tables, which are read when they are first asked for, and what lies beside it.
 
     name: its heading; empty for the only one of a page. costs: what cost.cost says of the data folder, where it is known.
+    number: its place on the page, from 1: ids are made of it, never of a name, which is a user's text.
     """
 
     name: str
     tables: Tables
     costs: Mapping[str, Any] | None = None
+    number: int = 1
 
     @cached_property
     def runs(self) -> list[RunRow]:

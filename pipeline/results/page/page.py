@@ -13,6 +13,7 @@ from pipeline.results.page.temperature import temperature
 from pipeline.results.published import HEADING, Measured, Published
 
 SECTIONS = (temperature, runs)  # in the order of the page
+LONGEST = 80  # letters of a name
 
 
 def sections(chapter: Chapter) -> list[Section]:
@@ -42,12 +43,25 @@ def page(
     loader = jinja2.PackageLoader("pipeline.results", "templates/page")
     strict = jinja2.StrictUndefined
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=strict)
-    environment.filters["printable"] = printable
+    environment.filters |= {"printable": printable, "brief": brief, "cell": cell}
     script = _script((environment.loader.get_source(environment, "page.js")[0]) if environment.loader else "")
     return environment.get_template("page.html").render(
         chapters=chapters, source=published.source if published else None, heading=HEADING, compared=measured,
-        theme=theme.config(), script=script, script_hash=_hash(script),
+        theme=theme.config(), hues=theme.HUES, script=script, script_hash=_hash(script),
     )  # fmt: skip
+
+
+def brief(text: str) -> str:
+    """A name as one line that is safe to show, cut where it is very long."""
+    shown = printable(text)
+    return shown if len(shown) <= LONGEST else f"{shown[:LONGEST]}…"
+
+
+def cell(value: object) -> str:
+    """A value of a chart's data as a cell of a table."""
+    if value is None:
+        return "—"
+    return f"{value:.6g}" if isinstance(value, float) else brief(str(value))
 
 
 def _script(own: str) -> str:
