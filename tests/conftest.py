@@ -167,13 +167,13 @@ NO_GALLERY = Gallery(1, ("x", "y"), ("a",), (1.0,), "probabilities", None, None,
 NO_LINEAGE = Lineage(1, "image", (1, 4, 4), 2, {})
 
 
-def write_tables(folder: Path, **rows: Sequence[dict]) -> Path:
+def write_tables(folder: Path, *, gallery: Gallery = NO_GALLERY, lineage: Lineage = NO_LINEAGE, **rows: Sequence[dict]) -> Path:
     """The tables that an evaluation writes; each has no rows where none are given, and null where a row says nothing."""
     folder.mkdir(parents=True, exist_ok=True)
     held = {
         name: [kind(**dict.fromkeys(kind._fields) | row) for row in rows.get(name, [])] for kind, name in tables.NAMES.items()
     }
-    tables.write(folder, **held, gallery=NO_GALLERY, lineage=NO_LINEAGE, basis=tables.Basis({}, {}, {}))
+    tables.write(folder, **held, gallery=gallery, lineage=lineage, basis=tables.Basis({}, {}, {}))
     return folder
 
 

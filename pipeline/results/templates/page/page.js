@@ -11,16 +11,76 @@ const away = (element) => {
 };
 const nearest = (elements) => [...elements].sort((one, other) => away(one) - away(other));
 
-// Strings of expressions are walked, not compiled (`ast`): so the page's policy forbids to make code from text.
+// The Vega-Lite of a chart. That of a gallery gets the logits of the card, as one row for each net and class.
+function specOf(chart) {
+  const spec = read(chart.dataset.spec);
+  if (!chart.dataset.logits) return spec;
+  const { logits, ...own } = read(chart.dataset.logits);
+  const last = own.names.length - 1;
+  const values = logits.flatMap((of, net) => of.map((z, place) => ({ net, place: Math.min(place, last), z })));
+  const params = spec.params.map((param) => (param.name in own ? { ...param, value: own[param.name] } : param));
+  return { ...spec, params, data: { values } };
+}
+
+// Expressions are walked, not compiled (`ast`): so the page's policy forbids to make code from text.
 async function draw(chart) {
   try {
     const options = { renderer: "svg", actions: false, ast: true, config: theme };
-    chart.view = (await vegaEmbed(chart, read(chart.dataset.spec), options)).view;
+    chart.view = (await vegaEmbed(chart, specOf(chart), options)).view;
+    await soften(chart);
   } catch (error) {
     chart.textContent = "This chart could not be drawn.";
     console.error(chart.dataset.chart, error);
   }
 }
+
+// Gives the chart of a card the temperature of its gallery.
+async function soften(chart) {
+  const T = Number(chart.closest(".gallery")?.dataset.temperature);
+  if (chart.view && T && chart.view.signal("T") !== T) await chart.view.signal("T", T).runAsync();
+}
+
+// The slider of a gallery: cards in sight follow at once, all at a time; the others while it rests.
+function slider(gallery) {
+  const charts = gallery.querySelectorAll("[data-chart]");
+  const [input, output] = [gallery.querySelector("input"), gallery.querySelector("output")];
+  const buttons = gallery.querySelectorAll("button");
+  let busy = false;
+
+  async function follow() {
+    if (busy) return;
+    busy = true;
+    for (let T; T !== gallery.dataset.temperature; ) {
+      T = gallery.dataset.temperature;
+      await Promise.all([...charts].filter((chart) => !away(chart)).map(soften));
+      for (const chart of nearest(charts)) {
+        await pause();
+        if (T !== gallery.dataset.temperature) break;
+        await soften(chart);
+      }
+    }
+    busy = false;
+  }
+
+  function set(T) {
+    gallery.dataset.temperature = T;
+    output.value = T < 10 ? T.toFixed(2) : T.toFixed(1);
+    input.setAttribute("aria-valuetext", `T = ${output.value}`);
+    for (const button of buttons) button.setAttribute("aria-pressed", Number(button.value) === T);
+    follow();
+  }
+
+  input.addEventListener("input", () => set(2 ** input.valueAsNumber)); // a logarithmic scale
+  for (const button of buttons) {
+    button.addEventListener("click", () => {
+      input.value = Math.log2(Number(button.value));
+      set(Number(button.value));
+    });
+  }
+  set(1); // a browser may have kept another value from before
+  input.value = 0;
+}
+document.querySelectorAll(".gallery").forEach(slider);
 
 (async () => {
   const waiting = new Set(document.querySelectorAll("[data-chart]"));
