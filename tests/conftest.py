@@ -164,7 +164,7 @@ def recipe(**changes) -> Recipe:
 
 
 NO_GALLERY = Gallery(1, ("x", "y"), ("a",), (1.0,), "probabilities", None, None, ())
-NO_LINEAGE = Lineage(1, "image", (1, 4, 4), 2, {})
+NO_LINEAGE = Lineage(1, Images("L", (1, 4, 4)), 2, {}, {}, (), {}, (), None)
 
 
 def write_tables(folder: Path, *, gallery: Gallery = NO_GALLERY, lineage: Lineage = NO_LINEAGE, **rows: Sequence[dict]) -> Path:

@@ -186,7 +186,13 @@ def evaluate(
                 weights=normalised(weights, len(ensemble)),
                 student=_shown(headline(found, runs), models, rows, device),
             ),
-            lineage=Lineage.of(opened["transfer"], models),
+            lineage=Lineage.of(
+                opened,
+                models,
+                caches={name: cache.manifest for name, cache in caches.items()},
+                students={trained.name: trained.student for trained in present},
+                study=study,
+            ),
             basis=Basis(
                 teachers={name: each.weights_sha256 for name, each in taught.items()},
                 students={trained.name: tables.weights(models[trained.name]) for trained in present},
