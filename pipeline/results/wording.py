@@ -1,6 +1,9 @@
 """Wording: results as text."""
 
 from pipeline.base.commands import short
+from pipeline.data.inputs.array import Arrays
+from pipeline.data.inputs.image import Images
+from pipeline.data.inputs.kinds import Inputs
 from pipeline.results.tables import BestRow
 
 FEW_SEEDS = 3  # with fewer seeds, the text warns that a t-interval says little
@@ -30,3 +33,22 @@ def finding(row: BestRow) -> str:
 
 def _interval(low: float, high: float) -> str:
     return f"{round(low, 1) + 0.0:.1f} to {round(high, 1) + 0.0:.1f}"  # no -0.0
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: 1 seed, 5 seeds."""
+    return f"{number:,} {noun if number == 1 else f'{noun}s'}"
+
+
+def size(count: float) -> str:
+    """A number of bytes, such as 31.4 kB."""
+    factor, unit = next((each for each in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")) if count >= each[0]), (1, "bytes"))
+    return f"{count / factor:,.3g} {unit}"
+
+
+def shape(inputs: Inputs) -> str:
+    """What rows are: images of 8×8×1, arrays of 4×2 float32, texts."""
+    if isinstance(inputs, Images):
+        channels, height, width = inputs.shape
+        return f"images of {height}×{width}×{channels}"
+    return f"arrays of {'×'.join(map(str, inputs.shape))} {inputs.array_dtype}" if isinstance(inputs, Arrays) else "texts"

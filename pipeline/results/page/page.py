@@ -8,12 +8,13 @@ from pipeline.base.errors import InputError, printable
 from pipeline.results.page import theme
 from pipeline.results.page.chapter import Chapter
 from pipeline.results.page.gallery import gallery
+from pipeline.results.page.lineage import lineage
 from pipeline.results.page.runs import runs
 from pipeline.results.page.section import Section
 from pipeline.results.page.temperature import temperature
 from pipeline.results.published import HEADING, Measured, Published
 
-SECTIONS = (temperature, gallery, runs)  # in the order of the page
+SECTIONS = (temperature, gallery, lineage, runs)  # in the order of the page
 LONGEST = 80  # letters of a name
 
 

@@ -2,6 +2,9 @@
 
 import pytest
 
+from pipeline.data.inputs.array import Arrays
+from pipeline.data.inputs.image import Images
+from pipeline.data.inputs.text import Texts
 from pipeline.results import wording
 from pipeline.results.tables import BestRow
 
@@ -40,3 +43,16 @@ def test_spreads():
     assert [wording.spread(73.25, 2.549, 1), wording.spread(0.5, None, 3), wording.spread(9.96, 0, 1)] == [
         "73.2 ± 2.5", "0.500", "10.0 ± 0.0",
     ]  # fmt: skip
+
+
+def test_counts_sizes_and_shapes():
+    assert [wording.counted(1, "seed"), wording.counted(1200, "row")] == ["1 seed", "1,200 rows"]
+    assert [wording.size(count) for count in (12, 1540, 2.5e6, 3e9, 999_400)] == [
+        "12 bytes",
+        "1.54 kB",
+        "2.5 MB",
+        "3 GB",
+        "999 kB",
+    ]
+    inputs = (Images("RGB", (3, 32, 24)), Arrays("float32", (4, 2)), Texts())
+    assert [wording.shape(each) for each in inputs] == ["images of 32×24×3", "arrays of 4×2 float32", "texts"]
