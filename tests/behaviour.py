@@ -49,6 +49,7 @@ from pipeline.models.zoo import table as nets
 from pipeline.models.zoo.layers import Pixels
 from pipeline.results import evaluate, export, report, summary
 from pipeline.results.choice import best
+from pipeline.results.columns import columns, pairs
 from pipeline.results.exporting import Exporting
 from pipeline.results.run import Measure
 from pipeline.stats import metrics
@@ -485,7 +486,7 @@ def _evaluate() -> Any:
     said = {name: [dict(zip(table.columns(type(row)), row, strict=True)) for row in each] for name, each in rows.items()}
     for row in said["results"]:
         del row["diverged"]  # as it was recorded: none did
-    return said | {"facts": [run.to_dict() for run in runs]}
+    return said | {"columns": columns(runs, pairs(runs, rows["best"]), "a")}
 
 
 def _report() -> Any:

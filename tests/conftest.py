@@ -167,6 +167,15 @@ NO_GALLERY = Gallery(1, ("x", "y"), ("a",), (1.0,), "probabilities", None, None,
 NO_LINEAGE = Lineage(1, Images("L", (1, 4, 4)), 2, {}, {}, (), {}, (), None)
 
 
+def measured(plots: Path) -> dict[tuple[str, str], list[tables.RunRow]]:
+    """What an evaluation measured, by run and split: a row per seed, without those that diverged."""
+    found: dict[tuple[str, str], list[tables.RunRow]] = {}
+    for row in tables.Tables.open(plots).read(tables.RunRow):
+        if row.diverged is None:
+            found.setdefault((row.run, row.split), []).append(row)
+    return found
+
+
 def write_tables(folder: Path, *, gallery: Gallery = NO_GALLERY, lineage: Lineage = NO_LINEAGE, **rows: Sequence[dict]) -> Path:
     """The tables that an evaluation writes; each has no rows where none are given, and null where a row says nothing."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -178,8 +187,9 @@ def write_tables(folder: Path, *, gallery: Gallery = NO_GALLERY, lineage: Lineag
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    """Every file below `folder`, by its path."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    """Every file below `folder`, by its path; of a file itself, as ".", its bytes."""
+    paths = sorted((folder, *folder.rglob("*")))
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths if path.is_file()}
 
 
 @pytest.fixture

@@ -26,14 +26,15 @@ from pipeline.models.ensemble import combine, normalised
 from pipeline.models.modelfile import Data, Kind, Net
 from pipeline.models.predict import TILE, predict
 from pipeline.models.rows import Rows
-from pipeline.results import summary, tables
+from pipeline.results import plotted, summary, tables
 from pipeline.results.choice import best, compared, headline
+from pipeline.results.columns import columns, pairs
 from pipeline.results.gallery import gallery
 from pipeline.results.lineage import Lineage
 from pipeline.results.run import BEFORE, ENSEMBLE, SPLITS, Measure, Run
 from pipeline.results.tables import Basis, BestRow
 
-VERSION = 1  # of the choice of the best setting, its intervals, and the content of the tables
+VERSION = 2  # of the choice of the best setting, its intervals, the content of the tables and of metrics.json
 HELD_BYTES = 1 << 28  # of the inputs of each split: larger ones are read again for every student
 _log = logging.getLogger(__name__)
 
@@ -93,7 +94,7 @@ def evaluate(
     device: torch.device,
     study: str | None = None,
 ) -> Evaluated:
-    """Measure teachers, their ensemble, baselines and students, and write metrics files and tables.
+    """Measure teachers, their ensemble, baselines and students, and write tables, and a few figures for DVC.
 
     A student whose class biases were corrected is also measured without the correction, as <name>-uncorrected. A student
     that is not trained yet is left out with a warning, and so is a net that diverged in training or gives logits that are
@@ -107,7 +108,7 @@ def evaluate(
         weights: The weight of each of `ensemble`; None for equal weights.
         students: The student settings, and the baselines.
         work: The folder for work in progress, where an unfinished capture is looked up.
-        metrics_out: The folder of the metrics files, one JSON per run. It is replaced.
+        metrics_out: The JSON file of the figures that DVC shows (see columns.py). It is replaced, once the tables are.
         plots_out: The folder of the tables (see tables.py). It is replaced.
         device: Where students run.
         study: The sweep that the students belong to, if any.
@@ -160,10 +161,9 @@ def evaluate(
     found = best(runs)
     reference = ENSEMBLE if len(ensemble) > 1 else ensemble[0]
     read += spec.witnesses(*specs)
-    with files.replaced_folder(metrics_out, read=read) as folder:
-        for run in runs:
-            files.write(folder / f"{run.name}.json", files.readable_json(run.to_dict()))
-    with files.replaced_folder(plots_out) as folder:
+    few = pairs(runs, found)
+    metrics = files.readable_json(columns(runs, few, reference))
+    with files.replaced_folder(plots_out, read=read) as folder:
         tables.write(
             folder,
             runs=summary.by_split(runs),
@@ -175,8 +175,8 @@ def evaluate(
             confusions=summary.confusions(
                 [run for run in runs if run.name == reference] + compared(found, runs), labels["test"]
             ),
-            history=summary.by_epoch(histories),
-            temperature=summary.by_temperature(runs),
+            history=plotted.by_epoch(histories, runs, few),
+            temperature=plotted.by_temperature(runs, few, reference),
             gallery=gallery(
                 opened["test"],
                 labels["test"],
@@ -199,6 +199,7 @@ def evaluate(
                 rows=tables.digests({name: opened[name] for name in SPLITS}),
             ),
         )
+    files.write(metrics_out, metrics)
     return Evaluated(runs, found, missing)
 
 

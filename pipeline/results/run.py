@@ -13,7 +13,6 @@ from pipeline.stats.metrics import Summary
 SPLITS = ("valid", "test")
 ENSEMBLE = "ensemble"  # the run of several teachers
 BEFORE = "-uncorrected"  # the suffix of the run of a student before its bias correction
-SHOWN = ("accuracy", "errors", "nll", "ece", "agreement")
 
 
 @dataclass(frozen=True)
@@ -52,19 +51,6 @@ class Run:
         wrong = {split: each[indices] for split, each in self.wrong.items()}
         values, bins = (tuple(self.values[index] for index in indices), tuple(self.bins[index] for index in indices))
         return replace(self, seeds=tuple(seeds), values=values, wrong=wrong, said=self.said[indices], bins=bins)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The content of the metrics file: means, and sample standard deviations if there are several seeds."""
-        found: dict[str, Any] = {} if self.parameters is None else {"parameters": self.parameters}
-        found["seeds"] = len(self.seeds)
-        if self.diverged:
-            found["diverged"] = len(self.diverged)
-        for split in SPLITS if self.seeds else ():
-            found[split] = {}
-            for metric in SHOWN:
-                mean, std = mean_std(self.column(split, metric))
-                found[split] |= {metric: mean} if std is None else {metric: mean, f"{metric}_std": std}
-        return found
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,12 @@
 """Summary: the records of the tables, from the runs of an evaluation."""
 
-import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from pipeline.base.commands import short
 from pipeline.results.run import SPLITS, Run
-from pipeline.results.tables import BinRow, ClassRow, ConfusionRow, EpochPoint, EpochRow, RunRow, StudentRow, TemperaturePoint
+from pipeline.results.tables import BinRow, ClassRow, ConfusionRow, EpochRow, RunRow, StudentRow
 from pipeline.stats.metrics import Summary
 
 CONFUSIONS = 1600  # of a run, at most: all of them where there are 40 classes or fewer
@@ -66,18 +64,6 @@ def by_class(runs: Sequence[Run], labels: Mapping[str, np.ndarray], classes: Seq
     return rows
 
 
-def by_temperature(runs: Sequence[Run]) -> list[TemperaturePoint]:
-    """One record per student, alpha and temperature, with means over seeds. Each student and alpha is one series."""
-    rows = []
-    several = len({run.alpha for run in runs if run.kind == "student"}) > 1
-    for run in runs:
-        if run.kind == "student" and run.student and run.temperature and run.alpha is not None and run.seeds:
-            valid, test = (statistics.fmean(run.column(split, "accuracy")) for split in SPLITS)
-            series = f"{run.student}, alpha {short(run.alpha)}" if several else run.student
-            rows.append(TemperaturePoint(series, run.temperature, valid, test))
-    return rows
-
-
 def by_bin(runs: Sequence[Run]) -> list[BinRow]:
     """One record per run, seed and bin of confidence that has rows, on the test split."""
     return [
@@ -112,16 +98,3 @@ def by_net(histories: Mapping[str, Sequence[Mapping[str, Any]]], runs: Sequence[
         for run, history in histories.items()
         for record in history
     ]
-
-
-def by_epoch(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[EpochPoint]:
-    """One record per run and epoch, with means over seeds. histories: by run, one record per seed and epoch."""
-    points = []
-    for run, history in histories.items():
-        epochs: dict[int, list[Mapping[str, Any]]] = {}
-        for record in history:
-            epochs.setdefault(record["epoch"], []).append(record)
-        for epoch, records in epochs.items():
-            means = (statistics.fmean(record[key] for record in records) for key in EpochPoint._fields[2:])
-            points.append(EpochPoint(run, epoch, *means))
-    return points

@@ -1,6 +1,5 @@
 """softcache adopt, as a user gives it: by the README, by options, and by an entry of params.yaml."""
 
-import json
 import re
 import shutil
 
@@ -10,7 +9,7 @@ import torch
 from PIL import Image
 
 import foreign
-from conftest import ROOT, tree
+from conftest import ROOT, measured, tree
 from elsewhere import lines, made, write_npz
 from pipeline.cache.reader import Cache
 from pipeline.data.splits import Split
@@ -111,10 +110,11 @@ def test_entries_of_params_are_adopted_by_teach(project):
     says(0, "distill", "small", "--hard")
     for command in ("evaluate", "report", "cost"):
         says(0, command)
-    metrics = {name: json.loads((project / f"data/metrics/{name}.json").read_text()) for name in ("big", "api", "small-T1")}
+    found = measured(project / "data/plots")
+    assert {"big", "api", "small-T1"} <= {run for run, _ in found}
     valid = Split.open(project / "data/transfer/valid.parquet").labels()
     right = (Cache.open(project / "data/caches/big").read("valid")[0].argmax(1) == valid).mean()
-    assert metrics["big"]["valid"]["accuracy"] == pytest.approx(right)
+    assert found["big", "valid"][0].accuracy == pytest.approx(right)
 
 
 @pytest.mark.parametrize(

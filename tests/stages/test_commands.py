@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from conftest import images, tree, write_parquet
+from conftest import images, measured, tree, write_parquet
 from pipeline.base.commands import short
 from pipeline.cache.reader import Cache
 from pipeline.models.checkpoint import Checkpoint
@@ -108,7 +108,7 @@ def test_the_footprint_of_every_architecture(finished):
 
 def test_everything_is_where_it_should_be(finished):
     assert sorted(path.name for path in (finished / "data").iterdir()) == [
-        "caches", "footprint", "metrics", "plots", "provenance", "report", "students", "sweeps", "teachers",
+        "caches", "footprint", "metrics.json", "plots", "provenance", "report", "students", "sweeps", "teachers",
         "times.csv", "transfer", "versions",
     ]  # fmt: skip
     assert sorted(path.name for path in (finished / "data/students").iterdir()) == [
@@ -138,14 +138,29 @@ def test_running_again_gives_the_same_bytes(finished, tmp_path, monkeypatch):
         assert tree(tmp_path / "data" / folder) == tree(finished / "data" / folder), folder
 
 
-def test_metrics_are_means_and_deviations_over_seeds(finished):
-    for name, seeds in (("a", 1), ("ensemble", 1), ("tiny-hard", 2), ("tiny-T2.5", 2)):
-        facts = json.loads((finished / f"data/metrics/{name}.json").read_text())
-        assert facts["seeds"] == seeds
-        for split in ("valid", "test"):
-            assert {"accuracy", "errors", "nll", "ece", "agreement"} <= facts[split].keys()
-            assert ("accuracy_std" in facts[split]) == (seeds > 1)
-    assert json.loads((finished / "data/metrics/ensemble.json").read_text())["test"]["agreement"] == 1.0
+def test_every_run_is_measured_and_metrics_are_means_of_the_best_over_seeds(finished):
+    found = measured(finished / "data/plots")
+    seeds = {"a": [None], "b": [None], "ensemble": [None], "tiny-hard": [0, 1], "tiny-T1": [0, 1], "tiny-T2.5": [0, 1]}
+    assert {key: [row.seed for row in rows] for key, rows in found.items()} == {
+        (run, split): each for run, each in seeds.items() for split in ("valid", "test")
+    }
+    assert found["ensemble", "test"][0].agreement == 1.0
+    best = min((1.0, 2.5), key=lambda t: sum(row.nll for row in found[f"tiny-T{short(t)}", "valid"]))
+    chosen, hard = (found[f"tiny-{name}", "test"] for name in (f"T{short(best)}", "hard"))
+    saved = [before.errors - after.errors for before, after in zip(hard, chosen, strict=True)]
+    (teacher,) = found["ensemble", "test"]
+    assert json.loads((finished / "data/metrics.json").read_text()) == {
+        "teacher": {"accuracy": teacher.accuracy, "nll": teacher.nll},
+        "tiny": {
+            "temperature": best,
+            "accuracy": pytest.approx(np.mean([row.accuracy for row in chosen])),
+            "accuracy_std": pytest.approx(np.std([row.accuracy for row in chosen], ddof=1)),
+            "nll": pytest.approx(np.mean([row.nll for row in chosen])),
+            "hard_accuracy": pytest.approx(np.mean([row.accuracy for row in hard])),
+            "errors_saved": pytest.approx(np.mean(saved)),
+            "errors_saved_std": pytest.approx(np.std(saved, ddof=1)),
+        },
+    }
 
 
 def test_accuracy_is_what_the_saved_student_gets(finished):
@@ -163,10 +178,9 @@ def test_accuracy_is_what_the_saved_student_gets(finished):
             for key in ("2.weight", "2.bias", "4.weight", "4.bias")
         )
         errors.append(((np.maximum(inputs @ first.T + first_bias, 0) @ last.T + last_bias).argmax(1) != labels).sum())
-    found = json.loads((finished / "data/metrics/tiny-T1.json").read_text())["test"]
-    assert found["errors"] == pytest.approx(np.mean(errors))
-    assert found["errors_std"] == pytest.approx(np.std(errors, ddof=1))
-    assert found["accuracy"] == pytest.approx(1 - np.mean(errors) / split.rows)
+    found = measured(finished / "data/plots")["tiny-T1", "test"]
+    assert [row.errors for row in found] == errors
+    assert [row.accuracy for row in found] == pytest.approx([1 - wrong / split.rows for wrong in errors])
 
 
 def test_the_ensemble_is_the_weighted_mean_of_probabilities(finished):
@@ -177,9 +191,9 @@ def test_the_ensemble_is_the_weighted_mean_of_probabilities(finished):
         labels = Split.open(finished / f"data/transfer/{split}.parquet").labels()
         members = [np.exp(Cache.open(finished / "data/caches" / name).read(split)[0].astype(float)) for name in "ab"]
         mean = sum(share * odds / odds.sum(1, keepdims=True) for share, odds in zip((2 / 3, 1 / 3), members, strict=True))
-        found = json.loads((finished / "data/metrics/ensemble.json").read_text())[split]
-        assert found["errors"] == (mean.argmax(1) != labels).sum()
-        assert found["nll"] == pytest.approx(-np.log(mean[np.arange(len(labels)), labels]).mean(), rel=1e-5)
+        (found,) = measured(finished / "data/plots")["ensemble", split]
+        assert found.errors == (mean.argmax(1) != labels).sum()
+        assert found.nll == pytest.approx(-np.log(mean[np.arange(len(labels)), labels]).mean(), rel=1e-5)
 
 
 def test_a_student_names_the_caches_it_learned_from(finished):
@@ -259,11 +273,13 @@ def test_results_of_a_sweep_are_a_row_per_student(finished):
 
 def test_a_sweep_says_what_was_best_on_validation_and_how_sure_that_is(finished):
     (best,) = Tables.open(finished / "data/sweeps/both/plots").read(BestRow)
-    nll = {
-        path.stem: json.loads(path.read_text())["valid"]["nll"]
-        for path in (finished / "data/sweeps/both/metrics").glob("tiny-T*.json")
-    }
+    found = measured(finished / "data/sweeps/both/plots")
+    nll = {run: sum(row.nll for row in rows) for (run, split), rows in found.items() if split == "valid" and "-T" in run}
+    assert len(nll) == 4
     assert best.run == min(nll, key=nll.get)
+    shown = json.loads((finished / "data/sweeps/both/metrics.json").read_text())
+    assert (shown["tiny"]["temperature"], shown["tiny"]["alpha"]) == (best.temperature, best.alpha)
+    assert shown["tiny"]["errors_saved"] == best.errors_saved
     assert best.over_seeds_low <= best.errors_saved <= best.over_seeds_high
     assert best.over_rows_low <= best.errors_saved <= best.over_rows_high
     text = (finished / "swept.txt").read_text()
@@ -290,7 +306,8 @@ def test_a_sweep_may_set_anything_for_its_students(finished, tmp_path, monkeypat
     assert Tables.open(finished / "data/sweeps/part/plots").read(BestRow) == []
     folder = finished / "data/sweeps/part"
     assert [path.name for path in (folder / "students").iterdir()] == ["tiny-hard"]
-    assert {path.stem for path in (folder / "metrics").iterdir()} == {"b", "tiny-hard"}
+    assert {run for run, _ in measured(folder / "plots")} == {"b", "tiny-hard"}
+    assert json.loads((folder / "metrics.json").read_text())["tiny"].keys() == {"hard_accuracy"}
     found = opened(folder / "students/tiny-hard")
     assert [net.seed for net in found.nets] == [4]
     assert found.recipe.epochs == 1
@@ -298,6 +315,7 @@ def test_a_sweep_may_set_anything_for_its_students(finished, tmp_path, monkeypat
     assert (found.views.policy, found.views.seed, found.views.count) == ("shift(pixels=1) | flip()", 5, 1)
     ok("sweep", "part", "--params", tmp_path / "params.yaml", "--temperatures", "3", "--no-baseline")
     assert [path.name for path in (folder / "students").iterdir()] == ["tiny-T3-alpha0.9"]
+    assert json.loads((folder / "metrics.json").read_text())["tiny"]["temperature"] == 3
     import shutil
 
     shutil.rmtree(folder)
@@ -323,7 +341,7 @@ def test_several_folders_can_be_reported(finished, tmp_path, monkeypatch):
     assert "tiny, alpha 0.5" in (out / "both.svg").read_text()
     page = (out / "index.html").read_text()
     assert page.index('"folder">both<') < page.index('"folder">one by one<')
-    errors = [json.loads((finished / f"data/metrics/{name}.json").read_text())["test"]["errors"] for name in "ab"]
+    errors = [row.errors for name in "ab" for row in measured(finished / "data/plots")[name, "test"]]
     assert json.loads((out / "results.json").read_text())["rows"][0]["values"] == errors
     assert (
         f"| both teachers | 67 | {np.mean(errors):.1f} ± {np.std(errors, ddof=1):.1f} | 2 |"
@@ -337,7 +355,7 @@ def test_folders_that_cannot_be_reported(finished, tmp_path, monkeypatch):
     text = fails(2, "report", "data/sweeps/both", tmp_path / "both")
     assert f"expected folders of different names, found data/sweeps/both and {tmp_path}/both. Rename one of them." in text
     assert f"{tmp_path}/none/plots: expected tables, found none" in fails(2, "report", tmp_path / "none")
-    assert "data: expected a report, or nothing, found caches, metrics, plots" in fails(
+    assert "data: expected a report, or nothing, found caches, metrics.json, plots" in fails(
         2, "report", "data/sweeps/both", "--out", "data"
     )
     (tmp_path / "mine").mkdir()
@@ -734,10 +752,10 @@ def test_a_failed_evaluation_leaves_metrics_and_plots_as_they_were(captured):
     ok("distill", "tiny", "--hard")
     ok("distill", "tiny", "-T", "1")
     ok("evaluate", "--temperatures", "1")
-    before = tree(captured / "data/metrics"), tree(captured / "data/plots")
+    before = (captured / "data/metrics.json").read_bytes(), tree(captured / "data/plots")
     ok("distill", "tiny", "-T", "1", "--seeds", "7")
     assert "expected some in common" in fails(2, "evaluate", "--temperatures", "1")
-    assert (tree(captured / "data/metrics"), tree(captured / "data/plots")) == before
+    assert ((captured / "data/metrics.json").read_bytes(), tree(captured / "data/plots")) == before
 
 
 def test_runs_of_one_name_are_refused(captured):
@@ -816,8 +834,8 @@ def test_a_student_that_diverges_is_told_and_recorded_and_the_others_are_measure
     assert text.endswith("wrote data/students/tiny-T2.5: 0 seeds; 2 of 2 seeds diverged\n")
     assert [net.diverged for net in opened(captured / "data/students/tiny-T2.5").nets] == [1, 1]
     ok("evaluate")
-    facts = json.loads((captured / "data/metrics/tiny-T2.5.json").read_text())
-    assert facts == {"parameters": facts["parameters"], "seeds": 0, "diverged": 2}
+    assert ("tiny-T2.5", "test") not in measured(captured / "data/plots")
+    assert json.loads((captured / "data/metrics.json").read_text())["tiny"]["temperature"] == 1
     assert Tables.open(captured / "data/plots").read(BestRow)[0].run == "tiny-T1"
     ok("report")
     assert "tiny-T2.5 <small>(2 diverged)</small>" in (captured / "data/report/index.html").read_text()

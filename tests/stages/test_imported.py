@@ -1,6 +1,5 @@
 """A teacher of which there are logits only, in every command that a user gives."""
 
-import json
 import re
 
 import pytest
@@ -62,7 +61,6 @@ def test_it_is_measured_and_reported_without_a_number_of_parameters(project):
     assert (found["x", "test"].errors, found["x", "test"].parameters) == (wrong, None)
     assert found["ensemble", "test"].parameters is None
     assert found["a", "test"].parameters == 16 * 5 + 5 + 5 * 3 + 3
-    assert "parameters" not in json.loads((project / "data/metrics/x.json").read_text())
     says(0, "report")
     page = (project / "data/report/results.md").read_text()
     assert re.search(r"^\| x[^|]*\| — \|", page, re.MULTILINE)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import projects
-from conftest import tree
+from conftest import measured, tree
 from pipeline.base import files, table
 from pipeline.base.errors import InputError, IntegrityError
 from pipeline.cache.promote import promote
@@ -55,7 +55,7 @@ def test_three_generations_are_captured_and_remembered(project):
     says(0, "sweep", "all", "--params", with_b())
     said = says(0, "adopt", "c", "--student", "all/s-T2-alpha0.5")
     assert said == "wrote data/teachers/c: a → s-T2 (seed 1); b → all/s-T2-alpha0.5 (seed 0)\n"
-    assert (project / "sweeps/all/metrics/b.json").exists()  # measured like any teacher
+    assert ("b", "test") in measured(project / "sweeps/all/plots")  # like any teacher
     generations = ModelFile.teacher(project / "teachers/c").generations
     assert generations[0] == teacher.generations[0]
     assert generations[1].teachers == {"b": cache.manifest.digest}

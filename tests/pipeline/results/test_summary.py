@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.results import summary
-from pipeline.results.tables import BinRow, ConfusionRow, EpochPoint, EpochRow, TemperaturePoint
+from pipeline.results.tables import BinRow, ConfusionRow, EpochRow
 from runs import RUNS, run
 
 LOST = run("student", "s", 2.0, (0,), [3], [0.7], diverged={4: 6}, chance=frozenset([0]))
@@ -41,28 +41,6 @@ def test_errors_of_each_class():
         ("x", 2, 1), ("y", 0, 0), ("z", 2, 2),
     ]  # fmt: skip
     assert not any(row.errors for row in rows if row.seed == 1)
-
-
-def test_a_line_for_each_student_and_alpha():
-    """Means over seeds; neither baselines nor settings of which nothing is left have a place on it."""
-    gone = run("student", "s", 8.0, (), np.zeros((0, 1)), [], diverged={0: 1})
-    assert summary.by_temperature([*RUNS, gone]) == [
-        TemperaturePoint("s", 1.0, 0.5, pytest.approx(0.99)),
-        TemperaturePoint("s", 4.0, 0.5, pytest.approx(0.91)),
-    ]
-    other = run("student", "u", 1.0, (0,), [4], [1])
-    other = type(other)(**vars(other) | {"alpha": 1.0})
-    assert [row.series for row in summary.by_temperature([RUNS[1], other])] == ["s, alpha 0.5", "u, alpha 1"]
-
-
-def test_histories_are_means_over_the_seeds_of_an_epoch():
-    """One seed may have stopped sooner."""
-    row = {"seed": 0, "lr": 0.1, "train_loss": 1.0, "valid_accuracy": 0.5, "valid_nll": 2.0, "epoch": 1}
-    found = {"a": [row, row | {"epoch": 2, "valid_nll": 1.0}, row | {"seed": 1, "train_loss": 4.0, "valid_nll": 3.0}], "b": []}
-    assert summary.by_epoch(found) == [
-        EpochPoint("a", 1, 2.5, 0.5, 2.5),
-        EpochPoint("a", 2, 1.0, 0.5, 1.0),
-    ]
 
 
 def test_every_net_and_epoch_has_a_row():

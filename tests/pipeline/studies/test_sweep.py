@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import images, run_capture, tree, write_parquet, write_stage_one
+from conftest import images, measured, run_capture, tree, write_parquet, write_stage_one
 from pipeline.base import runtime
 from pipeline.base.errors import BusyError, InputError
 from pipeline.data.settings import Views
@@ -111,8 +111,8 @@ def test_what_does_not_fit_in_memory_is_measured_span_by_span_to_the_same_bytes(
     monkeypatch.delattr(Split, "read_all")
     swept(data, tmp_path / "read", together=6)
     held, read = (tree(tmp_path / name) for name in ("held", "read"))
-    assert any(path.startswith("metrics/") for path in held)
-    assert all(held[path] == read[path] for path in held if path.endswith((".safetensors", ".parquet")) or "metrics" in path)
+    assert "metrics.json" in held
+    assert all(held[path] == read[path] for path in held if path.endswith((".safetensors", ".parquet", "metrics.json")))
     assert held.keys() == read.keys()
 
 
@@ -237,23 +237,20 @@ def test_a_corrected_student_is_measured_before_the_correction_too(data, tmp_pat
             model="mlp(hidden=[4])", soft=soft(data, "a"), seeds=(0, 3), **SAME | {"correct": correct, "rows": "without([0])"}
         )
         sweep(plans={"s": plan}, weightings=WEIGHTINGS[:1], baseline=False, together=1, out=tmp_path / out, **given)
-    plain, corrected = (
-        json.loads((tmp_path / f"{path}.json").read_text())
-        for path in ("plain/metrics/s-T1-alpha0.5", "corrected/metrics/s-T1-alpha0.5-uncorrected")
-    )
+    plain, corrected = (measured(tmp_path / name / "plots") for name in ("plain", "corrected"))
+    run, before = "s-T1-alpha0.5", "s-T1-alpha0.5-uncorrected"
     for split in ("valid", "test"):
-        assert plain[split]["errors"] == corrected[split]["errors"]
-        assert plain[split]["nll"] == pytest.approx(corrected[split]["nll"], rel=1e-5)
-    better = json.loads((tmp_path / "corrected/metrics/s-T1-alpha0.5.json").read_text())
-    assert better["valid"]["errors"] < plain["valid"]["errors"]
+        assert [row.errors for row in plain[run, split]] == [row.errors for row in corrected[before, split]]
+        assert [row.nll for row in plain[run, split]] == pytest.approx([row.nll for row in corrected[before, split]], rel=1e-5)
+    assert sum(row.errors for row in corrected[run, "valid"]) < sum(row.errors for row in plain[run, "valid"])
     rows = Tables.open(tmp_path / "corrected/plots").read(ClassRow)
     missed: dict[tuple, int] = {}
     for row in rows:
         place = (row.run, row.split)
         missed[place] = missed.get(place, 0) + row.errors
-    for run, found in (("s-T1-alpha0.5", better), ("s-T1-alpha0.5-uncorrected", plain)):
+    for name in (run, before):
         for split in ("valid", "test"):
-            assert missed[run, split] == 2 * found[split]["errors"]  # a sum over two seeds, and their mean
+            assert missed[name, split] == sum(row.errors for row in corrected[name, split])
     assert {row.run for row in rows} == {"a", "s-T1-alpha0.5", "s-T1-alpha0.5-uncorrected"}
     never_seen = [row for row in rows if (row.run, row.class_) == ("s-T1-alpha0.5-uncorrected", rows[0].class_)]
     labels = open_splits(data / "transfer", ("test",))["test"].labels()
@@ -537,7 +534,9 @@ def test_the_three_parts_of_a_sweep_are_swapped_as_one(data, tmp_path, monkeypat
     (tmp_path / "sweep/report/index.html").write_text("mine")
     before = tree(tmp_path / "sweep")
     with monkeypatch.context() as patch, pytest.raises(RuntimeError):
-        patch.setattr("pipeline.results.summary.by_epoch", lambda found: (_ for _ in ()).throw(RuntimeError))  # with the tables
+        patch.setattr(
+            "pipeline.results.plotted.by_epoch", lambda *found: (_ for _ in ()).throw(RuntimeError)
+        )  # with the tables
         swept(data, tmp_path / "sweep", 64, seeds=(0, 4))
     assert tree(tmp_path / "sweep") == before
     swept(data, tmp_path / "sweep", 64, seeds=(0, 4))
