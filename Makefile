@@ -6,12 +6,18 @@ READY := .venv/.ready
 # The commands in dvc.yaml find what is installed in .venv.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: repro test test-zoo banking77 generations machines soak bench lint mnist cifar10 readme commands
+.PHONY: repro plots test test-zoo banking77 generations machines soak bench lint mnist cifar10 readme commands
 
 repro: $(READY) ## teachers, caches, students and report on the embedded digits
 	.venv/bin/dvc repro
 	@echo; tail -n +$$(grep -n '^- ' data/report/results.md | head -n 1 | cut -d: -f1) data/report/results.md
 	@echo "Open data/report/index.html in a browser."
+
+# DVC's own page wants a network for its drawing library; this one has the same library, out of altair's, in it.
+plots: $(READY) ## dvc_plots/index.html, what DVC plots; REV=HEAD~1 compares with that revision
+	@mkdir -p .dvc/tmp
+	@.venv/bin/python -c 'import vl_convert; print(f"<!DOCTYPE html><meta charset=utf-8><title>Plots</title><script>{vl_convert.javascript_bundle()}</script>{{plot_divs}}")' > .dvc/tmp/plots.html
+	.venv/bin/dvc plots $(if $(REV),diff $(REV),show) --html-template .dvc/tmp/plots.html
 
 # Files of tests side by side, on as many cores as there are; what a file prepares is shared by its tests.
 PYTEST := .venv/bin/pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
@@ -125,5 +131,5 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"make: expected Python 3.11 or later, found {v[0]}.{v[1]}; run make PYTHON=python3.12")'
 	@echo "Setting up .venv: a few minutes the first time, most of it torch."
 	$(PYTHON) -m venv .venv
-	PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 .venv/bin/python -m pip install --quiet -e ".[dvc,digits,export,report,test,transformers]"
+	PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 .venv/bin/python -m pip install --quiet -e ".[dvc,digits,export,report,tensorboard,test,transformers]"
 	@touch $@

@@ -1,6 +1,7 @@
 """softcache report: one page with the results."""
 
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,21 +20,34 @@ from stages.terminal import echo
 @click.argument("folders", nargs=-1, type=click.Path(file_okay=False, path_type=Path))
 @option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder of the page.  [default: DATA/report]")
 @option("--published/--no-published", default=True, show_default=True, help="Figures that were published beside ours.")
+@option(
+    "--tensorboard",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of event files to write as well: curves and settings of every net.",
+)
 @params_option
 @data_option
-def command(folders: tuple[Path, ...], out: Path | None, published: bool, params: str | None, data: Path) -> None:
+def command(
+    folders: tuple[Path, ...], out: Path | None, published: bool, tensorboard: Path | None, params: str | None, data: Path
+) -> None:
     """Write index.html, a page that opens offline, from the tables in data/plots/, or in FOLDER/plots/ of several FOLDERS.
 
     Where params.yaml has a section `published`, figures that were published stand beside those measured.
+    With --tensorboard the same nets can be looked at by `tensorboard --logdir`.
     """
+    from pipeline.results.events import write_events
     from pipeline.results.published import Published
     from pipeline.results.report import report
 
     settings = Params.read(Path(params) if params else None)
     section = settings.section("published") if published and settings and settings.values.get("published") is not None else None
     out = out or data / "report"
+    plots = _named(folders) if folders else {"": data / "plots"}
+    if tensorboard is not None:
+        write_events(plots, tensorboard)
+        echo(f"wrote {tensorboard}: look at it with {shlex.join(('tensorboard', '--logdir', str(tensorboard)))}")
     report(
-        plots=_named(folders) if folders else {"": data / "plots"},
+        plots=plots,
         published=Published.parse(section) if section is not None else None,
         out=out,
         teachers=data / "teachers",

@@ -1,5 +1,6 @@
 """Only what changed reruns: dvc.yaml read against the commands, and real `dvc repro` runs in a temporary repository."""
 
+import json
 import os
 import re
 import shutil
@@ -12,7 +13,7 @@ import pytest
 from ruamel.yaml import YAML
 
 import stages.versions
-from conftest import images, tree, write_parquet
+from conftest import images, measured, tree, write_parquet
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = sorted(path.parent for path in (ROOT / "examples").glob("**/dvc.yaml"))
@@ -207,15 +208,35 @@ def test_a_second_repro_runs_nothing(repository):
     assert "up to date" in repository.dvc("status")  # nor is what Python leaves beside the code a change
 
 
-def test_metrics_and_plots_are_dvcs(repository):
-    shown = repository.dvc("metrics", "show", "--md")
-    for run in ("a", "b", "ensemble", "tiny-hard", "tiny-T1"):
-        assert f"data/metrics/{run}.json" in shown
-    assert "test.accuracy_std" in shown
-    repository.dvc("plots", "show", "-o", "plots")
+def test_dvc_shows_a_few_named_columns_and_lines(repository):
+    """Figures by name, settings, and files, but no constant of the code; and a line for each of what a person compares."""
+    for words in ("add .", "-c user.name=a -c user.email=a@b commit --quiet -m all"):
+        subprocess.run(["git", *words.split()], cwd=repository.folder, check=True)
+    columns = repository.dvc("exp", "show", "--csv").splitlines()[0].split(",")
+    student = ("temperature", "accuracy", "accuracy_std", "nll", "hard_accuracy", "errors_saved", "errors_saved_std")
+    metrics = ["teacher.accuracy", "teacher.nll", *(f"tiny.{name}" for name in student)]
+    first = columns.index(metrics[0])
+    assert columns[first : first + len(metrics)] == metrics
+    sections = tuple(load(repository.folder / "params.yaml"))
+    deps = ("data/", "pipeline", "stages")
+    assert [name for name in columns[first + len(metrics) :] if not name.startswith((*sections, *deps))] == []
+    assert not any(".py" in name for name in columns)
+    repository.dvc("plots", "diff", "HEAD", "-o", "plots")
     page = (repository.folder / "plots/index.html").read_text()
-    assert "tiny-hard" in page
-    assert "valid_nll" in page
+    specs = [json.loads(found) for found in re.findall(r"var spec = (\{.*\});$", page, re.MULTILINE)]
+    lines = {
+        (spec["title"]["text"], row["series"], row["rev"]) for spec in specs for row in spec["data"]["values"]
+    }  # fmt: skip
+    compared = ("tiny, distilled", "tiny, hard labels")
+    assert lines == {
+        (title, line, rev)
+        for title, names in {
+            "Which temperature suits each student": (*compared, "teacher"),
+            "How teachers and students learn": (*compared, "a", "b"),
+        }.items()
+        for line in names
+        for rev in ("HEAD", "workspace")
+    }
 
 
 def test_an_export_is_a_stage_of_its_own(repository):
@@ -336,7 +357,7 @@ def test_a_temperature_that_goes_back_trains_nothing(repository):
     """The summary may run again: it depends on the folder of students, where the removed cell still lies."""
     repository.edit("params.yaml", "temperatures: [1, 2.5]", "temperatures: [1]")
     assert set(repository.repro()) <= {"evaluate", "report"}
-    assert not (repository.folder / "data/metrics/tiny-T2.5.json").exists()
+    assert "tiny-T2.5" not in {run for run, _ in measured(repository.folder / "data/plots")}
     assert "tiny-T2.5" not in (repository.folder / "data/report/index.html").read_text()
 
 

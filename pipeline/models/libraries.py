@@ -1,4 +1,4 @@
-"""Libraries: other people's nets come with them. They are extras: imported when needed, and missed in one clear message."""
+"""Libraries that may be missing, most with nets of other people: extras, imported when needed, missed in one clear message."""
 
 import difflib
 import importlib
@@ -8,7 +8,10 @@ from types import ModuleType
 
 from pipeline.base.errors import InputError, first_line
 
-EXTRA = {"timm": "timm", "torchvision": "timm", "transformers": "transformers", "onnx": "export", "onnxruntime": "export"}
+EXTRA = {
+    "timm": "timm", "torchvision": "timm", "transformers": "transformers", "onnx": "export", "onnxruntime": "export",
+    "tensorboard": "tensorboard",
+}  # fmt: skip
 
 
 def needed(name: str, what: str) -> ModuleType:

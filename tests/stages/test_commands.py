@@ -334,8 +334,13 @@ def test_several_folders_can_be_reported(finished, tmp_path, monkeypatch):
     (tmp_path / "params.yaml").write_text(PARAMS + PUBLISHED)
     shutil.copytree("data/plots", tmp_path / "one by one/plots")
     out = tmp_path / "page"
-    text = ok("report", "data/sweeps/both/", tmp_path / "one by one", "--out", out, "--params", tmp_path / "params.yaml")
-    assert text == f"wrote {out}/index.html: open it in a browser\n"
+    given = ("--out", out, "--params", tmp_path / "params.yaml", "--tensorboard", tmp_path / "events")
+    text = ok("report", "data/sweeps/both/", tmp_path / "one by one", *given)
+    assert text == (
+        f"wrote {tmp_path}/events: look at it with tensorboard --logdir {tmp_path}/events\n"
+        f"wrote {out}/index.html: open it in a browser\n"
+    )
+    assert len(tree(tmp_path / "events")) == 1 + (3 + 5 * 2) + (3 + 3 * 2)  # the columns; teachers and students of each
     names = ["both.svg", "index.html", "one by one.svg", "published.md", "results.json", "results.md"]
     assert sorted(path.name for path in out.iterdir()) == names
     assert "tiny, alpha 0.5" in (out / "both.svg").read_text()
