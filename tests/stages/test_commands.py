@@ -360,7 +360,7 @@ def test_folders_that_cannot_be_reported(finished, tmp_path, monkeypatch):
     text = fails(2, "report", "data/sweeps/both", tmp_path / "both")
     assert f"expected folders of different names, found data/sweeps/both and {tmp_path}/both. Rename one of them." in text
     assert f"{tmp_path}/none/plots: expected tables, found none" in fails(2, "report", tmp_path / "none")
-    assert "data: expected a report, or nothing, found caches, metrics.json, plots" in fails(
+    assert "data: expected a report, or nothing, found caches, footprint, metrics.json" in fails(
         2, "report", "data/sweeps/both", "--out", "data"
     )
     (tmp_path / "mine").mkdir()
