@@ -1,6 +1,7 @@
 """softcache ingest: from sources to the splits in data/transfer/."""
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -11,6 +12,7 @@ from stages.options import (
     Switch,
     Text,
     Whole,
+    WholeOrAll,
     counted,
     data_option,
     example,
@@ -34,8 +36,10 @@ SOURCE_HELP = "A file or folder, or a spec such as `csv('train.csv', text='quest
 @option("--test", type=SourceOrAmount(), default=0.2, show_default=True, help="The same, or a share or count of train.")
 @option(
     "--labels",
-    type=Whole(),
-    help="Labels kept of each class of train, drawn by the seed; other rows are in the transfer set alone.  [default: all]",
+    type=WholeOrAll(),
+    default="all",
+    show_default=True,
+    help="Labels kept of each class of train, drawn by the seed, or all; rows without one are in the transfer set alone.",
 )
 @option(
     "--transfer",
@@ -72,7 +76,7 @@ def command(
     train: str,
     valid: str | float,
     test: str | float,
-    labels: int | None,
+    labels: int | Literal["all"],
     transfer: tuple[str, ...],
     size: tuple[int, ...] | None,
     fit: str,

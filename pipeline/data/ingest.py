@@ -12,6 +12,7 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -47,7 +48,7 @@ def ingest(
     fold: bool = False,
     size: Sequence[int] = (),
     fit: str = "crop",
-    labels: int | None = None,
+    labels: int | Literal["all"] = "all",
 ) -> dict[str, Split]:
     """Write {train,valid,test}.parquet in `out`, and transfer.parquet if the transfer set has rows of its own.
 
@@ -70,7 +71,7 @@ def ingest(
         size: What images are resized to whenever they are read, in pixels: one number, or height and width. Without it all
             images must have one size.
         fit: How images are brought to that size: `crop`, `pad` or `stretch`; see inputs.resizing.resized.
-        labels: How many training rows of each class keep their labels; None for all. Only these are the training split then.
+        labels: How many training rows of each class keep their labels, or `all`. Of a number of them, only these are the training split then.
             All training rows that test and valid leave are the transfer set, the others without their labels.
 
     Returns:
@@ -82,7 +83,8 @@ def ingest(
     """
     if damaged not in DAMAGED:
         raise InputError("damaged", expected=" or ".join(DAMAGED), found=repr(damaged), fix="Correct the setting.")
-    _require_labels(labels, transfer_set)
+    if labels != "all":
+        _require_labels(labels, transfer_set)
     resizing = Resizing.of(size, fit)
     given = {"train": (train,), "test": test, "valid": valid, "transfer": transfer_set}
     sources = {
@@ -103,7 +105,7 @@ def ingest(
         classes = _class_names(indices)
         _check_labels(indices, classes)
         indices = {name: [index.renamed(classes) for index in some] for name, some in indices.items()}
-        plan = Assignment.plan(indices, amounts, seed=seed, fold=fold, labels=labels)
+        plan = Assignment.plan(indices, amounts, seed=seed, fold=fold, labels=None if labels == "all" else labels)
         plan.require_unique()
         plan, indices = plan.without_ids(), {}
         runtime.release_memory()
@@ -127,14 +129,14 @@ def ingest(
     return open_splits(out, [name for name in SPLITS if name in plan.sizes])
 
 
-def _require_labels(labels: int | None, transfer_set: Sequence[str]) -> None:
+def _require_labels(labels: int, transfer_set: Sequence[str]) -> None:
     """Raise InputError for few labels that are none, or beside sources of the transfer set: it is the training rows then."""
-    if labels is not None and labels < 1:
-        fix = "Correct the setting `labels`; null keeps all."
-        raise InputError("labels", expected="1 or more labels kept of each class", found=str(labels), fix=fix)
-    if labels is not None and transfer_set:
-        expected, found = "the training rows as transfer set where `labels` is given", ", ".join(transfer_set)
-        fix = "Give one of the two settings: `labels: null` keeps all labels of train."
+    if labels < 1:
+        expected, fix = "1 or more labels of each class, or all", "Correct the setting `labels`."
+        raise InputError("labels", expected=expected, found=str(labels), fix=fix)
+    if transfer_set:
+        expected, found = f"no sources, as the training rows are it where `labels` is {labels}", ", ".join(transfer_set)
+        fix = "Leave `transfer` out, or set `labels: all`."
         raise InputError("transfer", expected=expected, found=found, fix=fix)
 
 

@@ -187,7 +187,7 @@ def test_few_labels_are_those_of_the_training_split(tmp_path, monkeypatch, chang
     assert opened.role == "transfer"
 
 
-NO_LABELS = "labels: expected 1 or more labels kept of each class, found {}. Correct the setting `labels`; null keeps all."
+NO_LABELS = "labels: expected 1 or more labels of each class, or all, found {}. Correct the setting `labels`."
 
 
 @pytest.mark.parametrize(
@@ -197,8 +197,8 @@ NO_LABELS = "labels: expected 1 or more labels kept of each class, found {}. Cor
         ({"labels": -3}, NO_LABELS.format(-3)),
         (
             {"labels": 2, "transfer_set": ["a.parquet", "b"]},
-            "transfer: expected the training rows as transfer set where `labels` is given, found a.parquet, b. "
-            "Give one of the two settings: `labels: null` keeps all labels of train.",
+            "transfer: expected no sources, as the training rows are it where `labels` is 2, found a.parquet, b. "
+            "Leave `transfer` out, or set `labels: all`.",
         ),
     ],
 )
