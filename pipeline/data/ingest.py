@@ -71,8 +71,8 @@ def ingest(
         size: What images are resized to whenever they are read, in pixels: one number, or height and width. Without it all
             images must have one size.
         fit: How images are brought to that size: `crop`, `pad` or `stretch`; see inputs.resizing.resized.
-        labels: How many training rows of each class keep their labels, or `all`. Of a number of them, only these are the training split then.
-            All training rows that test and valid leave are the transfer set, the others without their labels.
+        labels: How many training rows of each class keep their labels; or `all`. If it is a number, these rows alone are the
+            training split, and all that test and valid leave are the transfer set, the others without their labels.
 
     Returns:
         The splits train, valid and test, and transfer if it has rows of its own, opened, by name.
