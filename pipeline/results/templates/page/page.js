@@ -26,7 +26,8 @@ function specOf(chart) {
 async function draw(chart) {
   try {
     const options = { renderer: "svg", actions: false, ast: true, config: theme };
-    chart.view = (await vegaEmbed(chart, specOf(chart), options)).view;
+    const inner = chart.appendChild(document.createElement("div")); // because Vega gives it another role and label
+    chart.view = (await vegaEmbed(inner, specOf(chart), options)).view;
     await soften(chart);
   } catch (error) {
     chart.textContent = "This chart could not be drawn.";
