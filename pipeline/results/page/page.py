@@ -3,6 +3,7 @@
 import base64
 import hashlib
 from collections.abc import Sequence
+from functools import cache
 
 from pipeline.base.errors import InputError, printable
 from pipeline.results.page import theme
@@ -66,8 +67,9 @@ def cell(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, float) else brief(str(value))
 
 
+@cache
 def _script(own: str) -> str:
-    """Vega, Vega-Lite and vega-embed, bundled with the page's own script."""
+    """Vega, Vega-Lite and vega-embed, bundled with the page's own script, which takes a second or two."""
     try:
         import vl_convert
     except ImportError as error:

@@ -29,9 +29,9 @@ class Figure:
 
     @property
     def numbers(self) -> list[Mapping[str, Any]]:
-        """The rows that it draws, for a table; empty where they are more than MOST, or of several kinds."""
+        """The rows that it draws, for a table; empty where they are more than MOST, or several tables."""
         tables = list(_tables(self.spec))
-        rows = tables[0] if len(tables) == 1 else []
+        rows = tables[0] if tables and all(table == tables[0] for table in tables) else []
         return list(rows) if len(rows) <= MOST and all(row.keys() == rows[0].keys() for row in rows) else []
 
 
