@@ -94,8 +94,13 @@ document.querySelectorAll(".gallery").forEach(slider);
   document.documentElement.dataset.drawn = ""; // all of them
 })();
 
-// The contents are open where they stand beside the text.
+// The contents are open where they stand beside the text, and say which section one reads.
 const wide = matchMedia("(min-width: 72rem)");
 const fold = () => (document.getElementById("contents").open = wide.matches);
 wide.addEventListener("change", fold);
 fold();
+const links = new Map([...document.querySelectorAll("nav a")].map((link) => [link.hash.slice(1), link]));
+const reading = new IntersectionObserver((entries) => {
+  for (const { target, isIntersecting } of entries) links.get(target.id)?.toggleAttribute("aria-current", isIntersecting);
+}, { rootMargin: "-20% 0px -80% 0px" }); // a line near the top
+document.querySelectorAll("main > section").forEach((section) => reading.observe(section));
