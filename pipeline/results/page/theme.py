@@ -23,7 +23,7 @@ def config(
         "aria": False,  # the page says what a chart shows, in words
         "view": {"stroke": None},
         "axis": labels | {"gridColor": grid, "domainColor": QUIET, "tickColor": QUIET, "labelLimit": 140},
-        "legend": labels | {"orient": "bottom", "labelLimit": 200, "symbolOpacity": 1},
+        "legend": labels | {"orient": "bottom", "labelLimit": 260, "symbolOpacity": 1},
         "header": labels | {"labelLimit": 200},
         "title": {"color": text, "subtitleColor": text},
         "text": {"color": text},
