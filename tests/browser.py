@@ -40,7 +40,7 @@ def chromium() -> Iterator[Any]:
 
 def opened(browser: Any, path: Path) -> Seen:
     """A page of a report as it opens from disk, with all of its charts drawn."""
-    seen = Seen(browser.new_page(viewport={"width": 1280, "height": 900}))
+    seen = Seen(browser.new_page(viewport={"width": 1280, "height": 900}, reduced_motion="reduce"))
     page = seen.page
     page.on("request", lambda request: seen.requests.append(request.url))
     page.on("console", lambda message: seen.errors.append(message.text) if message.type == "error" else None)
@@ -49,3 +49,10 @@ def opened(browser: Any, path: Path) -> Seen:
     page.goto(path.as_uri())
     page.wait_for_selector("html[data-drawn]", state="attached")
     return seen
+
+
+def settled(page: Any) -> None:
+    """Waits until every chart has done what it was told, and what the size of the window asks of it."""
+    frames = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+    views = "[...document.querySelectorAll('[data-chart]')].map(chart => chart.view.runAsync())"
+    page.evaluate(f"async () => {{ await {frames}; await Promise.all({views}); }}")

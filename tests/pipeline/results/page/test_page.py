@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from browser import chromium, opened
+from browser import chromium, opened, settled
 from conftest import write_tables
 from galleries import made
 from pipeline.results.gallery import _png
@@ -90,7 +90,7 @@ def soften(page, number: int, temperature: float) -> None:
         move = "(input, value) => { input.step = 'any'; input.value = value; input.dispatchEvent(new Event('input')); }"
         gallery.locator("input").evaluate(move, float(np.log2(temperature)))
     page.wait_for_function(SOFTENED, arg=[number, temperature])
-    page.wait_for_timeout(50)  # a view that has its T is drawn in the same frame
+    settled(page)
 
 
 def expected(gallery, exhibit, temperature: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -178,7 +178,7 @@ def test_by_keyboard(page):
 def test_the_page_never_scrolls_sideways(page, width, scheme):
     page.set_viewport_size({"width": width, "height": 800})
     page.emulate_media(color_scheme=scheme)
-    page.wait_for_timeout(100)  # for charts to get their width
+    settled(page)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert page.locator("#gallery-1 [data-chart] svg").first.bounding_box()["width"] <= width
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor") != "rgb(255, 255, 255)"
@@ -226,7 +226,7 @@ def test_hostile_names_are_text(page):
 def test_hostile_names_are_text_in_tooltips(page):
     soften(page, 3, 40.0)
     bar = page.locator("#gallery-3 [data-chart]").first.locator(".layer_0_marks path").first
-    bar.scroll_into_view_if_needed()
+    bar.evaluate("bar => bar.scrollIntoView({ block: 'center' })")  # not below the slider
     bar.hover(position={"x": 2, "y": 5}, force=True)
     page.wait_for_selector("#vg-tooltip-element.visible")
     assert page.locator("#vg-tooltip-element").inner_text().count("<script>") == 1
