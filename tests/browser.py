@@ -56,3 +56,9 @@ def settled(page: Any) -> None:
     frames = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
     views = "[...document.querySelectorAll('[data-chart]')].map(chart => chart.view.runAsync())"
     page.evaluate(f"async () => {{ await {frames}; await Promise.all({views}); }}")
+
+
+def until(page: Any, condition: str, value: Any = None) -> None:
+    """Waits until this function of `value`, in JavaScript, is true; the page's policy forbids what playwright does instead."""
+    turn = "if (!left) throw new Error('not in half a minute'); await new Promise(done => setTimeout(done, 10));"
+    page.evaluate(f"async value => {{ for (let left = 3000; !({condition})(value); left--) {{ {turn} }} }}", value)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from browser import chromium, opened, settled
+from browser import chromium, opened, settled, until
 from conftest import write_tables
 from galleries import made
 from pipeline.results.gallery import _png
@@ -89,7 +89,7 @@ def soften(page, number: int, temperature: float) -> None:
     else:
         move = "(input, value) => { input.step = 'any'; input.value = value; input.dispatchEvent(new Event('input')); }"
         gallery.locator("input").evaluate(move, float(np.log2(temperature)))
-    page.wait_for_function(SOFTENED, arg=[number, temperature])
+    until(page, SOFTENED, [number, temperature])
     settled(page)
 
 
@@ -164,7 +164,7 @@ def test_by_keyboard(page):
         page.keyboard.press(key)
         assert page.evaluate("document.activeElement.getAttribute('aria-valuetext')") == f"T = {text}"
         assert page.locator("#gallery-1 output").inner_text() == text
-    page.wait_for_function("document.querySelector('#gallery-1 [data-chart]').view.signal('T') > 81")
+    until(page, "() => document.querySelector('#gallery-1 [data-chart]').view.signal('T') > 81")
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     assert page.locator("#gallery-1 output").inner_text() == "1.00"
