@@ -9,9 +9,8 @@ from pipeline.results.page.chapter import Chapter
 from pipeline.results.page.measure import ACCURACY
 from pipeline.results.page.section import Figure, Section
 from pipeline.results.page.sizes import SIZES, ratio, sizes
-from pipeline.results.page.students import Student, labels, left_out, students
+from pipeline.results.page.students import Student, labels, left_out, setting, students
 from pipeline.results.page.theme import QUIET
-from pipeline.results.page.verdict import setting
 
 _KINDS = {"distilled": "circle", "hard labels": "square", "teacher": "diamond"}  # and their shapes
 _DRAWN = ("quiet", "solid", "hollow")

@@ -5,9 +5,8 @@ from typing import NamedTuple
 from pipeline.results.line import Line
 from pipeline.results.page import marks
 from pipeline.results.page.chapter import Chapter
-from pipeline.results.page.students import headline
+from pipeline.results.page.students import called, headline
 from pipeline.results.page.theme import QUIET
-from pipeline.results.page.verdict import called
 
 
 class Judged(NamedTuple):

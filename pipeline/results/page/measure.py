@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass
 
 from pipeline.results.line import COLUMNS, Line
+from pipeline.results.page.chapter import Chapter
+from pipeline.results.page.students import headline, setting, students
 
 SPLIT = "test"
 
@@ -55,3 +57,15 @@ class Measure:
 
 ACCURACY = Measure("accuracy", "test accuracy", "test accuracy, %", " %", "points", 1)
 NLL = Measure("nll", "test NLL", "test NLL, nats", " nats", "nats", 3)
+
+
+def verdict(chapter: Chapter, measure: Measure) -> str:
+    """The title of a chart of this measure, where there is a student."""
+    student = headline(chapter)
+    if student is None:
+        return measure.axis
+    against = [measure.compared(student.best, student.baseline, "hard labels")] if student.baseline else []
+    against += [measure.compared(student.best, chapter.teacher, "the teacher")] if chapter.teacher else []
+    alphas = {line.alpha for each in students(chapter) for line in each.lines}
+    at = f"{student.label} at {setting(student.best, alpha=len(alphas) > 1)}"
+    return f"{at}: {measure.words} {' and '.join(against) or measure.shown(student.best)}"

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from pipeline.base.commands import short
 from pipeline.base.errors import printable
 from pipeline.results.line import Line
 from pipeline.results.page.chapter import Chapter
@@ -82,3 +83,14 @@ def left_out(every: Sequence[Student]) -> str:
     """A sentence on the students without a colour; empty where all have one."""
     grey = sum(not student.named for student in every)
     return f"Coloured: the {len(HUES)} students of the lowest validation NLL. Grey: the other {grey}." if grey else ""
+
+
+def called(student: Student, line: Line) -> str:
+    """What charts of several runs of a student call one of them."""
+    return f"{student.label} on hard labels" if line.kind == "baseline" else f"{student.label} at {setting(line, alpha=False)}"
+
+
+def setting(line: Line, *, alpha: bool = True) -> str:
+    """T of a student, and alpha where it is asked for."""
+    temperature = f"T = {short(line.temperature or 0.0)}"
+    return f"{temperature} and alpha = {short(line.alpha or 0.0)}" if alpha else temperature

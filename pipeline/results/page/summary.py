@@ -8,11 +8,10 @@ from pipeline.results import wording
 from pipeline.results.page.chapter import Chapter
 from pipeline.results.page.dots import dots
 from pipeline.results.page.marks import teacher_name
-from pipeline.results.page.measure import ACCURACY
+from pipeline.results.page.measure import ACCURACY, verdict
 from pipeline.results.page.section import Section
 from pipeline.results.page.sizes import ratio, sizes
-from pipeline.results.page.students import Student, headline, labels, left_out, students
-from pipeline.results.page.verdict import setting, verdict
+from pipeline.results.page.students import Student, headline, labels, left_out, setting, students
 from pipeline.results.tables import BestRow
 
 SHOWN = 6  # findings; the others are folded
@@ -52,10 +51,15 @@ def _sentences(chapter: Chapter) -> Iterator[str]:
     names = ", ".join(labels(teachers[:_NAMED])) + (f" and {len(teachers) - _NAMED:,} more" if len(teachers) > _NAMED else "")
     mean = f"{len(teachers):,} teachers ({names}; the mean of their {chapter.gallery.rule})"
     taught = mean if len(teachers) > 1 else f"the teacher {names}"
+    transfer = lineage.parts.get("transfer")
+    on = ""
+    if transfer:
+        labelled = "all with labels" if transfer.labelled == transfer.rows else f"of which {transfer.labelled:,} have labels"
+        on = f" on {transfer.rows:,} rows, {labelled}"
     lost = {line.student for line in chapter.lines if line.kind == "student"} - {student.name for student in every}
     if every:
         count = len(every)
-        yield f"{count:,} {'student' if count == 1 else 'students'} learned {kinds} from the cached logits of {taught}."
+        yield f"{count:,} {'student' if count == 1 else 'students'} learned {kinds} from the cached logits of {taught}{on}."
     elif not lost:
         yield f"No student was measured: here are teachers of {kinds}."
     if lost:

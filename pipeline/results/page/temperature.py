@@ -8,11 +8,10 @@ from pipeline.results.line import Line
 from pipeline.results.page import marks
 from pipeline.results.page.chapter import Chapter
 from pipeline.results.page.dots import dots
-from pipeline.results.page.measure import ACCURACY, NLL, Measure
+from pipeline.results.page.measure import ACCURACY, NLL, Measure, verdict
 from pipeline.results.page.section import Figure, Section
-from pipeline.results.page.students import Student, left_out, students, valid_nll
+from pipeline.results.page.students import Student, left_out, setting, students, valid_nll
 from pipeline.results.page.theme import QUIET
-from pipeline.results.page.verdict import setting, verdict
 
 Axis = Literal["temperature", "alpha"]
 TITLES = {"temperature": "temperature T (log scale)", "alpha": "alpha, the weight of the soft targets"}

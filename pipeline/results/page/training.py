@@ -7,9 +7,8 @@ from typing import Any, NamedTuple
 from pipeline.results.page import marks, theme
 from pipeline.results.page.chapter import Chapter
 from pipeline.results.page.section import Figure, Section
-from pipeline.results.page.students import headline, labels, students, valid_nll
+from pipeline.results.page.students import called, headline, labels, students, valid_nll
 from pipeline.results.page.theme import QUIET
-from pipeline.results.page.verdict import called
 from pipeline.results.tables import EpochRow
 
 _STUDENTS = 6

@@ -26,6 +26,8 @@ function specOf(chart) {
 async function draw(chart) {
   try {
     const options = { renderer: "svg", actions: false, ast: true, config: theme };
+    const choices = chart.parentElement.querySelector(":scope > .choices"); // beside the chart, which is an image to those who hear
+    if (choices) options.bind = choices;
     chart.view = (await vegaEmbed(chart, specOf(chart), options)).view;
     await soften(chart);
   } catch (error) {
