@@ -3,6 +3,7 @@
 import base64
 import hashlib
 from collections.abc import Sequence
+from functools import cache
 
 from pipeline.base.errors import printable
 from pipeline.results.page import theme
@@ -70,6 +71,7 @@ def cell(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, float) else brief(str(value))
 
 
+@cache
 def _script(own: str) -> str:
     """Vega, Vega-Lite and vega-embed, bundled with the page's own script."""
     bundle: str = theme.libraries().javascript_bundle(own)

@@ -58,8 +58,7 @@ def _sentences(chapter: Chapter) -> Iterator[str]:
         on = f" on {transfer.rows:,} rows, {labelled}"
     lost = {line.student for line in chapter.lines if line.kind == "student"} - {student.name for student in every}
     if every:
-        count = len(every)
-        yield f"{count:,} {'student' if count == 1 else 'students'} learned {kinds} from the cached logits of {taught}{on}."
+        yield f"{wording.counted(len(every), 'student')} learned {kinds} from the cached logits of {taught}{on}."
     elif not lost:
         yield f"No student was measured: here are teachers of {kinds}."
     if lost:
@@ -132,7 +131,7 @@ def _costs(chapter: Chapter) -> Iterator[Tile]:
         if row["stage"] == 1:
             yield Tile("Stage one, once", duration(row["seconds"]), f"teachers and caches, {share}")
         else:
-            count = f"{row['students']:,} {'student' if row['students'] == 1 else 'students'} and their evaluation, {share}"
+            count = f"{wording.counted(row['students'], 'student')} and their evaluation, {share}"
             yield Tile("Stage two", duration(row["seconds"]), count)
 
 

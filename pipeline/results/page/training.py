@@ -1,6 +1,7 @@
 """Training: loss and validation accuracy after each epoch."""
 
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from statistics import fmean
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ from pipeline.results.page.section import Figure, Section
 from pipeline.results.page.students import called, headline, labels, students, valid_nll
 from pipeline.results.page.theme import QUIET
 from pipeline.results.tables import EpochRow
+from pipeline.results.wording import counted
 
 _STUDENTS = 6
 _TEACHERS = 4
@@ -47,7 +49,10 @@ def training(chapter: Chapter) -> Section | None:
 def _curves(chapter: Chapter) -> tuple[list[Curve], str]:
     """Teachers, the best students and their baselines; and a sentence on those that are left out."""
     nets: dict[str, dict[int | None, dict[int, EpochRow]]] = {}
+    diverged = {(row.run, row.seed) for row in chapter.runs if row.diverged is not None}
     for row in chapter.epochs:
+        if (row.run, row.seed) in diverged or not isfinite(row.train_loss):
+            continue
         nets.setdefault(row.run, {}).setdefault(row.seed, {})[row.epoch] = row
     every = students(chapter)
     kept = [student.name for student in sorted(every, key=lambda student: valid_nll(student.best))[:_STUDENTS]]
@@ -64,8 +69,8 @@ def _curves(chapter: Chapter) -> tuple[list[Curve], str]:
 
 def _left_out(teachers: int, students: int) -> str:
     """A sentence; empty where all are drawn."""
-    what = [f"{count:,} {noun}" for count, noun in ((teachers, "teachers"), (students, "students")) if count > 0]
-    return f"Left out: {' and '.join(what)} more." if what else ""
+    what = [counted(count, noun) for count, noun in ((teachers, "teacher"), (students, "student")) if count > 0]
+    return f"Not drawn: {' and '.join(what)} more." if what else ""
 
 
 def thinned(epochs: Sequence[int], most: int = EPOCHS) -> list[int]:
