@@ -9,6 +9,7 @@ from pipeline.results.page.judged import Judged
 from pipeline.results.page.section import Figure
 from pipeline.results.page.theme import QUIET
 from pipeline.results.tables import BinRow
+from pipeline.results.wording import spread
 
 
 class Bin(NamedTuple):
@@ -44,7 +45,7 @@ def reliability(chapter: Chapter, nets: Sequence[Judged]) -> Figure | None:
     if not nets:
         return None
     bins = [pooled(of_run[net.line.run]) for net in nets]
-    domain = [f"ECE {net.line.shown('test', 'ece')} %: {net.label}" for net in nets]
+    domain = [f"ECE {_ece(net)} %: {net.label}" for net in nets]
     points = [_point(name, each) for name, members in zip(domain, bins, strict=True) for each in members]
     legend = altair.Legend(columns=1, labelLimit=240)
     colour, shape = (
@@ -70,6 +71,11 @@ def reliability(chapter: Chapter, nets: Sequence[Judged]) -> Figure | None:
     note = "At T = 1. Each point is a fifteenth of confidence, larger with more test rows; on the dotted line both are equal."
     title = f"How far confidence is off: {', '.join(said)}"
     return Figure("reliability", title, f"Accuracy against confidence on the test split. {text}.", drawn.to_dict(), note)
+
+
+def _ece(net: Judged) -> str:
+    mean, std = net.line.cells["test", "ece"]
+    return spread(100 * mean, None if std is None else 100 * std, 1)
 
 
 def _point(net: str, each: Bin) -> dict[str, Any]:
