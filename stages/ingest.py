@@ -1,6 +1,7 @@
 """softcache ingest: from sources to the splits in data/transfer/."""
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -11,6 +12,7 @@ from stages.options import (
     Switch,
     Text,
     Whole,
+    WholeOrAll,
     counted,
     data_option,
     example,
@@ -27,11 +29,18 @@ SOURCE_HELP = "A file or folder, or a spec such as `csv('train.csv', text='quest
     cls=Stage,
     short_help="Read sources, shuffle their rows once, and write the splits.",
     epilog=example("softcache ingest --train train.parquet --test test.parquet --valid 0.1"),
-    sections={"ingest": ("train", "valid", "test", "transfer", "size", "fit", "damaged", "seed", "fold")},
+    sections={"ingest": ("train", "valid", "test", "labels", "transfer", "size", "fit", "damaged", "seed", "fold")},
 )
 @option("--train", type=Text(), required=True, help=SOURCE_HELP)
 @option("--valid", type=SourceOrAmount(), default=0.1, show_default=True, help="The same, or a share or count of train.")
 @option("--test", type=SourceOrAmount(), default=0.2, show_default=True, help="The same, or a share or count of train.")
+@option(
+    "--labels",
+    type=WholeOrAll(),
+    default="all",
+    show_default=True,
+    help="Labels kept of each class of train, drawn by the seed, or all; rows without one are in the transfer set alone.",
+)
 @option(
     "--transfer",
     type=Text(),
@@ -67,6 +76,7 @@ def command(
     train: str,
     valid: str | float,
     test: str | float,
+    labels: int | Literal["all"],
     transfer: tuple[str, ...],
     size: tuple[int, ...] | None,
     fit: str,
@@ -87,6 +97,7 @@ def command(
         train=train,
         valid=valid,
         test=test,
+        labels=labels,
         transfer_set=transfer,
         size=size or (),
         fit=fit,

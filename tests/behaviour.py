@@ -178,6 +178,19 @@ def _ingest() -> Any:
     return found
 
 
+def _ingest_of_few_labels() -> Any:
+    """The rows of each split and their labels, where each class keeps three."""
+    chunk = Chunk([str(row) for row in range(40)], (), [row % 3 for row in range(40)], str)
+    source = Source(Form("image"), lambda with_inputs: iter([chunk]), (), 0, classes=("a", "b", "c"))
+    plan = Assignment.plan({"train": [Index.read(source, "train")]}, {"test": 0.25}, seed=4, fold=False, labels=3)
+    found: dict[str, Any] = {}
+    for split, places in plan.places[0].of():
+        rows = np.flatnonzero(places != NOWHERE)
+        rows = rows[np.argsort(places[rows])]
+        found[split] = [rows, plan.indices[0].labels[rows]]
+    return found
+
+
 def _source(name: str) -> Any:
     """The rows of small files: form, ids, labels, class names and hashes of inputs; of the digits, which Pillow packs, sums."""
     found = []
@@ -587,6 +600,7 @@ def everything() -> dict[str, Measured]:
         ),
         "decoder pillow": (pixels.VERSIONS["pillow"], EXACT, _decoder),
         "ingest": (ingest.VERSION, EXACT, _ingest),
+        "ingest of few labels": (ingest.VERSION, EXACT, _ingest_of_few_labels),
         "inference": (predict.VERSION, EXACT, _inference),
         "imported": (imported.VERSION, EXACT, _imported),
         "objective": (objective.VERSION, CLOSE, _objective),

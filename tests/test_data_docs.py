@@ -67,7 +67,7 @@ def inside(project, monkeypatch):
 
 def test_the_page_shows_every_source():
     assert len(LINES) == 15
-    assert len(SETTINGS) == 2
+    assert len(SETTINGS) == 3
 
 
 @pytest.mark.parametrize("line", LINES)
@@ -90,6 +90,13 @@ def test_the_section_ingests(project):
     assert split["train"].inputs.shape == (1, 224, 224)
 
 
+def test_the_section_on_few_labels_keeps_as_many_as_it_says(project):
+    splits = ingest(**SETTINGS[1]["ingest"], transfer_set=(), damaged="fail", seed=0, out=project / "few")
+    assert np.bincount(splits["train"].labels()).tolist() == [10] * 10
+    assert {name: split.rows for name, split in splits.items()} == {"train": 100, "valid": 100, "test": 719, "transfer": 978}
+    assert (splits["transfer"].labels() < 0).sum() == 878
+
+
 def test_the_net_for_text_is_one():
     from pipeline.data.inputs.text import Texts
 
@@ -107,7 +114,7 @@ def test_the_source_of_ones_own_gives_the_rows_of_its_file(project):
 
 
 def test_all_views_are_as_many_as_the_page_says():
-    settings = SETTINGS[1]["views"]
+    settings = SETTINGS[2]["views"]
     _, count = open_views(Views(settings["policy"], settings["views"]))
     assert f"9 · 9 · 2 = {count}" in PAGE
 

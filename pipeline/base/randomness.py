@@ -34,6 +34,7 @@ class Use(IntEnum):
     BOOTSTRAP = 12  # which test rows a resample holds
     CALIBRATION = 13  # which rows show an int8 model the ranges of values
     PROJECTIONS = 14  # initial weights of what is trained beside a net
+    LABELS = 15  # which rows keep their labels
 
 
 def bits(seed: int, *address: ArrayLike) -> np.ndarray:

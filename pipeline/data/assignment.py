@@ -23,12 +23,12 @@ class Places:
     """Where the rows of one source go.
 
     splits: (N,) int8, the split of each row, as its number in SPLITS. places: (N,) int32 or int64, its place there.
-    folded: by the name of a split, (N,) of the same: the places that validation rows have there too, NOWHERE for other rows.
+    also: by the name of another split, (N,) of the same: the places that some rows have there too, NOWHERE for the others.
     """
 
     splits: np.ndarray
     places: np.ndarray
-    folded: Mapping[str, np.ndarray]
+    also: Mapping[str, np.ndarray]
 
     @classmethod
     def empty(cls, rows: int, dtype: type) -> "Places":
@@ -40,15 +40,20 @@ class Places:
         splits, places = self.splits[start:stop], self.places[start:stop]
         for number, name in enumerate(SPLITS):
             found = np.where(splits == number, places, NOWHERE)
-            if name in self.folded:
-                found = np.maximum(found, self.folded[name][start:stop])  # a row has one place in a split
+            if name in self.also:
+                found = np.maximum(found, self.also[name][start:stop])  # a row has one place in a split
             if (found != NOWHERE).any():
                 yield name, found
+
+    def with_also(self, split: str, places: np.ndarray) -> "Places":
+        """The same, and these places of rows that the split does not have yet: (N,), NOWHERE for the others."""
+        held = self.also.get(split, np.full_like(places, NOWHERE))
+        return replace(self, also={**self.also, split: np.maximum(held, places)})
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """places: of each index.
+    """indices: of every source, without the labels that are not kept. places: of each index.
 
     sizes: rows of each split. twice: rows of the validation split whose ids the transfer set has as well, where they are
     folded: (digests of ids), whose inputs must be equal too.
@@ -61,12 +66,20 @@ class Assignment:
 
     @classmethod
     def plan(
-        cls, given: Mapping[str, Sequence[Index]], amounts: Mapping[str, float | int], *, seed: int, fold: bool
+        cls,
+        given: Mapping[str, Sequence[Index]],
+        amounts: Mapping[str, float | int],
+        *,
+        seed: int,
+        fold: bool,
+        labels: int | None = None,
     ) -> "Assignment":
         """Carve splits out of the training rows, shuffle every split, and fold validation rows in.
 
         given: the sources of every split that has some. amounts: shares or counts of those that are carved out of train,
-        in that order. Raises InputError for an amount that leaves a split empty.
+        in that order. labels: how many of what is left keep their label in each class. These are the training split; all
+        that is left is the transfer set, of which nothing is given then. Raises InputError for an amount that leaves a split
+        empty, and for a class with fewer rows than that.
         """
         indices = [index for name in SPLITS for index in given.get(name, ())]
         kind = np.int32 if 2 * sum(map(len, indices)) < 2**31 else np.int64
@@ -86,7 +99,16 @@ class Assignment:
             rest, carved = carve(indices[0].labels[left], amount, split, seed)
             put(0, split, left[carved])
             left = left[rest]
-        put(0, "train", left)
+        if labels is None:
+            put(0, "train", left)
+        else:
+            put(0, "transfer", left)
+            kept = left[labelled(indices[0].labels[left], left, labels, indices[0].classes or (), seed)]
+            there = np.full_like(places[0].places, NOWHERE)
+            there[kept] = places[0].places[kept]
+            put(0, "train", kept)
+            places[0] = places[0].with_also("transfer", there)
+            indices[0] = indices[0].without_labels(np.setdiff1d(left, kept, assume_unique=True))
         for number, index in enumerate(indices[1:], 1):
             put(number, index.role, np.arange(len(index)))
         twice = np.array([], indices[0].ids.dtype)
@@ -94,13 +116,13 @@ class Assignment:
             source = next(number for number, found in enumerate(places) if (found.splits == SPLITS.index("valid")).any())
             own, ids = places[source], indices[source].ids
             rows = own.splits == SPLITS.index("valid")
-            folded = {"train": _after(sizes, "train", own.places, rows)}
+            folded = own.with_also("train", _after(sizes, "train", own.places, rows))
             if "transfer" in sizes:
-                there = np.concatenate([index.ids for index in given["transfer"]])
+                there = np.concatenate([ids[:0], *(index.ids for index in given.get("transfer", ()))])
                 both = np.isin(ids, there) & rows
                 twice = ids[both]
-                folded["transfer"] = _after(sizes, "transfer", own.places, rows & ~both)
-            places[source] = replace(own, folded=folded)
+                folded = folded.with_also("transfer", _after(sizes, "transfer", own.places, rows & ~both))
+            places[source] = folded
         return cls(indices, places, sizes, twice)
 
     def without_ids(self) -> "Assignment":
@@ -108,7 +130,7 @@ class Assignment:
         return replace(self, indices=[index.without_ids() for index in self.indices])
 
     def split_of(self, number: int, row: int) -> str:
-        """The split that a row of a source is in; of several, because it is folded, its own."""
+        """The split that a row of a source is in; of several, because it is folded or keeps its label, its own."""
         return SPLITS[self.places[number].splits[row]]
 
     def require_unique(self) -> None:
@@ -150,6 +172,24 @@ def carve(labels: np.ndarray, amount: float | int, name: str, seed: int) -> tupl
     mask = np.zeros(total, bool)
     mask[carved] = True
     return np.flatnonzero(~mask), np.flatnonzero(mask)
+
+
+def labelled(labels: np.ndarray, rows: np.ndarray, count: int, classes: Sequence[str], seed: int) -> np.ndarray:
+    """Which rows keep their labels: `count` of every class, by their places among these, ascending.
+
+    labels: (n,) int64. rows: (n,) int64, their numbers in their source, which decide: with a larger count the same rows keep
+    theirs, and others too. Raises InputError for a class with fewer rows.
+    """
+    sizes = np.bincount(labels, minlength=len(classes))
+    if len(short := np.flatnonzero(sizes < count)):
+        expected = f"{count:,} rows or more of every class to keep labels of"
+        found = f"{sizes[short[0]]:,} of class {classes[short[0]]}"
+        fix = "Lower the setting `labels`, or add rows."
+        raise InputError("training rows that test and valid leave", expected=expected, found=found, fix=fix)
+    shuffled = randomness.order(rows, seed, Use.LABELS)
+    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]  # every class's rows together
+    firsts = np.cumsum(sizes) - sizes
+    return np.sort(by_class[(firsts[:, None] + np.arange(count)).ravel()])
 
 
 def _after(sizes: dict[str, int], split: str, order: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -88,6 +88,12 @@ class Index:
         """The same without the digests of ids, which take most of its memory."""
         return replace(self, ids=self.ids[:0].copy())
 
+    def without_labels(self, rows: np.ndarray) -> "Index":
+        """The same without the labels of these rows, (n,) int64."""
+        labels = self.labels.copy()
+        labels[rows] = UNLABELLED
+        return replace(self, labels=labels)
+
     def place(self, row: int) -> str:
         """What a row is called in messages."""
         return place(*self._found(row))

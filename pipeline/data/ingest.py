@@ -12,6 +12,7 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -47,8 +48,9 @@ def ingest(
     fold: bool = False,
     size: Sequence[int] = (),
     fit: str = "crop",
+    labels: int | Literal["all"] = "all",
 ) -> dict[str, Split]:
-    """Write {train,valid,test}.parquet in `out`, and transfer.parquet if the transfer set has sources of its own.
+    """Write {train,valid,test}.parquet in `out`, and transfer.parquet if the transfer set has rows of its own.
 
     Memory does not grow with the size of the inputs. It grows with the number of rows: by some 60 bytes a row while it is
     planned where each goes, before any input is read, and by 6 afterwards. After an error or a kill `out` is unchanged.
@@ -69,9 +71,11 @@ def ingest(
         size: What images are resized to whenever they are read, in pixels: one number, or height and width. Without it all
             images must have one size.
         fit: How images are brought to that size: `crop`, `pad` or `stretch`; see inputs.resizing.resized.
+        labels: How many training rows of each class keep their labels; or `all`. If it is a number, these rows alone are the
+            training split, and all that test and valid leave are the transfer set, the others without their labels.
 
     Returns:
-        The splits train, valid and test, and transfer if it has sources of its own, opened, by name.
+        The splits train, valid and test, and transfer if it has rows of its own, opened, by name.
 
     Raises:
         InputError: A source or a setting is wrong.
@@ -79,6 +83,8 @@ def ingest(
     """
     if damaged not in DAMAGED:
         raise InputError("damaged", expected=" or ".join(DAMAGED), found=repr(damaged), fix="Correct the setting.")
+    if labels != "all":
+        _require_labels(labels, transfer_set)
     resizing = Resizing.of(size, fit)
     given = {"train": (train,), "test": test, "valid": valid, "transfer": transfer_set}
     sources = {
@@ -99,7 +105,7 @@ def ingest(
         classes = _class_names(indices)
         _check_labels(indices, classes)
         indices = {name: [index.renamed(classes) for index in some] for name, some in indices.items()}
-        plan = Assignment.plan(indices, amounts, seed=seed, fold=fold)
+        plan = Assignment.plan(indices, amounts, seed=seed, fold=fold, labels=None if labels == "all" else labels)
         plan.require_unique()
         plan, indices = plan.without_ids(), {}
         runtime.release_memory()
@@ -121,6 +127,17 @@ def ingest(
         shutil.rmtree(room)
         bind_splits(folder, list(taken.buckets))
     return open_splits(out, [name for name in SPLITS if name in plan.sizes])
+
+
+def _require_labels(labels: int, transfer_set: Sequence[str]) -> None:
+    """Raise InputError for few labels that are none, or beside sources of the transfer set: it is the training rows then."""
+    if labels < 1:
+        expected, fix = "1 or more labels of each class, or all", "Correct the setting `labels`."
+        raise InputError("labels", expected=expected, found=str(labels), fix=fix)
+    if transfer_set:
+        expected, found = f"no sources, as the training rows are it where `labels` is {labels}", ", ".join(transfer_set)
+        fix = "Leave `transfer` out, or set `labels: all`."
+        raise InputError("transfer", expected=expected, found=found, fix=fix)
 
 
 def _require_apart(sources: Mapping[str, Sequence[Source]]) -> None:
@@ -260,7 +277,7 @@ class _Taken:
     def of(cls, plan: Assignment, folder: Path) -> "_Taken":
         whole = sum(index.source.size_bytes for index in plan.indices)
         total = sum(len(index) for index in plan.indices)
-        every = sum(plan.sizes.values())  # a folded row counts twice
+        every = sum(plan.sizes.values())  # a row in two splits counts twice
         return cls(
             plan,
             {name: Buckets(folder / name, rows, whole * rows // total, rows / every) for name, rows in plan.sizes.items()},

@@ -13,13 +13,14 @@ class Figure:
 
     name: of its element and its file, of small letters, digits and hyphens; unique in its chapter. title: what to see in it.
     text: the same for those who cannot see it, with the numbers that matter. spec: Vega-Lite, without colours of text and axes,
-    which the theme has. Its width is "container" or fits a phone.
+    which the theme has. Its width is "container" or fits a phone. note: how to read it.
     """
 
     name: str
     title: str
     text: str
     spec: Mapping[str, Any]
+    note: str = ""
 
     @property
     def height(self) -> int:

@@ -157,6 +157,61 @@ def test_without_ids_places_stay():
     assert [len(each) for each in slim.indices] == [9, 3]
 
 
+# ---------------------------------------------------------------- few labels
+
+
+def few(labels: int | None, *, fold: bool = False, valid: float = 9, seed: int = 2) -> tuple[Assignment, dict[str, list[str]]]:
+    """60 rows, of which each class, 0 to 2, has 20; 12 are test rows."""
+    ids = rows("a", 60)
+    train = index("train", ids, [row % 3 for row in range(60)]).renamed(("x", "y", "z"))
+    plan = Assignment.plan({"train": [train]}, {"test": 12, "valid": valid}, seed=seed, fold=fold, labels=labels)
+    return plan, {split: order(plan, [ids], split) for split in plan.sizes}
+
+
+def test_the_rows_that_keep_their_labels_have_the_lowest_random_bits_of_their_class():
+    """Their numbers in the source decide: another size of the validation split draws no others in their place."""
+    _, plain = few(None)
+    plan, found = few(4)
+    left = [int(name[1:]) for name in plain["train"]]
+    bits = {row: int(randomness.bits(2, Use.LABELS, row)) for row in left}
+    expected = {
+        f"a{row}" for label in range(3) for row in sorted((r for r in left if r % 3 == label), key=bits.__getitem__)[:4]
+    }
+    assert set(found["train"]) == expected
+    assert len(found["train"]) == 12
+    assert set(found["transfer"]) == set(plain["train"])
+    assert found["transfer"] == shuffled([f"a{row}" for row in sorted(left)], 3, 2)
+    assert [found[name] for name in ("valid", "test")] == [plain[name] for name in ("valid", "test")]
+    known = [f"a{row}" for row in np.flatnonzero(plan.indices[0].labels >= 0)]
+    assert set(known) == expected | set(found["valid"]) | set(found["test"])
+    assert all(plan.indices[0].labels[int(name[1:])] == int(name[1:]) % 3 for name in known)
+    assert set(few(3)[1]["train"]) < expected < set(few(5)[1]["train"])
+    more = few(4, valid=12)[1]
+    assert expected - set(more["train"]) == expected & set(more["valid"])
+
+
+def test_folded_rows_follow_few_labelled_ones_and_the_others():
+    _, plain = few(4)
+    plan, folded = few(4, fold=True)
+    for name in ("train", "transfer"):
+        assert folded[name] == plain[name] + plain["valid"]
+    assert [folded[name] for name in ("valid", "test")] == [plain[name] for name in ("valid", "test")]
+    assert {plan.split_of(0, int(name[1:])) for name in plain["train"]} == {"train"}
+    assert plan.split_of(0, int((set(plain["transfer"]) - set(plain["train"])).pop()[1:])) == "transfer"
+
+
+def test_a_class_with_fewer_rows_than_labels_to_keep():
+    plan, found = few(13)
+    assert len(found["train"]) == len(found["transfer"]) == 39
+    assert (plan.indices[0].labels >= 0).all()
+    with pytest.raises(InputError) as caught:
+        few(14)
+    assert str(caught.value) == (
+        "training rows that test and valid leave: expected 14 rows or more of every class to keep labels of, "
+        "found 13 of class x. Lower the setting `labels`, or add rows."
+    )
+
+
 # ---------------------------------------------------------------- carving
 
 

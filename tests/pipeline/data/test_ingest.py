@@ -38,6 +38,11 @@ def ids(split: Split) -> list[str]:
     return pq.read_table(split.path).column("id").to_pylist()
 
 
+def rows_of(split: Split) -> dict[str, tuple[bytes, int | None]]:
+    """Image and label of each row, by its id, as Parquet has them."""
+    return {row["id"]: (row["image"]["bytes"], row["label"]) for row in pq.read_table(split.path).to_pylist()}
+
+
 # ---------------------------------------------------------------- what is written
 
 
@@ -152,6 +157,56 @@ def test_given_splits_and_an_unlabelled_transfer_set(tmp_path, source):
     splits = run(tmp_path / "out", source, valid=str(given["valid"]), test=str(given["test"]), transfer_set=[str(bare)])
     assert {name: split.rows for name, split in splits.items()} == {"train": 48, "valid": 9, "test": 9, "transfer": 20}
     assert (splits["transfer"].labels() == -1).all()
+
+
+@pytest.mark.parametrize("changes", [{}, {"valid": "valid.parquet", "size": [3, 5]}, {"fold": True}, {"damaged": "exclude"}])
+def test_few_labels_are_those_of_the_training_split(tmp_path, monkeypatch, changes):
+    """Against an ingest that keeps all labels: the same rows, of which the others have none any more."""
+    monkeypatch.chdir(tmp_path)
+    encoded, labels = images(60)
+    write_parquet(tmp_path / "valid.parquet", *images(9, seed=1))
+    if "damaged" in changes:
+        encoded[:6] = [b"no image"] * 6
+    source = write_parquet(tmp_path / "source.parquet", encoded, labels)
+    plain = {name: rows_of(split) for name, split in run(tmp_path / "plain", source, **changes).items()}
+    splits = run(tmp_path / "few", source, labels=5, **changes)
+    found = {name: rows_of(split) for name, split in splits.items()}
+    assert {name: found[name] for name in ("valid", "test")} == {name: plain[name] for name in ("valid", "test")}
+    folded = set(plain["valid"]) if "fold" in changes else set()
+    kept = set(found["train"]) - folded
+    known = {name: row if name in kept | folded else (row[0], None) for name, row in plain["train"].items()}
+    assert found["transfer"] == known
+    assert found["train"] == {name: plain["train"][name] for name in kept | folded}
+    if "damaged" in changes:
+        assert set(Counter(found["train"][name][1] for name in kept)) == {0, 1, 2}
+        assert len(kept) + len(splits["train"].excluded) == 15
+    else:
+        assert Counter(found["train"][name][1] for name in kept) == {0: 5, 1: 5, 2: 5}
+    opened = open_splits(tmp_path / "few", ["transfer"])["transfer"]
+    assert opened.inputs_digest == splits["transfer"].inputs_digest
+    assert opened.role == "transfer"
+
+
+NO_LABELS = "labels: expected 1 or more labels of each class, or all, found {}. Correct the setting `labels`."
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": 0}, NO_LABELS.format(0)),
+        ({"labels": -3}, NO_LABELS.format(-3)),
+        (
+            {"labels": 2, "transfer_set": ["a.parquet", "b"]},
+            "transfer: expected no sources, as the training rows are it where `labels` is 2, found a.parquet, b. "
+            "Leave `transfer` out, or set `labels: all`.",
+        ),
+    ],
+)
+def test_labels_that_cannot_be_kept(tmp_path, source, changes, message):
+    with pytest.raises(InputError) as caught:
+        run(tmp_path / "out", source, **changes)
+    assert str(caught.value) == message
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_id_column_is_kept(tmp_path):

@@ -206,5 +206,5 @@ def test_a_teacher_that_was_trained_anew_since_is_told(tmp_path, plots, caplog):
         tables.write(
             plots, **rows, gallery=NO_GALLERY, lineage=NO_LINEAGE, basis=tables.Basis({"a": digest, "not here": digest}, {}, {})
         )
-        report(plots={"": plots}, published=None, out=tmp_path / "out", teachers=tmp_path / "data/teachers")
+        report(plots={"": plots}, published=None, out=tmp_path / "out", data=tmp_path / "data")
         assert ("teacher a was trained again after it was measured. Run `softcache evaluate" in caplog.text) == told

@@ -27,6 +27,8 @@ async function draw(chart) {
   try {
     const options = { renderer: "svg", actions: false, ast: true, config: theme };
     const inner = chart.appendChild(document.createElement("div")); // because Vega gives it another role and label
+    const choices = chart.parentElement.querySelector(":scope > .choices"); // beside the chart, which is an image to those who hear
+    if (choices) options.bind = choices;
     chart.view = (await vegaEmbed(inner, specOf(chart), options)).view;
     await soften(chart);
   } catch (error) {
