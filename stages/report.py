@@ -4,12 +4,16 @@ import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from pipeline.base.errors import InputError
 from stages.options import Params, Stage, data_option, example, option, params_option
 from stages.terminal import echo
+
+if TYPE_CHECKING:
+    from pipeline.results.page.picture import Format
 
 
 @click.command(
@@ -21,6 +25,9 @@ from stages.terminal import echo
 @option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder of the page.  [default: DATA/report]")
 @option("--published/--no-published", default=True, show_default=True, help="Figures that were published beside ours.")
 @option(
+    "--figures", type=click.Choice(["svg", "png"]), multiple=True, help="Write every chart into OUT/figures/ too; repeatable."
+)
+@option(
     "--tensorboard",
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder of event files to write as well: curves and settings of every net.",
@@ -28,9 +35,17 @@ from stages.terminal import echo
 @params_option
 @data_option
 def command(
-    folders: tuple[Path, ...], out: Path | None, published: bool, tensorboard: Path | None, params: str | None, data: Path
+    folders: tuple[Path, ...],
+    out: Path | None,
+    published: bool,
+    tensorboard: Path | None,
+    figures: "tuple[Format, ...]",
+    params: str | None,
+    data: Path,
 ) -> None:
     """Write index.html, a page that opens offline, from the tables in data/plots/, or in FOLDER/plots/ of several FOLDERS.
+
+    Beside it are its tables as results.md, and accuracy against temperature as temperature.svg, or as the name of a folder.
 
     Where params.yaml has a section `published`, figures that were published stand beside those measured.
     With --tensorboard the same nets can be looked at by `tensorboard --logdir`.
@@ -50,7 +65,8 @@ def command(
         plots=plots,
         published=Published.parse(section) if section is not None else None,
         out=out,
-        teachers=data / "teachers",
+        data=data,
+        pictures=figures,
     )
     echo(f"wrote {out / 'index.html'}: open it in a browser")
 

@@ -1,32 +1,47 @@
 """Report: one page that opens offline, with published and measured figures, tables of all runs, and charts."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pipeline.base import commands, files
-from pipeline.base.errors import InputError
+from pipeline.base.errors import InputError, IntegrityError
 from pipeline.models.modelfile import FILE_NAME, ModelFile
-from pipeline.results import markdown
+from pipeline.results import markdown, times
+from pipeline.results.cost import cost
+from pipeline.results.footprint import Footprint
 from pipeline.results.page.chapter import Chapter
 from pipeline.results.page.page import page, sections
+from pipeline.results.page.picture import Format, picture
+from pipeline.results.page.section import Section
 from pipeline.results.published import Published
 from pipeline.results.tables import Tables
 
 VERSION = 2  # of the page and its tables
+FIGURES = "figures"  # the folder of pictures
 _log = logging.getLogger(__name__)
 
 
-def report(*, plots: Mapping[str, Path], published: Published | None, out: Path, teachers: Path | None = None) -> None:
-    """Write the page index.html, its test tables as results.md, and its charts as SVG, from the tables of evaluate or sweep.
+def report(
+    *,
+    plots: Mapping[str, Path],
+    published: Published | None,
+    out: Path,
+    data: Path | None = None,
+    pictures: Sequence[Format] = (),
+) -> None:
+    """Write the page index.html, its test tables as results.md, and pictures, from the tables of evaluate or sweep.
 
     Args:
         plots: Folders of tables by name, shown in this order, each under its name. A folder with an empty name gets no
-            heading; its chart is temperature.svg, written if it has students. The chart of another is <name>.svg, written
-            if its students have at least two temperatures or alphas.
+            heading; its accuracy against temperature is temperature.svg, written if it has students. That of another is
+            <name>.svg, written if its students have at least two temperatures or alphas.
         published: Published figures, shown next to the measured ones on the page, in published.md and in results.json.
         out: The folder of the report, which is replaced.
-        teachers: The folder of the teachers. If given, a warning names teachers that were trained again since.
+        data: The data folder, if the nets are of one. What commands took and how large and fast nets are is read there, as far
+            as it is known, and a warning names teachers that were trained again since they were measured.
+        pictures: The kinds of files in which every chart of the page is also written, into the folder `figures`.
 
     Raises:
         InputError: `out` holds something other than a report, a folder has no tables, a published figure has no match, or
@@ -35,10 +50,14 @@ def report(*, plots: Mapping[str, Path], published: Published | None, out: Path,
     """
     _require_a_report(out)
     opened = {name: Tables.open(folder) for name, folder in plots.items()}
-    if teachers is not None:
+    if data is not None:
         for tables in opened.values():
-            _warn_of_new_teachers(tables, teachers)
-    chapters = [Chapter(name, tables, number=number) for number, (name, tables) in enumerate(opened.items(), 1)]
+            _warn_of_new_teachers(tables, data / "teachers")
+    footprint = Footprint.open(data / "footprint") if data and (data / "footprint").exists() else None
+    chapters = [
+        Chapter(name, tables, None if name else _costs(data), number, footprint)
+        for number, (name, tables) in enumerate(opened.items(), 1)
+    ]
     shown = [(chapter, sections(chapter)) for chapter in chapters]
     measured = published.measure(opened) if published else []
     written = {"index.html": page(shown, published, measured), "results.md": markdown.results(chapters)}
@@ -46,9 +65,24 @@ def report(*, plots: Mapping[str, Path], published: Published | None, out: Path,
         compared = {"source": published.source, "rows": [each.to_dict() for each in measured]}
         written["published.md"] = markdown.comparison(published.source, measured)
         written["results.json"] = files.readable_json(compared).decode()
+    drawn = dict(_pictures(shown, pictures))
     with files.replaced_folder(out) as folder:
-        for name, text in written.items():
-            files.write(folder / name, text.encode())
+        if pictures:
+            (folder / FIGURES).mkdir()
+        for name, content in ({name: text.encode() for name, text in written.items()} | drawn).items():
+            files.write(folder / name, content)
+
+
+def _pictures(shown: Sequence[tuple[Chapter, Sequence[Section]]], kinds: Sequence[Format]) -> Iterator[tuple[str, bytes]]:
+    """The charts beside the page, by their paths: that of temperatures, and those that were asked for."""
+    for chapter, members in shown:
+        for section in members:
+            if section.name == "temperature" and (section.content["values"] > 1 or not chapter.name):
+                yield f"{chapter.name or section.name}.svg", picture(section.figures[0], "svg")
+            for figure in section.figures:
+                for kind in kinds:
+                    name = f"{chapter.name}-{figure.name}" if chapter.name else figure.name
+                    yield f"{FIGURES}/{name}.{kind}", picture(figure, kind)
 
 
 def _require_a_report(out: Path) -> None:
@@ -60,7 +94,20 @@ def _require_a_report(out: Path) -> None:
 
 
 def _is_ours(path: Path) -> bool:
+    if path.name == FIGURES:
+        return path.is_dir() and all(each.suffix in (".svg", ".png") for each in path.iterdir())
     return path.suffix == ".svg" or path.name in ("index.html", "results.md", "published.md", "results.json")
+
+
+def _costs(data: Path | None) -> Mapping[str, Any] | None:
+    """What commands took, where it is known: a report needs no times."""
+    if data is None or not (data / times.FILE).exists():
+        return None
+    try:
+        return cost(data)
+    except (InputError, IntegrityError) as error:
+        _log.warning("what commands took is left out: %s", error)
+        return None
 
 
 def _warn_of_new_teachers(tables: Tables, teachers: Path) -> None:

@@ -343,9 +343,9 @@ def test_several_folders_can_be_reported(finished, tmp_path, monkeypatch):
     assert len(tree(tmp_path / "events")) == 1 + (3 + 5 * 2) + (3 + 3 * 2)  # the columns; teachers and students of each
     names = ["both.svg", "index.html", "one by one.svg", "published.md", "results.json", "results.md"]
     assert sorted(path.name for path in out.iterdir()) == names
-    assert "tiny, alpha 0.5" in (out / "both.svg").read_text()
+    assert ">alpha</text>" in (out / "both.svg").read_text()
     page = (out / "index.html").read_text()
-    assert page.index('"folder">both<') < page.index('"folder">one by one<')
+    assert page.index(">both</h1>") < page.index(">one by one</h1>")
     errors = [row.errors for name in "ab" for row in measured(finished / "data/plots")[name, "test"]]
     assert json.loads((out / "results.json").read_text())["rows"][0]["values"] == errors
     assert (
@@ -503,10 +503,9 @@ def test_cached_logits_are_the_teachers_on_the_replayed_views(finished):
 
 
 def test_the_report_opens_without_a_network(finished):
-    page = (finished / "data/report/index.html").read_text()
-    assert "<svg" in page
-    assert page.count("<script") == 0
-    assert "src=" not in page.replace('xmlns="', "")
+    """No script and no picture lies elsewhere; test_page.py asks a browser."""
+    page = re.sub("<script.*?</script>", "", (finished / "data/report/index.html").read_text(), flags=re.DOTALL)
+    assert not re.search(r"<link|(src|href)=\"(?!#|data:)", page)
     for run_name in ("ensemble", "tiny-hard", "tiny-T1", "tiny-T2.5"):
         assert f"<td>{run_name}" in page
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from pipeline.results.footprint import Footprint
 from pipeline.results.gallery import Gallery
 from pipeline.results.line import Line, lines
 from pipeline.results.lineage import Lineage
@@ -17,12 +18,14 @@ class Chapter:
 
     name: its heading; empty for the only one of a page. costs: what cost.cost says of the data folder, where it is known.
     number: its place on the page, from 1: ids are made of it, never of a name, which is a user's text.
+    footprint: how large and fast its nets are, where it was measured.
     """
 
     name: str
     tables: Tables
     costs: Mapping[str, Any] | None = None
     number: int = 1
+    footprint: Footprint | None = None
 
     @cached_property
     def runs(self) -> list[RunRow]:

@@ -3,18 +3,23 @@
 import base64
 import hashlib
 from collections.abc import Sequence
+from functools import cache
 
-from pipeline.base.errors import InputError, printable
+from pipeline.base.errors import printable
 from pipeline.results.page import theme
 from pipeline.results.page.chapter import Chapter
+from pipeline.results.page.deploy import deploy
 from pipeline.results.page.gallery import gallery
 from pipeline.results.page.lineage import lineage
 from pipeline.results.page.runs import runs
 from pipeline.results.page.section import Section
+from pipeline.results.page.summary import summary
 from pipeline.results.page.temperature import temperature
+from pipeline.results.page.training import training
+from pipeline.results.page.trust import trust
 from pipeline.results.published import HEADING, Measured, Published
 
-SECTIONS = (temperature, gallery, lineage, runs)  # in the order of the page
+SECTIONS = (summary, temperature, gallery, deploy, trust, training, lineage, runs)  # in the order of the page
 LONGEST = 80  # letters of a name
 
 
@@ -66,14 +71,10 @@ def cell(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, float) else brief(str(value))
 
 
+@cache
 def _script(own: str) -> str:
-    """Vega, Vega-Lite and vega-embed, bundled with the page's own script."""
-    try:
-        import vl_convert
-    except ImportError as error:
-        fix = 'Install them: pip install "softcache[report]".'
-        raise InputError("report", expected="altair and vl-convert-python", found="not installed", fix=fix) from error
-    bundle: str = vl_convert.javascript_bundle(own)
+    """Vega, Vega-Lite and vega-embed, bundled with the page's own script, which takes a second or two."""
+    bundle: str = theme.libraries().javascript_bundle(own)
     return bundle.replace("</script", "<\\/script").replace("<!--", "<\\!--")
 
 

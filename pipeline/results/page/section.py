@@ -13,13 +13,14 @@ class Figure:
 
     name: of its element and its file, of small letters, digits and hyphens; unique in its chapter. title: what to see in it.
     text: the same for those who cannot see it, with the numbers that matter. spec: Vega-Lite, without colours of text and axes,
-    which the theme has. Its width is "container" or fits a phone.
+    which the theme has. Its width is "container" or fits a phone. note: how to read it.
     """
 
     name: str
     title: str
     text: str
     spec: Mapping[str, Any]
+    note: str = ""
 
     @property
     def height(self) -> int:
@@ -29,9 +30,9 @@ class Figure:
 
     @property
     def numbers(self) -> list[Mapping[str, Any]]:
-        """The rows that it draws, for a table; empty where they are more than MOST, or of several kinds."""
+        """The rows that it draws, for a table; empty where they are more than MOST, or several tables."""
         tables = list(_tables(self.spec))
-        rows = tables[0] if len(tables) == 1 else []
+        rows = tables[0] if tables and all(table == tables[0] for table in tables) else []
         return list(rows) if len(rows) <= MOST and all(row.keys() == rows[0].keys() for row in rows) else []
 
 

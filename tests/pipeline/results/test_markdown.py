@@ -1,9 +1,10 @@
 """Tables in Markdown, word by word, and text that cannot break out of them."""
 
+from types import SimpleNamespace
+
 from pipeline.results import markdown
 from pipeline.results.line import Line
 from pipeline.results.published import Figure, Measured
-from pipeline.results.section import Section
 from pipeline.results.tables import BestRow
 
 CELLS = {"accuracy": (0.86, 0.0283), "errors": (14, 2.83), "nll": (0.25, None), "agreement": (1, 0)}
@@ -21,29 +22,30 @@ def line(run: str, diverged: int = 0) -> Line:
     return Line(run, "student", "s", 4.0, 0.5, 1234, 1 - diverged, diverged, 0, cells)
 
 
-def section(name: str, *lines: Line, best=()) -> Section:
-    return Section(name, lines, best, "temperature", None)
+def chapter(name: str, *lines: Line, best=()) -> SimpleNamespace:
+    """What a table in Markdown asks a chapter for."""
+    return SimpleNamespace(name=name, lines=lines, best=best)
 
 
 def test_one_folder_has_no_heading():
-    found = markdown.results([section("", line("s-T4"), line("s-T8", diverged=1))])
+    found = markdown.results([chapter("", line("s-T4"), line("s-T8", diverged=1))])
     assert found == HEAD + ROW + "| s-T8 (1 diverged) | 1,234 | — | — | — | — |\n\n"
 
 
 def test_folders_stand_under_their_names_with_a_line_between():
-    found = markdown.results([section("first", line("s-T4")), section("a|b", line("s-T4"))])
+    found = markdown.results([chapter("first", line("s-T4")), chapter("a|b", line("s-T4"))])
     assert found == f"### first\n\n{HEAD}{ROW}\n### a\\|b\n\n{HEAD}{ROW}"
 
 
 def test_what_is_best_stands_below():
-    text = markdown.results([section("", line("s-T4"), best=[BEST._replace(student="s")])])
+    text = markdown.results([chapter("", line("s-T4"), best=[BEST._replace(student="s")])])
     assert text.startswith(HEAD + ROW + "\n- s at T = 4 and alpha = 0.5 (lowest validation NLL): 14.0 test errors; ")
     assert text.endswith("(bootstrap).\n")
 
 
 def test_names_are_escaped():
     """HTML, Markdown, what steers a terminal, and the end of a line."""
-    text = markdown.results([section(NAME, line(NAME), line("a\n\nb"), best=[BEST])])
+    text = markdown.results([chapter(NAME, line(NAME), line("a\n\nb"), best=[BEST])])
     plain = "&lt;script&gt;alert(1)&lt;/script&gt;\\[x\\](y)\\`\\|\\\\x1b\\[2J\\\\u202e"
     assert f"### {plain}\n" in text
     assert f"| {plain} |" in text

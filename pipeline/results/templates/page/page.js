@@ -26,7 +26,10 @@ function specOf(chart) {
 async function draw(chart) {
   try {
     const options = { renderer: "svg", actions: false, ast: true, config: theme };
-    chart.view = (await vegaEmbed(chart, specOf(chart), options)).view;
+    const inner = chart.appendChild(document.createElement("div")); // because Vega gives it another role and label
+    const choices = chart.parentElement.querySelector(":scope > .choices"); // beside the chart, which is an image to those who hear
+    if (choices) options.bind = choices;
+    chart.view = (await vegaEmbed(inner, specOf(chart), options)).view;
     await soften(chart);
   } catch (error) {
     chart.textContent = "This chart could not be drawn.";
@@ -93,8 +96,13 @@ document.querySelectorAll(".gallery").forEach(slider);
   document.documentElement.dataset.drawn = ""; // all of them
 })();
 
-// The contents are open where they stand beside the text.
+// The contents are open where they stand beside the text, and say which section one reads.
 const wide = matchMedia("(min-width: 72rem)");
 const fold = () => (document.getElementById("contents").open = wide.matches);
 wide.addEventListener("change", fold);
 fold();
+const links = new Map([...document.querySelectorAll("nav a")].map((link) => [link.hash.slice(1), link]));
+const reading = new IntersectionObserver((entries) => {
+  for (const { target, isIntersecting } of entries) links.get(target.id)?.toggleAttribute("aria-current", isIntersecting);
+}, { rootMargin: "-20% 0px -80% 0px" }); // a line near the top
+document.querySelectorAll("main > section").forEach((section) => reading.observe(section));

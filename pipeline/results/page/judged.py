@@ -1,0 +1,28 @@
+"""Judged: the nets of which the page says how far they can be trusted."""
+
+from typing import NamedTuple
+
+from pipeline.results.line import Line
+from pipeline.results.page import marks
+from pipeline.results.page.chapter import Chapter
+from pipeline.results.page.students import called, headline
+from pipeline.results.page.theme import QUIET
+
+
+class Judged(NamedTuple):
+    """A run, what charts call it, its colour and the shape of its points."""
+
+    line: Line
+    label: str
+    colour: str
+    shape: str
+
+
+def judged(chapter: Chapter) -> list[Judged]:
+    """The teacher, the student of the headline, and its baseline, as far as there are any."""
+    found = [Judged(chapter.teacher, marks.teacher_name(chapter.teacher), QUIET, "diamond")] if chapter.teacher else []
+    if student := headline(chapter):
+        found.append(Judged(student.best, called(student, student.best), student.colour, "circle"))
+        if student.baseline:
+            found.append(Judged(student.baseline, called(student, student.baseline), student.colour, "square"))
+    return found

@@ -1,0 +1,96 @@
+"""Students: their settings, the best one, and the label and the colour that each has in every chart."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from pipeline.base.commands import short
+from pipeline.base.errors import printable
+from pipeline.results.line import Line
+from pipeline.results.page.chapter import Chapter
+from pipeline.results.page.theme import HUES, QUIET
+
+_LETTERS = 40  # of a label, at most
+
+
+@dataclass(frozen=True)
+class Student:
+    """A student with nets that can be measured.
+
+    label: its name, short and unlike that of others. colour: of HUES where it is `named`, QUIET where there are more students
+    than hues and others are better on the validation split. lines: its settings. best: that of the table `best`; where it has
+    none, of the lowest validation NLL. baseline: the same net on hard labels.
+    """
+
+    name: str
+    label: str
+    colour: str
+    named: bool
+    lines: Sequence[Line]
+    best: Line
+    baseline: Line | None
+
+
+def students(chapter: Chapter) -> list[Student]:
+    """The students of a chapter, in its order."""
+    measured = [line for line in chapter.lines if line.seeds]
+    chosen = {row.run for row in chapter.best}
+    settings: dict[str, list[Line]] = {}
+    for line in measured:
+        if line.kind == "student":
+            settings.setdefault(line.student or line.run, []).append(line)
+    best = {
+        name: next((line for line in lines if line.run in chosen), min(lines, key=valid_nll))
+        for name, lines in settings.items()
+    }
+    baselines = {line.student: line for line in measured if line.kind == "baseline"}
+    ranked = sorted(best, key=lambda name: valid_nll(best[name]))
+    coloured = [name for name in best if name in ranked[: len(HUES)]]
+    colours = dict(zip(coloured, HUES, strict=False))
+    return [
+        Student(name, label, colours.get(name, QUIET), name in colours, settings[name], best[name], baselines.get(name))
+        for name, label in zip(best, labels(best), strict=True)
+    ]
+
+
+def headline(chapter: Chapter) -> Student | None:
+    """The student to show where there is room for one: that of the lowest validation NLL, of those in the table `best`."""
+    every = students(chapter)
+    chosen = {row.run for row in chapter.best}
+    compared = [student for student in every if student.best.run in chosen]
+    return min(compared or every, key=lambda student: valid_nll(student.best), default=None)
+
+
+def valid_nll(line: Line) -> float:
+    """The mean validation NLL of a run with nets."""
+    return line.cells["valid", "nll"][0]
+
+
+def labels(names: Iterable[str]) -> list[str]:
+    """Names as charts show them: one short line each, unlike each other."""
+    found: list[str] = []
+    for name in names:
+        short = printable(name[: _LETTERS + 1])
+        text = short = short if len(short) <= _LETTERS else f"{short[: _LETTERS - 1]}…"
+        number = 1
+        while text in found:
+            number += 1
+            text = f"{short} ({number})"
+        found.append(text)
+    return found
+
+
+def left_out(every: Sequence[Student]) -> str:
+    """A sentence on the students without a colour; empty where all have one."""
+    grey = sum(not student.named for student in every)
+    return f"Coloured: the {len(HUES)} students of the lowest validation NLL. Grey: the other {grey}." if grey else ""
+
+
+def called(student: Student, line: Line) -> str:
+    """What charts of several runs of a student call one of them."""
+    return f"{student.label} on hard labels" if line.kind == "baseline" else f"{student.label} at {setting(line, alpha=False)}"
+
+
+def setting(line: Line, *, alpha: bool = True) -> str:
+    """T of a student, and alpha where it is asked for."""
+    temperature = f"T = {short(line.temperature or 0.0)}"
+    return f"{temperature} and alpha = {short(line.alpha or 0.0)}" if alpha else temperature
