@@ -12,6 +12,7 @@ from pipeline.results.page.theme import HUES, QUIET
 
 MAPPED = 24  # classes, at most, of a map
 _NUMBERED = 12  # classes, at most, of a map with numbers in it
+_DARK = 0.6  # of the darkest colour's rows: from there letters are white
 _PAIRS = 15  # in the chart for more classes
 _MORE, _LESS = HUES[1], HUES[0]
 _FAINT = "18"  # the opacity of nearly nothing, behind a colour
@@ -43,7 +44,7 @@ def _map(names: Sequence[str], net: Judged, counts: Counts, most: float) -> Figu
     scale = altair.Scale(domain=[0, most], range=[f"{_LESS}{_FAINT}", _LESS], interpolate="rgb")
     name = "confusions-student" if net.line.kind == "student" else "confusions-teacher"
     title = f"{net.label} {_commonest(names, counts)}"
-    return Figure(name, title, f"{title}. {_listed(names, counts)}", _cells(names, counts, scale, "rows"))
+    return Figure(name, title, f"{title}. {_listed(names, counts)}", _cells(names, counts, scale, "rows", most))
 
 
 def _difference(names: Sequence[str], nets: Sequence[Judged], counts: Mapping[str, Counts]) -> Figure:
@@ -60,14 +61,14 @@ def _difference(names: Sequence[str], nets: Sequence[Judged], counts: Mapping[st
         title = f"Where {nets[1].label} goes wrong more often than the teacher: {_taken(names, most[0])}, {_rows(most[1])} more"
     else:
         title = f"Nowhere does {nets[1].label} go wrong more often than the teacher"
-    spec = _cells(names, apart, scale, "rows more than the teacher")
+    spec = _cells(names, apart, scale, "rows more than the teacher", reach)
     return Figure(
         "confusions-difference", title, f"{title}. {_listed(names, apart)}", spec, "Orange: more often; blue: less often."
     )
 
 
-def _cells(names: Sequence[str], counts: Counts, scale: Any, what: str) -> dict[str, Any]:
-    """A map: a cell for each pair."""
+def _cells(names: Sequence[str], counts: Counts, scale: Any, what: str, most: float) -> dict[str, Any]:
+    """A map: a cell for each pair. most: rows, of the darkest colour."""
     import altair
 
     shown = altair.Scale(domain=list(names))
@@ -87,7 +88,8 @@ def _cells(names: Sequence[str], counts: Counts, scale: Any, what: str) -> dict[
         chart.mark_rect().encode(x, y, color=colour, tooltip=told),
     ]
     if len(names) <= _NUMBERED:
-        layers.append(chart.mark_text(fontSize=10).encode(x, y, text="shown:N"))
+        letters = altair.when(f"abs(datum.rows) > {_DARK * most}").then(altair.value("white"))  # else those of the theme
+        layers.append(chart.mark_text(fontSize=10).encode(x, y, text="shown:N", color=letters))
     return altair.layer(*layers).properties(width="container", height=300).to_dict()
 
 

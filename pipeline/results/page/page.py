@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import re
 from collections.abc import Sequence
 from functools import cache
 
@@ -21,6 +22,7 @@ from pipeline.results.published import HEADING, Measured, Published
 
 SECTIONS = (summary, temperature, gallery, deploy, trust, training, lineage, runs)  # in the order of the page
 LONGEST = 80  # letters of a name
+_UNITS = re.compile(r" (?=[=±%])|(?<=[=±]) |(?<=\d) (?=(?:s|ms|kB|points|nats)\b)")
 
 
 def sections(chapter: Chapter) -> list[Section]:
@@ -50,7 +52,7 @@ def page(
     loader = jinja2.PackageLoader("pipeline.results", "templates/page")
     strict = jinja2.StrictUndefined
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=strict)
-    environment.filters |= {"printable": printable, "brief": brief, "cell": cell}
+    environment.filters |= {"printable": printable, "brief": brief, "cell": cell, "unbroken": unbroken}
     script = _script((environment.loader.get_source(environment, "page.js")[0]) if environment.loader else "")
     return environment.get_template("page.html").render(
         chapters=chapters, source=published.source if published else None, heading=HEADING, compared=measured,
@@ -62,6 +64,11 @@ def brief(text: str) -> str:
     """A name as one line that is safe to show, cut where it is very long."""
     shown = printable(text)
     return shown if len(shown) <= LONGEST else f"{shown[:LONGEST]}…"
+
+
+def unbroken(text: str) -> str:
+    """Text whose lines do not break within T = 4, or between a number and its unit."""
+    return _UNITS.sub("\u00a0", text)
 
 
 def cell(value: object) -> str:
