@@ -573,7 +573,7 @@ def test_an_unknown_key_lists_the_known_ones(project):
     (project / "params.yaml").write_text(PARAMS.replace("seed: 0}", "sede: 0}"))
     text = fails(2, "ingest")
     assert "ingest.sede" in text
-    assert "train, valid, test, transfer, size, fit, damaged, seed, fold" in text
+    assert "train, valid, test, labels, transfer, size, fit, damaged, seed, fold" in text
 
 
 def test_a_misspelt_section_is_told_and_sections_of_others_are_left_alone(project):
@@ -870,7 +870,19 @@ def test_settings_are_options(name):
 
 def test_a_square_size_may_be_said_twice(tmp_path, source):
     """Height and width are one value, not two of which each may be given once."""
-    words = ["ingest", "--train", str(source), "--size", "5x5", "--data", str(tmp_path / "data")]
+    words = [
+        "ingest",
+        "--train",
+        str(source),
+        "--valid",
+        "0.2",
+        "--labels",
+        "all",
+        "--size",
+        "5x5",
+        "--data",
+        str(tmp_path / "data"),
+    ]
     result = CliRunner().invoke(main, words)
     assert result.exit_code == 0, result.output
     assert "rows of 5×5×1 (crop), 3 classes" in result.output
