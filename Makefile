@@ -17,7 +17,9 @@ repro: $(READY) ## teachers, caches, students and report on the embedded digits
 plots: $(READY) ## dvc_plots/index.html, what DVC plots; REV=HEAD~1 compares with that revision
 	@mkdir -p .dvc/tmp
 	@.venv/bin/python -c 'import vl_convert; print(f"<!DOCTYPE html><meta charset=utf-8><title>Plots</title><script>{vl_convert.javascript_bundle()}</script>{{plot_divs}}")' > .dvc/tmp/plots.html
+	@rm -f dvc_plots/index.html
 	.venv/bin/dvc plots $(if $(REV),diff $(REV),show) --html-template .dvc/tmp/plots.html
+	@test -f dvc_plots/index.html || { echo "make plots: expected data/plots, found none of this revision: run make repro, or dvc pull."; exit 2; }
 
 # Files of tests side by side, on as many cores as there are; what a file prepares is shared by its tests.
 PYTEST := .venv/bin/pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder

@@ -71,10 +71,9 @@ def command(
     device: str,
     threads: int,
 ) -> None:
-    """Measure every teacher, the ensemble, and every baseline and student; write data/metrics.json and data/plots/."""
+    """Measure every teacher, the ensemble, and every baseline and student; write data/plots/."""
     from pipeline.base import commands, runtime
     from pipeline.models.runname import run_name
-    from pipeline.results.columns import FILE_NAME
     from pipeline.results.evaluate import Trained, evaluate
 
     folder = data / "students"
@@ -91,9 +90,8 @@ def command(
         weights=weights or None,
         students=trained,
         work=work,
-        metrics_out=data / FILE_NAME,
         plots_out=data / "plots",
         device=runtime.prepare(device, threads=threads),
     )
     left_out = f", {len(found.missing)} not trained yet" if found.missing else ""
-    echo(f"wrote {data / FILE_NAME} and {data / 'plots'}: {counted(len(found.runs), 'run')}{left_out}")
+    echo(f"wrote {data / 'plots'}: {counted(len(found.runs), 'run')}{left_out}")

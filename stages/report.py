@@ -59,8 +59,7 @@ def command(
     out = out or data / "report"
     plots = _named(folders) if folders else {"": data / "plots"}
     if tensorboard is not None:
-        write_events(plots, tensorboard)
-        echo(f"wrote {tensorboard}: look at it with {shlex.join(('tensorboard', '--logdir', str(tensorboard)))}")
+        _require_apart(tensorboard, out)
     report(
         plots=plots,
         published=Published.parse(section) if section is not None else None,
@@ -68,7 +67,17 @@ def command(
         data=data,
         pictures=figures,
     )
+    if tensorboard is not None:
+        write_events(plots, tensorboard)
+        echo(f"wrote {tensorboard}: look at it with {shlex.join(('tensorboard', '--logdir', str(tensorboard)))}")
     echo(f"wrote {out / 'index.html'}: open it in a browser")
+
+
+def _require_apart(events: Path, out: Path) -> None:
+    """Raise InputError for event files within the report, or around it: each of the two folders is replaced whole."""
+    one, other = Path(os.path.abspath(events)), Path(os.path.abspath(out))
+    if one.is_relative_to(other) or other.is_relative_to(one):
+        raise InputError("tensorboard", expected=f"a folder apart from {out}", found=str(events), fix="Name another folder.")
 
 
 def _named(folders: Sequence[Path]) -> dict[str, Path]:

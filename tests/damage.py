@@ -50,14 +50,14 @@ COMMANDS = {  # command → what it writes
     "distill s --hard": "students/s-hard",
     "distill s -T 4 --live": "students/s-T4-live",
     "sweep all": "sweeps/all",
-    "evaluate": "metrics.json plots",
+    "evaluate": "plots",
     "report": "report",
     "report data/sweeps/all --out data/page": "page",
     "cost --json": None,
     "distill u -T 1": "students/u-T1",  # goes on
     "capture b --knowledge hidden --dtype int8 --features layer1": "caches/b",  # goes on
 }
-UNREAD = re.compile(r"data/(source|code|report|page)/|data/metrics.json|data/plots/.*\.csv|\.partial")  # by no command of ours
+UNREAD = re.compile(r"data/(source|code|report|page)/|plots/(metrics\.json|.*\.csv)|\.partial")  # by no command of ours
 TIMED = re.compile(rb"<div><dt>Stage\s(one, once|two)</dt>.*?</div>", re.DOTALL)  # of a report: what stages took
 MADE = ("stage", "command", "name", "live", "done", "students", "epochs")  # of what a command cost
 WHAT = {"teachers": "teacher", "caches": "cache", "students": "student"}  # how messages call what lies in these folders

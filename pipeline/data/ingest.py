@@ -126,6 +126,8 @@ def ingest(
             )  # fmt: skip
         shutil.rmtree(room)
         bind_splits(folder, list(taken.buckets))
+        if labels != "all":
+            _require_kept(open_splits(folder, ["train"])["train"].labels(), classes, labels)
     return open_splits(out, [name for name in SPLITS if name in plan.sizes])
 
 
@@ -138,6 +140,17 @@ def _require_labels(labels: int, transfer_set: Sequence[str]) -> None:
         expected, found = f"no sources, as the training rows are it where `labels` is {labels}", ", ".join(transfer_set)
         fix = "Leave `transfer` out, or set `labels: all`."
         raise InputError("transfer", expected=expected, found=found, fix=fix)
+
+
+def _require_kept(labels: np.ndarray, classes: Sequence[str], count: int) -> None:
+    """Warn of classes of which damaged rows took labels away; raise InputError for one that has none left."""
+    kept = np.bincount(labels, minlength=len(classes)).tolist()
+    for name, number in zip(classes, kept, strict=True):
+        if not number:
+            fix = "Repair these rows, raise the setting `labels`, or set another seed."
+            raise InputError(f"labels of class {name}", expected="sound rows", found=f"none among the {count:,} drawn", fix=fix)
+        if number < count:
+            _log.warning("class %s keeps %d of %d labels: the other rows are damaged", name, number, count)
 
 
 def _require_apart(sources: Mapping[str, Sequence[Source]]) -> None:

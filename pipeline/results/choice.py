@@ -51,8 +51,8 @@ def headline(rows: Sequence[BestRow], runs: Sequence[Run]) -> tuple[Run, int] | 
 
     It is the row of `best` with the lowest validation NLL; where there is none, the student of the lowest mean; else None.
     """
-    chosen = [run for run in runs if run.name in {row.run for row in rows}]
-    students = [run for run in chosen or runs if run.kind == "student" and run.seeds]
+    row = min(rows, key=lambda row: row.valid_nll, default=None)
+    students = [run for run in runs if run.kind == "student" and run.seeds and (row is None or run.name == row.run)]
     if not students:
         return None
     run = min(students, key=lambda run: statistics.fmean(run.column("valid", "nll")))

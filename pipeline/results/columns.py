@@ -1,16 +1,16 @@
 """Columns: the few figures of an evaluation that DVC shows in columns, such as teacher.nll and small.accuracy.
 
-Nobody compares hundreds: there are those of COMPARED students at most. The tables have everything.
+Nobody compares hundreds: there are those of SHOWN students at most. The tables have everything.
 """
 
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from pipeline.results.choice import COMPARED
 from pipeline.results.run import Run, mean_std
 from pipeline.results.tables import BestRow
 
+SHOWN = 4  # students
 FILE_NAME = "metrics.json"
 TEACHER = "teacher"
 
@@ -64,19 +64,20 @@ def pairs(runs: Sequence[Run], best: Iterable[BestRow]) -> list[Pair]:
         settings = [run for run in own if run.kind == "student" and (row is None or run.name == row.run)]
         chosen = min(settings, key=lambda run: statistics.fmean(run.column("valid", "nll")), default=None)
         found.append(Pair(student, next((run for run in own if run.kind == "baseline"), None), chosen, row))
-    kept = sorted(found, key=lambda each: each.valid_nll)[:COMPARED]
-    return [each for each in found if each in kept]
+    kept = {each.student for each in sorted(found, key=lambda each: each.valid_nll)[:SHOWN]}
+    return [each for each in found if each.student in kept]
 
 
-def columns(runs: Sequence[Run], students: Iterable[Pair], teacher: str) -> dict[str, Figures]:
+def columns(runs: Sequence[Run], students: Sequence[Pair], teacher: str) -> dict[str, Figures]:
     """The content of metrics.json: figures of the teacher and of students on the test split, by name.
 
     Of a student they are `temperature` and, where several were tried, `alpha` of its best setting; `accuracy` and `nll` there;
-    `hard_accuracy`, of its baseline; and `errors_saved`, how many errors fewer than that it makes. They are means over
-    seeds; `accuracy_std` and `errors_saved_std` are sample standard deviations. What is not known is left out. A student
-    called teacher goes by the name of its run. teacher: the run that students learn from.
+    `hard_accuracy`, of its baseline; and `errors_saved`, how many errors fewer than that it makes, on the seeds that both have.
+    They are means over seeds; `accuracy_std` and `errors_saved_std` are sample standard deviations. What is not known is left
+    out. A student called teacher goes by the name of its run. teacher: the run that students learn from.
     """
-    several = len({run.alpha for run in runs if run.kind == "student"}) > 1
+    names = {each.student for each in students}
+    several = len({run.alpha for run in runs if run.kind == "student" and run.student in names}) > 1
     (reference,) = (run for run in runs if run.name == teacher)
     found = {TEACHER: _figures(reference)}
     for each in students:

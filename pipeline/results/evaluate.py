@@ -28,7 +28,7 @@ from pipeline.models.predict import TILE, predict
 from pipeline.models.rows import Rows
 from pipeline.results import plotted, summary, tables
 from pipeline.results.choice import best, compared, headline
-from pipeline.results.columns import columns, pairs
+from pipeline.results.columns import FILE_NAME, columns, pairs
 from pipeline.results.gallery import gallery
 from pipeline.results.lineage import Lineage
 from pipeline.results.run import BEFORE, ENSEMBLE, SPLITS, Measure, Run
@@ -89,12 +89,11 @@ def evaluate(
     weights: Sequence[float] | None,
     students: Sequence[Trained],
     work: Path,
-    metrics_out: Path,
     plots_out: Path,
     device: torch.device,
     study: str | None = None,
 ) -> Evaluated:
-    """Measure teachers, their ensemble, baselines and students, and write tables, and a few figures for DVC.
+    """Measure teachers, their ensemble, baselines and students, and write tables, and a few figures for DVC (see columns.py).
 
     A student whose class biases were corrected is also measured without the correction, as <name>-uncorrected. A student
     that is not trained yet is left out with a warning, and so is a net that diverged in training or gives logits that are
@@ -108,7 +107,6 @@ def evaluate(
         weights: The weight of each of `ensemble`; None for equal weights.
         students: The student settings, and the baselines.
         work: The folder for work in progress, where an unfinished capture is looked up.
-        metrics_out: The JSON file of the figures that DVC shows (see columns.py). It is replaced, once the tables are.
         plots_out: The folder of the tables (see tables.py). It is replaced.
         device: Where students run.
         study: The sweep that the students belong to, if any.
@@ -162,8 +160,8 @@ def evaluate(
     reference = ENSEMBLE if len(ensemble) > 1 else ensemble[0]
     read += spec.witnesses(*specs)
     few = pairs(runs, found)
-    metrics = files.readable_json(columns(runs, few, reference))
     with files.replaced_folder(plots_out, read=read) as folder:
+        files.write(folder / FILE_NAME, files.readable_json(columns(runs, few, reference)))
         tables.write(
             folder,
             runs=summary.by_split(runs),
@@ -199,7 +197,6 @@ def evaluate(
                 rows=tables.digests({name: opened[name] for name in SPLITS}),
             ),
         )
-    files.write(metrics_out, metrics)
     return Evaluated(runs, found, missing)
 
 

@@ -8,9 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pipeline.base.commands import short
-from pipeline.results.choice import COMPARED
-from pipeline.results.columns import TEACHER, Pair
-from pipeline.results.run import SPLITS, Run
+from pipeline.results.columns import SHOWN, TEACHER, Pair
+from pipeline.results.run import Run
 from pipeline.results.tables import EpochPoint, TemperaturePoint
 
 History = Sequence[Mapping[str, Any]]  # one record per seed and epoch
@@ -41,7 +40,7 @@ def by_epoch(histories: Mapping[str, History], runs: Sequence[Run], students: It
 
     histories: by run.
     """
-    lines = [(run.name, run) for run in runs if run.kind == "teacher"][:COMPARED]
+    lines = [(run.name, run) for run in runs if run.kind == "teacher"][:SHOWN]
     for each in students:
         lines += [(f"{each.student}, hard labels", each.baseline)] if each.baseline else []
         lines += [(f"{each.student}, distilled", each.chosen)] if each.chosen else []
@@ -57,5 +56,5 @@ def by_epoch(histories: Mapping[str, History], runs: Sequence[Run], students: It
 
 
 def _at(temperature: float, series: str, run: Run) -> TemperaturePoint:
-    valid, test = (statistics.fmean(run.column(split, "accuracy")) for split in SPLITS)
-    return TemperaturePoint(series, temperature, valid, test)
+    accuracy, nll = (statistics.fmean(run.column(split, metric)) for split, metric in (("test", "accuracy"), ("valid", "nll")))
+    return TemperaturePoint(series, temperature, nll, accuracy)

@@ -157,7 +157,7 @@ class TemperaturePoint(NamedTuple):
 
     series: str
     temperature: float
-    valid_accuracy: float
+    valid_nll: float
     test_accuracy: float
 
 

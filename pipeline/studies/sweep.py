@@ -13,7 +13,6 @@ import torch
 
 from pipeline.base import commands, files, runtime
 from pipeline.base.errors import InputError
-from pipeline.results.columns import FILE_NAME
 from pipeline.results.evaluate import Evaluated, Trained, evaluate, measured_caches, require_comparable
 from pipeline.studies.groups import Group, Plan, groups_of, key, run_of
 from pipeline.training.lesson import Ground, Soft, Student, require_seeds
@@ -50,8 +49,8 @@ def sweep(
             measured, of plans that have them in the loop too.
         splits: The folder that ingest wrote.
         work: The folder where trainings are kept.
-        out: The folder to write. `students` has a folder <student>-<key> for each run, as `distill` writes it; `metrics.json`
-            and `plots` are what `evaluate` writes. The three are replaced together; other files stay.
+        out: The folder to write. `students` has a folder <student>-<key> for each run, as `distill` writes it; `plots`
+            is what `evaluate` writes. Both are replaced together; other files stay.
         device: Where to train and measure; see base.runtime.prepare.
         anew: Train everything again, and use nothing from earlier runs.
 
@@ -98,7 +97,7 @@ def sweep(
         return evaluate(
             splits=splits, teachers=measured,
             ensemble=list(soft.teachers), rule=soft.rule, weights=soft.weights, students=trained(folder / "students"),
-            study=out.name, work=work, metrics_out=folder / FILE_NAME, plots_out=folder / "plots", device=device,
+            study=out.name, work=work, plots_out=folder / "plots", device=device,
         )  # fmt: skip
 
 

@@ -498,9 +498,9 @@ def test_one_missing_student_leaves_the_others_measured(project):
     says(0, "distill", "s", "-T", "2")
     said = says(0, "evaluate")
     assert "s-hard: not trained yet and left out. To train it, run `softcache distill s --hard`." in said
-    assert said.endswith("wrote data/metrics.json and data/plots: 2 runs, 1 not trained yet\n")
+    assert said.endswith("wrote data/plots: 2 runs, 1 not trained yet\n")
     assert measured(project / "data/plots").keys() == {(run, split) for run in ("a", "s-T2") for split in ("valid", "test")}
-    assert json.loads((project / "data/metrics.json").read_text())["s"].keys() == {"temperature", "accuracy", "nll"}
+    assert json.loads((project / "data/plots/metrics.json").read_text())["s"].keys() == {"temperature", "accuracy", "nll"}
 
 
 def test_a_teacher_that_was_trained_anew_is_told_wherever_its_cache_is_read(project):
@@ -541,7 +541,7 @@ def test_a_net_whose_logits_are_not_finite_on_test_rows_alone(project):
     said = says(0, "evaluate")
     assert "s-T2, seed 0: its logits are not finite, so it is left out" in said
     assert {run for run, _ in measured(project / "data/plots")} == {"a", "s-hard"}
-    assert json.loads((project / "data/metrics.json").read_text())["s"].keys() == {"hard_accuracy"}
+    assert json.loads((project / "data/plots/metrics.json").read_text())["s"].keys() == {"hard_accuracy"}
 
 
 def test_a_deep_look_that_finds_other_logits_is_mended_by_doing_it_anew(project, monkeypatch):

@@ -108,7 +108,7 @@ def test_the_footprint_of_every_architecture(finished):
 
 def test_everything_is_where_it_should_be(finished):
     assert sorted(path.name for path in (finished / "data").iterdir()) == [
-        "caches", "footprint", "metrics.json", "plots", "provenance", "report", "students", "sweeps", "teachers",
+        "caches", "footprint", "plots", "provenance", "report", "students", "sweeps", "teachers",
         "times.csv", "transfer", "versions",
     ]  # fmt: skip
     assert sorted(path.name for path in (finished / "data/students").iterdir()) == [
@@ -149,7 +149,7 @@ def test_every_run_is_measured_and_metrics_are_means_of_the_best_over_seeds(fini
     chosen, hard = (found[f"tiny-{name}", "test"] for name in (f"T{short(best)}", "hard"))
     saved = [before.errors - after.errors for before, after in zip(hard, chosen, strict=True)]
     (teacher,) = found["ensemble", "test"]
-    assert json.loads((finished / "data/metrics.json").read_text()) == {
+    assert json.loads((finished / "data/plots/metrics.json").read_text()) == {
         "teacher": {"accuracy": teacher.accuracy, "nll": teacher.nll},
         "tiny": {
             "temperature": best,
@@ -277,7 +277,7 @@ def test_a_sweep_says_what_was_best_on_validation_and_how_sure_that_is(finished)
     nll = {run: sum(row.nll for row in rows) for (run, split), rows in found.items() if split == "valid" and "-T" in run}
     assert len(nll) == 4
     assert best.run == min(nll, key=nll.get)
-    shown = json.loads((finished / "data/sweeps/both/metrics.json").read_text())
+    shown = json.loads((finished / "data/sweeps/both/plots/metrics.json").read_text())
     assert (shown["tiny"]["temperature"], shown["tiny"]["alpha"]) == (best.temperature, best.alpha)
     assert shown["tiny"]["errors_saved"] == best.errors_saved
     assert best.over_seeds_low <= best.errors_saved <= best.over_seeds_high
@@ -307,7 +307,7 @@ def test_a_sweep_may_set_anything_for_its_students(finished, tmp_path, monkeypat
     folder = finished / "data/sweeps/part"
     assert [path.name for path in (folder / "students").iterdir()] == ["tiny-hard"]
     assert {run for run, _ in measured(folder / "plots")} == {"b", "tiny-hard"}
-    assert json.loads((folder / "metrics.json").read_text())["tiny"].keys() == {"hard_accuracy"}
+    assert json.loads((folder / "plots/metrics.json").read_text())["tiny"].keys() == {"hard_accuracy"}
     found = opened(folder / "students/tiny-hard")
     assert [net.seed for net in found.nets] == [4]
     assert found.recipe.epochs == 1
@@ -315,7 +315,7 @@ def test_a_sweep_may_set_anything_for_its_students(finished, tmp_path, monkeypat
     assert (found.views.policy, found.views.seed, found.views.count) == ("shift(pixels=1) | flip()", 5, 1)
     ok("sweep", "part", "--params", tmp_path / "params.yaml", "--temperatures", "3", "--no-baseline")
     assert [path.name for path in (folder / "students").iterdir()] == ["tiny-T3-alpha0.9"]
-    assert json.loads((folder / "metrics.json").read_text())["tiny"]["temperature"] == 3
+    assert json.loads((folder / "plots/metrics.json").read_text())["tiny"]["temperature"] == 3
     import shutil
 
     shutil.rmtree(folder)
@@ -360,7 +360,7 @@ def test_folders_that_cannot_be_reported(finished, tmp_path, monkeypatch):
     text = fails(2, "report", "data/sweeps/both", tmp_path / "both")
     assert f"expected folders of different names, found data/sweeps/both and {tmp_path}/both. Rename one of them." in text
     assert f"{tmp_path}/none/plots: expected tables, found none" in fails(2, "report", tmp_path / "none")
-    assert "data: expected a report, or nothing, found caches, footprint, metrics.json" in fails(
+    assert "data: expected a report, or nothing, found caches, footprint, plots" in fails(
         2, "report", "data/sweeps/both", "--out", "data"
     )
     (tmp_path / "mine").mkdir()
@@ -368,6 +368,9 @@ def test_folders_that_cannot_be_reported(finished, tmp_path, monkeypatch):
     (tmp_path / "mine/thesis.tex").write_text("mine too")
     assert "or nothing, found thesis.tex" in fails(2, "report", "data/sweeps/both", "--out", tmp_path / "mine")
     assert len(list((tmp_path / "mine").iterdir())) == 2
+    for events in ("data/report/events", "data"):
+        text = fails(2, "report", "--tensorboard", events)
+        assert f"tensorboard: expected a folder apart from data/report, found {events}. Name another folder." in text
     (tmp_path / "empty").mkdir()
     with monkeypatch.context() as patch:
         patch.chdir(tmp_path / "empty")
@@ -756,10 +759,10 @@ def test_a_failed_evaluation_leaves_metrics_and_plots_as_they_were(captured):
     ok("distill", "tiny", "--hard")
     ok("distill", "tiny", "-T", "1")
     ok("evaluate", "--temperatures", "1")
-    before = (captured / "data/metrics.json").read_bytes(), tree(captured / "data/plots")
+    before = tree(captured / "data/plots")
     ok("distill", "tiny", "-T", "1", "--seeds", "7")
     assert "expected some in common" in fails(2, "evaluate", "--temperatures", "1")
-    assert ((captured / "data/metrics.json").read_bytes(), tree(captured / "data/plots")) == before
+    assert tree(captured / "data/plots") == before
 
 
 def test_runs_of_one_name_are_refused(captured):
@@ -839,7 +842,7 @@ def test_a_student_that_diverges_is_told_and_recorded_and_the_others_are_measure
     assert [net.diverged for net in opened(captured / "data/students/tiny-T2.5").nets] == [1, 1]
     ok("evaluate")
     assert ("tiny-T2.5", "test") not in measured(captured / "data/plots")
-    assert json.loads((captured / "data/metrics.json").read_text())["tiny"]["temperature"] == 1
+    assert json.loads((captured / "data/plots/metrics.json").read_text())["tiny"]["temperature"] == 1
     assert Tables.open(captured / "data/plots").read(BestRow)[0].run == "tiny-T1"
     ok("report")
     assert "tiny-T2.5 <small>(2 diverged)</small>" in (captured / "data/report/index.html").read_text()

@@ -209,6 +209,24 @@ def test_labels_that_cannot_be_kept(tmp_path, source, changes, message):
     assert not (tmp_path / "out").exists()
 
 
+def test_labels_whose_rows_are_damaged_are_missed(tmp_path, caplog):
+    """All rows that test and valid leave of class 1 are drawn."""
+    encoded, labels = images(60)
+    plain = run(tmp_path / "plain", write_parquet(tmp_path / "whole.parquet", encoded, labels))["train"]
+    own = [int(name.removeprefix("train-")) for name, (_, label) in rows_of(plain).items() if label == 1]
+    for number, row in enumerate(own):
+        encoded[row] = encoded[row] if number < 2 else b"no image"
+    source = write_parquet(tmp_path / "some.parquet", encoded, labels)
+    run(tmp_path / "few", source, labels=len(own), damaged="exclude")
+    assert f"class 1 keeps 2 of {len(own)} labels: the other rows are damaged" in caplog.text
+    for row in own:
+        encoded[row] = b"no image"
+    source = write_parquet(tmp_path / "none.parquet", encoded, labels)
+    with pytest.raises(InputError, match=f"labels of class 1: expected sound rows, found none among the {len(own)} drawn"):
+        run(tmp_path / "out", source, labels=len(own), damaged="exclude")
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_id_column_is_kept(tmp_path):
     encoded, labels = images(12)
     path = write_parquet(tmp_path / "s.parquet", encoded, labels, id=[f"x{row}" for row in range(12)])

@@ -103,3 +103,14 @@ def test_the_student_to_show_is_the_best_setting_of_the_best_student():
     shown, seed = headline([], RUNS)  # nothing to compare it with
     assert (shown.name, seed) == ("s-4.0", 2)
     assert headline([], RUNS[:1]) is None
+
+
+def test_the_student_to_show_is_that_of_the_lowest_row_though_seeds_without_a_baseline_are_worse():
+    """x has 0.2 on the seeds that it shares with its baseline, and 0.5 on all; y has 0.3."""
+    hard = {"errors": [9, 9], "valid_nll": [1, 1]}
+    runs = [
+        run("baseline", "x", None, (0, 1), **hard, diverged={2: 3}),
+        run("student", "x", 4.0, (0, 1, 2), [1, 1, 1], [0.2, 0.2, 1.1]),
+        run("baseline", "y", None, (0, 1), **hard), run("student", "y", 4.0, (0, 1), [1, 1], [0.3, 0.3]),
+    ]  # fmt: skip
+    assert headline(best(runs), runs)[0].name == "x-4.0"

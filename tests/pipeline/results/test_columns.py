@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.results.choice import COMPARED, best
-from pipeline.results.columns import columns, pairs
+from pipeline.results.choice import best
+from pipeline.results.columns import SHOWN, columns, pairs
 from runs import RUNS, run
 
 TEACHER = run("teacher", None, None, (None,), [5], [0.2])
@@ -57,5 +57,5 @@ def test_a_student_that_is_called_teacher():
 def test_of_many_the_best_on_validation_in_their_order():
     """Each student is worse than the next, on validation; the first ones have no column."""
     runs = [run("student", f"s{number}", 1.0, (0,), [number], [1 - number / 100]) for number in range(30)]
-    names = [f"s{number}" for number in range(30 - COMPARED, 30)]
+    names = [f"s{number}" for number in range(30 - SHOWN, 30)]
     assert list(shown(TEACHER, *runs)) == ["teacher", *names]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from pipeline.results import plotted
-from pipeline.results.choice import COMPARED, best
-from pipeline.results.columns import pairs
+from pipeline.results.choice import best
+from pipeline.results.columns import SHOWN, pairs
 from pipeline.results.tables import EpochPoint, TemperaturePoint
 from runs import RUNS, run
 
@@ -23,12 +23,12 @@ def test_students_against_temperature_between_baseline_and_teacher():
     """Means over seeds; settings of which nothing is left have no place on a line."""
     gone = run("student", "s", 8.0, (), np.zeros((0, 1)), [], diverged={0: 1})
     assert against_temperature(TEACHER, *RUNS[:3], gone) == [
-        TemperaturePoint("s, distilled", 1.0, 0.5, pytest.approx(0.99)),
-        TemperaturePoint("s, distilled", 4.0, 0.5, pytest.approx(0.91)),
+        TemperaturePoint("s, distilled", 1.0, pytest.approx(0.4), pytest.approx(0.99)),
+        TemperaturePoint("s, distilled", 4.0, pytest.approx(0.3), pytest.approx(0.91)),
         TemperaturePoint("s, hard labels", 1.0, 0.5, pytest.approx(0.88)),
         TemperaturePoint("s, hard labels", 4.0, 0.5, pytest.approx(0.88)),
-        TemperaturePoint("teacher", 1.0, 0.5, 0.95),
-        TemperaturePoint("teacher", 4.0, 0.5, 0.95),
+        TemperaturePoint("teacher", 1.0, 0.2, 0.95),
+        TemperaturePoint("teacher", 4.0, 0.2, 0.95),
     ]
     assert against_temperature(TEACHER, RUNS[0]) == []
 
@@ -56,5 +56,5 @@ def test_of_many_only_some_have_lines():
     runs = [replace(TEACHER, name=f"t{number}") for number in range(30)]
     runs += [run("student", f"s{number}", 1.0, (0,), [number], [0.5]) for number in range(30)]
     few = pairs(runs, [])
-    assert len(plotted.by_epoch({run.name: [RECORD] for run in runs}, runs, few)) == 2 * COMPARED
-    assert len(plotted.by_temperature(runs, few, "t3")) == COMPARED + 1
+    assert len(plotted.by_epoch({run.name: [RECORD] for run in runs}, runs, few)) == 2 * SHOWN
+    assert len(plotted.by_temperature(runs, few, "t3")) == SHOWN + 1

@@ -60,7 +60,7 @@ def test_what_is_written(plots):
     }
     assert said["files"] == {name: sha256(path.read_bytes()) for name, path in bound.items()}
     assert (plots / "history.csv").read_text() == "series,epoch,train_loss,valid_accuracy,valid_nll\na,1,0.75,0.5,2.0\n"
-    assert (plots / "temperature.csv").read_text() == "series,temperature,valid_accuracy,test_accuracy\n"
+    assert (plots / "temperature.csv").read_text() == "series,temperature,valid_nll,test_accuracy\n"
 
 
 def test_what_is_not_there(plots):

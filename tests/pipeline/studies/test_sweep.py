@@ -111,7 +111,7 @@ def test_what_does_not_fit_in_memory_is_measured_span_by_span_to_the_same_bytes(
     monkeypatch.delattr(Split, "read_all")
     swept(data, tmp_path / "read", together=6)
     held, read = (tree(tmp_path / name) for name in ("held", "read"))
-    assert "metrics.json" in held
+    assert "plots/metrics.json" in held
     assert all(held[path] == read[path] for path in held if path.endswith((".safetensors", ".parquet", "metrics.json")))
     assert held.keys() == read.keys()
 
