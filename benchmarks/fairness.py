@@ -45,13 +45,13 @@ def sgd(rates: Iterable[float], decays: Iterable[float], **more: int) -> list[Se
 def recipes(epochs: int) -> dict[str, list[Settings]]:
     """Overrides of the recipe, by what is different. epochs: those of the recipe itself."""
     longer = LONGER * epochs
-    adams = itertools.product(("adam(lr={})", "adamw(lr={}, weight_decay=0.1)"), (0.001, 0.003, 0.01))
+    adams = itertools.product(("adam(lr={})", "adamw(lr={}, weight_decay=0.1)"), (0.003, 0.01, 0.03))
     return {
-        "other rates and decays": sgd([0.03, 0.1, 0.2, 0.3, 0.6], [0, 0.001, 0.003, 0.01]),
-        "smaller batches": sgd([0.03, 0.1], [0.001, 0.003], batch_size=20),
+        "other rates and decays": sgd([0.03, 0.1, 0.3, 0.6, 1.0], [0.001, 0.003, 0.01, 0.03]),
+        "smaller batches": sgd([0.1, 0.2], [0.001, 0.003], batch_size=20),
         "adam and adamw": [{"optimizer": rule.format(rate)} for rule, rate in adams],
-        f"{LONGER} times as many epochs": sgd([0.1, 0.3], [0, 0.003], epochs=longer),
-        MOVED: sgd([0.1, 0.3], [0, 0.003]) + sgd([0.1, 0.3], [0], epochs=longer),
+        f"{LONGER} times as many epochs": sgd([0.3, 0.6], [0.003, 0.01], epochs=longer),
+        MOVED: sgd([0.3], [0.001, 0.003]) + sgd([0.3, 0.6], [0.001, 0.003], epochs=longer),
     }
 
 
