@@ -6,7 +6,7 @@ READY := .venv/.ready
 # The commands in dvc.yaml find what is installed in .venv.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: repro plots test test-zoo banking77 generations machines soak bench lint mnist cifar10 readme commands
+.PHONY: repro plots test test-zoo banking77 generations machines soak bench fairness lint mnist cifar10 readme commands
 
 repro: $(READY) ## teachers, caches, students and report on the embedded digits
 	.venv/bin/dvc repro
@@ -58,6 +58,9 @@ bench: $(READY) ## speed and memory against what one would do instead; MNIST=fol
 	.venv/bin/python -m benchmarks.export
 	.venv/bin/python -m benchmarks.training $(if $(MNIST),--mnist=$(abspath $(MNIST)))
 	.venv/bin/python -m benchmarks.features $(if $(CIFAR),--cifar=$(abspath $(CIFAR)))
+
+fairness: $(READY) ## the default run's baselines with forty recipes, its gains with other teachers and digits; ten minutes
+	.venv/bin/python -m benchmarks.fairness
 
 lint: $(READY) ## style, types, and who imports whom
 	.venv/bin/ruff check .

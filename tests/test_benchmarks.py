@@ -1,9 +1,12 @@
 """The benchmarks still run, on little data: what they print is judged by whoever runs them in earnest."""
 
+import json
+
 import pytest
 import torch
+from ruamel.yaml import YAML
 
-from benchmarks import capture, export, features, imported, loops, reading, training, views
+from benchmarks import capture, export, fairness, features, imported, loops, reading, training, views
 from benchmarks.measure import write_splits, write_teacher
 from pipeline.base import runtime
 
@@ -67,3 +70,14 @@ def test_loops():
 def test_export(tmp_path):
     export.synthetic(tmp_path / "data")
     export.against_teachers(tmp_path / "data", "student", ["a", "b"], tmp_path / "exports", 1)
+
+
+def test_fairness(tmp_path, monkeypatch, capsys):
+    params = YAML(typ="safe", pure=True).load(fairness.PARAMS)
+    params |= {"recipe": {**params["recipe"], "epochs": 2, "seeds": [0, 1]}, "teach": {**params["teach"], "epochs": 2}}
+    (tmp_path / "params.yaml").write_text(json.dumps(params))
+    monkeypatch.setattr(fairness, "PARAMS", tmp_path / "params.yaml")
+    fairness.main(fairness.PARTS)
+    printed = capsys.readouterr().out
+    assert printed.count("hard labels, its own recipe") == 2
+    assert printed.count(" gains ") == 6
