@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -15,50 +16,88 @@ from torch.utils.flop_counter import flop_registry
 from pipeline.models.libraries import needed
 from pipeline.models.onnx import WHAT, Onnx
 
-# Of an ONNX model, by the operation: from the shapes of its inputs and of its first output, and its attributes.
-_Shape = Sequence[int]
-_Attributes = dict[str, Any]
-
 
 def multiply_adds(net: nn.Module, inputs: torch.Tensor) -> int | None:
     """Multiply-adds of a forward pass, for one row.
 
     Those of convolutions and of products of matrices are counted, products of attention being such. Biases, activations,
     norms, poolings, sums and look-ups in tables of embeddings are not, as is usual: they are few. The formulas are
-    those of torch.utils.flop_counter; for an ONNX model, whose operations torch does not see, its graph is read.
+    those of torch.utils.flop_counter and a few of ours; for an ONNX model, whose operations torch does not see, its graph is
+    read. What a net computes outside of torch, such as in numpy, is not seen.
 
     Args:
         net: The net, in evaluation mode.
         inputs: Some rows, (n, *shape), on its device.
 
     Returns:
-        The number; None for an ONNX model with operations that are counted in another way, such as those of recurrent nets
-        and of trees, or whose shapes its graph does not say.
+        The number; None where the net multiplies by operations without a formula: of torch, such as quantized layers, Fourier
+        transforms and those of other libraries; of ONNX, such as recurrent nets and trees, or where a graph lacks its shapes.
     """
     counter = _Counter()
     with torch.no_grad(), _plain(), counter:
         net(inputs)
-    found = counter.flops // 2 // len(inputs)
     inside = [_of_onnx(module) for module in net.modules() if isinstance(module, Onnx)]
     known = [count for count in inside if count is not None]
-    return found + sum(known) if len(known) == len(inside) else None
+    return counter.total // len(inputs) + sum(known) if len(known) == len(inside) and not counter.unknown else None
+
+
+# ---------------------------------------------------------------- torch
+
+
+def _numbers(of: int) -> Callable[..., int]:
+    """As many as an argument has numbers: each is multiplied once."""
+    return lambda *given, **_: int(given[of].numel())
+
+
+def _trilinear(*given: Any, **_: Any) -> int:
+    """Of nn.Bilinear: each output by each pair of inputs. given: three tensors, and for each the axes that it lacks."""
+    shapes = []
+    for tensor, axes in zip(given[:3], given[3:6], strict=True):
+        for axis in axes:
+            tensor = tensor.unsqueeze(axis)
+        shapes.append(tensor.shape)
+    return math.prod(torch.broadcast_shapes(*shapes))
+
+
+_OURS: dict[str, Callable[..., int]] = {  # multiply-adds of what torch.utils.flop_counter lacks, from its arguments
+    "mv": _numbers(0), "addmv": _numbers(1), "dot": _numbers(0), "vdot": _numbers(0), "_trilinear": _trilinear
+}  # fmt: skip
+_SPACES = {"aten", "prim", "prims", "profiler"}  # operations of others, such as `quantized`, may do anything
+_MULTIPLY = re.compile(  # the names of those of torch that multiply, if they have no formula; not norms, nor interpolations
+    r"mm(_|$)|mv_?$|dot$|matmul|conv(?!ert)|(^|_)(tri)?linear(_|$)|rnn|lstm|gru|attention|transformer|fft_[cr]2"
+    r"|(c|p|euclidean_)dist|linalg_(?!vector_norm|cross)|cholesky|solve|geqrf|ormqr"
+)
 
 
 class _Counter(TorchDispatchMode):
-    """Counts the floating-point operations within a block. torch's own FlopCounterMode would import its compiler: 1.5 s."""
+    """Counts the multiply-adds within a block. torch's own FlopCounterMode would import its compiler: 1.5 s.
+
+    total: how many. unknown: whether there were some of which the number is not known.
+    """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.flops = 0
+        self.total, self.unknown = 0, False
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
         return False  # which would import it
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        given = func(*args, **(kwargs or {}))
-        if formula := flop_registry.get(func._overloadpacket):
-            self.flops += formula(*args, **(kwargs or {}), out_val=given)
+        named, name = kwargs or {}, func._overloadpacket.__name__
+        flops, ours = flop_registry.get(func._overloadpacket), _OURS.get(name)
+        if not (flops or ours):
+            with self:  # in inference mode an operation comes whole, and not as those that it is made of
+                given = func.decompose(*args, **named)
+            if given is not NotImplemented:
+                return given
+        given = func(*args, **named)
+        if flops:
+            self.total += flops(*args, **named, out_val=given) // 2
+        elif ours:
+            self.total += ours(*args, **named)
+        elif func.namespace not in _SPACES or _MULTIPLY.search(name):
+            self.unknown = True
         return given
 
 
@@ -77,6 +116,10 @@ def _plain() -> Iterator[None]:
 
 
 # ---------------------------------------------------------------- ONNX
+
+# By the operation: from the shapes of its inputs and of its first output, and its attributes.
+_Shape = Sequence[int]
+_Attributes = dict[str, Any]
 
 
 def _convolution(taken: Sequence[_Shape], given: _Shape, said: _Attributes) -> int:

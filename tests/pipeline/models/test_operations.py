@@ -55,6 +55,60 @@ def test_torchs_own_blocks_though_it_computes_them_in_one_operation():
     assert torch.backends.mha.get_fastpath_enabled()
 
 
+class Tried(nn.Module):
+    """A net that is a function of its rows, of numbers."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.function(inputs.float())
+
+
+def test_inference_mode_hides_nothing():
+    """That a layer has a number at all tells, too, when a version of torch changes what _Counter uses of its inside."""
+    layer = nn.Linear(5, 3)
+    assert counted(Read(layer), 5) == 15
+    assert counted(Read(torch.inference_mode()(layer)), 5) == 15
+    body = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 6 * 6, 10))
+    attending = nn.TransformerEncoderLayer(8, 2, 24, batch_first=True)
+    for net, shape, number in (
+        (body, (1, 8, 8), 6 * 6 * 4 * 9 + 4 * 6 * 6 * 10),
+        (attending, (5, 8), attention(5, 8, 24)),
+        (nn.LSTM(4, 6, batch_first=True), (5, 4), 5 * 4 * (4 * 6 + 6 * 6)),
+    ):
+        assert counted(Read(torch.inference_mode()(net.eval())), *shape) == number
+
+
+def test_products_that_torchs_counter_lacks():
+    weights, bilinear = torch.rand(5), nn.Bilinear(5, 8, 3)
+    for function, number in {
+        lambda x: x @ weights: 5,
+        lambda x: torch.addmv(torch.zeros(len(x)), x, weights): 5,
+        lambda x: torch.stack([row @ weights for row in x]): 5,
+        lambda x: torch.stack([torch.vdot(row, weights) for row in x]): 5,
+        lambda x: bilinear(x, torch.ones(len(x), 8)): 5 * 8 * 3,
+        torch.inference_mode()(lambda x: bilinear(x, torch.ones(len(x), 8))): 5 * 8 * 3,
+    }.items():
+        assert counted(Tried(function), 5) == number
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
+def test_what_multiplies_without_a_formula_has_no_number():
+    int8 = torch.ao.nn.quantized.dynamic.Linear(5, 3)
+    for function in (
+        int8, torch.fft.fft, torch.linalg.pinv, lambda x: torch.cdist(x, x), lambda x: torch.zeros(3, 3).addmm_(x, x.T),
+        lambda x: torch._int_mm(torch.zeros(32, 32, dtype=torch.int8), torch.zeros(32, 32, dtype=torch.int8)),
+    ):  # fmt: skip
+        assert counted(Tried(function), 5) is None
+    for function in (
+        torch.lgamma, nn.functional.normalize, nn.BatchNorm1d(5).eval(), lambda x: x.double().softmax(1).cumsum(1),
+        lambda x: nn.functional.interpolate(x[None, None], scale_factor=2, mode="bilinear"),
+    ):  # fmt: skip
+        assert counted(Tried(function), 5) == 0
+
+
 @pytest.mark.parametrize("file", [{}, {"rows": 2}, {"order": "last"}, {"order": "flat", "free": True}])
 def test_onnx_files(tmp_path, file):
     """The same convolution, 6×6 times, and the same last layer, however the file takes its rows."""
