@@ -27,6 +27,7 @@ from pipeline.data.inputs.text import Texts
 from pipeline.data.settings import Views
 from pipeline.data.splitfile import Rows
 from pipeline.data.splits import Split, bind_splits, open_splits
+from pipeline.models import latency
 from pipeline.models.build import build, parse_model
 from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.modelfile import Data, Net, Shown
@@ -37,6 +38,7 @@ from pipeline.results.lineage import Lineage
 from pipeline.training.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
+latency.SECONDS = 0.01  # tests look at no time
 RECIPE = Training(optimizer="sgd(lr=0.1)", schedule="constant()", epochs=1, batch_size=64)
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])

@@ -155,6 +155,7 @@ class Repository:
         shutil.copytree(ROOT / ".dvc/plots", folder / ".dvc/plots")
         for absent in ("      - data/caches/c\n", "      - data/caches/d\n"):  # a teacher less takes its line away
             self.edit("dvc.yaml", absent, "")
+        self.edit("pipeline/models/latency.py", "SECONDS = 0.5", "SECONDS = 0.01")
         write_parquet(folder / "data/source/source.parquet", *images(48), names=["low", "middle", "high"])
         (folder / "params.yaml").write_text(PARAMS)
         subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)

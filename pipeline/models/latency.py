@@ -1,14 +1,14 @@
 """Latency: how long a model takes for a batch, the median of many runs on one thread."""
 
 import contextlib
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
 
-RUNS = 200  # at most
-SECONDS = 0.5  # after which no run begins
+SECONDS = 0.5  # after which no run begins; over less, such as 200 runs of 30 µs, one hitch of the machine decides
 WARM = 3  # runs before the first one that counts, at most
 SLOW = 5.0  # seconds: a run that takes longer counts at once, because a second one would hardly be faster
 
@@ -16,11 +16,11 @@ SLOW = 5.0  # seconds: a run that takes longer counts at once, because a second 
 def latency(run: Callable[[np.ndarray], object], batch: np.ndarray) -> float:
     """The median seconds of a run, after some that do not count. batch: (n, *shape), what `run` takes."""
     first, *_ = _timed(run, batch, WARM)
-    return first if first > SLOW else statistics.median(_timed(run, batch, RUNS))
+    return first if first > SLOW else statistics.median(_timed(run, batch))
 
 
-def _timed(run: Callable[[np.ndarray], object], batch: np.ndarray, most: int) -> list[float]:
-    """The seconds of each of `most` runs at most, and of one at least."""
+def _timed(run: Callable[[np.ndarray], object], batch: np.ndarray, most: float = math.inf) -> list[float]:
+    """The seconds of each of as many runs as begin in time, of `most` at most, and of one at least."""
     found: list[float] = []
     started = time.perf_counter()
     while len(found) < most and (not found or time.perf_counter() < started + SECONDS):

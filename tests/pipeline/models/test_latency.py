@@ -13,6 +13,7 @@ from pipeline.models import latency
         ([3.0, 2.0, 1.0, 0.1, 0.4, 0.2, 7.0, 0.3], 5),  # three that do not count; 8 seconds later no run begins
         ([4.9, 4.0, 3.9, 3.8, 3.7], 3),  # the second run ended after 8 seconds
         ([9.0], 1),  # a slow net runs once
+        ([0.01] * 403 + [8.0], 401),  # a quick one as often as it can
     ],
 )
 def test_it_is_the_median_of_the_runs_after_the_first(monkeypatch, lengths, counted):
