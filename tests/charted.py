@@ -43,7 +43,7 @@ def best(student: str, run: str, **more: Any) -> dict:
 def footprint(**entries: tuple[int, float]) -> Footprint:
     """Parameters and milliseconds of a row, by model; 64 rows take ten times as long."""
     return Footprint(FORMAT, "a machine", tuple(
-        Entry(model, (1, 4, 4), 2, size, 10 * size, 4 * size, {"1": ms / 1e3, "64": ms / 1e2})
+        Entry(model, (1, 4, 4), 2, size, 10 * size, 4 * size, {"1": ms / 1e3, "64": ms / 1e2}, "")
         for model, (size, ms) in entries.items()
     ))  # fmt: skip
 

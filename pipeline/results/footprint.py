@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline.base import commands, facts, files
 
-FORMAT = 1  # of the file; it goes up where a figure means something else, too
+FORMAT = 2  # of the file; it goes up where a figure means something else, too
 FILE_NAME = "footprint.json"
 
 Key = tuple[str, tuple[int, ...], int]  # what two nets of one architecture share: model, shape, classes
@@ -20,7 +20,7 @@ class Entry:
     multiply_adds: of a forward pass of one row, of a text of usual length; see operations.py. None where they cannot be
     counted. size_bytes: of the file of weights of one net; None for a teacher that is a table of logits. seconds: by the rows
     of a batch, "1" and "64", the median time on one thread of a CPU. It lacks what could not be measured, or would have taken
-    too long, and is empty for a table of logits.
+    too long, and is empty for a table of logits. basis: a digest of what else decides these figures; see measurement.py.
     """
 
     model: str
@@ -30,6 +30,7 @@ class Entry:
     multiply_adds: int | None
     size_bytes: int | None
     seconds: Mapping[str, float]
+    basis: str
 
     @property
     def key(self) -> Key:

@@ -1,7 +1,7 @@
 """The measurement of footprints: every net in a data folder, each architecture once."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -26,19 +26,22 @@ from pipeline.results.trial import BATCHES, in_torch
 
 LONGEST = 20.0  # seconds that a batch may take
 _CPU = torch.device("cpu")
+Failed = InputError | IntegrityError
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 
-def measure(data: Path, out: Path) -> Footprint:
+def measure(data: Path, out: Path, *, anew: bool = False) -> Footprint:
     """Measure every architecture of the teachers and students in a data folder, those of sweeps too; write footprint.json.
 
-    A net that cannot be loaded is left out with a warning, and so is a batch that it does not take: what else lies in the
-    folder, such as a student that is of use no more, is in nobody's way.
+    What was measured before, on a machine like this one, is taken from the former file: times differ from run to run, and a net
+    with new weights alone is to change nothing. A net that cannot be loaded is left out with a warning, and so is a batch that
+    it does not take: what else lies in the folder, such as a student that is of use no more, is in nobody's way.
 
     Args:
         data: The data folder.
         out: The folder of the footprint, which is replaced.
+        anew: Whether to measure all again.
 
     Returns:
         What was written.
@@ -48,55 +51,80 @@ def measure(data: Path, out: Path) -> Footprint:
         InputError, IntegrityError: Not one of them can be loaded.
         BusyError: One of them was replaced meanwhile.
     """
-    opened = list(_opened(data))
+    opened, damaged = _opened(data)
+    machine = f"{runtime.processor()}; torch {version('torch')}"
+    known = {} if anew else _known(out, machine)
     found: dict[Key, Entry] = {}
-    failed: dict[Key, tuple[Path, InputError | IntegrityError]] = {}
+    failed: dict[Key, tuple[Path, Failed]] = {}
     with one_thread():
         for model in runtime.progress(opened, "footprint", unit="nets"):
             key = _key(model)
             if key in found or not (model.trained or model.kind == "imported"):
                 continue
             try:
-                found[key] = _entry(model, data)
+                basis, former = _basis(model, data), known.get(key)
+                found[key] = former if former and former.basis == basis else _entry(model, data, basis)
             except (InputError, IntegrityError) as error:  # another net of this architecture may do
                 failed.setdefault(key, (model.folder, error))
-    missing = [each for key, each in failed.items() if key not in found]
+    missing = damaged + [each for key, each in failed.items() if key not in found]
     if missing and not found:
         raise missing[0][1]
     for folder, reason in missing:
         _log.warning("%s: left out: %s", folder, reason)
-    made = Footprint(FORMAT, f"{runtime.processor()}; torch {version('torch')}", tuple(found[key] for key in sorted(found)))
+    made = Footprint(FORMAT, machine, tuple(found[key] for key in sorted(found)))
     with files.replaced_folder(out, read=[model.witness for model in opened]) as folder:
         made.write(folder)
     return made
 
 
-def _opened(data: Path) -> Iterator[Checkpoint]:
-    """The folders of all nets. One that is damaged is left out with a warning."""
+def _opened(data: Path) -> tuple[list[Checkpoint], list[tuple[Path, Failed]]]:
+    """The folders of all nets, and those that are damaged."""
     paths = [path for part in ("teachers", "students", "sweeps/*/students") for path in visible(data, f"{part}/*/{FILE_NAME}")]
     if not paths:
         fix = "Run `softcache teach`, `adopt` or `distill` first, or correct --data."
         raise InputError(str(data), expected="teachers or students", found="none", fix=fix)
+    opened: list[Checkpoint] = []
+    damaged: list[tuple[Path, Failed]] = []
     for path in paths:
         folder = path.parent
         try:
             if folder.parent == data / "teachers":
-                yield Checkpoint.teacher(folder)
+                opened.append(Checkpoint.teacher(folder))
             else:
                 sweep = folder.parents[1]
-                yield open_student(data, folder.name if sweep == data else f"{sweep.name}/{folder.name}")
+                opened.append(open_student(data, folder.name if sweep == data else f"{sweep.name}/{folder.name}"))
         except IntegrityError as error:
-            _log.warning("%s: left out: %s", folder, error)
+            damaged.append((folder, error))
+    return opened, damaged
+
+
+def _known(folder: Path, machine: str) -> dict[Key, Entry]:
+    """What was measured by such a machine; nothing where the former file is damaged, because it is replaced anyway."""
+    try:
+        former = Footprint.open(folder)
+    except (InputError, IntegrityError):
+        return {}
+    return {entry.key: entry for entry in former.entries} if former.machine == machine else {}
+
+
+def _basis(model: Checkpoint, data: Path) -> str:
+    """A digest of what an entry follows from, besides its key and the machine: the code of the net, and the texts for it.
+
+    Raises InputError or IntegrityError where these cannot be opened.
+    """
+    text = model.inputs.kind == "text"
+    texts = open_splits(data / "transfer", ["valid"])["valid"].inputs_digest if text else None
+    return files.sha256(files.canonical_json([model.behaviour, dict(model.assets), model.parameters, texts]))
 
 
 def _key(model: ModelFile) -> Key:
     return model.model, tuple(model.inputs.shape), len(model.classes)
 
 
-def _entry(model: Checkpoint, data: Path) -> Entry:
+def _entry(model: Checkpoint, data: Path, basis: str) -> Entry:
     """The entry of one net of a folder. Raises InputError or IntegrityError where it, or the texts for it, cannot be loaded."""
     if model.kind == "imported":
-        return Entry(*_key(model), None, None, None, {})
+        return Entry(*_key(model), None, None, None, {}, basis)
     net = model.load(model.trained[0], _CPU)
     size = model.file(model.trained[0]).stat().st_size
     size += sum(len(module.data) for module in net.modules() if isinstance(module, Onnx))  # they are in no other file
@@ -111,7 +139,7 @@ def _entry(model: Checkpoint, data: Path) -> Entry:
             found := _tried(f"{what}, time of {rows} rows", partial(latency, in_torch(net), batch[-rows:].numpy()))
         ) is not None:
             seconds[str(rows)] = found
-    return Entry(*_key(model), model.parameters, adds, size, seconds)
+    return Entry(*_key(model), model.parameters, adds, size, seconds, basis)
 
 
 def _batch(model: Checkpoint, net: torch.nn.Module, data: Path) -> torch.Tensor:

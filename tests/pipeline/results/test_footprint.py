@@ -5,8 +5,8 @@ import pytest
 from pipeline.base.errors import InputError, IntegrityError
 from pipeline.results.footprint import FILE_NAME, FORMAT, Entry, Footprint
 
-SMALL = Entry("mlp(hidden=[3])", (1, 4, 4), 3, 63, 57, 400, {"1": 0.001, "64": 0.002})
-TABLE = Entry("imported", (1, 4, 4), 3, None, None, None, {})
+SMALL = Entry("mlp(hidden=[3])", (1, 4, 4), 3, 63, 57, 400, {"1": 0.001, "64": 0.002}, "its code")
+TABLE = Entry("imported", (1, 4, 4), 3, None, None, None, {}, "its code")
 
 
 def test_what_is_written_is_read_and_found(tmp_path):

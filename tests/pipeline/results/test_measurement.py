@@ -1,6 +1,7 @@
 """What is measured of the nets in a folder, and what is left out."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,8 +17,9 @@ from pipeline.data.splits import open_splits
 from pipeline.models.build import assemble, parse_model
 from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.modelfile import Chosen, Data, Net, Shown
+from pipeline.models.zoo.table import VERSIONS
 from pipeline.results import measurement
-from pipeline.results.footprint import Entry, Footprint
+from pipeline.results.footprint import FILE_NAME, Entry, Footprint
 from pipeline.results.measurement import measure
 
 SHAPE = (1, 4, 4)
@@ -68,14 +70,52 @@ def test_each_architecture_is_measured_once_whatever_else_lies_there(clock, tmp_
     times = {"1": 0.01, "64": 0.64}
     size = (data / "teachers/c/model.safetensors").stat().st_size
     of_sweep = (data / "sweeps/some/students/s-hard/seed-1.safetensors").stat().st_size
-    assert made.entries == (
-        Entry("cnn(channels=[2], dropout=0.0)", SHAPE, 3, 2 * 9 + 2 + 8 * 3 + 3, 16 * 2 * 9 + 8 * 3, of_sweep, times),
-        Entry("imported", SHAPE, 3, None, None, None, {}),
-        Entry("mlp(hidden=[5], dropout=0.0, input_dropout=0.0)", SHAPE, 3, 103, 16 * 5 + 5 * 3, size, times),
+    assert all(len(entry.basis) == 64 for entry in made.entries)
+    assert tuple(replace(entry, basis="") for entry in made.entries) == (
+        Entry("cnn(channels=[2], dropout=0.0)", SHAPE, 3, 2 * 9 + 2 + 8 * 3 + 3, 16 * 2 * 9 + 8 * 3, of_sweep, times, ""),
+        Entry("imported", SHAPE, 3, None, None, None, {}, ""),
+        Entry("mlp(hidden=[5], dropout=0.0, input_dropout=0.0)", SHAPE, 3, 103, 16 * 5 + 5 * 3, size, times, ""),
     )
     [warning] = caplog.messages
     assert warning.startswith(f"{data / 'teachers/b'}: left out: {damaged}: expected facts with their digest")
     assert f"torch {torch.__version__}" in made.machine
+
+
+def test_what_was_measured_stays_until_another_architecture_machine_or_code(clock, tmp_path, monkeypatch):
+    """A second clock, which is slower, tells what is measured again."""
+    data = write_stage_one(tmp_path / "data", teachers="ab")
+    out, small, large = data / "footprint", "mlp(hidden=[5])", "mlp(hidden=[7])"
+
+    def slow(**more) -> set[str]:
+        made = measure(data, out, **more)
+        assert made == Footprint.open(out)
+        return {entry.model.partition(",")[0] for entry in made.entries if entry.seconds["1"] == 0.02}
+
+    assert slow() == set()
+    before = (out / FILE_NAME).read_bytes()
+    monkeypatch.setattr(measurement, "latency", lambda run, batch: len(batch) / 50)
+    add(data, "c", small)  # other weights
+    shutil.rmtree(data / "teachers/a")
+    add_baseline(data, "some", "s-hard", small)
+    assert slow() == set()
+    assert (out / FILE_NAME).read_bytes() == before
+    add(data, "d", large)
+    assert slow() == {"mlp(hidden=[7]"}
+    shutil.rmtree(data / "teachers/d")
+    assert slow() == set()
+    assert (out / FILE_NAME).read_bytes() == before  # what is gone from the folder is gone from the file
+    assert slow(anew=True) == {"mlp(hidden=[5]"}
+    for changed in ("machine", "file", "code"):
+        (out / FILE_NAME).write_bytes(before)
+        with monkeypatch.context() as patch:
+            if changed == "machine":
+                patch.setattr(measurement.runtime, "processor", lambda: "another")
+            elif changed == "file":
+                (out / FILE_NAME).write_bytes(before.replace(b"0.01", b"0.03"))
+            else:
+                patch.setitem(VERSIONS, "mlp", 2)
+                add(data, "0", small)
+            assert slow() == {"mlp(hidden=[5]"}, changed
 
 
 def test_an_onnx_teacher_has_the_bytes_of_its_file(clock, tmp_path):
@@ -118,16 +158,16 @@ def test_what_cannot_be_measured_is_left_out_and_said(clock, tmp_path, monkeypat
         caplog.clear()
         monkeypatch.setattr(measurement, "latency", lambda run, batch: 1.0)
         shutil.rmtree(data / "teachers/a")
-        [few] = measure(data, data / "footprint").entries
+        [few] = measure(data, data / "footprint", anew=True).entries
         assert few.seconds == {"1": 1.0}
         assert caplog.messages == [f"{where}: no time of 64 rows, which would take about 64 s on one thread"]
         caplog.clear()
     monkeypatch.delenv("SOFTCACHE_PLUGINS", raising=False)
     monkeypatch.setattr(measurement, "latency", lambda run, batch: 0.1)
     with pytest.raises(InputError, match="few_rows"):  # nothing is left
-        measure(data, data / "footprint")
+        measure(data, data / "footprint", anew=True)
     add(data, "a", "mlp(hidden=[5])")
-    [entry] = measure(data, data / "footprint").entries
+    [entry] = measure(data, data / "footprint", anew=True).entries
     assert entry.parameters == 103
     assert [message.split(": ")[:2] for message in caplog.messages] == [[str(data / "teachers/z"), "left out"]]
 
@@ -160,5 +200,9 @@ def test_without_nets_nothing_is_written(tmp_path):
     data = write_stage_one(tmp_path / "data")
     (data / "teachers/a/model.safetensors").write_bytes(b"others")
     with pytest.raises(IntegrityError, match="model.safetensors: expected sha256"):
+        measure(data, data / "footprint")
+    model = data / "teachers/a/model.json"
+    model.write_text(model.read_text().replace("103", "104"))
+    with pytest.raises(IntegrityError, match="model.json: expected facts with their digest"):
         measure(data, data / "footprint")
     assert not (data / "footprint").exists()
