@@ -14,6 +14,7 @@ from ruamel.yaml import YAML
 
 import stages.versions
 from conftest import images, measured, tree, write_parquet
+from pipeline.results.footprint import beside
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = sorted(path.parent for path in (ROOT / "examples").glob("**/dvc.yaml"))
@@ -119,6 +120,29 @@ def test_examples_sweep_what_their_settings_name_and_report_all_of_it(folder):
     assert {row["folder"] for row in params["published"]["rows"]} <= set(params["sweeps"])
 
 
+@pytest.mark.parametrize("folder", [ROOT, *EXAMPLES], ids=lambda folder: folder.name)
+def test_footprint_keeps_its_file_and_depends_on_every_net_that_it_measures_and_on_no_table(folder):
+    stages = load(folder / "dvc.yaml")["stages"]
+    outs = [
+        re.sub(r"\$\{(key|item)\}", str(key), out)
+        for stage in stages.values()
+        for key in ([""] if isinstance(stage.get("foreach", ""), str) else stage["foreach"])
+        for out in body(stage)["outs"]
+        if isinstance(out, str)
+    ]
+    stages_of_it = [stage for stage in stages.values() if body(stage)["cmd"].startswith("exec softcache footprint")]
+    for stage in stages_of_it:
+        [(out, said)] = stage["outs"][0].items()
+        assert said == {"persist": True}, "DVC would remove what was measured before"
+        data = out.removesuffix("/footprint")
+        nets = rf"{data}/((teachers|students)(?=/)|sweeps/[^/]+/students$)"  # as measurement.py walks them
+        expected = {found[0] for found in (re.match(nets, each) for each in outs) if found}
+        assert set(stage["deps"]) == {"data/versions/footprint.txt", f"{data}/transfer"} | expected
+    kept = {next(iter(stage["outs"][0])) for stage in stages_of_it}
+    plots = [dep for dep in stages["report"]["deps"] if dep.endswith("/plots")]
+    assert {str(beside(Path(each))) for each in plots} == kept <= set(stages["report"]["deps"])
+
+
 # ---------------------------------------------------------------- real runs
 
 PARAMS = """
@@ -201,7 +225,7 @@ def repository(tmp_path_factory) -> Repository:
     repository = Repository(tmp_path_factory.mktemp("repository"))
     assert sorted(repository.repro()) == sorted(EVERY)
     repository.edit("dvc.yaml", "cmd: exec softcache footprint\n", "cmd: exec softcache footprint\n    frozen: true\n")
-    return repository  # to measure every new net takes seconds, which the tests below have no use for
+    return repository  # it would run wherever a net is new; tests/pipeline/results/test_measurement.py has that
 
 
 def test_a_second_repro_runs_nothing(repository):

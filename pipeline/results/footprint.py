@@ -60,3 +60,9 @@ class Footprint:
     def of(self, model: str, shape: Sequence[int], classes: int) -> Entry | None:
         """The entry of an architecture; None where it was not measured."""
         return next((entry for entry in self.entries if entry.key == (model, tuple(shape), classes)), None)
+
+
+def beside(plots: Path) -> Path:
+    """The folder of the footprint in the data folder that these tables are of; those of a sweep lie deeper in it."""
+    folder = plots.parent
+    return (folder.parent.parent if folder.parent.name == "sweeps" else folder) / "footprint"

@@ -10,7 +10,7 @@ from pipeline.base.errors import InputError, IntegrityError
 from pipeline.models.modelfile import FILE_NAME, ModelFile
 from pipeline.results import markdown, times
 from pipeline.results.cost import cost
-from pipeline.results.footprint import Footprint
+from pipeline.results.footprint import Footprint, beside
 from pipeline.results.page.chapter import Chapter
 from pipeline.results.page.page import page, sections
 from pipeline.results.page.picture import Format, picture
@@ -39,8 +39,8 @@ def report(
             <name>.svg, written if its students have at least two temperatures or alphas.
         published: Published figures, shown next to the measured ones on the page, in published.md and in results.json.
         out: The folder of the report, which is replaced.
-        data: The data folder, if the nets are of one. What commands took and how large and fast nets are is read there, as far
-            as it is known, and a warning names teachers that were trained again since they were measured.
+        data: The data folder, if the nets are of one. What commands took is read there, as far as it is known, and a warning
+            names teachers that were trained again since they were measured.
         pictures: The kinds of files in which every chart of the page is also written, into the folder `figures`.
 
     Raises:
@@ -53,9 +53,8 @@ def report(
     if data is not None:
         for tables in opened.values():
             _warn_of_new_teachers(tables, data / "teachers")
-    footprint = Footprint.open(data / "footprint") if data and (data / "footprint").exists() else None
     chapters = [
-        Chapter(name, tables, None if name else _costs(data), number, footprint)
+        Chapter(name, tables, None if name else _costs(data), number, _footprint(tables.folder))
         for number, (name, tables) in enumerate(opened.items(), 1)
     ]
     shown = [(chapter, sections(chapter)) for chapter in chapters]
@@ -97,6 +96,11 @@ def _is_ours(path: Path) -> bool:
     if path.name == FIGURES:
         return path.is_dir() and all(each.suffix in (".svg", ".png") for each in path.iterdir())
     return path.suffix == ".svg" or path.name in ("index.html", "results.md", "published.md", "results.json")
+
+
+def _footprint(plots: Path) -> Footprint | None:
+    """How large and fast the nets of these tables are, where it was measured in their data folder."""
+    return Footprint.open(beside(plots)) if beside(plots).exists() else None
 
 
 def _costs(data: Path | None) -> Mapping[str, Any] | None:

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from pipeline.base import commands
+from pipeline.results.footprint import beside
 from pipeline.results.line import Line
 from pipeline.results.page import marks, theme
 from pipeline.results.page.chapter import Chapter
@@ -39,6 +41,7 @@ def deploy(chapter: Chapter) -> Section | None:
     content = {
         "rows": [_row(net, chapter, known) for net in nets if net.kind != "hard labels"],
         "machine": chapter.footprint.machine if chapter.footprint else None,
+        "measure": commands.footprint(beside(chapter.tables.folder)).strip("`"),
         "sentences": [left_out(every)],
     }
     return Section("deploy", "What to deploy", figures, content)

@@ -44,5 +44,6 @@ def test_without_a_footprint_there_are_parameters(tmp_path):
     (figure,) = section.figures
     assert "params" not in figure.spec
     assert section.content["machine"] is None
+    assert section.content["measure"] == f"softcache footprint --data {tmp_path}"
     assert list(section.content["rows"][0]) == ["net", "setting", "accuracy, %", "parameters", "against the teacher"]
     assert deploy(chapter(tmp_path, rows("a", "teacher"))) is None
