@@ -109,7 +109,7 @@ def _figure(nets: Sequence[Net], known: Sequence[str]) -> Figure:
         choice = altair.param(name="size", value=options[0], bind=altair.binding_radio(options=options, name="against "))
         below = altair.TitleParams(altair.ExprRef("size"), orient="bottom", anchor="middle", fontSize=12, fontWeight="normal")
         chart = chart.add_params(choice).properties(title=below)
-    title = f"By {SIZES[known[0]]}, no smaller net is on the mean as accurate as {_listed(fronts[known[0]])}"
+    title = f"By {SIZES[known[0]]}, no smaller net is on average as accurate as {_listed(fronts[known[0]])}"
     spread = over_seeds(net.line for net in nets if net.student)
     note = f"Dotted: the best mean accuracy for each size, on the test split. {spread}"
     return Figure("deploy", title, _text(nets, known), chart.to_dict(), note)

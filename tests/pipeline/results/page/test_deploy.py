@@ -32,7 +32,7 @@ def test_accuracy_against_each_size(tmp_path):
     steps = [(row["x"], row["y"]) for row in drawn(figure) if "net" not in row and row["measure"] == "ms for 1 row"]
     assert steps == [(0.25, 86), (2, 90), (4, 95), (4, 95)]
     assert figure.title == (
-        "By multiply-adds a row, no smaller net is on the mean as accurate as s, teacher a or teacher ensemble"
+        "By multiply-adds a row, no smaller net is on average as accurate as s, teacher a or teacher ensemble"
     )
     settings = {row["net"]: row["setting"] for row in drawn(figure) if "net" in row and row["kind"] != "hard labels"}
     assert settings == {"teacher a": "", "teacher b": "", "teacher ensemble": "", "s": "T = 4 and alpha = 0.5"}
