@@ -161,7 +161,7 @@ def _notes(curves: Sequence[Curve]) -> Iterator[str]:
         yield f"Thick: mean over seeds; thin: {f'the first {_SEEDS} seeds' if seeds > _SEEDS else 'each seed'}."
     epochs = max(len(net) for curve in curves for net in curve.nets)
     if epochs > EPOCHS:
-        yield f"Drawn: {EPOCHS} of {epochs:,} epochs, with the first and the last."
+        yield f"Drawn: {EPOCHS} of up to {epochs:,} epochs, with the first and the last."
 
 
 def _vertical(title: str, means: Sequence[float], single: Sequence[float]) -> tuple[Any, str]:

@@ -93,7 +93,7 @@ def test_the_note_says_how_many_epochs_are_drawn(tmp_path):
     loss, _ = of_one_net(tmp_path, [0.5] * 150)
     shown = [row["epoch"] for row in loss.spec["datasets"]["means"]]
     assert (len(shown), shown[0], shown[-1]) == (60, 1, 150)
-    assert loss.note == "Drawn: 60 of 150 epochs, with the first and the last."
+    assert loss.note == "Drawn: 60 of up to 150 epochs, with the first and the last."
 
 
 def test_names_to_choose_from_are_data(tmp_path):
