@@ -72,12 +72,12 @@ class Chapter:
         """What the nets come from."""
         return self.tables.lineage()
 
+    def by_seed(self, line: Line, metric: str) -> dict[int, float]:
+        """A metric of each net of a run on the test split; of teachers, whose nets have no seed here, nothing."""
+        rows = (row for row in self.runs if row.run == line.run and row.split == "test" and row.diverged is None)
+        return {row.seed: getattr(row, metric) for row in rows if row.seed is not None}
+
     @property
     def teacher(self) -> Line | None:
         """What students are compared with: the ensemble, or its only teacher."""
         return next((line for line in self.lines if line.run == self.gallery.reference), None)
-
-    @property
-    def headline(self) -> BestRow | None:
-        """The best student at its best setting: that of the lowest validation NLL."""
-        return min(self.best, key=lambda row: row.valid_nll, default=None)

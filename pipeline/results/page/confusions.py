@@ -5,10 +5,11 @@ from typing import Any
 
 from pipeline.results.page import marks
 from pipeline.results.page.chapter import Chapter
-from pipeline.results.page.judged import Judged
+from pipeline.results.page.judged import Judged, told_apart
 from pipeline.results.page.section import Figure
 from pipeline.results.page.students import labels
 from pipeline.results.page.theme import HUES, QUIET
+from pipeline.results.wording import cut, number
 
 MAPPED = 24  # classes, at most, of a map
 _NUMBERED = 12  # classes, at most, of a map with numbers in it
@@ -76,7 +77,7 @@ def _cells(names: Sequence[str], counts: Counts, scale: Any, what: str, most: fl
     x = altair.X("taken:N", title="taken for", scale=shown, axis=altair.Axis(labelAngle=angle, labelLimit=90, grid=False))
     y = altair.Y("label:N", title="label", scale=shown, axis=altair.Axis(labelLimit=90, grid=False))
     cells = [
-        {"label": names[label], "taken": names[taken], "rows": round(rows, 3), "shown": f"{rows:.3g}"}
+        {"label": names[label], "taken": names[taken], "rows": round(rows, 3), "shown": number(rows)}
         for (label, taken), rows in counts.items()
     ]
     chart = altair.Chart(altair.Data(values=cells))
@@ -105,18 +106,14 @@ def _pairs(names: Sequence[str], nets: Sequence[Judged], counts: Sequence[Counts
     named = dict(zip(pairs, labels(_short(names, pair) for pair in pairs), strict=True))
     points = [
         {
-            "pair": named[pair], "rows": round(each.get(pair, 0.0), 3), "net": net.label, "shown": f"{each.get(pair, 0.0):.3g}",
+            "pair": named[pair], "rows": round(each.get(pair, 0.0), 3), "net": net.label, "shown": number(each.get(pair, 0.0)),
             "label": names[pair[0]], "taken": names[pair[1]],
         }
         for pair in pairs
         for net, each in zip(nets, counts, strict=True)
     ]  # fmt: skip
     chart = altair.Chart(altair.Data(values=points))
-    domain = [net.label for net in nets]
-    colour, shape = (
-        encoding("net:N", title=None, sort=None, scale=altair.Scale(domain=domain, range=values))
-        for encoding, values in ((altair.Color, [net.colour for net in nets]), (altair.Shape, [net.shape for net in nets]))
-    )
+    colour, shape = told_apart(nets, [net.label for net in nets])
     y = altair.Y(
         "pair:N", title=None, scale=altair.Scale(domain=list(named.values())), axis=altair.Axis(labelLimit=170, grid=True)
     )
@@ -133,7 +130,7 @@ def _pairs(names: Sequence[str], nets: Sequence[Judged], counts: Sequence[Counts
 
 
 def _short(names: Sequence[str], pair: Pair) -> str:
-    return " → ".join(name if len(name) <= 18 else f"{name[:17]}…" for name in (names[index] for index in pair))
+    return " → ".join(cut(names[index], 18) for index in pair)
 
 
 def _commonest(names: Sequence[str], counts: Counts) -> str:
@@ -146,10 +143,10 @@ def _taken(names: Sequence[str], pair: Pair) -> str:
 
 
 def _rows(count: float) -> str:
-    return f"{count:.3g} test {'row' if count == 1 else 'rows'}"
+    return f"{number(count)} test {'row' if count == 1 else 'rows'}"
 
 
 def _listed(names: Sequence[str], counts: Counts) -> str:
     """The largest counts in words."""
     largest = sorted(counts, key=lambda pair: (-abs(counts[pair]), pair))[:_PAIRS]
-    return "; ".join(f"{_taken(names, pair)}: {counts[pair]:.3g}" for pair in largest) + "."
+    return "; ".join(f"{_taken(names, pair)}: {number(counts[pair])}" for pair in largest) + "."

@@ -8,11 +8,12 @@ from pipeline.results.footprint import beside
 from pipeline.results.line import Line
 from pipeline.results.page import marks, theme
 from pipeline.results.page.chapter import Chapter
-from pipeline.results.page.measure import ACCURACY
+from pipeline.results.page.measure import ACCURACY, over_seeds
 from pipeline.results.page.section import Figure, Section
 from pipeline.results.page.sizes import SIZES, ratio, sizes
 from pipeline.results.page.students import Student, labels, left_out, setting, students
 from pipeline.results.page.theme import QUIET
+from pipeline.results.wording import number
 
 _KINDS = {"distilled": "circle", "hard labels": "square", "teacher": "diamond"}  # and their shapes
 _DRAWN = ("quiet", "solid", "hollow")
@@ -111,8 +112,9 @@ def _figure(nets: Sequence[Net], known: Sequence[str]) -> Figure:
         choice = altair.param(name="size", value=options[0], bind=altair.binding_radio(options=options, name="against "))
         below = altair.TitleParams(altair.ExprRef("size"), orient="bottom", anchor="middle", fontSize=12, fontWeight="normal")
         chart = chart.add_params(choice).properties(title=below)
-    title = f"No smaller net is as accurate as {_listed(fronts[known[0]])}"
-    note = "Dotted: the best accuracy for each size. Mean ± standard deviation over seeds, on the test split."
+    title = f"By {SIZES[known[0]]}, no smaller net is on average as accurate as {_listed(fronts[known[0]])}"
+    spread = over_seeds(net.line for net in nets if net.student)
+    note = f"Dotted: the best mean accuracy for each size, on the test split. {spread}"
     return Figure("deploy", title, _text(nets, known), chart.to_dict(), note)
 
 
@@ -139,12 +141,13 @@ def _point(net: Net, name: str) -> dict[str, Any]:
         "measure": SIZES[name], "drawn": "hollow" if named and net.kind == "hard labels" else "solid" if named else "quiet",
         "student": net.label, "net": net.label, "kind": net.kind, "setting": _setting(net), "x": net.sizes[name], "y": mean,
         "low": mean - reach, "high": mean + reach, "shown": ACCURACY.shown(net.line),
-        "size": f"{_number(net, name)} {SIZES[name]}", "label": net.label if net.line.kind == "ensemble" else "",
+        "size": f"{number(net.sizes[name])} {SIZES[name]}", "label": net.label if net.line.kind == "ensemble" else "",
     }  # fmt: skip
 
 
 def _setting(net: Net) -> str:
-    return setting(net.line) if net.kind == "distilled" else "hard labels"
+    """How a student learned; empty for a teacher."""
+    return "" if net.student is None else setting(net.line) if net.kind == "distilled" else "hard labels"
 
 
 def _listed(nets: Sequence[Net]) -> str:
@@ -157,31 +160,22 @@ def _listed(nets: Sequence[Net]) -> str:
 def _text(nets: Sequence[Net], known: Sequence[str]) -> str:
     """The chart in words; students without a colour are in the table."""
     said = [
-        f"{net.label}, {_setting(net)}: {ACCURACY.shown(net.line)}, "
-        + ", ".join(f"{_number(net, name)} {SIZES[name]}" for name in known if name in net.sizes)
+        f"{', '.join(filter(None, (net.label, _setting(net))))}: {ACCURACY.shown(net.line)}, "
+        + ", ".join(f"{number(net.sizes[name])} {SIZES[name]}" for name in known if name in net.sizes)
         for net in nets
         if net.student is None or net.student.named
     ]
     return f"{ACCURACY.axis} against size. {'; '.join(said[:_TOLD])}."
 
 
-def _number(net: Net, name: str) -> str:
-    """A size as text, to three digits where it is no count."""
-    value = net.sizes.get(name)
-    if value is None:
-        return "—"
-    return f"{value:,.0f}" if name in ("parameters", "multiply_adds") or value >= 100 else f"{value:.3g}"
-
-
 def _row(net: Net, chapter: Chapter, known: Sequence[str]) -> dict[str, str]:
     """The row of a net in the table, by its heading. known: the sizes that are known of any."""
-    row = {"net": net.label, "setting": _setting(net) if net.student else "", "accuracy, %": net.line.shown("test", "accuracy")}
-    row |= {SIZES[name]: _number(net, name) for name in known}
+    row = {"net": net.label, "setting": _setting(net), "accuracy, %": net.line.shown("test", "accuracy")}
+    row |= {SIZES[name]: number(net.sizes[name]) if name in net.sizes else "—" for name in known}
     if "many" in known:
-        row["rows/s"] = f"{64e3 / net.sizes['many']:,.0f}" if "many" in net.sizes else "—"
+        row["rows/s"] = number(64e3 / net.sizes["many"]) if "many" in net.sizes else "—"
     if chapter.teacher:
         large = sizes(chapter, chapter.teacher)
-        found = [("parameters", "smaller", "larger"), ("one", "faster", "slower")]
-        against = [ratio(large.get(name), net.sizes.get(name), *words) for name, *words in found]
+        against = [ratio(name, large, net.sizes) for name in ("parameters", "one")]
         row["against the teacher"] = ", ".join(filter(None, against)) if net.student else ""
     return row

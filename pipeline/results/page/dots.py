@@ -3,14 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.base.commands import short
 from pipeline.results.line import Line
 from pipeline.results.page import marks
 from pipeline.results.page.chapter import Chapter
 from pipeline.results.page.marks import teacher_name, tooltips
-from pipeline.results.page.measure import Measure
+from pipeline.results.page.measure import Measure, over_seeds
 from pipeline.results.page.section import Figure
-from pipeline.results.page.students import Student, students
+from pipeline.results.page.students import Student, setting, students
 from pipeline.results.page.theme import QUIET
 
 ROW = 52  # pixels
@@ -43,7 +42,8 @@ def dots(name: str, chapter: Chapter, measure: Measure, title: str) -> Figure:
     text = [f"{student.label}: {_said(student, measure)}" for student in named]
     if chapter.teacher:
         text.append(f"{teacher_name(chapter.teacher)}: {measure.shown(chapter.teacher)}")
-    note = "Mean ± standard deviation over seeds. Circle: distilled, at the best setting; square: on hard labels."
+    shown = [line for student in named for line in (student.best, student.baseline) if line]
+    note = f"{over_seeds(shown)} Circle: distilled, at the best setting; square: on hard labels."
     return Figure(name, title, f"{measure.axis}. {'; '.join(text)}.", drawn.to_dict(), note)
 
 
@@ -69,15 +69,14 @@ def _said(student: Student, measure: Measure) -> str:
 
 def _points(student: Student, measure: Measure) -> list[dict[str, Any]]:
     best = student.best
-    setting = f"distilled, T = {short(best.temperature or 0)}, alpha = {short(best.alpha or 0)}"
-    found = [_point(student, best, measure, setting)]
+    found = [_point(student, best, measure, f"distilled at {setting(best)}")]
     return found + ([_point(student, student.baseline, measure, "hard labels")] if student.baseline else [])
 
 
-def _point(student: Student, line: Line, measure: Measure, setting: str) -> dict[str, Any]:
+def _point(student: Student, line: Line, measure: Measure, trained: str) -> dict[str, Any]:
     mean, reach = measure.of(line), measure.std(line) or 0.0
     return {
         "student": student.label, "x": mean, "low": mean - reach, "high": mean + reach, "shown": measure.shown(line),
-        "seeds": line.seeds, "setting": setting, "hollow": line.kind == "baseline",
+        "seeds": line.seeds, "setting": trained, "hollow": line.kind == "baseline",
         "how": "hard labels" if line.kind == "baseline" else "distilled",
     }  # fmt: skip

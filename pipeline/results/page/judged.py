@@ -1,6 +1,7 @@
 """Judged: the nets of which the page says how far they can be trusted."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from pipeline.results.line import Line
 from pipeline.results.page import marks
@@ -26,3 +27,13 @@ def judged(chapter: Chapter) -> list[Judged]:
         if student.baseline:
             found.append(Judged(student.baseline, called(student, student.baseline), student.colour, "square"))
     return found
+
+
+def told_apart(nets: Sequence[Judged], names: Sequence[str], **more: Any) -> list[Any]:
+    """The encodings of the field `net` by colour and by shape. names: what it calls these nets. more: of both encodings."""
+    import altair
+
+    return [
+        encoding("net:N", title=None, sort=None, scale=altair.Scale(domain=list(names), range=values), **more)
+        for encoding, values in ((altair.Color, [net.colour for net in nets]), (altair.Shape, [net.shape for net in nets]))
+    ]

@@ -1,5 +1,7 @@
 """Lineage: a drawing of what the nets come from, and all of it in words, with the commands that give it again."""
 
+from collections.abc import Sequence
+
 from pipeline.results.lineage import Lineage
 from pipeline.results.page.chapter import Chapter
 from pipeline.results.page.drawing import CACHE, DATA, STUDENT, TEACHER, narrow, wide
@@ -43,5 +45,10 @@ def _text(told: Lineage) -> str:
     """What the drawing shows, for those who cannot see it."""
     students = dict.fromkeys(student.name for student in told.students)
     named = {"teachers": [each.name for each in told.teachers], "caches": list(told.caches), "students": list(students)}
-    boxes = "; ".join(f"{what} {', '.join(names[:MOST])}" for what, names in named.items() if names)
+    boxes = "; ".join(f"{what} {_listed(names)}" for what, names in named.items() if names)
     return f"Boxes and what comes of what: the transfer set; {boxes}. All of it is in words below."
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The names of the boxes, and how many have none."""
+    return ", ".join(names[:MOST]) + (f" and {len(names) - MOST:,} more" if len(names) > MOST else "")

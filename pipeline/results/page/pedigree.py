@@ -5,13 +5,12 @@ from typing import Any
 
 from pipeline.base import files
 from pipeline.base.commands import short
-from pipeline.base.errors import printable
 from pipeline.base.spec import name_in
 from pipeline.models.modelfile import Shown
 from pipeline.results.lineage import Lineage, Part, Stored, Student, Teacher
 from pipeline.results.page.drawing import CACHE, DATA, STUDENT, TEACHER, Edge, Node
 from pipeline.results.page.reproduction import NO_VIEWS, bare
-from pipeline.results.wording import counted, shape, size
+from pipeline.results.wording import counted, cut, shape, size
 
 MOST = 8  # boxes of teachers, and of students
 LETTERS = 12  # of a fingerprint
@@ -29,7 +28,8 @@ def pedigree(told: Lineage, weights: Weights) -> tuple[list[Node], list[Edge]]:
         weights: Of students.
 
     Returns:
-        The nodes, in the order of their columns, and which comes from which. Of teachers and students the first MOST.
+        The nodes, in the order of their columns, and which comes from which. Of teachers and students the first MOST; a box
+        stands for the others, which others may come from.
     """
     rows = _rows(told)
     asked, taught = rows[0].key, rows[-1].key  # which may be the same
@@ -50,13 +50,16 @@ def pedigree(told: Lineage, weights: Weights) -> tuple[list[Node], list[Edge]]:
         edges += [Edge(taught, own)] if learned else []
         edges += [] if learned and asked == taught else [Edge(asked, cache)]
         edges.append(Edge(own, cache))
+    more = len(told.teachers) - len(teachers)
+    nodes += [*_more(TEACHER, more), *_more(CACHE, more)]
     there = {node.key for node in (*rows, *nodes)}
+    labels = asked if told.parts["transfer"].labelled else None
     for name in drawn:
         nodes.append(_student(f"{STUDENT} {name}", students[name], weights))
-        sources = dict.fromkeys(source for each in students[name] for source in _sources(each)) or [taught]
-        edges += [Edge(source, nodes[-1].key) for source in sources if source in there]
-    more = len(told.teachers) - len(teachers)
-    nodes += [*_more(TEACHER, more), *_more(CACHE, more), *_more(STUDENT, len(students) - len(drawn))]
+        sources = [source for each in students[name] for source in _sources(each, labels, taught)]
+        keys = dict.fromkeys(source if source in there else f"more {source.partition(' ')[0]}" for source in sources)
+        edges += [Edge(key, nodes[-1].key) for key in keys]
+    nodes += _more(STUDENT, len(students) - len(drawn))
     return [*rows, *before, *nodes], edges
 
 
@@ -139,21 +142,30 @@ def _ways(of: Student) -> list[str]:
     """What a student learns by besides hard labels, in a few words."""
     if of.soft is None:
         return []
-    found = [name_in(of.soft.loss)] if _heeds(of) else []
+    found = [name_in(of.soft.loss)] if _softened(of) else []
     live = ["live"] if of.kind == "live" else []
     return [*found, *live, *map(name_in, of.soft.features), *(["peers"] if of.mutual else [])]
 
 
-def _heeds(of: Student) -> bool:
+def heeds(of: Student) -> bool:
+    """Whether a student learns from teachers: whether soft targets or features have a weight in any run."""
+    return of.soft is not None and (_softened(of) or bool(of.soft.features))
+
+
+def _softened(of: Student) -> bool:
     """Whether soft targets have a weight in any run."""
     return any(run.alpha for run in of.runs)
 
 
-def _sources(of: Student) -> list[str]:
-    """The keys of what a student learns from; of the caches, or of the teachers in the loop."""
-    if of.soft is None or not (_heeds(of) or of.soft.features):
-        return []
-    return [f"{TEACHER if of.soft.live else CACHE} {name}" for name in of.soft.teachers]
+def _sources(of: Student, asked: str | None, taught: str) -> list[str]:
+    """The keys of what a student learns from: caches, or teachers in the loop, and rows for their labels.
+
+    asked: the transfer set, whose labels students of teachers learn from; None if it has none. taught: the training split.
+    """
+    if of.soft is None:
+        return [taught]
+    found = [f"{TEACHER if of.soft.live else CACHE} {name}" for name in of.soft.teachers] if heeds(of) else []
+    return found + ([asked] if asked and any(run.label_weight for run in of.runs) else [])
 
 
 def _parent(told: Lineage, teacher: Teacher, weights: Weights) -> str | None:
@@ -176,13 +188,12 @@ def _ancestors(teacher: Teacher) -> Node:
 
 def _more(column: str, count: int) -> list[Node]:
     """The box that stands for those without one."""
-    beside = f"{TEACHER} more" if column == CACHE else None
-    return [_node(f"{column} more", column, f"and {count:,} more", [], None, beside=beside, dashed=True)] if count else []
+    beside = f"more {TEACHER}" if column == CACHE else None
+    return [_node(f"more {column}", column, f"and {count:,} more", [], None, beside=beside, dashed=True)] if count else []
 
 
 def _node(key: str, column: str, name: str, lines: Iterable[str], digest: str | None, **more: Any) -> Node:
-    shown = tuple(line if len(line) <= _LINE else f"{line[:_LINE]}…" for line in map(printable, lines))
-    return Node(key, column, printable(name)[:_LINE], shown, fingerprint(digest), **more)
+    return Node(key, column, cut(name, _LINE), tuple(cut(line, _LINE) for line in lines), fingerprint(digest), **more)
 
 
 def _numbers(values: Iterable[float | None]) -> str:

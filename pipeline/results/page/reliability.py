@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 
 from pipeline.results.page import marks
 from pipeline.results.page.chapter import Chapter
-from pipeline.results.page.judged import Judged
+from pipeline.results.page.judged import Judged, told_apart
 from pipeline.results.page.section import Figure
 from pipeline.results.page.theme import QUIET
 from pipeline.results.tables import BinRow
-from pipeline.results.wording import spread
+from pipeline.results.wording import number, spread
 
 
 class Bin(NamedTuple):
@@ -47,11 +47,7 @@ def reliability(chapter: Chapter, nets: Sequence[Judged]) -> Figure | None:
     bins = [pooled(of_run[net.line.run]) for net in nets]
     domain = [f"ECE {_ece(net)} %: {net.label}" for net in nets]
     points = [_point(name, each) for name, members in zip(domain, bins, strict=True) for each in members]
-    legend = altair.Legend(columns=1, labelLimit=240)
-    colour, shape = (
-        encoding("net:N", title=None, sort=None, legend=legend, scale=altair.Scale(domain=domain, range=values))
-        for encoding, values in ((altair.Color, [net.colour for net in nets]), (altair.Shape, [net.shape for net in nets]))
-    )
+    colour, shape = told_apart(nets, domain, legend=altair.Legend(columns=1, labelLimit=240))
     whole = altair.Scale(domain=[0, 100])
     x, y = (
         altair.X("confidence:Q", title="confidence, %", scale=whole),
@@ -82,7 +78,7 @@ def _point(net: str, each: Bin) -> dict[str, Any]:
     sure, right = 100 * each.confidence, 100 * each.accuracy
     return {
         "net": net, "confidence": round(sure, 3), "accuracy": round(right, 3), "rows": round(each.rows, 2),
-        "sure": f"{sure:.1f}", "right": f"{right:.1f}", "count": f"{each.rows:,.0f}",
+        "sure": f"{sure:.1f}", "right": f"{right:.1f}", "count": number(each.rows),
     }  # fmt: skip
 
 
@@ -91,7 +87,7 @@ def _verdict(net: Judged, bins: Sequence[Bin]) -> str:
     ece = 100 * net.line.cells["test", "ece"][0]
     count = sum(each.rows for each in bins)
     apart = 100 * sum(each.rows * (each.accuracy - each.confidence) for each in bins) / count
-    which = "" if abs(apart) < ece / 2 else " (too cautious)" if apart > 0 else " (too sure)"
+    which = "" if abs(apart) <= ece / 2 else " (too cautious)" if apart > 0 else " (too sure)"
     return f"{ece:.1f} points{which}"
 
 

@@ -1,7 +1,8 @@
 """Reproduction: the commands that give what a lineage names, for a shell in the folder of the project.
 
-An option beats params.yaml, so a command holds every setting that differs from its option's default. Where one says nothing of
-settings, params.yaml has them: files that a teacher was adopted from, for example, are recorded nowhere else.
+A command holds the settings that a run records and that differ from their option's default; of one that does not differ,
+params.yaml may say otherwise, and then it wins. Commands without settings have all of them from there: files that a teacher was
+adopted from, for example, are recorded nowhere else.
 """
 
 import shlex
@@ -10,11 +11,18 @@ from itertools import groupby
 
 from pipeline.base.commands import short
 from pipeline.base.settings import settings_of
+from pipeline.data.settings import Views
 from pipeline.models.modelfile import Learned, Shown
 from pipeline.models.training import Training
 from pipeline.results.lineage import Setting, Stored, Student, Teacher
 
 NO_VIEWS = "none()"
+_VIEWS = Views()
+# The defaults of training.settings.Distillation as runs record them; results may not import it, so a test compares both.
+USUAL = {
+    "rule": "probabilities", "loss": "kl()", "t_squared": True, "standardise": False, "alpha": 0.9,
+    "temperature_schedule": None, "alpha_schedule": None, "loss_warmup": 0, "learn_temperature": None,
+}  # fmt: skip
 _SWEPT = "$T"  # the variable of a loop over temperatures
 
 
@@ -83,8 +91,10 @@ def _shared(of: Student, seeds: Iterable[str]) -> list[object]:
 
 def _views(views: Shown) -> list[object]:
     """Options of views; without a seed they are all outcomes of the policy."""
-    count, seed = ("all", 0) if views.seed is None else (views.count, views.seed)
-    return _differing({"--policy": (views.policy, NO_VIEWS), "--views": (count, 1), "--view-seed": (seed, 0)})
+    count, seed = ("all", _VIEWS.seed) if views.seed is None else (views.count, views.seed)
+    return _differing(
+        {"--policy": (views.policy, NO_VIEWS), "--views": (count, _VIEWS.count), "--view-seed": (seed, _VIEWS.seed)}
+    )
 
 
 def _training(recipe: Training) -> list[object]:
@@ -98,16 +108,14 @@ def _soft(soft: Learned, live: bool, alpha: float | None, labels: float | None) 
     equal = len(set(soft.weights)) == 1
     words: list[object] = ["--live"] if live else []
     words += _repeated("--teachers", soft.teachers) + ([] if equal else _repeated("--weights", soft.weights))
-    words += _differing(
-        {
-            "--rule": (soft.rule, "probabilities"), "--loss": (soft.loss, "kl()"), "--alpha": (alpha, 0.9),
-            "--label-weight": (labels, None if alpha is None else 1 - alpha),
-            "--temperature-schedule": (_plain(soft.temperature_schedule), None),
-            "--alpha-schedule": (_plain(soft.alpha_schedule), None), "--loss-warmup": (soft.loss_warmup, 0),
-            "--learn-temperature": (_plain(soft.learned_temperature), None),
-        }
-    )  # fmt: skip
-    words += ([] if soft.squared else ["--no-t-squared"]) + (["--standardise"] if soft.standardised else [])
+    given = {
+        "rule": soft.rule, "loss": soft.loss, "alpha": alpha, "temperature_schedule": _plain(soft.temperature_schedule),
+        "alpha_schedule": _plain(soft.alpha_schedule), "loss_warmup": soft.loss_warmup,
+        "learn_temperature": _plain(soft.learned_temperature),
+    }  # fmt: skip
+    words += _differing({f"--{key.replace('_', '-')}": (value, USUAL[key]) for key, value in given.items()})
+    words += _differing({"--label-weight": (labels, None if alpha is None else 1 - alpha)})
+    words += _flag("t_squared", soft.squared) + _flag("standardise", soft.standardised)
     return words + _repeated("--features", soft.features)
 
 
@@ -119,6 +127,11 @@ def _plain(value: object) -> object:
 def _differing(given: dict[str, tuple[object, object]]) -> list[object]:
     """Options whose value is not the usual one. given: the value and the usual one of each."""
     return [word for name, (value, usual) in given.items() if value != usual and value is not None for word in (name, value)]
+
+
+def _flag(key: str, value: bool) -> list[object]:
+    """An option of a yes or no, where it is not the usual one."""
+    return [] if value == USUAL[key] else [f"--{'' if value else 'no-'}{key.replace('_', '-')}"]
 
 
 def _repeated(name: str, values: Iterable[object]) -> list[object]:

@@ -12,6 +12,13 @@ SIZES = {  # name → what it is
     "one": "ms for 1 row",
     "many": "ms for 64 rows",
 }
+_FAST = ("faster", "slower", "as fast")
+_WORDS = {  # of a net against a larger, a smaller and a like teacher
+    "parameters": ("smaller", "larger", "as large"),
+    "multiply_adds": ("fewer", "more", "as many"),
+    "one": _FAST,
+    "many": _FAST,
+}
 
 
 def sizes(chapter: Chapter, line: Line) -> dict[str, float]:
@@ -38,9 +45,16 @@ def _measured(chapter: Chapter, run: str) -> Mapping[str, float]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def ratio(large: float | None, small: float | None, less: str, more: str) -> str:
-    """How often one goes into the other, such as 12× smaller, or 1.5× larger; empty where one is not known."""
+def ratio(name: str, teacher: Mapping[str, float], net: Mapping[str, float]) -> str:
+    """How a net compares with the teacher: 12× smaller, 1.5× larger, or as large; empty where one size is not known.
+
+    name: of _WORDS. teacher, net: what `sizes` says of them.
+    """
+    large, small = teacher.get(name), net.get(name)
     if not large or not small:
         return ""
+    less, more, alike = _WORDS[name]
     times, word = (large / small, less) if large >= small else (small / large, more)
+    if times < 1.05:  # 1.0×
+        return alike
     return f"{times:,.0f}× {word}" if times >= 9.95 else f"{times:.1f}× {word}"

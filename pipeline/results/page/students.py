@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from pipeline.base.commands import short
 from pipeline.base.errors import printable
+from pipeline.results import wording
 from pipeline.results.line import Line
 from pipeline.results.page.chapter import Chapter
 from pipeline.results.page.theme import HUES, QUIET
@@ -92,5 +92,4 @@ def called(student: Student, line: Line) -> str:
 
 def setting(line: Line, *, alpha: bool = True) -> str:
     """T of a student, and alpha where it is asked for."""
-    temperature = f"T = {short(line.temperature or 0.0)}"
-    return f"{temperature} and alpha = {short(line.alpha or 0.0)}" if alpha else temperature
+    return wording.setting(line.temperature, line.alpha if alpha else None)

@@ -1,21 +1,21 @@
 """Summary: what was distilled from what, and what came of it."""
 
-import math
 from collections.abc import Iterator, Sequence
+from statistics import fmean
 from typing import Any, NamedTuple
 
 from pipeline.results import wording
+from pipeline.results.line import Line
 from pipeline.results.page.chapter import Chapter
 from pipeline.results.page.dots import dots
 from pipeline.results.page.marks import teacher_name
 from pipeline.results.page.measure import ACCURACY, verdict
 from pipeline.results.page.section import Section
 from pipeline.results.page.sizes import ratio, sizes
+from pipeline.results.page.sources import learned_from
 from pipeline.results.page.students import Student, headline, labels, left_out, setting, students
-from pipeline.results.tables import BestRow
 
 SHOWN = 6  # findings; the others are folded
-_NAMED = 6  # teachers
 
 
 class Tile(NamedTuple):
@@ -45,20 +45,11 @@ def _findings(chapter: Chapter, every: Sequence[Student]) -> Iterator[str]:
 
 def _sentences(chapter: Chapter) -> Iterator[str]:
     """What was distilled from what."""
-    every, lineage, teachers = students(chapter), chapter.lineage, chapter.gallery.teachers
-    shape = f" ({' × '.join(map(str, lineage.shape))})" if lineage.shape else ""
-    kinds = f"{lineage.classes:,} classes of {lineage.kind}s{shape}"
-    names = ", ".join(labels(teachers[:_NAMED])) + (f" and {len(teachers) - _NAMED:,} more" if len(teachers) > _NAMED else "")
-    mean = f"{len(teachers):,} teachers ({names}; the mean of their {chapter.gallery.rule})"
-    taught = mean if len(teachers) > 1 else f"the teacher {names}"
-    transfer = lineage.parts.get("transfer")
-    on = ""
-    if transfer:
-        labelled = "all with labels" if transfer.labelled == transfer.rows else f"of which {transfer.labelled:,} have labels"
-        on = f" on {transfer.rows:,} rows, {labelled}"
+    every = students(chapter)
+    kinds = f"{chapter.lineage.classes:,} classes of {wording.shape(chapter.lineage.inputs)}"
     lost = {line.student for line in chapter.lines if line.kind == "student"} - {student.name for student in every}
     if every:
-        yield f"{wording.counted(len(every), 'student')} learned {kinds} from the cached logits of {taught}{on}."
+        yield f"{wording.counted(len(every), 'student')} learned {kinds} from {learned_from(chapter)}."
     elif not lost:
         yield f"No student was measured: here are teachers of {kinds}."
     if lost:
@@ -74,29 +65,38 @@ def _results(chapter: Chapter, best: Student | None) -> Iterator[Tile]:
         yield Tile(f"{best.label} on hard labels", ACCURACY.shown(best.baseline), "the same net without a teacher")
     if chapter.teacher:
         yield Tile(teacher_name(chapter.teacher), ACCURACY.shown(chapter.teacher), "what students learned from" if best else "")
-    row = next((row for row in chapter.best if best and row.run == best.best.run), None)
-    if row and chapter.teacher:
-        yield recovered(row, chapter.teacher.cells["test", "errors"][0])
+    if best and best.baseline and chapter.teacher:
+        yield from _recovered(chapter, best.best, best.baseline, chapter.teacher)
 
 
-def recovered(row: BestRow, teacher_errors: float) -> Tile:
-    """The share of the gap between hard labels and teacher that a student closes; no number where there is no clear gap."""
-    what, gap = "Gap closed", row.baseline_test_errors - teacher_errors
+def _recovered(chapter: Chapter, soft: Line, hard: Line, teacher: Line) -> Iterator[Tile]:
+    """The share of the gap between hard labels and teacher that a student closes; no number where gap or gain is not clear.
+
+    It is one mean over another, each over the seeds that both runs have.
+    """
+    what, before, after = "Gap closed", chapter.by_seed(hard, "errors"), chapter.by_seed(soft, "errors")
+    pairs = [(before[seed] - teacher.cells["test", "errors"][0], before[seed] - after[seed]) for seed in before.keys() & after]
+    if not pairs:
+        return
+    gap, saved = map(fmean, zip(*pairs, strict=True))
     if gap <= 0:
-        return Tile(what, "—", "there is none: on hard labels the student is as good as the teacher")
-    if gap < 2 * (row.baseline_test_errors_std or 0.0) / math.sqrt(row.seeds):
-        return Tile(
-            what, "—", f"hard labels and teacher are {gap:.1f} test errors apart, which is within the noise of the seeds"
-        )
-    share = row.errors_saved / gap
-    note = f"of the {gap:.1f} test errors between hard labels and teacher"
-    if row.over_seeds_low is not None and row.over_seeds_high is not None:
-        note += f"; 95 % interval over seeds {_percent(row.over_seeds_low / gap)} to {_percent(row.over_seeds_high / gap)}"
-    return Tile(what, _percent(share) if share > 0 else "none", note)
+        yield Tile(what, "—", "there is none: on hard labels the student is as good as the teacher")
+    elif len(pairs) == 1:
+        yield Tile(what, "—", f"{saved:.1f} of {gap:.1f} test errors between hard labels and teacher, but of one seed")
+    elif not ACCURACY.gain(chapter, hard, teacher).clear:
+        yield Tile(what, "—", f"hard labels and teacher are {gap:.1f} test errors apart, which is not clear over the seeds")
+    elif not ACCURACY.gain(chapter, soft, hard).clear:
+        yield Tile(what, "—", f"of {gap:.1f} test errors between hard labels and teacher; the gain is not clear")
+    else:
+        note = f"of the {gap:.1f} test errors between hard labels and teacher"
+        if all(apart > 0 for apart, _ in pairs):
+            shares = [won / apart for apart, won in pairs]
+            note += f"; by seed {_percent(min(shares))} to {_percent(max(shares))}"
+        yield Tile(what, _percent(saved / gap) if saved > 0 else "none", note)
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share + 0.0:.0f} %"
+    return f"{round(100 * share):,} %"  # of a whole number, so that there is no -0
 
 
 def _sizes(chapter: Chapter, best: Student) -> Iterator[Tile]:
@@ -104,21 +104,15 @@ def _sizes(chapter: Chapter, best: Student) -> Iterator[Tile]:
     if chapter.teacher is None:
         return
     large, small = sizes(chapter, chapter.teacher), sizes(chapter, best.best)
-
-    def compared(name: str, less: str, more: str) -> str:
-        return ratio(large.get(name), small.get(name), less, more)
-
-    if value := compared("parameters", "smaller", "larger"):
-        yield Tile("Size", value, f"{small['parameters']:,.0f} parameters, the teacher has {large['parameters']:,.0f}")
-    if value := compared("multiply_adds", "fewer", "more"):
-        yield Tile(
-            "Multiply-adds", value, f"{small['multiply_adds']:,.0f} a row, the teacher needs {large['multiply_adds']:,.0f}"
-        )
-    one, many = compared("one", "faster", "slower"), compared("many", "faster", "slower")
-    if one:
-        yield Tile("Speed on one row", one, f"{small['one']:.3g} ms, the teacher {large['one']:.3g} ms")
-    if many:
-        yield Tile("Speed on 64 rows", many, f"{small['many']:.3g} ms, the teacher {large['many']:.3g} ms")
+    told = {
+        "parameters": ("Size", "{} parameters, the teacher has {}"),
+        "multiply_adds": ("Multiply-adds", "{} a row, the teacher needs {}"),
+        "one": ("Speed on one row", "{} ms, the teacher {} ms"),
+        "many": ("Speed on 64 rows", "{} ms, the teacher {} ms"),
+    }
+    for name, (what, note) in told.items():
+        if value := ratio(name, large, small):
+            yield Tile(what, value, note.format(wording.number(small[name]), wording.number(large[name])))
 
 
 def _costs(chapter: Chapter) -> Iterator[Tile]:
@@ -131,7 +125,7 @@ def _costs(chapter: Chapter) -> Iterator[Tile]:
         if row["stage"] == 1:
             yield Tile("Stage one, once", duration(row["seconds"]), f"teachers and caches, {share}")
         else:
-            count = f"{wording.counted(row['students'], 'student')} and their evaluation, {share}"
+            count = f"{wording.counted(row['students'], 'trained net')} and their evaluation, {share}"
             yield Tile("Stage two", duration(row["seconds"]), count)
 
 

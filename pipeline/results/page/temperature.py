@@ -4,13 +4,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from pipeline.base.commands import short
+from pipeline.results import wording
 from pipeline.results.line import Line
 from pipeline.results.page import marks
 from pipeline.results.page.chapter import Chapter
 from pipeline.results.page.dots import dots
-from pipeline.results.page.measure import ACCURACY, NLL, Measure, verdict
+from pipeline.results.page.measure import ACCURACY, NLL, Measure, over_seeds
 from pipeline.results.page.section import Figure, Section
-from pipeline.results.page.students import Student, left_out, setting, students, valid_nll
+from pipeline.results.page.students import Student, headline, left_out, setting, students, valid_nll
 from pipeline.results.page.theme import QUIET
 
 Axis = Literal["temperature", "alpha"]
@@ -26,13 +27,13 @@ def temperature(chapter: Chapter) -> Section | None:
     if not every:
         return None
     axis, values = axis_of(every)
+    shown, said = _shown(every, axis)
+    titles = {each: _title(chapter, shown, axis, each) for each in (ACCURACY, NLL)}
     if values < 2:
-        only = every[0].lines[0]
-        said = f"All students were trained at T = {short(only.temperature or 0)} and alpha = {short(only.alpha or 0)}."
-        figures = [dots(f"temperature-{each.name}", chapter, each, verdict(chapter, each)) for each in (ACCURACY, NLL)]
+        said = f"All students were trained at {setting(every[0].lines[0])}."
+        figures = [dots(f"temperature-{each.name}", chapter, each, title) for each, title in titles.items()]
     else:
-        shown, said = _shown(every, axis)
-        figures = [_figure(chapter, every, shown, axis, each) for each in (ACCURACY, NLL)]
+        figures = [_figure(chapter, every, shown, axis, each, title) for each, title in titles.items()]
     return Section("temperature", "Temperature", figures, {"sentences": [said, left_out(every)], "values": values})
 
 
@@ -64,7 +65,7 @@ def _at(line: Line, axis: Axis) -> float:
     return (line.temperature if axis == "temperature" else line.alpha) or 0.0
 
 
-def _figure(chapter: Chapter, every: Sequence[Student], shown: _Shown, axis: Axis, measure: Measure) -> Figure:
+def _figure(chapter: Chapter, every: Sequence[Student], shown: _Shown, axis: Axis, measure: Measure, title: str) -> Figure:
     """A measure of the test split against T or alpha."""
     import altair
 
@@ -107,9 +108,27 @@ def _figure(chapter: Chapter, every: Sequence[Student], shown: _Shown, axis: Axi
         ),
     ]  # fmt: skip
     chart = altair.layer(*(layer for layer in layers if layer.data.values)).properties(width="container", height=320)
-    note = "Mean ± standard deviation over seeds." + (" Dashed: the same student on hard labels." if baselines else "")
+    note = [
+        over_seeds(line for student in every for line in shown[student.name]),
+        "Dashed: the same student on hard labels." if baselines else "",
+        f"Points at one {'T' if axis == 'temperature' else axis} stand side by side." if len(named) > 1 else "",
+    ]
     text = _text(chapter, named, shown, axis, measure)
-    return Figure(f"temperature-{measure.name}", verdict(chapter, measure), text, chart.to_dict(), note)
+    return Figure(f"temperature-{measure.name}", title, text, chart.to_dict(), " ".join(filter(None, note)))
+
+
+def _title(chapter: Chapter, shown: _Shown, axis: Axis, measure: Measure) -> str:
+    """The range of the measure over the settings of the student of the headline."""
+    student = headline(chapter)
+    if student is None:
+        return measure.axis
+    lines, several = sorted(shown[student.name], key=measure.of), len(_alphas([student])) > 1
+    low, high = (f"{measure.of(line):.{measure.digits}f}{measure.unit}" for line in (lines[0], lines[-1]))
+    what = f"{student.label}: {measure.words}"
+    if low == high:
+        return f"{what} {low} {f'at {_place(lines[0], axis, several)}' if len(lines) == 1 else 'at every setting'}"
+    ends = (f"{value} at {_place(line, axis, several)}" for value, line in ((low, lines[0]), (high, lines[-1])))
+    return f"{what} between {' and '.join(ends)}"
 
 
 def _points(every: Sequence[Student], shown: _Shown, axis: Axis, measure: Measure, shaped: bool) -> Iterator[dict[str, Any]]:
@@ -144,4 +163,4 @@ def _text(chapter: Chapter, named: Sequence[Student], shown: _Shown, axis: Axis,
 
 
 def _place(line: Line, axis: Axis, several: bool) -> str:
-    return f"alpha = {short(line.alpha or 0.0)}" if axis == "alpha" else setting(line, alpha=several)
+    return wording.setting(None if axis == "alpha" else line.temperature, line.alpha if several or axis == "alpha" else None)

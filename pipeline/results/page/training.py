@@ -1,6 +1,6 @@
 """Training: loss and validation accuracy after each epoch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import isfinite
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from pipeline.results.page.section import Figure, Section
 from pipeline.results.page.students import called, headline, labels, students, valid_nll
 from pipeline.results.page.theme import QUIET
 from pipeline.results.tables import EpochRow
-from pipeline.results.wording import counted
+from pipeline.results.wording import counted, cut, number
 
 _STUDENTS = 6
 _TEACHERS = 4
@@ -20,6 +20,8 @@ EPOCHS = 60  # of a net, drawn at most
 _DASHES = {"student": [1, 0], "baseline": [5, 3], "teacher": [1, 0]}
 _LOGARITHMIC = 20  # a scale, where values differ by this factor or more
 _CUT = 8  # of accuracies, one in so many is cut off
+_SPAN = 1.0  # points of accuracy that the axis shows at least
+_LETTERS = 36  # of a name in the list of them, which must fit a phone
 _Net = Mapping[int, EpochRow]  # by epoch
 
 
@@ -85,11 +87,36 @@ def _figure(curves: Sequence[Curve], first: str, name: str, column: str, title: 
     import altair
 
     thick = [curve for curve in curves if curve.kind != "teacher"] or curves
-    means = [point for curve in thick for point in _mean(curve, column, factor)]
     alone = [curve for curve in curves if len(curve.nets) > 1 or curve not in thick]
-    drawn = {"nets": [point for curve in alone for point in _nets(curve, column, factor)], "means": means}
+    lines = {
+        "nets": [line for curve in alone for line in _nets(curve, column, factor)],
+        "means": [_mean(curve, column, factor) for curve in thick],
+    }
+    drawn = {each: [point for line in found for point in line] for each, found in lines.items()}
+    drawn["points"] = [line[0] for found in lines.values() for line in found if len(line) == 1]  # which no line would show
+    y, cut_off = _vertical(title, *([point["value"] for point in drawn[each]] for each in ("means", "nets")))
+    chart = altair.layer(*_layers(curves, drawn, y))
+    if len(curves) > 1:
+        chart = chart.add_params(_choice([curve.label for curve in curves]))
+    spec = chart.properties(width="container", height=320).to_dict()
+    spec["datasets"] = drawn  # which altair would check point by point, for seconds
+    ends = {curve.label: _mean(curve, column, factor)[-1] for curve in curves}
+    said = "; ".join(f"{each}: {number(end['value'])} after epoch {end['epoch']}" for each, end in ends.items())
+    label = first if first in ends else curves[0].label
+    unit = " %" if title.endswith("%") else ""
+    what = f"{title[0].upper()}{title[1:].partition(',')[0]}"
+    end = f"{number(ends[label]['value'])}{unit} after {counted(ends[label]['epoch'], 'epoch')}"
+    note = [*_notes(curves), cut_off]
+    if column == "train_loss" and len({curve.kind for curve in curves}) > 1:
+        note.append("Losses of soft targets and of hard labels differ in kind.")
+    return Figure(name, f"{what} of {label} ends at {end}", f"{title}. {said}.", spec, " ".join(filter(None, note)))
+
+
+def _layers(curves: Sequence[Curve], drawn: Mapping[str, Sequence[Any]], y: Any) -> list[Any]:
+    """Thin lines, thick ones, and points, as far as there are any."""
+    import altair
+
     x = altair.X("epoch:Q", title="epoch", axis=marks.few(50), scale=altair.Scale(zero=False, nice=False))
-    y, cut = _vertical(title, *([point["value"] for point in drawn[name]] for name in ("means", "nets")))
     legend = altair.Legend(symbolType="stroke", columns=altair.ExprRef(theme.columns(wide=200)))
     domain = [curve.label for curve in curves]
     colour, dash = (
@@ -99,52 +126,61 @@ def _figure(curves: Sequence[Curve], first: str, name: str, column: str, title: 
             (altair.StrokeDash, [_DASHES[curve.kind] for curve in curves]),
         )
     )
-    chosen = altair.selection_point(name="chosen", fields=["run"], bind="legend")
+    thin, thick, points = (altair.Chart(altair.NamedData(name)) for name in ("nets", "means", "points"))
     layers = [
-        altair.Chart(altair.NamedData(name))
-        .mark_line(strokeWidth=width, clip=True)
-        .encode(x, y, color=colour, strokeDash=dash, detail=detail, opacity=_shown(chosen, opacity))
-        for name, width, detail, opacity in (("nets", 1, ["net:N"], 0.4), ("means", 2, [], 1.0))
-        if drawn[name]
+        thin.mark_line(strokeWidth=1, clip=True).encode(
+            x, y, color=colour, strokeDash=dash, detail="net:N", opacity=_opacity(curves, 0.4)
+        ),
+        thick.mark_line(strokeWidth=2, clip=True).encode(x, y, color=colour, strokeDash=dash, opacity=_opacity(curves, 1.0)),
+        points.mark_point(filled=True, size=60).encode(x, y, color=colour, opacity=_opacity(curves, 1.0)),
     ]
-    layers[-1] = layers[-1].add_params(chosen)
-    spec = altair.layer(*layers).properties(width="container", height=320).to_dict()
-    spec["datasets"] = drawn  # which altair would check point by point, for seconds
-    ends = [(curve.label, _mean(curve, column, factor)[-1]) for curve in curves]
-    text = "; ".join(f"{label}: {point['value']:.4g} after epoch {point['epoch']}" for label, point in ends)
-    label, end = next((each for each in ends if each[0] == first), ends[0])
-    unit = " %" if title.endswith("%") else ""
-    what = f"{title[0].upper()}{title[1:].partition(',')[0]}"
-    heading = f"{what} of {label} ends at {end['value']:.3g}{unit} after {end['epoch']} epochs"
-    note = f"Thick: mean over seeds; thin: each seed. Choose a name to see it alone.{cut}"
-    if column == "train_loss" and len({curve.kind for curve in curves}) > 1:
-        note += " Losses of soft targets and of hard labels differ in kind."
-    return Figure(name, heading, f"{title}. {text}.", spec, note)
+    return [layer for layer in layers if drawn[layer.data.name]]
+
+
+def _choice(names: Sequence[str]) -> Any:
+    """The list of names beside the chart, of which one can be seen alone."""
+    import altair
+
+    shown = ["all", *(cut(name, _LETTERS) for name in names)]
+    return altair.param(name="only", value="", bind=altair.binding_select(options=["", *names], labels=shown, name="show "))
+
+
+def _opacity(curves: Sequence[Curve], opacity: float) -> Any:
+    """The opacity of a line, which a choice of another one takes away."""
+    import altair
+
+    if len(curves) == 1:
+        return altair.value(opacity)
+    return altair.condition("!only || datum.run === only", altair.value(opacity), altair.value(0.05))
+
+
+def _notes(curves: Sequence[Curve]) -> Iterator[str]:
+    """How to read the lines, and what is left out of them."""
+    seeds = max(len(curve.nets) for curve in curves)
+    if seeds > 1:
+        yield f"Thick: mean over seeds; thin: {f'the first {_SEEDS} seeds' if seeds > _SEEDS else 'each seed'}."
+    epochs = max(len(net) for curve in curves for net in curve.nets)
+    if epochs > EPOCHS:
+        yield f"Drawn: {EPOCHS} of up to {epochs:,} epochs, with the first and the last."
 
 
 def _vertical(title: str, means: Sequence[float], single: Sequence[float]) -> tuple[Any, str]:
     """The axis of a column: of losses logarithmic where they differ much, of accuracies without the first steps up.
 
-    And a sentence on what is cut off.
+    And a sentence on what is cut off: nothing where most of what is drawn is one number.
     """
     import altair
 
     low, high = min([*means, *single]), max([*means, *single])
     if title.endswith("%"):
         least = sorted(means)[len(means) // _CUT]
-        scale = altair.Scale(domain=[least, high], zero=False)
-        return altair.Y("value:Q", title=title, scale=scale), f" Below {least:.3g} % is cut off." if low < least else ""
+        least = least if least < high - _SPAN else low
+        scale = altair.Scale(domain=[min(least, high - _SPAN), high], zero=False)
+        return altair.Y("value:Q", title=title, scale=scale), f"Below {number(least)} % is cut off." if low < least else ""
     if low > 0 and high > _LOGARITHMIC * low:
         scale = altair.Scale(type="log", nice=False)
         return altair.Y("value:Q", title=f"{title} (log scale)", scale=scale, axis=altair.Axis(labelOverlap="greedy")), ""
     return altair.Y("value:Q", title=title, scale=altair.Scale(zero=False)), ""
-
-
-def _shown(chosen: Any, opacity: float) -> Any:
-    """The opacity of a line, which a choice of another one takes away."""
-    import altair
-
-    return altair.condition(chosen, altair.value(opacity), altair.value(0.05))
 
 
 def _mean(curve: Curve, column: str, factor: float) -> list[dict[str, Any]]:
@@ -155,11 +191,11 @@ def _mean(curve: Curve, column: str, factor: float) -> list[dict[str, Any]]:
     ]
 
 
-def _nets(curve: Curve, column: str, factor: float) -> list[dict[str, Any]]:
+def _nets(curve: Curve, column: str, factor: float) -> list[list[dict[str, Any]]]:
+    """The line of each net."""
     return [
-        _point(curve, epoch, factor * getattr(net[epoch], column)) | {"net": number}
-        for number, net in enumerate(curve.nets[:_SEEDS])
-        for epoch in thinned(sorted(net))
+        [_point(curve, epoch, factor * getattr(net[epoch], column)) | {"net": place} for epoch in thinned(sorted(net))]
+        for place, net in enumerate(curve.nets[:_SEEDS])
     ]
 
 

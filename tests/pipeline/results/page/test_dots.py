@@ -11,6 +11,7 @@ def test_the_best_setting_and_the_baseline(tmp_path):
     figure = dots("name", chapter(tmp_path, every, best=[best("s", "s-T4-0.5")]), ACCURACY, "title")
     points = {(row["student"], row["setting"], row["x"]) for row in drawn(figure) if "student" in row}
     assert points == {
-        ("s", "distilled, T = 4, alpha = 0.5", 86), ("s", "hard labels", 79), ("t", "distilled, T = 2, alpha = 0.5", 86),
+        ("s", "distilled at T = 4 and alpha = 0.5", 86), ("s", "hard labels", 79),
+        ("t", "distilled at T = 2 and alpha = 0.5", 86),
     }  # fmt: skip
     assert "s: 86.00 ± 2.83 %, 79.00 ± 1.41 % on hard labels; t: 86.00 ± 2.83 %; teacher a: 90.00 %." in figure.text

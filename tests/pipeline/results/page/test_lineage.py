@@ -41,7 +41,7 @@ def test_texts_stay_texts():
     assert page.text.count(printable(odd)) == 3  # two nets, and a class
     assert page.text.count(shlex.quote(odd)) == 3  # in commands they stand letter for letter
     assert all(
-        len(line) <= 61 for each in section.content["drawings"].values() for box in each.boxes for line in box.node.lines
+        len(line) <= 60 for each in section.content["drawings"].values() for box in each.boxes for line in box.node.lines
     )
 
 
@@ -57,3 +57,10 @@ def test_the_title_says_what_it_took():
         "From 40 rows and 6 labels through 1 teacher and its cache to 25 trained nets",
     ]
     assert lineage(telling(NO_LINEAGE)) is None
+
+
+def test_words_say_how_many_have_no_box():
+    """Of ten teachers and their caches."""
+    told = made([teacher(name) for name in "abcdefghij"], [student("s", ["a"])])
+    named = "a, b, c, d, e, f, g, h and 2 more"
+    assert f"teachers {named}; caches {named}; students s." in lineage(telling(told)).content["text"]

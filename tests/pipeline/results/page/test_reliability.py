@@ -28,10 +28,13 @@ def test_nets_are_pooled_as_if_their_rows_were_of_one(tmp_path):
     assert apart == pytest.approx(metrics.ece(logits.reshape(160, 4), np.tile(labels, 2)))
 
 
-@pytest.mark.parametrize(("right", "said"), [(0.95, "5.0 points (too cautious)"), (0.85, "5.0 points (too sure)")])
+@pytest.mark.parametrize(
+    ("right", "said"), [(0.95, "5.0 points (too cautious)"), (0.85, "5.0 points (too sure)"), (0.9, "0.0 points")]
+)
 def test_the_title_says_on_which_side(tmp_path, right, said):
     row = BinRow("s-T4-0.5", 0, 13, 100, 0.9, right)._asdict()
-    made = chapter(tmp_path, students("s", 4, errors=(10,)), bins=[row])
+    every = [row | {"ece": abs(right - 0.9)} for row in students("s", 4, errors=(10,))]
+    made = chapter(tmp_path, every, bins=[row])
     figure = reliability(made, judged(made))
     assert figure.title == f"How far confidence is off: s at T = 4 {said}"
     assert {(row["confidence"], row["accuracy"]) for row in drawn(figure)} == {(0, 0), (100, 100), (90, 100 * right)}

@@ -8,8 +8,11 @@ from dataclasses import replace
 import lineages
 from conftest import tree
 from lineages import student, teacher
+from pipeline.base.settings import settings_of
 from pipeline.models.modelfile import Generation
 from pipeline.results.page import reproduction
+from pipeline.training.losses import SoftLoss
+from pipeline.training.settings import Distillation
 from projects import says
 
 
@@ -48,3 +51,16 @@ def test_runs_of_other_alphas_and_seeds_have_commands_of_their_own():
         "softcache distill s -T 4 --model 'mlp(hi",
     ]
     assert lines[1].endswith("--seeds 9 --teachers a --alpha 0.7 --label-weight 0.5")
+
+
+def test_what_is_usual_is_what_the_command_takes_where_nothing_is_said():
+    usual = {key: field.default for key, (field, _) in settings_of(Distillation).items()}
+    usual["loss"] = SoftLoss.parse(usual["loss"]).text
+    assert {key: usual[key] for key in reproduction.USUAL} == reproduction.USUAL
+    assert set(usual) - set(reproduction.USUAL) == {"teachers", "weights", "label_weight", "features"}  # which are told apart
+    of = student("s", ["a"])
+    plain = replace(of, soft=replace(of.soft, squared=True, standardised=False))
+    odd = replace(of, soft=replace(of.soft, squared=False, standardised=True, rule="logits"))
+    (plain, odd) = (reproduction.student(each, None)[0] for each in (plain, odd))
+    assert plain.partition("--teachers")[2] == " a --alpha 0.5; done"
+    assert odd.partition("--teachers")[2] == " a --rule logits --alpha 0.5 --no-t-squared --standardise; done"

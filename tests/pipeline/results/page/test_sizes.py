@@ -30,10 +30,14 @@ def test_without_a_measurement_there_are_the_parameters_of_the_tables(tmp_path):
         (24, 2, "12× smaller"),
         (3, 2, "1.5× smaller"),
         (2, 3, "1.5× larger"),
+        (100, 100, "as large"),
+        (100, 104, "as large"),
+        (100, 94, "1.1× smaller"),
         (None, 2, ""),
         (2, None, ""),
         (2468, 1, "2,468× smaller"),
     ],
 )
 def test_ratios_in_words(large, small, said):
-    assert ratio(large, small, "smaller", "larger") == said
+    teacher, net = ({} if size is None else {"parameters": size} for size in (large, small))
+    assert ratio("parameters", teacher, net) == said

@@ -70,5 +70,23 @@ def test_hard_labels_and_the_ensemble_are_lines(tmp_path):
 def test_one_temperature_is_drawn_as_dots_and_no_student_as_nothing(tmp_path):
     section = temperature(chapter(tmp_path, students("s", 4)))
     assert section.content["sentences"][0] == "All students were trained at T = 4 and alpha = 0.5."
-    assert [figure.name for figure in section.figures] == ["temperature-accuracy", "temperature-nll"]
+    assert [(figure.name, figure.title) for figure in section.figures] == [
+        ("temperature-accuracy", "s: test accuracy 86.0 % at T = 4"), ("temperature-nll", "s: test NLL 0.250 nats at T = 4"),
+    ]  # fmt: skip
     assert temperature(chapter(tmp_path, rows("a", "teacher"))) is None
+
+
+def test_titles_say_what_temperature_does_to_the_best_student(tmp_path):
+    """Which is that of the lowest validation NLL, not of the best accuracy; of alphas, where only these vary."""
+    every = students("s", 2, errors=(10,)) + students("s", 8, errors=(30,)) + students("s", 1, errors=(20,))
+    other = [row | {"nll": 0.5} for row in students("t", 2, errors=(1,)) + students("t", 4, errors=(90,))]
+    accuracy, nll = temperature(chapter(tmp_path / "1", other + every)).figures
+    assert accuracy.title == "s: test accuracy between 70.0 % at T = 8 and 90.0 % at T = 2"
+    assert nll.title == "s: test NLL 0.250 nats at every setting"
+    assert accuracy.note == "One seed of each. Points at one T stand side by side."
+    every = students("s", 4, alpha=0.1, errors=(10,)) + students("s", 4, alpha=0.9, errors=(5,))
+    (title, _) = (figure.title for figure in temperature(chapter(tmp_path / "2", every)).figures)
+    assert title == "s: test accuracy between 90.0 % at alpha = 0.1 and 95.0 % at alpha = 0.9"
+    every += students("s", 1, alpha=0.9, errors=(20,))
+    (title, _) = (figure.title for figure in temperature(chapter(tmp_path / "3", every)).figures)
+    assert title == "s: test accuracy between 80.0 % at T = 1 and alpha = 0.9 and 95.0 % at T = 4 and alpha = 0.9"
