@@ -103,6 +103,9 @@ wide.addEventListener("change", fold);
 fold();
 const links = new Map([...document.querySelectorAll("nav a")].map((link) => [link.hash.slice(1), link]));
 const reading = new IntersectionObserver((entries) => {
-  for (const { target, isIntersecting } of entries) links.get(target.id)?.toggleAttribute("aria-current", isIntersecting);
+  for (const { target, isIntersecting } of entries) {
+    if (isIntersecting) links.get(target.id)?.setAttribute("aria-current", "true");
+    else links.get(target.id)?.removeAttribute("aria-current");
+  }
 }, { rootMargin: "-20% 0px -80% 0px" }); // a line near the top
 document.querySelectorAll("main > section").forEach((section) => reading.observe(section));
