@@ -11,10 +11,13 @@ from pipeline.models.modelfile import FILE_NAME, ModelFile
 from pipeline.results import markdown, times
 from pipeline.results.cost import cost
 from pipeline.results.footprint import Footprint
+from pipeline.results.page import theme
 from pipeline.results.page.chapter import Chapter
 from pipeline.results.page.page import page, sections
 from pipeline.results.page.picture import Format, picture
 from pipeline.results.page.section import Section
+from pipeline.results.page.students import students
+from pipeline.results.page.temperature import axis_of
 from pipeline.results.published import Published
 from pipeline.results.tables import Tables
 
@@ -48,6 +51,7 @@ def report(
             altair is not installed.
         IntegrityError: The tables, or the files of a teacher, are damaged.
     """
+    theme.libraries()  # before anything else: sections want them, too
     _require_a_report(out)
     opened = {name: Tables.open(folder) for name, folder in plots.items()}
     if data is not None:
@@ -77,7 +81,7 @@ def _pictures(shown: Sequence[tuple[Chapter, Sequence[Section]]], kinds: Sequenc
     """The charts beside the page, by their paths: that of temperatures, and those that were asked for."""
     for chapter, members in shown:
         for section in members:
-            if section.name == "temperature" and (section.content["values"] > 1 or not chapter.name):
+            if section.name == "temperature" and (not chapter.name or axis_of(students(chapter))[1] > 1):
                 yield f"{chapter.name or section.name}.svg", picture(section.figures[0], "svg")
             for figure in section.figures:
                 for kind in kinds:

@@ -33,7 +33,7 @@ def temperature(chapter: Chapter) -> Section | None:
     else:
         shown, said = _shown(every, axis)
         figures = [_figure(chapter, every, shown, axis, each) for each in (ACCURACY, NLL)]
-    return Section("temperature", "Temperature", figures, {"sentences": [said, left_out(every)], "values": values})
+    return Section("temperature", "Temperature", figures, {"sentences": [said, left_out(every)]})
 
 
 def axis_of(every: Sequence[Student]) -> tuple[Axis, int]:

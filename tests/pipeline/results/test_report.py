@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,13 @@ def plots(tmp_path):
         "over_rows_low": 2.0, "over_rows_high": 12.04,
     }  # fmt: skip
     return write(tmp_path / "plots", every, [best])
+
+
+def test_without_its_libraries_it_says_what_to_install(tmp_path, plots, monkeypatch):
+    monkeypatch.setitem(sys.modules, "altair", None)
+    with pytest.raises(InputError, match=r'not installed.*pip install "softcache\[report\]"'):
+        alone(plots, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_numbers_and_findings_are_on_the_page(tmp_path, plots):
