@@ -52,7 +52,7 @@ def page(
     loader = jinja2.PackageLoader("pipeline.results", "templates/page")
     strict = jinja2.StrictUndefined
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=strict)
-    environment.filters |= {"printable": printable, "brief": brief, "cell": cell, "unbroken": unbroken}
+    environment.filters |= {"printable": printable, "brief": brief, "unbroken": unbroken}
     script = _script((environment.loader.get_source(environment, "page.js")[0]) if environment.loader else "")
     return environment.get_template("page.html").render(
         chapters=chapters, source=published.source if published else None, heading=HEADING, compared=measured,
@@ -69,13 +69,6 @@ def brief(text: str) -> str:
 def unbroken(text: str) -> str:
     """Text whose lines do not break within T = 4, or between a number and its unit."""
     return _UNITS.sub("\u00a0", text)
-
-
-def cell(value: object) -> str:
-    """A value of a chart's data as a cell of a table."""
-    if value is None:
-        return "—"
-    return f"{value:.6g}" if isinstance(value, float) else brief(str(value))
 
 
 @cache
