@@ -24,8 +24,8 @@ from pipeline.stats.metrics import log_softmax
 
 ALL = 12  # classes that are all shown, in their order; of more, the LIKELIEST, and one bar for the others
 LIKELIEST = 10
-LEAST, MOST = 0.5, 20.0  # temperatures of the slider; it reaches twice the largest of a student
-_STEP = 0.05  # of the slider, in octaves
+LEAST, MOST = 0.5, 20.0  # temperatures of the slider; it reaches half the least and twice the largest of a student
+_STEP = 0.02  # of the slider, in octaves
 BUTTONS = 10  # temperatures of students to go to at once
 _BAR = 18  # pixels
 _NAME = 32  # letters of the name of a class or a net
@@ -162,8 +162,8 @@ def gallery(chapter: Chapter) -> Section | None:
     trained = sorted({row.temperature for row in chapter.runs if row.temperature is not None})
     content = {
         "gallery": held, "groups": groups, "spec": spec(first.nets, len(held.classes)), "shown": _shown(trained),
-        "low": math.log2(LEAST), "step": _STEP,
-        "high": _STEP * math.ceil(math.log2(max([MOST, *(2 * each for each in trained)])) / _STEP),
+        "low": -_octaves(1 / min([LEAST, *(each / 2 for each in trained)])), "step": _STEP,
+        "high": _octaves(max([MOST, *(2 * each for each in trained)])),
         "many": len(held.classes) > ALL,
     }  # fmt: skip
     return Section("gallery", "Dark knowledge", content=content)
@@ -275,6 +275,11 @@ def _shown(temperatures: Sequence[float]) -> list[tuple[float, str]]:
     )
     chosen = sorted({1.0, *(every[place] for place in places)})
     return [(each, short(each)) for each in chosen]
+
+
+def _octaves(times: float) -> float:
+    """How far from T = 1 the slider must go, in whole steps."""
+    return _STEP * math.ceil(round(math.log2(times) / _STEP, 6))
 
 
 def _brief(name: str) -> str:

@@ -67,7 +67,7 @@ function slider(gallery) {
 
   function set(T) {
     gallery.dataset.temperature = T;
-    output.value = T < 10 ? T.toFixed(2) : T.toFixed(1);
+    output.value = T < 999 ? T.toPrecision(3) : T.toFixed(0);
     input.setAttribute("aria-valuetext", `T = ${output.value}`);
     for (const button of buttons) button.setAttribute("aria-pressed", Number(button.value) === T);
     follow();
