@@ -47,12 +47,20 @@ def test_spreads():
 
 def test_counts_sizes_and_shapes():
     assert [wording.counted(1, "seed"), wording.counted(1200, "row")] == ["1 seed", "1,200 rows"]
-    assert [wording.size(count) for count in (12, 1540, 2.5e6, 3e9, 999_400)] == [
-        "12 bytes",
-        "1.54 kB",
-        "2.5 MB",
-        "3 GB",
-        "999 kB",
-    ]
+    assert [wording.size(count) for count in (12, 1540, 2.5e6, 3e9, 999_400, 999_700, 999, 1.2345e13)] == [
+        "12 bytes", "1.54 kB", "2.5 MB", "3 GB", "999 kB", "1 MB", "999 bytes", "12,345 GB",
+    ]  # fmt: skip
     inputs = (Images("RGB", (3, 32, 24)), Arrays("float32", (4, 2)), Texts())
     assert [wording.shape(each) for each in inputs] == ["images of 32×24×3", "arrays of 4×2 float32", "texts"]
+
+
+def test_numbers_settings_and_cut_lines():
+    assert [wording.number(value) for value in (0, 0.01234, 12.34, 999.4, 999.6, 1234.5, -1234567)] == [
+        "0", "0.0123", "12.3", "999", "1,000", "1,234", "-1,234,567",
+    ]  # fmt: skip
+    assert [wording.setting(*each) for each in ((4.0, 0.5), (2.5, None), (None, 1.0))] == [
+        "T = 4 and alpha = 0.5", "T = 2.5", "alpha = 1",
+    ]  # fmt: skip
+    assert [wording.cut(text, 5) for text in ("abcde", "abcdef", "a\nb", "\u202eabc", "")] == [
+        "abcde", "abcd…", "a\\nb", "\\u20…", "",
+    ]  # fmt: skip
