@@ -19,6 +19,7 @@ from pipeline.results.page.temperature import temperature
 from pipeline.results.page.training import training
 from pipeline.results.page.trust import trust
 from pipeline.results.published import HEADING, Measured, Published
+from pipeline.results.wording import cut
 
 SECTIONS = (summary, temperature, gallery, deploy, trust, training, lineage, runs)  # in the order of the page
 LONGEST = 80  # letters of a name
@@ -62,8 +63,7 @@ def page(
 
 def brief(text: str) -> str:
     """A name as one line that is safe to show, cut where it is very long."""
-    shown = printable(text)
-    return shown if len(shown) <= LONGEST else f"{shown[:LONGEST]}…"
+    return cut(text, LONGEST)
 
 
 def unbroken(text: str) -> str:

@@ -246,5 +246,5 @@ def test_nothing_ran_nothing_left_and_nothing_failed(seen, path):
 
 
 def test_names_are_cut():
-    assert brief("x" * 81) == "x" * 80 + "…"
+    assert brief("x" * 81) == "x" * 79 + "…"
     assert brief("a\nb\u202e") == "a\\nb\\u202e"
