@@ -30,6 +30,7 @@ async function draw(chart) {
     const choices = chart.parentElement.querySelector(":scope > .choices"); // beside the chart, which is an image to those who hear
     if (choices) options.bind = choices;
     chart.view = (await vegaEmbed(inner, specOf(chart), options)).view;
+    for (const input of choices?.querySelectorAll("input") ?? []) input.name += chart.dataset.chart; // or chapters share one
     await soften(chart);
   } catch (error) {
     chart.textContent = "This chart could not be drawn.";
