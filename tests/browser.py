@@ -26,16 +26,17 @@ class Seen:
 
 @contextmanager
 def chromium() -> Iterator[Any]:
-    """A browser of playwright's; the test skips where no Chromium is installed."""
+    """A browser of playwright's; the test skips where there is no playwright, or no Chromium."""
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     program = next(filter(None, map(shutil.which, PROGRAMS)), None)
     if program is None:
         pytest.skip(f"none of {', '.join(PROGRAMS)} is on the PATH")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
+    with api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=list(ARGUMENTS))
-        yield browser
-        browser.close()
+        try:
+            yield browser
+        finally:
+            browser.close()
 
 
 def opened(browser: Any, path: Path) -> Seen:

@@ -1,6 +1,6 @@
 """Chapters of made-up tables, and what their charts draw."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,10 +40,34 @@ def best(student: str, run: str, **more: Any) -> dict:
     } | more  # fmt: skip
 
 
-def footprint(**entries: tuple[int, float]) -> Footprint:
+def everything(names: Sequence[str], teachers: Sequence[str], temperatures=(1, 4), errors=(12, 16), epochs=2) -> dict[str, Any]:
+    """Rows of every table that a page draws: of teachers, their ensemble, and students with baselines; and nets by run."""
+    runs = [*(row for name in teachers for row in rows(name, "teacher")), *rows("ensemble", "ensemble")]
+    for name in names:
+        runs += rows(f"{name}-hard", "baseline", name, None, errors) + students(name, *temperatures, errors=errors)
+    nets = dict.fromkeys((row["run"], row["seed"]) for row in runs)
+    curve = {"train_loss": 1.0, "valid_accuracy": 0.5, "valid_nll": 1.0}
+    confident = {"rows": 9, "confidence": 0.95, "accuracy": 1.0}
+    return {
+        "runs": runs,
+        "best": [best(name, f"{name}-T4-0.5") for name in names],
+        "epochs": [
+            {"run": run, "seed": seed, "epoch": epoch} | curve
+            for run, seed in nets if run != "ensemble" for epoch in range(1, epochs + 1)
+        ],
+        "bins": [{"run": run, "seed": seed, "bin": number} | confident for run, seed in nets for number in range(15)],
+        "confusions": [
+            {"run": run, "label": label, "predicted": taken, "rows": number + 1.5}
+            for number, (run, _) in enumerate(nets) for label, taken in ((0, 1), (1, 0))
+        ],
+        "models": {run: "net" for run, _ in nets if run != "ensemble"},
+    }  # fmt: skip
+
+
+def footprint(classes: int = 2, **entries: tuple[int, float]) -> Footprint:
     """Parameters and milliseconds of a row, by model; 64 rows take ten times as long."""
     return Footprint(FORMAT, "a machine", tuple(
-        Entry(model, (1, 4, 4), 2, size, 10 * size, 4 * size, {"1": ms / 1e3, "64": ms / 1e2}, "")
+        Entry(model, (1, 4, 4), classes, size, 10 * size, 4 * size, {"1": ms / 1e3, "64": ms / 1e2}, "")
         for model, (size, ms) in entries.items()
     ))  # fmt: skip
 

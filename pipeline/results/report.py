@@ -1,6 +1,7 @@
 """Report: one page that opens offline, with published and measured figures, tables of all runs, and charts."""
 
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,19 @@ from pipeline.models.modelfile import FILE_NAME, ModelFile
 from pipeline.results import markdown, times
 from pipeline.results.cost import cost
 from pipeline.results.footprint import Footprint, beside
+from pipeline.results.page import theme
 from pipeline.results.page.chapter import Chapter
 from pipeline.results.page.page import page, sections
 from pipeline.results.page.picture import Format, picture
 from pipeline.results.page.section import Section
+from pipeline.results.page.students import students
+from pipeline.results.page.temperature import axis_of
 from pipeline.results.published import Published
 from pipeline.results.tables import Tables
 
 VERSION = 2  # of the page and its tables
 FIGURES = "figures"  # the folder of pictures
+_LONGEST = 180  # bytes of a chapter in the name of a file: a disk holds 255, and there is more in it
 _log = logging.getLogger(__name__)
 
 
@@ -36,7 +41,7 @@ def report(
     Args:
         plots: Folders of tables by name, shown in this order, each under its name. A folder with an empty name gets no
             heading; its accuracy against temperature is temperature.svg, written if it has students. That of another is
-            <name>.svg, written if its students have at least two temperatures or alphas.
+            <name>.svg, cut where it is very long, written if its students have at least two temperatures or alphas.
         published: Published figures, shown next to the measured ones on the page, in published.md and in results.json.
         out: The folder of the report, which is replaced.
         data: The data folder, if the nets are of one. What commands took is read there, as far as it is known, and a warning
@@ -48,6 +53,7 @@ def report(
             altair is not installed.
         IntegrityError: The tables, or the files of a teacher, are damaged.
     """
+    theme.libraries()  # before anything else: sections want them, too
     _require_a_report(out)
     opened = {name: Tables.open(folder) for name, folder in plots.items()}
     if data is not None:
@@ -75,13 +81,20 @@ def report(
 def _pictures(shown: Sequence[tuple[Chapter, Sequence[Section]]], kinds: Sequence[Format]) -> Iterator[tuple[str, bytes]]:
     """The charts beside the page, by their paths: that of temperatures, and those that were asked for."""
     for chapter, members in shown:
+        stem = _stem(chapter)
         for section in members:
-            if section.name == "temperature" and (section.content["values"] > 1 or not chapter.name):
-                yield f"{chapter.name or section.name}.svg", picture(section.figures[0], "svg")
+            if section.name == "temperature" and (not chapter.name or axis_of(students(chapter))[1] > 1):
+                yield f"{stem or section.name}.svg", picture(section.figures[0], "svg")
             for figure in section.figures:
                 for kind in kinds:
-                    name = f"{chapter.name}-{figure.name}" if chapter.name else figure.name
+                    name = f"{stem}-{figure.name}" if stem else figure.name
                     yield f"{FIGURES}/{name}.{kind}", picture(figure, kind)
+
+
+def _stem(chapter: Chapter) -> str:
+    """The name of a chapter in those of its files; where it is long a part of it, and the chapter's number."""
+    name = os.fsencode(chapter.name)
+    return chapter.name if len(name) <= _LONGEST else f"{name[:_LONGEST].decode(errors='ignore')}-{chapter.number}"
 
 
 def _require_a_report(out: Path) -> None:

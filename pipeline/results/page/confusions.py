@@ -13,10 +13,9 @@ from pipeline.results.wording import cut, number
 
 MAPPED = 24  # classes, at most, of a map
 _NUMBERED = 12  # classes, at most, of a map with numbers in it
-_DARK = 0.6  # of the darkest colour's rows: from there letters are white
 _PAIRS = 15  # in the chart for more classes
 _MORE, _LESS = HUES[1], HUES[0]
-_FAINT = "18"  # the opacity of nearly nothing, behind a colour
+_FAINT, _STRONG = "18", "b0"  # opacities, behind a colour: at the stronger one, letters of both themes still stand out
 Pair = tuple[int, int]  # the class of a row, and what it is taken for
 Counts = Mapping[Pair, float]  # rows
 
@@ -42,10 +41,10 @@ def confusions(chapter: Chapter, nets: Sequence[Judged]) -> list[Figure]:
 def _map(names: Sequence[str], net: Judged, counts: Counts, most: float) -> Figure:
     import altair
 
-    scale = altair.Scale(domain=[0, most], range=[f"{_LESS}{_FAINT}", _LESS], interpolate="rgb")
+    scale = altair.Scale(domain=[0, most], range=[f"{_LESS}{_FAINT}", f"{_LESS}{_STRONG}"], interpolate="rgb")
     name = "confusions-student" if net.line.kind == "student" else "confusions-teacher"
     title = f"{net.label} {_commonest(names, counts)}"
-    return Figure(name, title, f"{title}. {_listed(names, counts)}", _cells(names, counts, scale, "rows", most))
+    return Figure(name, title, f"{title}. {_listed(names, counts)}", _cells(names, counts, scale, "rows"))
 
 
 def _difference(names: Sequence[str], nets: Sequence[Judged], counts: Mapping[str, Counts]) -> Figure:
@@ -56,20 +55,21 @@ def _difference(names: Sequence[str], nets: Sequence[Judged], counts: Mapping[st
     apart = {pair: after.get(pair, 0.0) - before.get(pair, 0.0) for pair in sorted({*before, *after})}
     apart = {pair: rows for pair, rows in apart.items() if rows}
     reach = max((abs(rows) for rows in apart.values()), default=1.0)
-    scale = altair.Scale(domain=[-reach, 0, reach], range=[_LESS, f"{QUIET}{_FAINT}", _MORE], interpolate="rgb")
+    colours = [f"{_LESS}{_STRONG}", f"{QUIET}{_FAINT}", f"{_MORE}{_STRONG}"]
+    scale = altair.Scale(domain=[-reach, 0, reach], range=colours, interpolate="rgb")
     most = max(apart.items(), key=lambda item: item[1], default=((0, 0), 0.0))
     if most[1] > 0:
         title = f"Where {nets[1].label} goes wrong more often than the teacher: {_taken(names, most[0])}, {_rows(most[1])} more"
     else:
         title = f"Nowhere does {nets[1].label} go wrong more often than the teacher"
-    spec = _cells(names, apart, scale, "rows more than the teacher", reach)
+    spec = _cells(names, apart, scale, "rows more than the teacher")
     return Figure(
         "confusions-difference", title, f"{title}. {_listed(names, apart)}", spec, "Orange: more often; blue: less often."
     )
 
 
-def _cells(names: Sequence[str], counts: Counts, scale: Any, what: str, most: float) -> dict[str, Any]:
-    """A map: a cell for each pair. most: rows, of the darkest colour."""
+def _cells(names: Sequence[str], counts: Counts, scale: Any, what: str) -> dict[str, Any]:
+    """A map: a cell for each pair."""
     import altair
 
     shown = altair.Scale(domain=list(names))
@@ -89,8 +89,7 @@ def _cells(names: Sequence[str], counts: Counts, scale: Any, what: str, most: fl
         chart.mark_rect().encode(x, y, color=colour, tooltip=told),
     ]
     if len(names) <= _NUMBERED:
-        letters = altair.when(f"abs(datum.rows) > {_DARK * most}").then(altair.value("white"))  # else those of the theme
-        layers.append(chart.mark_text(fontSize=10).encode(x, y, text="shown:N", color=letters))
+        layers.append(chart.mark_text(fontSize=10).encode(x, y, text="shown:N"))
     return altair.layer(*layers).properties(width="container", height=300).to_dict()
 
 

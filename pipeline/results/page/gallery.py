@@ -15,17 +15,17 @@ from typing import Any
 import numpy as np
 
 from pipeline.base.commands import short
-from pipeline.base.errors import printable
 from pipeline.results.gallery import Exhibit, Gallery
 from pipeline.results.page import theme
 from pipeline.results.page.chapter import Chapter
 from pipeline.results.page.section import Section
+from pipeline.results.wording import cut
 from pipeline.stats.metrics import log_softmax
 
 ALL = 12  # classes that are all shown, in their order; of more, the LIKELIEST, and one bar for the others
 LIKELIEST = 10
-LEAST, MOST = 0.5, 20.0  # temperatures of the slider; it reaches twice the largest of a student
-_STEP = 0.05  # of the slider, in octaves
+LEAST, MOST = 0.5, 20.0  # temperatures of the slider; it reaches half the least and twice the largest of a student
+_STEP = 0.02  # of the slider, in octaves
 BUTTONS = 10  # temperatures of students to go to at once
 _BAR = 18  # pixels
 _NAME = 32  # letters of the name of a class or a net
@@ -70,12 +70,12 @@ class Card:
     @property
     def id(self) -> str:
         """The row's id, cut."""
-        return _brief(self.exhibit.id)
+        return cut(self.exhibit.id, _NAME)
 
     @property
     def label(self) -> str:
         """The name of its class, cut."""
-        return _brief(self.gallery.classes[self.exhibit.label])
+        return cut(self.gallery.classes[self.exhibit.label], _NAME)
 
     @cached_property
     def nets(self) -> list[Net]:
@@ -102,7 +102,7 @@ class Card:
         There may be more logits than bars: those of all further classes belong to the last one.
         """
         classes, order = self.gallery.classes, self._order()
-        names = [_brief(classes[index]) for index in order[: len(classes) if len(classes) <= ALL else LIKELIEST]]
+        names = [cut(classes[index], _NAME) for index in order[: len(classes) if len(classes) <= ALL else LIKELIEST]]
         if len(classes) > ALL:
             names.append(f"{len(classes) - LIKELIEST:,} others")
         logits = [[float(str(z)) for z in net.logits[order].astype(np.float32)] for net in self.nets]  # with 9 digits at most
@@ -145,7 +145,7 @@ class Card:
     def _likeliest(self, p: np.ndarray) -> list[str]:
         """The two likeliest classes, as 9 (62 %) and 1 (30 %)."""
         top = np.argsort(-p, kind="stable")[:2].tolist()
-        return [f"{_brief(self.gallery.classes[index])} ({100 * p[index]:.0f}\u202f%)" for index in top]
+        return [f"{cut(self.gallery.classes[index], _NAME)} ({100 * p[index]:.0f}\u202f%)" for index in top]
 
 
 def gallery(chapter: Chapter) -> Section | None:
@@ -162,8 +162,8 @@ def gallery(chapter: Chapter) -> Section | None:
     trained = sorted({row.temperature for row in chapter.runs if row.temperature is not None})
     content = {
         "gallery": held, "groups": groups, "spec": spec(first.nets, len(held.classes)), "shown": _shown(trained),
-        "low": math.log2(LEAST), "step": _STEP,
-        "high": _STEP * math.ceil(math.log2(max([MOST, *(2 * each for each in trained)])) / _STEP),
+        "low": -_octaves(1 / min([LEAST, *(each / 2 for each in trained)])), "step": _STEP,
+        "high": _octaves(max([MOST, *(2 * each for each in trained)])),
         "many": len(held.classes) > ALL,
     }  # fmt: skip
     return Section("gallery", "Dark knowledge", content=content)
@@ -188,7 +188,7 @@ def spec(nets: Sequence[Net], classes: int) -> dict[str, Any]:
         "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
         "params": [
             {"name": "T", "value": 1}, {"name": "names", "value": []}, {"name": "label", "value": 0},
-            {"name": "nets", "value": [_brief(net.name) for net in nets]},
+            {"name": "nets", "value": [cut(net.name, _NAME) for net in nets]},
             {"name": "kinds", "value": [net.kind for net in nets]},
             {"name": "weights", "value": [net.weight for net in nets]},
         ],
@@ -277,6 +277,6 @@ def _shown(temperatures: Sequence[float]) -> list[tuple[float, str]]:
     return [(each, short(each)) for each in chosen]
 
 
-def _brief(name: str) -> str:
-    shown = printable(name)
-    return shown if len(shown) <= _NAME else f"{shown[:_NAME]}…"
+def _octaves(times: float) -> float:
+    """How far from T = 1 the slider must go, in whole steps."""
+    return _STEP * math.ceil(round(math.log2(times) / _STEP, 6))

@@ -19,6 +19,7 @@ from pipeline.results.page.temperature import temperature
 from pipeline.results.page.training import training
 from pipeline.results.page.trust import trust
 from pipeline.results.published import HEADING, Measured, Published
+from pipeline.results.wording import cut
 
 SECTIONS = (summary, temperature, gallery, deploy, trust, training, lineage, runs)  # in the order of the page
 LONGEST = 80  # letters of a name
@@ -52,7 +53,7 @@ def page(
     loader = jinja2.PackageLoader("pipeline.results", "templates/page")
     strict = jinja2.StrictUndefined
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=strict)
-    environment.filters |= {"printable": printable, "brief": brief, "cell": cell, "unbroken": unbroken}
+    environment.filters |= {"printable": printable, "brief": brief, "unbroken": unbroken}
     script = _script((environment.loader.get_source(environment, "page.js")[0]) if environment.loader else "")
     return environment.get_template("page.html").render(
         chapters=chapters, source=published.source if published else None, heading=HEADING, compared=measured,
@@ -62,20 +63,12 @@ def page(
 
 def brief(text: str) -> str:
     """A name as one line that is safe to show, cut where it is very long."""
-    shown = printable(text)
-    return shown if len(shown) <= LONGEST else f"{shown[:LONGEST]}…"
+    return cut(text, LONGEST)
 
 
 def unbroken(text: str) -> str:
     """Text whose lines do not break within T = 4, or between a number and its unit."""
     return _UNITS.sub("\u00a0", text)
-
-
-def cell(value: object) -> str:
-    """A value of a chart's data as a cell of a table."""
-    if value is None:
-        return "—"
-    return f"{value:.6g}" if isinstance(value, float) else brief(str(value))
 
 
 @cache

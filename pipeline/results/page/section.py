@@ -1,10 +1,8 @@
 """Sections and figures of the page."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-
-MOST = 120  # rows of the table of a figure: longer ones help nobody, and make the page heavy
 
 
 @dataclass(frozen=True)
@@ -28,13 +26,6 @@ class Figure:
         height = self.spec.get("height")
         return height if isinstance(height, int) else 0
 
-    @property
-    def numbers(self) -> list[Mapping[str, Any]]:
-        """The rows that it draws, for a table; empty where they are more than MOST, or several tables."""
-        tables = list(_tables(self.spec))
-        rows = tables[0] if tables and all(table == tables[0] for table in tables) else []
-        return list(rows) if len(rows) <= MOST and all(row.keys() == rows[0].keys() for row in rows) else []
-
 
 @dataclass(frozen=True)
 class Section:
@@ -47,15 +38,3 @@ class Section:
     title: str
     figures: Sequence[Figure] = ()
     content: Mapping[str, Any] = field(default_factory=dict)
-
-
-def _tables(spec: Mapping[str, Any]) -> Iterator[Sequence[Mapping[str, Any]]]:
-    """The data of a chart and of its layers, in which altair may have put it under `datasets`."""
-    yield from spec.get("datasets", {}).values()
-    if "values" in spec.get("data", {}):
-        yield spec["data"]["values"]
-    for parts in ("layer", "hconcat", "vconcat", "concat"):
-        for part in spec.get(parts, ()):
-            yield from _tables(part)
-    if isinstance(spec.get("spec"), Mapping):
-        yield from _tables(spec["spec"])

@@ -3,13 +3,19 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from pipeline.base.errors import printable
 from pipeline.results import wording
 from pipeline.results.line import Line
 from pipeline.results.page.chapter import Chapter
 from pipeline.results.page.theme import HUES, QUIET
+from pipeline.results.wording import cut
 
 _LETTERS = 40  # of a label, at most
+# What every object of JavaScript has: Vega would find it where it looks for a group of that name, and fail.
+PROPERTIES = {
+    "constructor", "hasOwnProperty", "isPrototypeOf", "propertyIsEnumerable", "toLocaleString", "toString", "valueOf",
+    "__defineGetter__", "__defineSetter__", "__lookupGetter__", "__lookupSetter__", "__proto__",
+}  # fmt: skip
+_INVISIBLE = "\u200b"  # before such a name
 
 
 @dataclass(frozen=True)
@@ -66,11 +72,11 @@ def valid_nll(line: Line) -> float:
 
 
 def labels(names: Iterable[str]) -> list[str]:
-    """Names as charts show them: one short line each, unlike each other."""
+    """Names as charts show them: one short line each, unlike each other, and unlike PROPERTIES of JavaScript."""
     found: list[str] = []
     for name in names:
-        short = printable(name[: _LETTERS + 1])
-        text = short = short if len(short) <= _LETTERS else f"{short[: _LETTERS - 1]}…"
+        short = cut(name, _LETTERS)
+        text = short = f"{_INVISIBLE}{short}" if short in PROPERTIES else short
         number = 1
         while text in found:
             number += 1

@@ -34,7 +34,7 @@ def temperature(chapter: Chapter) -> Section | None:
         figures = [dots(f"temperature-{each.name}", chapter, each, title) for each, title in titles.items()]
     else:
         figures = [_figure(chapter, every, shown, axis, each, title) for each, title in titles.items()]
-    return Section("temperature", "Temperature", figures, {"sentences": [said, left_out(every)], "values": values})
+    return Section("temperature", "Temperature", figures, {"sentences": [said, left_out(every)]})
 
 
 def axis_of(every: Sequence[Student]) -> tuple[Axis, int]:

@@ -28,7 +28,6 @@ def config(
         "view": {"stroke": None},
         "axis": labels | {"gridColor": grid, "domainColor": QUIET, "tickColor": QUIET, "labelLimit": 140},
         "legend": labels | {"orient": "bottom", "columns": {"signal": columns()}, "labelLimit": 200, "symbolOpacity": 1},
-        "header": labels | {"labelLimit": 200},
         "title": {"color": text, "subtitleColor": text},
         "text": {"color": text},
         "range": {"category": list(HUES)},

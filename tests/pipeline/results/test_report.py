@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,13 @@ def plots(tmp_path):
         "over_rows_low": 2.0, "over_rows_high": 12.04,
     }  # fmt: skip
     return write(tmp_path / "plots", every, [best])
+
+
+def test_without_its_libraries_it_says_what_to_install(tmp_path, plots, monkeypatch):
+    monkeypatch.setitem(sys.modules, "altair", None)
+    with pytest.raises(InputError, match=r'not installed.*pip install "softcache\[report\]"'):
+        alone(plots, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_numbers_and_findings_are_on_the_page(tmp_path, plots):
@@ -200,3 +208,12 @@ def test_a_teacher_that_was_trained_anew_since_is_told(tmp_path, plots, caplog):
         )
         report(plots={"": plots}, published=None, out=tmp_path / "out", data=tmp_path / "data")
         assert ("teacher a was trained again after it was measured. Run `softcache evaluate" in caplog.text) == told
+
+
+def test_names_too_long_for_files_are_cut(tmp_path, plots):
+    """A folder may have a name of 255 bytes; of two that begin alike, each has its files."""
+    every = rows("s-T1", "student", "s", 1.0) + rows("s-T4", "student", "s", 4.0)
+    named = {"é" * 122 + last: write(tmp_path / last, every) for last in "xy"}
+    report(plots=named, published=None, out=tmp_path / "out", pictures=["svg"])
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.svg")) == [f"{'é' * 90}-{number}.svg" for number in (1, 2)]
+    assert (tmp_path / f"out/figures/{'é' * 90}-2-temperature-nll.svg").exists()

@@ -30,6 +30,7 @@ async function draw(chart) {
     const choices = chart.parentElement.querySelector(":scope > .choices"); // beside the chart, which is an image to those who hear
     if (choices) options.bind = choices;
     chart.view = (await vegaEmbed(inner, specOf(chart), options)).view;
+    for (const input of choices?.querySelectorAll("input") ?? []) input.name += chart.dataset.chart; // or chapters share one
     await soften(chart);
   } catch (error) {
     chart.textContent = "This chart could not be drawn.";
@@ -67,7 +68,7 @@ function slider(gallery) {
 
   function set(T) {
     gallery.dataset.temperature = T;
-    output.value = T < 10 ? T.toFixed(2) : T.toFixed(1);
+    output.value = T < 999 ? T.toPrecision(3) : T.toFixed(0);
     input.setAttribute("aria-valuetext", `T = ${output.value}`);
     for (const button of buttons) button.setAttribute("aria-pressed", Number(button.value) === T);
     follow();
@@ -103,6 +104,9 @@ wide.addEventListener("change", fold);
 fold();
 const links = new Map([...document.querySelectorAll("nav a")].map((link) => [link.hash.slice(1), link]));
 const reading = new IntersectionObserver((entries) => {
-  for (const { target, isIntersecting } of entries) links.get(target.id)?.toggleAttribute("aria-current", isIntersecting);
+  for (const { target, isIntersecting } of entries) {
+    if (isIntersecting) links.get(target.id)?.setAttribute("aria-current", "true");
+    else links.get(target.id)?.removeAttribute("aria-current");
+  }
 }, { rootMargin: "-20% 0px -80% 0px" }); // a line near the top
 document.querySelectorAll("main > section").forEach((section) => reading.observe(section));

@@ -87,6 +87,9 @@ def test_the_slider_reaches_past_every_temperature_and_names_a_few(tmp_path):
     few = section(tmp_path / "few", held, (4.0, 2.5)).content
     assert (few["shown"], few["low"]) == ([(1.0, "1"), (2.5, "2.5"), (4.0, "4")], -1)
     assert 20 <= 2 ** few["high"] < 21
+    low = section(tmp_path / "low", held, (0.001, 4.0)).content
+    assert 0.00049 < 2 ** low["low"] <= 0.0005
+    assert (low["low"] / low["step"]) % 1 == pytest.approx(0)  # so that T = 1 is a step
     many = section(tmp_path / "many", held, tuple(map(float, range(2, 52)))).content
     assert [many["shown"][place] for place in (0, 1, -1)] == [(1, "1"), (7, "7"), (51, "51")]
     assert len(many["shown"]) == 10

@@ -46,3 +46,10 @@ def test_labels_are_short_lines_that_differ():
     assert len(set(short)) == 4
     assert all(label.isprintable() for label in short)
     assert short[2:] == ["a\\nb", "a"]
+
+
+def test_labels_are_no_properties_of_objects():
+    """The mark is invisible, and no name of a user's can have it: it would be shown as an escape."""
+    assert labels(["toString", "tostring", "toString", "\u200btoString"]) == [
+        "\u200btoString", "tostring", "\u200btoString (2)", "\\u200btoString",
+    ]  # fmt: skip
