@@ -56,7 +56,7 @@ def path(tmp_path_factory):
             taught = [lineages.teacher(each, model=each) for each in teachers]
             lineage = lineages.made(taught, told, classes=len(NAMES), models=tables.pop("models"))
         plots[name] = write_tables(folder / str(number), gallery=gallery, lineage=lineage, **tables)
-    footprint(len(NAMES), net=(9, 1.0)).write(folder / "data/footprint")
+    footprint(len(NAMES), net=(9, 1.0)).write(folder / "footprint")
     figures = [{"what": ATTACK, "folder": "few", "runs": ["s-T3"], "published": 10}]
     published = Published.parse({"source": ATTACK, "rows": figures})
     report(plots=plots, published=published, out=folder / "report", data=folder / "data")
