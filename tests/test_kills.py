@@ -42,7 +42,7 @@ def killed(folder: Path, mode: str, runs: list[tuple[int, int]]) -> int:
 
 
 def test_killed_at_some_file_operations(folder):
-    assert killed(folder, "operations", [(0, 24 if "{}" in (folder / "kept.json").read_text() else 96)]) > 5
+    assert killed(folder, "operations", [(0, 32 if "{}" in (folder / "kept.json").read_text() else 144)]) > 4
 
 
 @pytest.mark.soak
