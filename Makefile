@@ -118,6 +118,8 @@ fill = awk -v marker='<!-- $(2) -->' 'FNR == NR {table = table $$0 "\n"; next} $
 readme: repro ## tables and pictures of README.md, from the last run, and of examples/mnist/README.md, from its results
 	mkdir -p docs
 	cp data/report/temperature.svg docs/digits.svg
+	.venv/bin/softcache report --figures svg --out .dvc/tmp/report
+	cp .dvc/tmp/report/figures/deploy.svg docs/deploy.svg
 	$(call fill,README.md,results,data/report/results.md)
 	$(call fill,README.md,mnist,examples/mnist/results/published.md)
 	$(call fill,examples/mnist/README.md,results,examples/mnist/results/published.md)

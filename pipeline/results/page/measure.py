@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from pipeline.results.line import COLUMNS, Line
 from pipeline.results.page.chapter import Chapter
-from pipeline.results.page.students import headline, setting, students
+from pipeline.results.page.students import Student, headline, setting, students
 from pipeline.stats import comparison
 
 SPLIT = "test"
@@ -96,6 +96,12 @@ def over_seeds(lines: Iterable[Line]) -> str:
     return f"Mean ± standard deviation over seeds{', where there are several' if len(several) > 1 else ''}."
 
 
+def at_best(chapter: Chapter, student: Student) -> str:
+    """A student with its best setting, in which alpha is named where there are several."""
+    alphas = {line.alpha for each in students(chapter) for line in each.lines}
+    return f"{student.label} at {setting(student.best, alpha=len(alphas) > 1)}"
+
+
 def verdict(chapter: Chapter, measure: Measure) -> str:
     """The title of a chart of this measure, where there is a student."""
     student = headline(chapter)
@@ -103,6 +109,4 @@ def verdict(chapter: Chapter, measure: Measure) -> str:
         return measure.axis
     others = {"hard labels": student.baseline, "the teacher": chapter.teacher}
     against = [measure.compared(chapter, student.best, line, what) for what, line in others.items() if line]
-    alphas = {line.alpha for each in students(chapter) for line in each.lines}
-    at = f"{student.label} at {setting(student.best, alpha=len(alphas) > 1)}"
-    return f"{at}: {measure.words} {' and '.join(against) or measure.shown(student.best)}"
+    return f"{at_best(chapter, student)}: {measure.words} {' and '.join(against) or measure.shown(student.best)}"

@@ -9,11 +9,11 @@ from pipeline.results.line import Line
 from pipeline.results.page.chapter import Chapter
 from pipeline.results.page.dots import dots
 from pipeline.results.page.marks import teacher_name
-from pipeline.results.page.measure import ACCURACY, verdict
+from pipeline.results.page.measure import ACCURACY, at_best, verdict
 from pipeline.results.page.section import Section
 from pipeline.results.page.sizes import ratio, sizes
 from pipeline.results.page.sources import learned_from
-from pipeline.results.page.students import Student, headline, labels, left_out, setting, students
+from pipeline.results.page.students import Student, headline, labels, left_out, students
 
 SHOWN = 6  # findings; the others are folded
 
@@ -59,8 +59,8 @@ def _sentences(chapter: Chapter) -> Iterator[str]:
 def _results(chapter: Chapter, best: Student | None) -> Iterator[Tile]:
     """The headline: test accuracies, and what they say of the gap between hard labels and teacher."""
     if best:
-        at = f"{best.label} at {setting(best.best)}"
-        yield Tile(at, ACCURACY.shown(best.best), "test accuracy of the best student, chosen by validation NLL")
+        note = "test accuracy of the best student, chosen by validation NLL"
+        yield Tile(at_best(chapter, best), ACCURACY.shown(best.best), note)
     if best and best.baseline:
         yield Tile(f"{best.label} on hard labels", ACCURACY.shown(best.baseline), "the same net without a teacher")
     if chapter.teacher:

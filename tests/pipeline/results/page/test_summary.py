@@ -60,7 +60,7 @@ def test_the_headline_in_large_letters(tmp_path):
         models={"a": "large", "s-T4-0.5": "little"}, footprint=footprint(large=(1234, 2.0), little=(1234, 0.5)),
     )  # fmt: skip
     assert tiles(made) == {
-        "s at T = 4 and alpha = 0.5": "86.00 ± 2.83 %", "s on hard labels": "79.00 ± 1.41 %", "teacher a": "90.00 %",
+        "s at T = 4": "86.00 ± 2.83 %", "s on hard labels": "79.00 ± 1.41 %", "teacher a": "90.00 %",
         "Gap closed": "—", "Size": "as large", "Multiply-adds": "as many", "Speed on one row": "4.0× faster",
         "Speed on 64 rows": "4.0× faster", "Stage one, once": "30 s", "Stage two": "10 min",
     }  # fmt: skip
@@ -74,7 +74,7 @@ def test_the_headline_in_large_letters(tmp_path):
 
 def test_without_baselines_students_or_nets_that_learned(tmp_path):
     alone = tiles(chapter(tmp_path / "1", rows("a", "teacher") + students("s", 4)))
-    assert list(alone) == ["s at T = 4 and alpha = 0.5", "teacher a", "Size"]
+    assert list(alone) == ["s at T = 4", "teacher a", "Size"]
     section = summary(chapter(tmp_path / "2", rows("a", "teacher") + rows("b", "teacher"), teachers=("a", "b")))
     assert section.content["sentences"][0] == "No student was measured: here are teachers of 2 classes of images of 4×4×1."
     assert not section.figures
