@@ -56,6 +56,7 @@ bench: $(READY) ## speed and memory against what one would do instead; MNIST=fol
 	.venv/bin/python -m benchmarks.images $(if $(CIFAR),--cifar=$(abspath $(CIFAR)))
 	.venv/bin/python -m benchmarks.loops
 	.venv/bin/python -m benchmarks.export
+	.venv/bin/python -m benchmarks.page
 	.venv/bin/python -m benchmarks.training $(if $(MNIST),--mnist=$(abspath $(MNIST)))
 	.venv/bin/python -m benchmarks.features $(if $(CIFAR),--cifar=$(abspath $(CIFAR)))
 
