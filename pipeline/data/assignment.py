@@ -181,11 +181,11 @@ def labelled(labels: np.ndarray, rows: np.ndarray, count: int, classes: Sequence
     theirs, and others too. Raises InputError for a class with fewer rows.
     """
     sizes = np.bincount(labels, minlength=len(classes))
-    if len(short := np.flatnonzero(sizes < count)):
-        expected = f"{count:,} rows or more of every class to keep labels of"
-        found = f"{sizes[short[0]]:,} of class {classes[short[0]]}"
-        fix = "Lower the setting `labels`, or add rows."
-        raise InputError("training rows that test and valid leave", expected=expected, found=found, fix=fix)
+    if sizes.min() < count:
+        expected = f"{count:,} rows or more of every class beside those of test and valid"
+        found = f"{sizes.min():,} of class {classes[int(sizes.argmin())]}"
+        fix = f"Set it to {sizes.min():,} at most, or add rows." if sizes.min() else "Add rows."
+        raise InputError("labels", expected=expected, found=found, fix=fix)
     shuffled = randomness.order(rows, seed, Use.LABELS)
     by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]  # every class's rows together
     firsts = np.cumsum(sizes) - sizes

@@ -10,7 +10,7 @@ from pipeline.results.page import marks, theme
 from pipeline.results.page.chapter import Chapter
 from pipeline.results.page.measure import ACCURACY, over_seeds
 from pipeline.results.page.section import Figure, Section
-from pipeline.results.page.sizes import SIZES, ratio, sizes
+from pipeline.results.page.sizes import SIZES, sizes
 from pipeline.results.page.students import Student, labels, left_out, setting, students
 from pipeline.results.page.theme import QUIET
 from pipeline.results.wording import number
@@ -40,7 +40,7 @@ def deploy(chapter: Chapter) -> Section | None:
     known = [name for name in SIZES if any(name in net.sizes for net in nets)]
     figures = [_figure(nets, known)] if known else []
     content = {
-        "rows": [_row(net, chapter, known) for net in nets if net.kind != "hard labels"],
+        "rows": [_row(net, known) for net in nets if net.kind != "hard labels"],
         "machine": chapter.footprint.machine if chapter.footprint else None,
         "measure": commands.footprint(beside(chapter.tables.folder)).strip("`"),
         "sentences": [left_out(every)],
@@ -112,24 +112,25 @@ def _figure(nets: Sequence[Net], known: Sequence[str]) -> Figure:
         choice = altair.param(name="size", value=options[0], bind=altair.binding_radio(options=options, name="against "))
         below = altair.TitleParams(altair.ExprRef("size"), orient="bottom", anchor="middle", fontSize=12, fontWeight="normal")
         chart = chart.add_params(choice).properties(title=below)
-    title = f"By {SIZES[known[0]]}, no smaller net is on average as accurate as {_listed(fronts[known[0]])}"
+    title = f"Worth a look: {_listed(fronts[known[0]])}"
     spread = over_seeds(net.line for net in nets if net.student)
-    note = f"Dotted: the best mean accuracy for each size, on the test split. {spread}"
+    every = f"Every other net is on average less accurate than one with no more {SIZES[known[0]]}"
+    note = f"{every}. Dotted: the best mean test accuracy for what a net costs. {spread}"
     return Figure("deploy", title, _text(nets, known), chart.to_dict(), note)
 
 
 def _front(nets: Sequence[Net], name: str) -> list[Net]:
-    """The nets on the front of this size, which come first of equal ones."""
-    at: dict[tuple[float, float], Net] = {}
+    """The nets on the front of this size, with those that are equal to one."""
+    at: dict[tuple[float, float], list[Net]] = {}
     for net in nets:
         if name in net.sizes:
-            at.setdefault((net.sizes[name], ACCURACY.of(net.line)), net)
-    return [at[point] for point in pareto(list(at))]
+            at.setdefault((net.sizes[name], ACCURACY.of(net.line)), []).append(net)
+    return [net for point in pareto(list(at)) for net in at[point]]
 
 
 def _steps(nets: Sequence[Net], front: Sequence[Net], name: str) -> list[dict[str, Any]]:
     """The front as a line, which goes on to the largest net."""
-    ends = [(net.sizes[name], ACCURACY.of(net.line)) for net in front]
+    ends = list(dict.fromkeys((net.sizes[name], ACCURACY.of(net.line)) for net in front))
     ends.append((max(net.sizes[name] for net in nets if name in net.sizes), ends[-1][1]))
     return [{"measure": SIZES[name], "x": x, "y": y} for x, y in ends]
 
@@ -154,7 +155,7 @@ def _listed(nets: Sequence[Net]) -> str:
     """The names of some nets in a sentence."""
     names = [f"{net.label} on hard labels" if net.kind == "hard labels" and net.student else net.label for net in nets]
     names = names if len(names) <= _TITLED else [*names[: _TITLED - 1], f"{len(names) - _TITLED + 1} more"]
-    return " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def _text(nets: Sequence[Net], known: Sequence[str]) -> str:
@@ -168,14 +169,8 @@ def _text(nets: Sequence[Net], known: Sequence[str]) -> str:
     return f"{ACCURACY.axis} against size. {'; '.join(said[:_TOLD])}."
 
 
-def _row(net: Net, chapter: Chapter, known: Sequence[str]) -> dict[str, str]:
+def _row(net: Net, known: Sequence[str]) -> dict[str, str]:
     """The row of a net in the table, by its heading. known: the sizes that are known of any."""
-    row = {"net": net.label, "setting": _setting(net), "accuracy, %": net.line.shown("test", "accuracy")}
-    row |= {SIZES[name]: number(net.sizes[name]) if name in net.sizes else "—" for name in known}
-    if "many" in known:
-        row["rows/s"] = number(64e3 / net.sizes["many"]) if "many" in net.sizes else "—"
-    if chapter.teacher:
-        large = sizes(chapter, chapter.teacher)
-        against = [ratio(name, large, net.sizes) for name in ("parameters", "one")]
-        row["against the teacher"] = ", ".join(filter(None, against)) if net.student else ""
-    return row
+    name = f"{net.label} at {_setting(net)}" if net.student else net.label
+    row = {"net": name, "accuracy, %": net.line.shown("test", "accuracy")}
+    return row | {SIZES[name]: number(net.sizes[name]) if name in net.sizes else "—" for name in known}

@@ -26,6 +26,7 @@ def lineage(chapter: Chapter) -> Section | None:
         "drawings": {"wide": wide(nodes, edges, _HEADINGS), "narrow": narrow(nodes, edges, _HEADINGS)},
         "groups": particulars(told, weights),
         "commands": whole(told.study),
+        "study": told.study,
     }
     return Section("lineage", "Lineage", content=content)
 

@@ -107,8 +107,8 @@ def _sizes(chapter: Chapter, best: Student) -> Iterator[Tile]:
     told = {
         "parameters": ("Size", "{} parameters, the teacher has {}"),
         "multiply_adds": ("Multiply-adds", "{} a row, the teacher needs {}"),
-        "one": ("Speed on one row", "{} ms, the teacher {} ms"),
-        "many": ("Speed on 64 rows", "{} ms, the teacher {} ms"),
+        "one": ("Speed on one row", "{} ms in torch, the teacher {} ms"),
+        "many": ("Speed on 64 rows", "{} ms in torch, the teacher {} ms"),
     }
     for name, (what, note) in told.items():
         if value := ratio(name, large, small):
@@ -116,17 +116,17 @@ def _sizes(chapter: Chapter, best: Student) -> Iterator[Tile]:
 
 
 def _costs(chapter: Chapter) -> Iterator[Tile]:
-    """What both stages took, where it is known."""
+    """What the commands took that made these nets, where it is known: sweeps and other nets of the folder do not count."""
+    teachers: set[str | None] = {line.run for line in chapter.lines if line.kind == "teacher"}
+    learners = {line.student for line in chapter.lines if line.student}
+    named: dict[str, set[str | None]] = {"teach": teachers, "capture": teachers, "distill": {*learners}, "evaluate": {None}}
     rows: Sequence[dict[str, Any]] = chapter.costs["rows"] if chapter.costs else ()
-    for row in rows:
-        if row["command"] is not None:
-            continue
-        share = f"{_percent(row['share'])} of the time"
-        if row["stage"] == 1:
-            yield Tile("Stage one, once", duration(row["seconds"]), f"teachers and caches, {share}")
-        else:
-            count = f"{wording.counted(row['students'], 'trained net')} and their evaluation, {share}"
-            yield Tile("Stage two", duration(row["seconds"]), count)
+    own = [row for row in rows if row["name"] in named.get(row["command"], ()) and not row["live"]]
+    seconds = {stage: sum(row["seconds"] for row in own if row["stage"] == stage) for stage in (1, 2)}
+    notes = {1: ("Stage one, once", "teachers and caches"), 2: ("Stage two", "students and their evaluation")}
+    for stage, (what, note) in notes.items():
+        if seconds[stage]:
+            yield Tile(what, duration(seconds[stage]), note)
 
 
 def duration(seconds: float) -> str:

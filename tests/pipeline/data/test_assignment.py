@@ -207,8 +207,8 @@ def test_a_class_with_fewer_rows_than_labels_to_keep():
     with pytest.raises(InputError) as caught:
         few(14)
     assert str(caught.value) == (
-        "training rows that test and valid leave: expected 14 rows or more of every class to keep labels of, "
-        "found 13 of class x. Lower the setting `labels`, or add rows."
+        "labels: expected 14 rows or more of every class beside those of test and valid, "
+        "found 13 of class x. Set it to 13 at most, or add rows."
     )
 
 

@@ -53,8 +53,12 @@ def tiles(chapter) -> dict[str, str]:
 def test_the_headline_in_large_letters(tmp_path):
     """86 % for the student, 79 % on hard labels, 90 % for the teacher; of two seeds, 7 ± 9 errors are saved."""
     every = rows("a", "teacher") + students("s", 4) + rows("s-hard", "baseline", "s", errors=(20, 22))
-    stage = {"command": None, "students": 3, "seconds": 30.0, "share": 0.25}
-    costs = {"rows": [stage | {"stage": 1}, stage | {"stage": 1, "command": "teach"}, stage | {"stage": 2, "seconds": 600.0}]}
+    spent = [
+        (1, "teach", "a", 20.0), (1, "capture", "a", 10.0), (1, "teach", "other", 99.0), (1, "teach", None, 119.0),
+        (2, "distill", "s", 500.0), (2, "distill", "other", 99.0), (2, "sweep", "all", 99.0), (2, "evaluate", None, 100.0),
+    ]  # fmt: skip
+    keys = ("stage", "command", "name", "seconds")
+    costs = {"rows": [dict(zip(keys, row, strict=True), live=False) for row in spent]}
     made = chapter(
         tmp_path, every, best=[best("s", "s-T4-0.5")], costs=costs,
         models={"a": "large", "s-T4-0.5": "little"}, footprint=footprint(large=(1234, 2.0), little=(1234, 0.5)),
