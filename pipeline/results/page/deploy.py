@@ -17,7 +17,7 @@ from pipeline.results.wording import number
 
 _KINDS = {"distilled": "circle", "hard labels": "square", "teacher": "diamond"}  # and their shapes
 _DRAWN = ("quiet", "solid", "hollow")
-_TITLED = 4  # names in a title
+_TITLED = 6  # names in a title
 _TOLD = 30  # nets in words
 
 
