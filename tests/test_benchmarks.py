@@ -6,7 +6,7 @@ import pytest
 import torch
 from ruamel.yaml import YAML
 
-from benchmarks import capture, export, fairness, features, imported, loops, reading, training, views
+from benchmarks import capture, export, fairness, features, imported, loops, page, reading, training, views
 from benchmarks.measure import write_splits, write_teacher
 from pipeline.base import runtime
 
@@ -81,3 +81,11 @@ def test_fairness(tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert printed.count("hard labels, its own recipe") == 2
     assert printed.count(" gains ") == 6
+
+
+def test_page(monkeypatch, capsys):
+    for name, value in {"CLASSES": 30, "STUDENTS": 2, "EPOCHS": 2, "MOVES": 2}.items():
+        monkeypatch.setattr(page, name, value)
+    monkeypatch.setattr("sys.argv", ["page", "--times", "1"])
+    page.main()
+    assert "size of the page" in capsys.readouterr().out

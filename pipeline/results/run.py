@@ -68,17 +68,15 @@ class Measure:
             {split: metrics.summary(z[split], self.labels[split], self.teacher[split]) for split in SPLITS}
             for z in nets.values()
         ]
-        wrong = {
-            split: np.array([z[split].argmax(axis=1) != labels for z in nets.values()], bool).reshape(len(nets), len(labels))
+        said = {
+            split: np.array([z[split].argmax(axis=1) for z in nets.values()], np.int64).reshape(len(nets), len(labels))
             for split, labels in self.labels.items()
         }
-        said = np.array([z["test"].argmax(axis=1) for z in nets.values()], np.int64).reshape(
-            len(nets), len(self.labels["test"])
-        )
+        wrong = {split: said[split] != labels for split, labels in self.labels.items()}
         bins = [metrics.reliability(z["test"], self.labels["test"]) for z in nets.values()]
         at_chance = [metrics.at_chance(measured["valid"].accuracy, self.labels["valid"]) for measured in values]
         chance = frozenset(seed for seed, is_so in zip(nets, at_chance, strict=True) if is_so)
-        return Run(name, kind, size, tuple(nets), tuple(values), wrong, said, tuple(bins), chance=chance, **settings)
+        return Run(name, kind, size, tuple(nets), tuple(values), wrong, said["test"], tuple(bins), chance=chance, **settings)
 
 
 def mean_std(values: Iterable[float]) -> tuple[float, float | None]:

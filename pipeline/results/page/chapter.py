@@ -9,7 +9,7 @@ from pipeline.results.footprint import Footprint
 from pipeline.results.gallery import Gallery
 from pipeline.results.line import Line, lines
 from pipeline.results.lineage import Lineage
-from pipeline.results.tables import BestRow, BinRow, ClassRow, ConfusionRow, EpochRow, RunRow, Tables
+from pipeline.results.tables import BestRow, BinRow, ConfusionRow, EpochRow, RunRow, Tables
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,6 @@ class Chapter:
     def best(self) -> Sequence[BestRow]:
         """Each student at its best setting."""
         return self.tables.read(BestRow)
-
-    @cached_property
-    def classes(self) -> list[ClassRow]:
-        """Every net on the rows of each class."""
-        return self.tables.read(ClassRow)
 
     @cached_property
     def epochs(self) -> list[EpochRow]:

@@ -136,12 +136,11 @@ def _steps(nets: Sequence[Net], front: Sequence[Net], name: str) -> list[dict[st
 
 
 def _point(net: Net, name: str) -> dict[str, Any]:
-    mean, reach = ACCURACY.of(net.line), ACCURACY.std(net.line) or 0.0
     named = net.student is not None and net.student.named
     return {
         "measure": SIZES[name], "drawn": "hollow" if named and net.kind == "hard labels" else "solid" if named else "quiet",
-        "student": net.label, "net": net.label, "kind": net.kind, "setting": _setting(net), "x": net.sizes[name], "y": mean,
-        "low": mean - reach, "high": mean + reach, "shown": ACCURACY.shown(net.line),
+        "student": net.label, "net": net.label, "kind": net.kind, "setting": _setting(net), "x": net.sizes[name],
+        "y": ACCURACY.of(net.line), **ACCURACY.bar(net.line),
         "size": f"{number(net.sizes[name])} {SIZES[name]}", "label": net.label if net.line.kind == "ensemble" else "",
     }  # fmt: skip
 

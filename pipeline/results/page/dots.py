@@ -74,9 +74,8 @@ def _points(student: Student, measure: Measure) -> list[dict[str, Any]]:
 
 
 def _point(student: Student, line: Line, measure: Measure, trained: str) -> dict[str, Any]:
-    mean, reach = measure.of(line), measure.std(line) or 0.0
     return {
-        "student": student.label, "x": mean, "low": mean - reach, "high": mean + reach, "shown": measure.shown(line),
+        "student": student.label, "x": measure.of(line), **measure.bar(line),
         "seeds": line.seeds, "setting": trained, "hollow": line.kind == "baseline",
         "how": "hard labels" if line.kind == "baseline" else "distilled",
     }  # fmt: skip

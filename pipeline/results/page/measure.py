@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pipeline.results.line import COLUMNS, Line
 from pipeline.results.page.chapter import Chapter
@@ -43,6 +43,11 @@ class Measure:
         """The standard deviation over seeds; None for one net."""
         found = line.cells[SPLIT, self.name][1]
         return None if found is None else self._scaled(found)
+
+    def bar(self, line: Line) -> dict[str, Any]:
+        """The ends of a bar of a deviation to both sides, and the text on it: fields of a point."""
+        mean, reach = self.of(line), self.std(line) or 0.0
+        return {"low": mean - reach, "high": mean + reach, "shown": self.shown(line)}
 
     def gain(self, chapter: Chapter, line: Line, other: Line) -> Gain:
         """How far a run is above another one: hard labels, of the same seeds, or a teacher, which is one net.

@@ -31,7 +31,8 @@ class Figure:
 class Section:
     """A section of a chapter.
 
-    name: of its anchor, and of its template, templates/page/<name>.html, whose headings are <h3>. content: what it shows.
+    name: of its anchor, and of its template, templates/page/<name>.html, whose headings are <h3>; without one of its own, that
+    is charts.html: sentences, and charts side by side. content: what it shows.
     """
 
     name: str

@@ -59,11 +59,11 @@ def students(chapter: Chapter) -> list[Student]:
 
 
 def headline(chapter: Chapter) -> Student | None:
-    """The student to show where there is room for one: that of the lowest validation NLL, of those in the table `best`."""
+    """The student to show where there is room for one: the same as in the gallery, which choice.headline chose."""
     every = students(chapter)
-    chosen = {row.run for row in chapter.best}
-    compared = [student for student in every if student.best.run in chosen]
-    return min(compared or every, key=lambda student: valid_nll(student.best), default=None)
+    ranks = {row.run: row.valid_nll for row in chapter.best}
+    compared = [student for student in every if student.best.run in ranks]
+    return min(compared or every, key=lambda student: (ranks.get(student.best.run, 0.0), valid_nll(student.best)), default=None)
 
 
 def valid_nll(line: Line) -> float:

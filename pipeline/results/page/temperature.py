@@ -139,12 +139,11 @@ def _points(every: Sequence[Student], shown: _Shown, axis: Axis, measure: Measur
     for student in every:
         aside = _APART * (named.index(student.name) - (len(named) - 1) / 2) if student.named else 0.0
         for line in shown[student.name]:
-            value, mean, reach = _at(line, axis), measure.of(line), measure.std(line) or 0.0
+            value = _at(line, axis)
             x = value * (high / low) ** aside if axis == "temperature" else value + (high - low) * aside
             yield {
                 "student": student.label, "named": student.named, "series": short(line.alpha or 0.0) if shaped else "",
-                "value": value, "x": x, "y": mean, "low": mean - reach, "high": mean + reach,
-                "shown": measure.shown(line), "seeds": line.seeds,
+                "value": value, "x": x, "y": measure.of(line), **measure.bar(line), "seeds": line.seeds,
                 "temperature": short(line.temperature or 0.0), "alpha": short(line.alpha or 0.0),
             }  # fmt: skip
 
