@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks.measure import machine, median, show
 from pipeline.data.inputs.array import Arrays
 from pipeline.results import tables
-from pipeline.results.gallery import NUMBERS, Exhibit, Gallery
+from pipeline.results.gallery import EACH, NUMBERS, Exhibit, Gallery
 from pipeline.results.lineage import Lineage
 from pipeline.results.report import report
 from pipeline.results.tables import Basis, BestRow, BinRow, ConfusionRow, EpochRow, RunRow
@@ -69,7 +69,7 @@ def write(folder: Path) -> None:
                 20.0, 250.0, 350.0, 240.0, 360.0)
         for number in range(STUDENTS)
     ]  # fmt: skip
-    each = max(1, NUMBERS // (3 * CLASSES * (TEACHERS + 1)))
+    each = max(1, min(EACH, NUMBERS // (3 * CLASSES * (TEACHERS + 1))))  # as evaluate chooses them
     logits = chance.normal(0, 3, (3 * each, TEACHERS + 1, CLASSES)).astype(np.float32)
     exhibits = tuple(
         Exhibit(number, f"row-{number}", number, reason, tuple(tuple(z.tolist()) for z in own[:-1]), tuple(own[-1].tolist()),
