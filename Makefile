@@ -139,5 +139,5 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"make: expected Python 3.11 or later, found {v[0]}.{v[1]}; run make PYTHON=python3.12")'
 	@echo "Setting up .venv: a few minutes the first time, most of it torch."
 	$(PYTHON) -m venv .venv
-	PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 .venv/bin/python -m pip install --quiet -e ".[dvc,digits,export,report,tensorboard,test,transformers]"
+	PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 .venv/bin/python -m pip install --quiet -e ".[dvc,digits,export,ray,report,stores,tensorboard,test,transformers]"
 	@touch $@
