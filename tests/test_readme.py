@@ -40,6 +40,7 @@ def test_links_lead_somewhere():
         "docs/cache-format.md",
         "docs/teachers.md",
         "docs/export.md",
+        "docs/scaling.md",
         "examples/mnist/README.md",
         "examples/banking77/README.md",
         "examples/generations/README.md",
