@@ -1,20 +1,35 @@
-"""Files: durable atomic writes, canonical JSON, sha256 and locks. A file is there as a whole or not at all."""
+"""Files: durable atomic writes, canonical JSON, sha256 and locks. A file is there as a whole or not at all.
+
+In an object store nothing is renamed, synced or locked: objects are put whole. A folder is written as a generation of its own,
+named after its content, and then one small object, current.json, is made to name it: a reader sees the former or the new one.
+"""
 
 import contextlib
 import datetime
+import errno
 import fcntl
 import hashlib
 import json
 import os
 import platform
 import shutil
+import tempfile
+import threading
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pipeline.base.errors import BusyError, InputError, IntegrityError, printable
+from pipeline.base.places import GENERATION, ObjectPlace, Place
 
+P = TypeVar("P", bound=Place)
+
+CURRENT = "current.json"  # in a store, the object that names the folder of an artifact's present generation
+WORK = ".work"  # how the folder is called, after its generation, of what belongs to one that is being made
+REQUESTS = 32  # to a store, at a time
+NO_LINKS = (errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EMLINK)  # how file systems refuse hardlinks
 LOCK = "lock"  # the lock file of a folder in use; it says who holds it
 
 
@@ -27,7 +42,7 @@ class Witness:
     now: Callable[[], str | None]
 
     @classmethod
-    def of_file(cls, path: Path, digest: str) -> "Witness":
+    def of_file(cls, path: Place, digest: str) -> "Witness":
         """The witness of a file. digest: the sha256 of its bytes."""
         return cls(str(path), digest, lambda: sha256_file(path) if path.is_file() else None)
 
@@ -42,7 +57,7 @@ def readable_json(value: Any) -> bytes:
     return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def read(path: Path, fix: str) -> bytes:
+def read(path: Place, fix: str) -> bytes:
     """The bytes of a file. Raises InputError if it is missing, IntegrityError if it is a folder."""
     try:
         return path.read_bytes()
@@ -52,7 +67,7 @@ def read(path: Path, fix: str) -> bytes:
         raise IntegrityError(str(path), expected="a file", found="a folder", fix=fix) from error
 
 
-def read_bound(path: Path, digest: str, fix: str) -> bytes:
+def read_bound(path: Place, digest: str, fix: str) -> bytes:
     """The bytes of a file. Raises IntegrityError if it is missing or its sha256 is not `digest`."""
     try:
         data = path.read_bytes()
@@ -69,7 +84,7 @@ def sha256(data: bytes | memoryview) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def sha256_file(path: Path) -> str:
+def sha256_file(path: Place) -> str:
     """The sha256 of a file, in hex, without reading it into memory as a whole."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -87,20 +102,54 @@ def require_unchanged(read: Iterable[Witness]) -> None:
             )
 
 
-def write(path: Path, data: bytes) -> None:
+def write(path: Place, data: bytes) -> None:
     """Write a file durably and atomically: a reader, or a restart after a power loss, sees all of it or none."""
+    if isinstance(path, ObjectPlace):
+        path.write(data)
+        return
+    with _aside(_local(path), data) as aside:
+        aside.replace(_local(path))
+    sync_folder(_local(path).parent)
+
+
+def create(path: Place, data: bytes) -> bool:
+    """Write a file durably and atomically unless there is one; returns whether it holds these bytes now, whoever wrote them."""
+    if isinstance(path, ObjectPlace):
+        return path.create(data)
+    local = _local(path)
+    with _aside(local, data) as aside:
+        try:
+            os.link(aside, local)
+        except FileExistsError:
+            return local.stat().st_size == len(data) and local.read_bytes() == data
+        except OSError as error:
+            if error.errno not in NO_LINKS:
+                raise
+            aside.rename(local)  # a file system without links: of two writers at a time the later one wins
+    sync_folder(local.parent)
+    return True
+
+
+@contextlib.contextmanager
+def _aside(path: Path, data: bytes) -> Iterator[Path]:
+    """A file beside `path` that holds these bytes durably, and is removed afterwards."""
     make_folder(path.parent)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident():x}.partial")
     try:
         with partial.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        partial.replace(path)
-    except BaseException:
+        yield partial
+    finally:
         partial.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
+
+
+def _local(path: Place) -> Path:
+    """A place that is on this machine."""
+    if not isinstance(path, Path):
+        raise TypeError(f"expected a path of this machine, found {path}")
+    return path
 
 
 def make_folder(path: Path) -> None:
@@ -149,8 +198,14 @@ def locked(path: Path, what: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def locked_folder(path: Path, what: str) -> Iterator[None]:
-    """Hold the lock file in a folder, and remove the folder afterwards if it is empty."""
+def locked_folder(path: Place, what: str) -> Iterator[None]:
+    """Hold the lock file in a folder, and remove the folder afterwards if it is empty.
+
+    In a store there are no locks: what is written there is bound to what it is of, so that two writers do no harm.
+    """
+    if not isinstance(path, Path):
+        yield
+        return
     try:
         with locked(path / LOCK, what):
             yield
@@ -159,7 +214,7 @@ def locked_folder(path: Path, what: str) -> Iterator[None]:
             path.rmdir()
 
 
-def clear(path: Path, *, but: str = LOCK) -> None:
+def clear(path: Place, *, but: str = LOCK) -> None:
     """Remove everything in a folder, except its lock file and the entry named `but`."""
     for entry in sorted(path.iterdir()):
         if entry.name not in (LOCK, but):
@@ -199,15 +254,19 @@ def _holder(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def replaced_folder(path: Path, *, read: Iterable[Witness] = (), keep_others: bool = False) -> Iterator[Path]:
+def replaced_folder(path: Place, *, read: Iterable[Witness] = (), keep_others: bool = False) -> Iterator[Path]:
     """Yield an empty folder to fill, which replaces `path` when the block succeeds. If the block fails, nothing changes.
 
     If `path` is a symbolic link, its target is replaced. read: the inputs of the new content; if one of them has changed,
     BusyError is raised and nothing is replaced. keep_others: keep entries of the former folder that the new one lacks.
     A process that is killed leaves the former folder or the new one. If it is killed between the two renames, `path` is
-    missing, and the next call restores the former folder first.
+    missing, and the next call restores the former folder first. In a store the new content is a generation, see above.
     """
-    path = resolved(path)
+    if isinstance(path, ObjectPlace):
+        with _replaced_generation(path, read, keep_others) as folder:
+            yield folder
+        return
+    path = resolved(_local(path))
     partial, former, lock = (path.with_name(f".{path.name}{end}.partial") for end in ("", ".former", ".lock"))
     with locked(lock, str(path)):
         if former.exists() and path.exists():
@@ -230,6 +289,60 @@ def replaced_folder(path: Path, *, read: Iterable[Witness] = (), keep_others: bo
         _discard(former, path, keep_others)
 
 
+@contextlib.contextmanager
+def _replaced_generation(path: ObjectPlace, read: Iterable[Witness], keep_others: bool) -> Iterator[Path]:
+    """Yield a folder of this machine to fill, whose files become the present generation of a folder in a store."""
+    with tempfile.TemporaryDirectory(prefix="softcache-") as room:
+        folder = Path(room, path.name)
+        folder.mkdir()
+        yield folder
+        require_unchanged(read)
+        found = {str(file.relative_to(folder)): file for file in sorted(folder.rglob("*")) if file.is_file()}
+        digests = {name: sha256_file(file) for name, file in found.items()}
+        former, target = current(path), path / sha256(canonical_json(digests))[:16]
+        with ThreadPoolExecutor(REQUESTS) as pool:
+            list(pool.map(lambda name: (target / name).write(found[name]), found))
+        if keep_others and isinstance(former, ObjectPlace) and former not in (path, target):
+            tops = {name.partition("/")[0] for name in found}
+            for each, _ in former.objects():
+                rest = each.url[len(former.url) + 1 :]
+                if rest.partition("/")[0] not in tops:
+                    each.copy(target / rest)
+        set_current(path, target.name)
+
+
+def current(folder: Place) -> Place:
+    """Where the files of an artifact lie: its folder itself, in a store the folder of its present generation.
+
+    In a store that has none it is the folder itself, which then lacks what is looked for. Raises IntegrityError if current.json
+    is damaged.
+    """
+    if not isinstance(folder, ObjectPlace):
+        return folder
+    fix = "Write this artifact again."
+    try:
+        data = (folder / CURRENT).read_bytes()
+    except FileNotFoundError:
+        return folder
+    try:
+        found = json.loads(data)
+        name, digest = found["folder"], found["digest"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        name = digest = ""
+    if not isinstance(name, str) or not GENERATION.fullmatch(name) or digest != sha256(name.encode()):
+        raise IntegrityError(str(folder / CURRENT), expected="the name of a folder", found="something else", fix=fix)
+    return folder / name
+
+
+def set_current(folder: ObjectPlace, name: str) -> None:
+    """Make a generation the present one, and remove the former, with the folder of its work if it has one."""
+    former = current(folder)
+    (folder / CURRENT).write(readable_json({"folder": name, "digest": sha256(name.encode())}))
+    if former not in (folder, folder / name):
+        for each in (former, former.parent / f"{former.name}{WORK}"):
+            remove(each)
+
+
 def _discard(former: Path, path: Path, keep_others: bool) -> None:
     """Remove the former folder. keep_others: first move entries that are missing in `path` there."""
     if keep_others and former.is_dir():
@@ -239,12 +352,14 @@ def _discard(former: Path, path: Path, keep_others: bool) -> None:
     remove(former)
 
 
-def remove(path: Path) -> None:
+def remove(path: Place) -> None:
     """Remove a file, a link, or a folder with its contents, if it exists."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
+    if isinstance(path, ObjectPlace):
+        path.remove()
+    elif path.is_dir() and not _local(path).is_symlink():
+        shutil.rmtree(_local(path))
     else:
-        path.unlink(missing_ok=True)
+        _local(path).unlink(missing_ok=True)
 
 
 def visible(folder: Path, pattern: str) -> list[Path]:
@@ -256,8 +371,10 @@ def visible(folder: Path, pattern: str) -> list[Path]:
     ]
 
 
-def resolved(path: Path) -> Path:
+def resolved(path: P) -> P:
     """A path with its symbolic links followed; raises InputError for links in a circle."""
+    if not isinstance(path, Path):
+        return path
     try:
         return path.resolve()
     except (RuntimeError, OSError) as error:

@@ -1,0 +1,343 @@
+"""Places: where files lie. A path of this machine is one, an object in a store under s3://, gs:// or az:// the other.
+
+Stores are reached through obstore, which takes addresses and credentials from its usual variables, such as AWS_ENDPOINT_URL.
+"""
+
+import contextlib
+import functools
+import io
+import os
+import random
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+
+from pipeline.base.errors import InputError, first_line
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+T = TypeVar("T")
+
+SCHEMES = ("s3", "gs", "az")
+GENERATION = re.compile(r"[0-9a-f]{16}")  # the name of a folder that holds one generation of an artifact in a store
+_URL = re.compile(rf"({'|'.join(SCHEMES)})://([^/]+)(/.*)?", re.DOTALL)
+_VARIABLES = ("AWS_", "GOOGLE_", "AZURE_")  # how those begin that say where a store is, and who asks
+TRIES = 6  # of a request, besides those of obstore, which does not repeat a conditional one whose reply was lost
+_PAUSE_SECONDS = (0.05, 5.0)  # between two of them: at first, and at most
+_BUFFER_BYTES = 1 << 20
+
+
+class Sized(Protocol):
+    """What is known of a file."""
+
+    @property
+    def st_size(self) -> int:
+        """Its bytes."""
+
+
+class Place(Protocol):
+    """What is asked of a file or folder, wherever it lies; pathlib.Path has all of it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def stem(self) -> str: ...
+    @property
+    def suffix(self) -> str: ...
+    @property
+    def parts(self) -> tuple[str, ...]: ...
+    @property
+    def parent(self) -> "Place": ...
+    @property
+    def parents(self) -> "Sequence[Place]": ...
+    def __truediv__(self, name: str) -> "Place": ...
+    def __lt__(self, other: Any) -> bool: ...
+    def with_suffix(self, suffix: str) -> "Place": ...
+    def exists(self) -> bool: ...
+    def is_file(self) -> bool: ...
+    def is_dir(self) -> bool: ...
+    def stat(self) -> Sized: ...
+    def read_bytes(self) -> bytes: ...
+    def open(self, mode: Literal["rb"]) -> io.BufferedReader: ...
+    def iterdir(self) -> "Iterator[Place]": ...
+    def glob(self, pattern: str) -> "Iterator[Place]": ...
+
+
+def place(text: str) -> Place:
+    """The place that a text names: a URL of a store, or a path. Raises InputError for a URL of another kind."""
+    if "://" not in text:
+        return Path(text)
+    if not _URL.fullmatch(text):
+        known = ", ".join(f"{scheme}://bucket/folder" for scheme in SCHEMES)
+        raise InputError(text, expected=f"a path, or {known}", found="another URL", fix="Correct it.")
+    return ObjectPlace(text.rstrip("/"))
+
+
+def artifact(folder: Place) -> Place:
+    """The folder of an artifact; the one given may be that of its present generation, see files.current."""
+    return folder.parent if isinstance(folder, ObjectPlace) and GENERATION.fullmatch(folder.name) else folder
+
+
+@dataclass(frozen=True)
+class Size:
+    """The size of an object."""
+
+    st_size: int
+
+
+@dataclass(frozen=True, order=True)
+class ObjectPlace:
+    """An object, or the folder that the names of some begin with. url: without a slash at the end.
+
+    Every method raises InputError where the store is missing, refuses, or gives no answer.
+    """
+
+    url: str
+
+    def __str__(self) -> str:
+        return self.url
+
+    @property
+    def root(self) -> str:
+        """The URL of the bucket."""
+        return "/".join(self.url.split("/", 3)[:3])
+
+    @property
+    def key(self) -> str:
+        """The name of the object in its bucket."""
+        return self.url[len(self.root) + 1 :]
+
+    @property
+    def name(self) -> str:
+        return self.key.rpartition("/")[2]
+
+    @property
+    def stem(self) -> str:
+        return Path(self.name).stem
+
+    @property
+    def suffix(self) -> str:
+        return Path(self.name).suffix
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        return (self.root, *filter(None, self.key.split("/")))
+
+    @property
+    def parent(self) -> "ObjectPlace":
+        return ObjectPlace(self.url.rpartition("/")[0]) if self.key else self
+
+    @property
+    def parents(self) -> "Sequence[ObjectPlace]":
+        found, here = [], self
+        while here.key:
+            here = here.parent
+            found.append(here)
+        return found
+
+    def __truediv__(self, name: str | Path) -> "ObjectPlace":
+        return ObjectPlace(f"{self.url}/{name}")
+
+    def with_suffix(self, suffix: str) -> "ObjectPlace":
+        return self.parent / f"{self.stem}{suffix}"
+
+    def exists(self) -> bool:
+        return self.is_file() or self.is_dir()
+
+    def is_file(self) -> bool:
+        try:
+            self.stat()
+        except FileNotFoundError:
+            return False
+        return True
+
+    def is_dir(self) -> bool:
+        import obstore
+
+        return self._ask(lambda store: next(iter(obstore.list(store, prefix=self.key or None, chunk_size=1)), None)) is not None
+
+    def stat(self) -> Size:
+        import obstore
+
+        return Size(self._ask(lambda store: obstore.head(store, self.key)["size"]))
+
+    def read_bytes(self) -> bytes:
+        import obstore
+
+        return self._ask(lambda store: bytes(obstore.get(store, self.key).bytes()))
+
+    def read_range(self, start: int, stop: int) -> bytes:
+        """Its bytes from start to stop, which must lie within it."""
+        import obstore
+
+        return self._ask(lambda store: bytes(obstore.get_range(store, self.key, start=start, end=stop)))
+
+    def open(self, mode: Literal["rb"]) -> io.BufferedReader:
+        return io.BufferedReader(_Ranges(self), _BUFFER_BYTES)
+
+    def iterdir(self) -> "Iterator[ObjectPlace]":
+        import obstore
+
+        found = self._ask(lambda store: obstore.list_with_delimiter(store, prefix=self.key or None))
+        names = [*found["common_prefixes"], *(each["path"] for each in found["objects"])]
+        return iter(sorted(ObjectPlace(f"{self.root}/{name.rstrip('/')}") for name in names))
+
+    def glob(self, pattern: str) -> "Iterator[ObjectPlace]":
+        """Objects below this folder whose names match, part by part; unlike pathlib's, no folders."""
+        count = pattern.count("/")
+        for each, _ in self.objects():
+            rest = Path(each.key[len(self.key) + 1 if self.key else 0 :])
+            if len(rest.parts) == count + 1 and rest.match(pattern):
+                yield each
+
+    # ------------------------------------------------------------ what paths do not have
+
+    def objects(self) -> "Iterator[tuple[ObjectPlace, int]]":
+        """All objects below this folder, with their sizes."""
+        import obstore
+
+        def listed(store: "ObjectStore") -> list[tuple[str, int]]:  # as a whole: a stream that broke would seem to end
+            return [(each["path"], each["size"]) for some in obstore.list(store, prefix=self.key or None) for each in some]
+
+        for key, size in self._ask(listed):
+            yield ObjectPlace(f"{self.root}/{key}"), size
+
+    def write(self, data: bytes | Path) -> None:
+        """Put these bytes, or those of a file, as a whole, in place of what is there."""
+        import obstore
+
+        self._ask(lambda store: obstore.put(store, self.key, data, mode=None))
+
+    def create(self, data: bytes) -> bool:
+        """Put these bytes unless there are some; returns whether they are there now, whoever has put them.
+
+        A request whose reply was lost looks like a conflict when it is repeated, and so does one that met another (HTTP 409):
+        what is there is read back and compared.
+        """
+        import obstore
+        from obstore.exceptions import AlreadyExistsError, GenericError
+
+        failure: object = "HTTP 409 again and again"
+        for pause in _pauses():
+            try:
+                self._ask(lambda store: obstore.put(store, self.key, data, mode="create", use_multipart=False), GenericError)
+                return True
+            except AlreadyExistsError:
+                with contextlib.suppress(FileNotFoundError):  # of two requests at a time the other one failed
+                    return self.stat().st_size == len(data) and self.read_bytes() == data
+            except GenericError as error:
+                if not _passes(error):
+                    raise self._unanswered(error) from error
+                failure = error
+            time.sleep(pause)
+        raise self._unanswered(failure)
+
+    def copy(self, target: "ObjectPlace") -> None:
+        """Copy the object to another of the same bucket, within the store."""
+        import obstore
+
+        self._ask(lambda store: obstore.copy(store, self.key, target.key))
+
+    def remove(self) -> None:
+        """Remove the object, and all below this folder."""
+        import obstore
+
+        found = [each.key for each, _ in self.objects()]
+        self._ask(lambda store: obstore.delete(store, [self.key, *found] if self.key else found))
+
+    def require_conditional(self) -> None:
+        """Raise InputError where the store ignores If-None-Match: two workers could then overwrite each other's spans."""
+        probe = self / f"probe-{os.getpid():x}-{random.getrandbits(64):x}"
+        try:
+            obeys = probe.create(b"first") and not probe.create(b"second")
+        finally:
+            probe.remove()
+        if not obeys:
+            fix = "Use another store, or a newer version of this one."
+            raise InputError(self.root, expected="a store that obeys If-None-Match", found="one that ignores it", fix=fix)
+
+    def _ask(self, request: "Callable[[ObjectStore], T]", *raised: type[BaseException]) -> T:
+        """What a request gives; `raised` are left to the caller, as are FileNotFoundError and conflicts."""
+        from obstore.exceptions import AlreadyExistsError, BaseError, GenericError
+
+        failure: object = None
+        for pause in _pauses():
+            try:
+                return request(_store(self.root, _variables()))
+            except (AlreadyExistsError, *raised):  # type: ignore[misc]  # a tuple of them
+                raise
+            except GenericError as error:
+                if not _passes(error):
+                    raise self._unanswered(error) from error
+                failure = error
+                time.sleep(pause)
+            except BaseError as error:
+                raise self._unanswered(error) from error
+        raise self._unanswered(failure)
+
+    def _unanswered(self, error: object) -> InputError:
+        said = first_line(error) if isinstance(error, Exception) else str(error)
+        said = said.partition("Error performing ")[2] or said
+        fix = (
+            "Check bucket, credentials and address (such as AWS_ENDPOINT_URL), then run again: what is stored already is kept."
+        )
+        return InputError(str(self), expected="a store that answers", found=said, fix=fix)
+
+
+class _Ranges(io.RawIOBase):
+    """An object as a file that is read from any position, a range at a time."""
+
+    def __init__(self, place: ObjectPlace):
+        self._place, self._at, self._size = place, 0, place.stat().st_size
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        stop = min(self._at + len(buffer), self._size)
+        if stop <= self._at:
+            return 0
+        found = self._place.read_range(self._at, stop)
+        buffer[: len(found)] = found
+        self._at += len(found)
+        return len(found)
+
+
+def _pauses() -> Iterator[float]:
+    """Seconds to wait after each try, longer every time, and not the same for all who wait."""
+    for number in range(TRIES):
+        yield min(_PAUSE_SECONDS[0] * 2**number, _PAUSE_SECONDS[1]) * random.uniform(0.5, 1)
+
+
+def _passes(error: Exception) -> bool:
+    """Whether it may pass if it is tried once more: not for a bucket that is missing, nor what obstore repeated in vain."""
+    return not re.search(r"status code: (4\d\d|501)|after \d+ retries", str(error))
+
+
+def _variables() -> tuple[tuple[str, str], ...]:
+    return tuple(sorted(pair for pair in os.environ.items() if pair[0].startswith(_VARIABLES)))
+
+
+@functools.cache
+def _store(root: str, variables: tuple[tuple[str, str], ...]) -> "ObjectStore":
+    """The client of a bucket. variables: what it takes from the environment, as another client is needed where they differ."""
+    try:
+        from obstore.store import from_url
+    except ImportError as error:
+        fix = "Install it: pip install 'softcache[stores]'."
+        raise InputError(root, expected="the package obstore, to reach a store", found="none", fix=fix) from error
+    return from_url(root)
