@@ -1,0 +1,71 @@
+"""A room: where a capture lies until it is sealed. There are two kinds: a folder of this machine, and one of an object store."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Protocol
+
+from pipeline.base import files
+from pipeline.base.places import Place
+from pipeline.cache.layout import ENDING
+from pipeline.cache.manifest import Manifest, Part, Record
+
+PLAN, IDENTITY = "plan.json", "identity.json"
+
+
+class Room(Protocol):
+    """Spans and their records, which any number of workers write; opened by one of them, which seals the cache in the end.
+
+    A span is created as a whole, unless there is one, and never changed; a record is created after all spans that it is of.
+    """
+
+    @property
+    def spans(self) -> Place:
+        """The folder of the spans, by their paths in a cache; see `shard`."""
+
+    @property
+    def kept(self) -> Place:
+        """The folder of all else that belongs to the work: records/, the head, plan.json and identity.json."""
+
+    @property
+    def readers(self) -> int:
+        """How many spans are read back at a time."""
+
+    def held(self) -> AbstractContextManager[None]:
+        """Hold the room for one capture, where that can be done; raises BusyError if another holds it."""
+
+    def clear(self) -> None:
+        """Remove all spans and records."""
+
+    def tidy(self) -> int:
+        """Remove what can never be used, before any worker starts; returns how many spans had no record."""
+
+    def former(self) -> Manifest | None:
+        """The manifest of the cache that is here now, where this room knows of one."""
+
+    def inherit(self, record: Record) -> bool:
+        """Take a span of the cache that is here now, of equal identity, into the room; returns whether that could be done."""
+
+    def former_identity(self) -> Mapping[str, Any]:
+        """The identity of the last cache of this name, where it was another; otherwise empty."""
+
+    def seal(
+        self, records: Sequence[Record], others: Mapping[str, bytes], manifest: bytes, read: Iterable[files.Witness]
+    ) -> None:
+        """Make these spans, other files by their paths, and the manifest the cache; nothing is done if `read` has changed."""
+
+
+def shard(knowledge_shard: Path, array: str, split: str) -> str:
+    """The path of a span in a cache. knowledge_shard: see Layout.shard."""
+    return str(Path(f"{array}{ENDING}", split, knowledge_shard))
+
+
+def record_name(array: str, part: Part) -> str:
+    """What the record of a span is called in records/, without its ending."""
+    split, view, span = part
+    return f"{array}-{split}-{view}-{span}"
+
+
+def records_of(kept: Place) -> Iterator[str]:
+    """The names of all records in a room."""
+    return (path.stem for path in (kept / "records").glob("*.json"))
