@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
+from pipeline.base.places import Place
 from pipeline.data.settings import Views
 from stages.options import (
     ClassMap,
@@ -61,7 +62,7 @@ def command(
     seed: int | None,
     views: Views,
     params: str | None,
-    data: Path,
+    data: Place,
     device: str,
     threads: int | None,
 ) -> None:

@@ -1,9 +1,8 @@
 """softcache capture: the raw logits of one teacher."""
 
-from pathlib import Path
-
 import click
 
+from pipeline.base.places import Place
 from pipeline.cache.settings import Keep
 from pipeline.data.settings import Views
 from stages.options import (
@@ -42,8 +41,8 @@ def command(
     keep: Keep,
     anew: bool,
     params: str | None,
-    data: Path,
-    work: Path,
+    data: Place,
+    work: Place,
     device: str,
     threads: int | None,
 ) -> None:

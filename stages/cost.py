@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from stages.options import counted, data_option, example, option
+from stages.options import counted, example, local_data_option, option
 from stages.terminal import echo
 
 _STAGES = {1: "stage one", 2: "stage two"}
@@ -16,7 +16,7 @@ _STAGES = {1: "stage one", 2: "stage two"}
 
 @click.command(short_help="Show times, and when a cache has paid for itself.", epilog=example("softcache cost"))
 @option("--json", "as_json", is_flag=True, help="Print JSON instead.")
-@data_option
+@local_data_option
 def command(as_json: bool, data: Path) -> None:
     """Show how long teachers, caches and students took, and after how many students a cache has paid for itself.
 

@@ -1,12 +1,12 @@
 """softcache distill: students of one architecture at one temperature."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
+from pipeline.base.places import Place
 from pipeline.data.settings import Views
 from pipeline.models.runname import run_name
 from pipeline.models.training import Training
@@ -81,8 +81,8 @@ def command(
     views: Views,
     distillation: Distillation,
     params: str | None,
-    data: Path,
-    work: Path,
+    data: Place,
+    work: Place,
     device: str,
     threads: int | None,
 ) -> None:
@@ -133,7 +133,7 @@ def command(
     echo(f"wrote {out}: {counted(len(kept), 'seed')}{detail}")
 
 
-def soft_of(data: Path, live: bool, given: Distillation) -> "Soft":
+def soft_of(data: Place, live: bool, given: Distillation) -> "Soft":
     """The soft targets and their loss, from these settings."""
     from pipeline.training.course import Course
     from pipeline.training.curriculum import parse_curriculum

@@ -1,10 +1,10 @@
 """softcache evaluate: metrics and plots of every run."""
 
-from pathlib import Path
 from typing import Any
 
 import click
 
+from pipeline.base.places import Place
 from stages.options import (
     Name,
     Number,
@@ -66,8 +66,8 @@ def command(
     weights: tuple[float, ...],
     rule: str,
     params: str,
-    data: Path,
-    work: Path,
+    data: Place,
+    work: Place,
     device: str,
     threads: int,
 ) -> None:

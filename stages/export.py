@@ -8,7 +8,19 @@ from typing import Any
 import click
 
 from pipeline.results.exporting import Exporting
-from stages.options import Found, Params, Stage, Text, Type, counted, data_option, example, keys, options_of, params_option
+from stages.options import (
+    Found,
+    Params,
+    Stage,
+    Text,
+    Type,
+    counted,
+    example,
+    keys,
+    local_data_option,
+    options_of,
+    params_option,
+)
 from stages.terminal import echo
 
 
@@ -45,7 +57,7 @@ class Export(Stage):
 @click.argument("name", metavar="RUN", type=RunName())
 @options_of(Exporting, "settings")
 @params_option
-@data_option
+@local_data_option
 def command(name: str, settings: Exporting, params: str | None, data: Path) -> None:
     """Write the net of RUN to data/exports/RUN/, a folder that runs without this project.
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from stages.options import anew_option, counted, data_option, example
+from stages.options import anew_option, counted, example, local_data_option
 from stages.terminal import echo
 
 
@@ -13,7 +13,7 @@ from stages.terminal import echo
     epilog=example("softcache footprint"),
 )
 @anew_option
-@data_option
+@local_data_option
 def command(anew: bool, data: Path) -> None:
     """Measure parameters, multiply-adds, bytes on disk and latency of teachers, students and students of sweeps.
 

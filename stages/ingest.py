@@ -1,10 +1,10 @@
 """softcache ingest: from sources to the splits in data/transfer/."""
 
-from pathlib import Path
 from typing import Literal
 
 import click
 
+from pipeline.base.places import Place
 from stages.options import (
     Size,
     SourceOrAmount,
@@ -84,7 +84,7 @@ def command(
     seed: int,
     fold: bool,
     params: str | None,
-    data: Path,
+    data: Place,
 ) -> None:
     """Read sources, check and shuffle their rows once, and write the splits to data/transfer/.
 

@@ -1,11 +1,11 @@
 """softcache inspect: describe a cache."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import click
 
+from pipeline.base.places import Place
 from stages.options import cache_folder, counted, data_option, example, option, shown_inputs, work_option
 from stages.terminal import echo
 
@@ -15,7 +15,7 @@ from stages.terminal import echo
 @option("--json", "as_json", is_flag=True, help="Print JSON instead.")
 @data_option
 @work_option
-def command(cache: str, as_json: bool, data: Path, work: Path) -> None:
+def command(cache: str, as_json: bool, data: Place, work: Place) -> None:
     """Describe CACHE, named by its teacher or by a path: teacher, data, views, size, accuracy and origin."""
     from pipeline.cache.inspect import inspect
 

@@ -20,10 +20,12 @@ from ruamel.yaml.error import YAMLError
 from pipeline.base import settings as base
 from pipeline.base.commands import short
 from pipeline.base.errors import InputError, first_line
+from pipeline.base.places import ObjectPlace, Place, place
 from pipeline.base.settings import Setting, gathered, settings_of
 from pipeline.data.settings import DECODED
 from pipeline.models.temperature import LEAST, MOST
 
+WORK = ".softcache"  # where work in progress is, unless it is said
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 _repr = reprlib.Repr()
@@ -149,8 +151,8 @@ class Stage(click.Command):
         if "work" in given and (room := os.environ.get(DECODED)):
             from pipeline.data import decoded
 
-            decoded.use(given["work"] / "decoded", room)
-        if "work" not in given or ctx.obj is None:
+            decoded.use(local(given["work"]) / "decoded", room)
+        if "work" not in given or ctx.obj is None or not isinstance(given["data"], Path):  # a store has no times.csv
             return super().invoke(ctx)
         what = {"command": ctx.info_name, "name": given.get("name") or "", "run": self.run_name(given)}
         with ctx.obj(given["data"], **what, device=given["device"], threads=given["threads"]):
@@ -308,9 +310,14 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun if number == 1 else f'{noun}s'}"
 
 
-def cache_folder(data: Path, cache: str) -> Path:
-    """The folder of a cache: a teacher's name means data/caches/<name>; a text with a slash is a path."""
-    return Path(cache) if "/" in cache else data / "caches" / cache
+def local(work: Place) -> Path:
+    """The folder for work that can be made again, which is on this machine wherever other work is."""
+    return work if isinstance(work, Path) else Path(WORK)
+
+
+def cache_folder(data: Place, cache: str) -> Place:
+    """The folder of a cache: a teacher's name means data/caches/<name>; a text with a slash is a path, or a URL."""
+    return place(cache) if "/" in cache else data / "caches" / cache
 
 
 # ---------------------------------------------------------------- option types
@@ -460,6 +467,23 @@ class Size(Type):
         return numbers
 
 
+class Folder(Type):
+    """A folder: a path of this machine, or a URL of an object store."""
+
+    name = "folder"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Place:
+        if isinstance(value, Path | ObjectPlace):
+            return value
+        try:
+            found = place(Text().convert(value, param, ctx))
+        except InputError as error:
+            self.fails(value, error.expected, param, ctx)
+        if isinstance(found, Path) and found.exists() and not found.is_dir():
+            self.fails(value, "a folder, found a file", param, ctx)
+        return found
+
+
 class ClassMap(Type):
     """For each class, an output of a teacher or several: `cat=281,dog=207+208`; in params.yaml a section."""
 
@@ -534,16 +558,23 @@ anew_option = option("--anew", is_flag=True, help="Start again from the beginnin
 params_option = option("--params", type=click.Path(dir_okay=False), help="Settings file.  [default: params.yaml]")
 data_option = option(
     "--data",
+    type=Folder(),
+    default="data",
+    show_default=True,
+    help="Folder of all data: a path, or s3://bucket/folder, gs://… or az://….",
+)
+local_data_option = option(
+    "--data",
     type=click.Path(file_okay=False, path_type=Path),
     default="data",
     show_default=True,
-    help="Folder of all data.",
+    help="Folder of all data, on this machine.",
 )
 work_option = option(
     "--work",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=Folder(),
     envvar="SOFTCACHE_WORK",
-    default=".softcache",
+    default=WORK,
     show_default=True,
     show_envvar=True,
     help="Folder of unfinished captures and trainings.",

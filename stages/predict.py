@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from pipeline.base.errors import InputError, IntegrityError
-from stages.options import Whole, data_option, example, option
+from stages.options import Whole, example, local_data_option, option
 from stages.terminal import echo
 
 
@@ -17,7 +17,7 @@ from stages.terminal import echo
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @option("--top", type=Whole(), default=3, show_default=True, help="Classes of each.")
 @option("--int8", is_flag=True, help="Use model.int8.onnx.")
-@data_option
+@local_data_option
 def command(export: str, files: tuple[str, ...], top: int, int8: bool, data: Path) -> None:
     """Print the likeliest classes of each FILE by EXPORT: a run that was exported, or the path of a folder.
 

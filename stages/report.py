@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from pipeline.base.errors import InputError
-from stages.options import Params, Stage, data_option, example, option, params_option
+from pipeline.base.places import Place
+from stages.options import Folder, Params, Stage, data_option, example, option, params_option
 from stages.terminal import echo
 
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     short_help="Write one page with the tables and charts.",
     epilog=example("softcache report data/sweeps/paper data/sweeps/no3"),
 )
-@click.argument("folders", nargs=-1, type=click.Path(file_okay=False, path_type=Path))
-@option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder of the page.  [default: DATA/report]")
+@click.argument("folders", nargs=-1, type=Folder())
+@option("--out", type=Folder(), help="Folder of the page.  [default: DATA/report]")
 @option("--published/--no-published", default=True, show_default=True, help="Figures that were published beside ours.")
 @option(
     "--figures", type=click.Choice(["svg", "png"]), multiple=True, help="Write every chart into OUT/figures/ too; repeatable."
@@ -35,13 +36,13 @@ if TYPE_CHECKING:
 @params_option
 @data_option
 def command(
-    folders: tuple[Path, ...],
-    out: Path | None,
+    folders: tuple[Place, ...],
+    out: Place | None,
     published: bool,
     tensorboard: Path | None,
     figures: "tuple[Format, ...]",
     params: str | None,
-    data: Path,
+    data: Place,
 ) -> None:
     """Write index.html, a page that opens offline, from the tables in data/plots/, or in FOLDER/plots/ of several FOLDERS.
 
@@ -73,18 +74,20 @@ def command(
     echo(f"wrote {out / 'index.html'}: open it in a browser")
 
 
-def _require_apart(events: Path, out: Path) -> None:
+def _require_apart(events: Path, out: Place) -> None:
     """Raise InputError for event files within the report, or around it: each of the two folders is replaced whole."""
+    if not isinstance(out, Path):
+        return
     one, other = Path(os.path.abspath(events)), Path(os.path.abspath(out))
     if one.is_relative_to(other) or other.is_relative_to(one):
         raise InputError("tensorboard", expected=f"a folder apart from {out}", found=str(events), fix="Name another folder.")
 
 
-def _named(folders: Sequence[Path]) -> dict[str, Path]:
+def _named(folders: Sequence[Place]) -> dict[str, Place]:
     """The folder of tables of each folder, by the last part of its path."""
-    named: dict[str, Path] = {}
+    named: dict[str, Place] = {}
     for folder in folders:
-        name = os.path.basename(os.path.abspath(folder))
+        name = os.path.basename(os.path.abspath(folder)) if isinstance(folder, Path) else folder.name
         if name in named:
             found = f"{named[name].parent} and {folder}"
             raise InputError("report", expected="folders of different names", found=found, fix="Rename one of them.")

@@ -3,11 +3,11 @@
 import copy
 import shlex
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipeline.base.places import Place
 from pipeline.base.settings import gathered
 from pipeline.data.settings import Views
 from pipeline.models.training import Training
@@ -99,8 +99,8 @@ def command(
     live: bool,
     anew: bool,
     params: str | None,
-    data: Path,
-    work: Path,
+    data: Place,
+    work: Place,
     device: str,
     threads: int | None,
 ) -> None:
@@ -164,7 +164,7 @@ def settings_of(student: str, sweep: str, params: str | None) -> dict[str, Any]:
         ) from error
 
 
-def _plan(settings: Mapping[str, Any], data: Path, live: bool) -> "Plan":
+def _plan(settings: Mapping[str, Any], data: Place, live: bool) -> "Plan":
     from pipeline.studies.groups import Plan
     from pipeline.training.recipe import Recipe
 

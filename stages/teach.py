@@ -1,11 +1,11 @@
 """softcache teach: train one teacher."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import click
 from click.core import ParameterSource
 
+from pipeline.base.places import Place
 from pipeline.models.training import Training
 from stages.options import (
     MODEL_HELP,
@@ -59,8 +59,8 @@ def command(
     logits: tuple[str, ...],
     student: str | None,
     params: str | None,
-    data: Path,
-    work: Path,
+    data: Place,
+    work: Place,
     device: str,
     threads: int | None,
 ) -> None:

@@ -1,11 +1,11 @@
 """softcache verify: check that caches are unchanged, and that they fit their teachers."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from pipeline.base.errors import InputError
+from pipeline.base.places import Place
 from stages.options import Whole, cache_folder, counted, data_option, example, machine_options, option, work_option
 from stages.terminal import echo
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @data_option
 @work_option
 @machine_options
-def command(caches: tuple[str, ...], deep: int, data: Path, work: Path, device: str, threads: int) -> None:
+def command(caches: tuple[str, ...], deep: int, data: Place, work: Place, device: str, threads: int) -> None:
     """Check caches, each named by its teacher or by a path: every span is there, no byte has changed, no file is added.
 
     With --deep the teacher runs again on a sample, twice. Cached and new logits may differ only by float32 rounding, and
@@ -74,7 +74,7 @@ def command(caches: tuple[str, ...], deep: int, data: Path, work: Path, device: 
     _show_findings(findings, fixes)
 
 
-def _show_probe(path: Path, probe: "Probe") -> None:
+def _show_probe(path: Place, probe: "Probe") -> None:
     shifted = "the same, because all rows have equal logits" if probe.shifted is None else f"{probe.shifted:.2g}"
     for what, each in probe.compared.items():
         echo(f"{path}: {counted(probe.pairs, 'pair')} run again, {what}, worst difference {_told(each)}")
@@ -85,7 +85,7 @@ def _told(each: "Compared") -> str:
     return f"{each.difference:.2g} (allowed {each.limit:.2g}, teacher against itself {each.control:.2g})"
 
 
-def _show_findings(findings: dict[Path, list["Finding"]], fixes: dict[Path, str]) -> None:
+def _show_findings(findings: dict[Place, list["Finding"]], fixes: dict[Place, str]) -> None:
     """Print every finding and the fix for each cache; exit with 3 where there is one."""
     for finding in (finding for found in findings.values() for finding in found):
         echo(f"{finding.where}: expected {finding.expected}, found {finding.found}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.base.errors import InputError
-from stages.options import Params, Stage, counted, data_option, example
+from stages.options import Params, Stage, counted, example, local_data_option
 from stages.terminal import echo
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ Lines = dict[str, str]  # name → version, or hash of the source
 
 
 @click.command(short_help="Write what decides the results of each stage, for DVC.", epilog=example("softcache versions"))
-@data_option
+@local_data_option
 def command(data: Path) -> None:
     """Write data/versions/: for every stage, the versions of everything that decides its results, by params.yaml.
 

@@ -3,11 +3,11 @@
 import functools
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipeline.base import files
 from pipeline.base.errors import IntegrityError, first_line
+from pipeline.base.places import Place
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -41,7 +41,7 @@ def unsealed(kind: type[T], data: bytes, what: str, fix: str, version: int | Non
     return typed(kind, found, what, fix)
 
 
-def read(kind: type[T], path: Path, fix: str, version: int | None = None) -> tuple[T, files.Witness]:
+def read(kind: type[T], path: Place, fix: str, version: int | None = None) -> tuple[T, files.Witness]:
     """The facts in a file that holds what `sealed` returned, and the file's witness.
 
     Raises InputError if there is no file, IntegrityError if it is damaged, of another kind or of another version.

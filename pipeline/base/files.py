@@ -86,6 +86,11 @@ def sha256(data: bytes | memoryview) -> str:
 
 def sha256_file(path: Place) -> str:
     """The sha256 of a file, in hex, without reading it into memory as a whole."""
+    if isinstance(path, ObjectPlace):
+        digest = hashlib.sha256()
+        for part in path.read_parts():
+            digest.update(part)
+        return digest.hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -334,6 +339,11 @@ def current(folder: Place) -> Place:
     return folder / name
 
 
+def holds(folder: Place, name: str) -> bool:
+    """Whether an artifact has a file of this name."""
+    return (current(folder) / name).is_file()
+
+
 def set_current(folder: ObjectPlace, name: str) -> None:
     """Make a generation the present one, and remove the former, with the folder of its work if it has one."""
     former = current(folder)
@@ -360,6 +370,14 @@ def remove(path: Place) -> None:
         shutil.rmtree(_local(path))
     else:
         _local(path).unlink(missing_ok=True)
+
+
+def sizes(folder: Place) -> dict[str, int]:
+    """The bytes of every file below a folder, by its path there; links are followed."""
+    if isinstance(folder, ObjectPlace):
+        return {each.url[len(folder.url) + 1 :]: size for each, size in folder.objects()}
+    paths = ((path, path.relative_to(_local(folder))) for path in _local(folder).rglob("*") if path.is_file())
+    return {str(name): path.stat().st_size for path, name in paths}
 
 
 def visible(folder: Path, pattern: str) -> list[Path]:

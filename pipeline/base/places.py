@@ -29,6 +29,7 @@ _VARIABLES = ("AWS_", "GOOGLE_", "AZURE_")  # how those begin that say where a s
 TRIES = 6  # of a request, besides those of obstore, which does not repeat a conditional one whose reply was lost
 _PAUSE_SECONDS = (0.05, 5.0)  # between two of them: at first, and at most
 _BUFFER_BYTES = 1 << 20
+_PART_BYTES = 128 << 20
 
 
 class Sized(Protocol):
@@ -175,6 +176,15 @@ class ObjectPlace:
         import obstore
 
         return self._ask(lambda store: bytes(obstore.get_range(store, self.key, start=start, end=stop)))
+
+    def read_parts(self) -> Iterator[bytes]:
+        """All of its bytes, in parts that memory holds."""
+        size = self.stat().st_size
+        if size <= _PART_BYTES:
+            yield self.read_bytes()
+            return
+        for start in range(0, size, _PART_BYTES):
+            yield self.read_range(start, min(start + _PART_BYTES, size))
 
     def open(self, mode: Literal["rb"]) -> io.BufferedReader:
         return io.BufferedReader(_Ranges(self), _BUFFER_BYTES)

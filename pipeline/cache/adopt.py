@@ -9,6 +9,7 @@ import torch
 
 from pipeline.base import files, runtime
 from pipeline.base.errors import InputError
+from pipeline.base.places import Place
 from pipeline.base.spec import Spec, name_in, witnesses
 from pipeline.data.splits import UNLABELLED, Split, open_splits
 from pipeline.models import elsewhere, onnx, transformers
@@ -46,8 +47,8 @@ def adopt(
     model: str,
     weights: Path | None,
     classes: Named | None,
-    splits: Path,
-    out: Path,
+    splits: Place,
+    out: Place,
     device: torch.device,
 ) -> Adopted:
     """Write a teacher of this net and these weights to a folder, whose name is the teacher's, after trying it on real rows.

@@ -15,6 +15,7 @@ import torch
 
 from pipeline.base import files, runtime, spec
 from pipeline.base.errors import InputError
+from pipeline.base.places import Place
 from pipeline.base.settings import check
 from pipeline.cache.identity import identity
 from pipeline.cache.knowledge.head import Head
@@ -44,13 +45,13 @@ class Captured:
 
 def capture(
     *,
-    teacher: Path,
-    splits: Path,
+    teacher: Place,
+    splits: Place,
     views: Views,
     keep: Keep,
-    work: Path,
-    out: Path,
-    provenance: Path,
+    work: Place,
+    out: Place,
+    provenance: Place,
     device: torch.device,
     anew: bool = False,
 ) -> Captured:
@@ -109,7 +110,7 @@ def capture(
             plugins = spec.witnesses(*view_policy.steps)
             manifest = progress.seal([checkpoint.witness, opened["transfer"].witness, *source.witnesses, *plugins])
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno in (errno.ENOSPC, errno.EDQUOT) and isinstance(work, Path):
                 raise _without_room(progress, work) from error
             raise
     facts: dict[str, Any] = {"teacher": checkpoint.name, "manifest": manifest.digest, **runtime.provenance(device)}

@@ -1,9 +1,9 @@
 """The identity of a cache: all that a logit depends on, besides its row and view."""
 
-from pathlib import Path
 from typing import Any
 
-from pipeline.base import commands
+from pipeline.base import commands, files
+from pipeline.base.places import Place
 from pipeline.cache.knowledge.knowledge import Knowledge
 from pipeline.cache.reader import Cache
 from pipeline.data.splits import Split, described
@@ -34,9 +34,9 @@ def identity(teacher: ModelFile, split: Split, policy: Policy, tile: int, knowle
     }
 
 
-def require_teacher(cache: Cache, folder: Path) -> None:
+def require_teacher(cache: Cache, folder: Place) -> None:
     """Raise InputError if the teacher in `folder` is not the one that the cache was captured from; it may be missing."""
-    if not (folder / FILE_NAME).exists():
+    if not files.holds(folder, FILE_NAME):
         return
     cache.require(_teacher(ModelFile.teacher(folder)), "teacher", f"Run {commands.capture(cache.path)}.")
 

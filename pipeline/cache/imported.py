@@ -17,6 +17,7 @@ import numpy as np
 
 from pipeline.base import facts, files, runtime, table
 from pipeline.base.errors import InputError
+from pipeline.base.places import Place
 from pipeline.base.settings import check
 from pipeline.cache.layout import SPLITS
 from pipeline.data.index import id_digests
@@ -42,7 +43,7 @@ class Joined:
     ignored: int
 
 
-def import_logits(*, logits: Sequence[str], splits: Path, views: Views, out: Path) -> Joined:
+def import_logits(*, logits: Sequence[str], splits: Place, views: Views, out: Place) -> Joined:
     """Write a teacher that gives these logits, to a folder whose name is the teacher's.
 
     The folder gets logits.npy, (rows of all splits and views, classes) float32, model.json and an empty history.
@@ -98,12 +99,12 @@ def import_logits(*, logits: Sequence[str], splits: Path, views: Views, out: Pat
 
 
 @contextlib.contextmanager
-def _room(out: Path, size_bytes: int) -> Iterator[None]:
+def _room(out: Place, size_bytes: int) -> Iterator[None]:
     """Let a full disk raise an InputError, which says how much is needed."""
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not isinstance(out, Path):
             raise
         free = f"{shutil.disk_usage(out.parent).free / 1e9:.3g} GB"
         fix = "Make room, then run again."

@@ -1,9 +1,10 @@
 """Inspect: the facts about a cache, for people."""
 
-from pathlib import Path
 from typing import Any
 
+from pipeline.base import files
 from pipeline.base.errors import InputError
+from pipeline.base.places import Place
 from pipeline.cache.knowledge.knowledge import TEMPERATURES, Knowledge
 from pipeline.cache.layout import ENDING, SPLITS
 from pipeline.cache.provenance import Provenance
@@ -13,7 +14,7 @@ from pipeline.data.splits import UNLABELLED, open_splits
 from pipeline.stats import metrics
 
 
-def inspect(path: Path, *, splits: Path, provenance: Path, work: Path) -> dict[str, Any]:
+def inspect(path: Place, *, splits: Place, provenance: Place, work: Place) -> dict[str, Any]:
     """Facts about a sealed cache, as plain values that JSON can hold.
 
     Args:
@@ -35,7 +36,7 @@ def inspect(path: Path, *, splits: Path, provenance: Path, work: Path) -> dict[s
     manifest, layout = cache.manifest, cache.layout
     extents, records, kept = manifest.extents, cache.records, cache.knowledge
     made = Provenance.open(provenance)
-    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    size = sum(files.sizes(cache.base).values())
     return {
         "cache": str(path),
         "digest": manifest.digest,
@@ -92,7 +93,7 @@ def _distance(cache: Cache) -> dict[str, float] | None:
     return {f"{t:g}": sum(rows * kl[at] for rows, kl in known) / total for at, t in enumerate(TEMPERATURES)}
 
 
-def _accuracy(cache: Cache, splits: Path) -> dict[str, float] | None:
+def _accuracy(cache: Cache, splits: Place) -> dict[str, float] | None:
     """The teacher's accuracy on labelled rows, unaugmented. Only `evaluate` may read the test split's labels."""
     try:
         opened = open_splits(splits, SPLITS)

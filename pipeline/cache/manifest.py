@@ -5,11 +5,11 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.base import commands, facts, files
 from pipeline.base.errors import InputError, IntegrityError
+from pipeline.base.places import Place
 from pipeline.cache.knowledge.head import FILE_NAME as HEAD
 from pipeline.cache.knowledge.knowledge import TEMPERATURES, Knowledge
 from pipeline.cache.knowledge.logits import NAME as LOGITS
@@ -114,12 +114,12 @@ class Manifest:
         return files.readable_json({"format": self.format, "digest": self.digest, **self._facts()})
 
     @classmethod
-    def read(cls, cache: Path) -> "Manifest":
+    def read(cls, cache: Place) -> "Manifest":
         """Read the manifest in a cache's folder.
 
         Raises IntegrityError if there is none (the cache is unfinished), or if it is of another format or was edited.
         """
-        path = cache / FILE_NAME
+        path = files.current(cache) / FILE_NAME
         fix = f"Run {commands.capture(cache)}, or correct the name."
         try:
             data = files.read(path, fix)

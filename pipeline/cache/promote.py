@@ -7,10 +7,10 @@ Born-again networks (Furlanello et al. 2018, arXiv 1805.04770) have teachers of 
 import logging
 from collections.abc import Iterator
 from dataclasses import asdict, fields
-from pathlib import Path
 
 from pipeline.base import commands, facts, files, table
 from pipeline.base.errors import InputError
+from pipeline.base.places import Place
 from pipeline.base.spec import witnesses
 from pipeline.cache.manifest import FILE_NAME as MANIFEST
 from pipeline.cache.manifest import Manifest
@@ -24,7 +24,7 @@ VERSION = 1  # of which net of a student is taken, and what is recorded of it
 _log = logging.getLogger(__name__)
 
 
-def promote(*, student: str, seed: int | None, data: Path, out: Path) -> tuple[Generation, ...]:
+def promote(*, student: str, seed: int | None, data: Place, out: Place) -> tuple[Generation, ...]:
     """Write a student's net to the folder of a teacher: the bytes of its weights, and all that its model.json says of it.
 
     Args:
@@ -71,12 +71,12 @@ def _generation(source: Checkpoint, net: Net) -> Generation:
     return Generation(source.name, net.seed, str(net.sha256), dict(source.soft.teachers) if source.soft else {})
 
 
-def _before(source: Checkpoint, data: Path) -> Iterator[Generation]:
+def _before(source: Checkpoint, data: Place) -> Iterator[Generation]:
     """The generations before a student: those of its teachers, each once."""
     seen: list[Generation] = []
     for name, digest in source.soft.teachers.items() if source.soft else ():
         folder = data / "teachers" / name
-        teacher = ModelFile.teacher(folder) if (folder / modelfile.FILE_NAME).exists() else None
+        teacher = ModelFile.teacher(folder) if files.holds(folder, modelfile.FILE_NAME) else None
         if teacher is None or not _taught(teacher, data / commands.CACHES / name, digest):
             _log.warning("%s: its teacher %s is not here as it was, so no generation before it is recorded", source.name, name)
             continue
@@ -84,8 +84,8 @@ def _before(source: Checkpoint, data: Path) -> Iterator[Generation]:
         seen += teacher.generations
 
 
-def _taught(teacher: ModelFile, cache: Path, digest: str) -> bool:
+def _taught(teacher: ModelFile, cache: Place, digest: str) -> bool:
     """Whether a student that names this digest, of a cache or of a teacher in the loop, learned from this very teacher."""
-    if (cache / MANIFEST).exists() and (manifest := Manifest.read(cache)).digest == digest:
+    if files.holds(cache, MANIFEST) and (manifest := Manifest.read(cache)).digest == digest:
         return bool(manifest.identity["teacher"]["weights_sha256"] == teacher.nets[0].sha256)
     return teacher.nets[0].sha256 is not None and teacher.net_digest == digest

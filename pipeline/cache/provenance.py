@@ -1,10 +1,10 @@
 """Provenance: the machine that made a cache, and the time that it took. For people, and for `softcache cost`."""
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from pipeline.base import commands, facts, files
 from pipeline.base.errors import InputError
+from pipeline.base.places import Place
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,12 @@ class Provenance:
     spans_kept: int
     seconds: float
 
-    def write(self, path: Path) -> None:
+    def write(self, path: Place) -> None:
         """Write the file, with its digest."""
         files.write(path, facts.sealed(asdict(self)))
 
     @classmethod
-    def open(cls, path: Path) -> "Provenance | None":
+    def open(cls, path: Place) -> "Provenance | None":
         """Read the file; None if there is none. Raises IntegrityError if it is damaged."""
         try:
             found, _ = facts.read(cls, path, f"Run {commands.capture(path.with_suffix(''))}, which writes it anew.")

@@ -12,6 +12,7 @@ import numpy as np
 from pipeline.base import commands, files
 from pipeline.base.differences import differences
 from pipeline.base.errors import InputError, IntegrityError
+from pipeline.base.places import Place
 from pipeline.cache.knowledge.features import FeatureArray
 from pipeline.cache.knowledge.head import FILE_NAME as HEAD
 from pipeline.cache.knowledge.head import Head
@@ -34,12 +35,12 @@ class Finding:
 class Cache:
     """A sealed cache, opened for reading. Whatever it keeps, it gives logits."""
 
-    path: Path
+    path: Place
     manifest: Manifest
     _verified: dict[Record, tuple[int, ...]] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
-    def open(cls, path: Path) -> "Cache":
+    def open(cls, path: Place) -> "Cache":
         """Open a sealed cache and check that it is complete: manifest, metadata, and the size of every span.
 
         Args:
@@ -56,13 +57,18 @@ class Cache:
             raise cache.error(findings)
         return cache
 
+    @cached_property
+    def base(self) -> Place:
+        """The folder of its files: its own, in a store that of its generation."""
+        return files.current(self.path)
+
     @property
     def witness(self) -> files.Witness:
         """The witness of the manifest."""
-        return files.Witness.of_file(self.path / FILE_NAME, files.sha256(self.manifest.to_json()))
+        return files.Witness.of_file(self.base / FILE_NAME, files.sha256(self.manifest.to_json()))
 
     @classmethod
-    def listed(cls, path: Path) -> "Cache":
+    def listed(cls, path: Place) -> "Cache":
         """Open a cache by its manifest alone, which need not be complete.
 
         Args:
@@ -109,25 +115,29 @@ class Cache:
     def shortcomings(self) -> Iterator[Finding]:
         """Metadata that differ from the manifest, and spans of another size; no span is read."""
         for name, expected in self.manifest.files_sha256.items():
-            file = self.path / name
+            file = self.base / name
             found = files.sha256_file(file) if file.is_file() else None
             if found != expected:
                 found = f"sha256 {found}" if found else _kind(file)
                 yield Finding(str(file), f"sha256 {expected}", found)
+        sizes = files.sizes(self.base)
         for record in self.manifest.records:
-            file = self.file(record)
-            if not file.is_file() or file.stat().st_size != record.size_bytes:
-                found = f"{file.stat().st_size:,} bytes" if file.is_file() else _kind(file)
+            size = sizes.get(self._name(record))
+            if size != record.size_bytes:
+                found = _kind(self.file(record)) if size is None else f"{size:,} bytes"
                 yield Finding(self.where(record), f"{record.size_bytes:,} bytes", found)
 
     def strays(self) -> Iterator[Finding]:
         """Files and folders that are not in the manifest."""
-        known = {self.path / FILE_NAME}
-        known |= {self.path / name for name in self.manifest.files_sha256}
-        known |= {self.file(record) for record in self.manifest.records}
-        folders = {folder for file in known for folder in file.parents}
-        for path in sorted(self.path.rglob("*")):
-            if path not in known and path not in folders and not known & set(path.parents):
+        known = {FILE_NAME, *self.manifest.files_sha256, *map(self._name, self.manifest.records)}
+        if not isinstance(self.base, Path):  # a store has no folders
+            for name in sorted(files.sizes(self.base).keys() - known):
+                yield Finding(str(self.base / name), "nothing", "a stray object")
+            return
+        paths = {self.base / name for name in known}
+        folders = {folder for path in paths for folder in path.parents}
+        for path in sorted(self.base.rglob("*")):
+            if path not in paths and path not in folders and not paths & set(path.parents):
                 yield Finding(str(path), "nothing", "a stray folder" if path.is_dir() else "a stray file")
 
     def damage(self, record: Record) -> Finding | None:
@@ -191,7 +201,7 @@ class Cache:
         """What makes logits of hidden states; None where logits are kept. Raises IntegrityError if it is damaged."""
         if (digest := self.manifest.files_sha256.get(HEAD)) is None:
             return None
-        path = self.path / HEAD
+        path = self.base / HEAD
         try:
             data = path.read_bytes()
         except OSError:
@@ -211,22 +221,32 @@ class Cache:
     def _numbers(self, record: Record, out: np.ndarray | None = None) -> np.ndarray:
         """One span of an array, as it is stored, (rows, *shape)."""
         start, stop = self.manifest.rows_of(record)
-        try:
-            with self.file(record).open("rb") as file:
-                facts = os.fstat(file.fileno())
-                data = file.read()
-        except OSError:
-            raise self.error([Finding(self.where(record), f"{record.size_bytes:,} bytes", _kind(self.file(record)))]) from None
-        version = (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
-        if self._verified.get(record) != version:
-            if difference := self._difference(record, files.sha256(data)):
-                raise self.error([difference])
-            self._verified[record] = version
+        data = self._bytes(record)
         try:
             return self.knowledge.arrays[record.array].decode(data, stop - start, out)
         except Damaged as error:
             finding = Finding(self.where(record), "chunks that match their checksums", str(error))
             raise self.error([finding]) from error
+
+    def _bytes(self, record: Record) -> bytes:
+        """The file of a span, compared with its sha256: at first and whenever it has changed; in a store always."""
+        file, version = self.file(record), None
+        try:
+            if isinstance(file, Path):
+                with file.open("rb") as opened:
+                    facts = os.fstat(opened.fileno())
+                    data = opened.read()
+                version = (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
+            else:
+                data = file.read_bytes()
+        except OSError:
+            raise self.error([Finding(self.where(record), f"{record.size_bytes:,} bytes", _kind(file))]) from None
+        if version is None or self._verified.get(record) != version:
+            if difference := self._difference(record, files.sha256(data)):
+                raise self.error([difference])
+            if version is not None:
+                self._verified[record] = version
+        return data
 
     def record(self, split: str, view: int, span: int) -> Record:
         """The record of one span of the main array.
@@ -330,7 +350,7 @@ class Cache:
             what = f"cache {self.path.name}, {field}.{name}"
             raise InputError(what, expected=f"{expected} as it is now", found=str(found), fix=fix)
 
-    def file(self, record: Record) -> Path:
+    def file(self, record: Record) -> Place:
         """The file of a span.
 
         Args:
@@ -339,8 +359,12 @@ class Cache:
         Returns:
             Its path, whether or not the file exists.
         """
-        layout = self.knowledge.arrays[record.array]
-        return self.path / f"{record.array}{ENDING}" / record.split / layout.shard(record.view, record.span)
+        return self.base / self._name(record)
+
+    def _name(self, record: Record) -> str:
+        """The path of a span in the cache."""
+        shard = self.knowledge.arrays[record.array].shard(record.view, record.span)
+        return f"{record.array}{ENDING}/{record.split}/{shard.as_posix()}"
 
     def where(self, record: Record) -> str:
         """A span as messages name it: file, split, view and rows.
@@ -395,5 +419,5 @@ class Cache:
         return InputError(f"cache {self.path.name}, {what}", expected=expected, found=found, fix=fix)
 
 
-def _kind(path: Path) -> str:
+def _kind(path: Place) -> str:
     return "a folder" if path.is_dir() else "no such file"

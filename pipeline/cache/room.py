@@ -1,4 +1,4 @@
-"""A room: where a capture lies until it is sealed. There are two kinds: a folder of this machine, and one of an object store."""
+"""A room: where a capture lies until it is sealed. It is a folder of this machine, or of an object store."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager

@@ -191,7 +191,7 @@ def _announce(work: Work, net: torch.nn.Module, splits: Mapping[str, Split], mis
         estimate = f", about {_duration(rows * each)} at {1 / each:,.0f} rows a second"
     _log.info(
         "%s: %s MB, %s rows × %s %s; %s rows to run%s",
-        work.out.name, f"{size / 1e6:,.1f}", f"{splits['transfer'].rows:,}", f"{views:,}", "view" if views == 1 else "views",
+        work.name, f"{size / 1e6:,.1f}", f"{splits['transfer'].rows:,}", f"{views:,}", "view" if views == 1 else "views",
         f"{rows:,}", estimate,
     )  # fmt: skip
 

@@ -53,7 +53,7 @@ class StoreRoom:
         yield
 
     def clear(self) -> None:
-        files.remove(self.kept)
+        files.remove(self.kept / "records")
         files.remove(self.spans)
 
     def tidy(self) -> int:

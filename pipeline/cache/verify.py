@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import torch
 from pipeline.base import commands, randomness, runtime
 from pipeline.base.differences import differences
 from pipeline.base.errors import InputError, IntegrityError
+from pipeline.base.places import Place
 from pipeline.base.randomness import Use
 from pipeline.cache.identity import identity
 from pipeline.cache.knowledge.hidden import Hidden
@@ -55,7 +55,7 @@ class Probe:
         hidden = {} if self.hidden is None else {"hidden states": self.hidden}
         return {"logits": self.logits} | hidden | {f"feature {text}": each for text, each in self.features.items()}
 
-    def findings(self, path: Path) -> list[Finding]:
+    def findings(self, path: Place) -> list[Finding]:
         """The defects that these numbers show. If all rows have equal logits, alignment passes untested."""
         found = []
         for what, each in self.compared.items():
@@ -96,14 +96,14 @@ class Compared:
 class Verified:
     """The result of a verification. spans, size_bytes, options: of the cache; 0 and none if its manifest is unreadable."""
 
-    path: Path
+    path: Place
     spans: int
     size_bytes: int
     findings: Sequence[Finding]
     options: Sequence[str] = ()
 
 
-def verify(path: Path, *, work: Path, progress: Callable[[int], object] = lambda size: None) -> Verified:
+def verify(path: Place, *, work: Place, progress: Callable[[int], object] = lambda size: None) -> Verified:
     """Check that a cache is complete and unchanged: manifest, metadata, size and sha256 of every span, no stray file.
 
     Args:
@@ -135,7 +135,7 @@ def verify(path: Path, *, work: Path, progress: Callable[[int], object] = lambda
     return Verified(path, spans, sum(record.size_bytes for record in records), findings, cache.manifest.options)
 
 
-def size_bytes(path: Path) -> int:
+def size_bytes(path: Place) -> int:
     """Bytes of the spans of a cache, for a progress bar; 0 if the manifest is unreadable."""
     try:
         return sum(record.size_bytes for record in Cache.listed(path).manifest.records)
@@ -143,7 +143,7 @@ def size_bytes(path: Path) -> int:
         return 0
 
 
-def probe(path: Path, count: int, *, teacher: Path, splits: Path, device: torch.device) -> Probe:
+def probe(path: Place, count: int, *, teacher: Place, splits: Place, device: torch.device) -> Probe:
     """Run a sample of the transfer set through the teacher again, and compare with the cached logits.
 
     Imported logits are looked up again instead.
@@ -204,7 +204,7 @@ def _extent(numbers: np.ndarray) -> float:
     return float(numbers.max() - numbers.min())
 
 
-def _require_same(path: Path, facts: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def _require_same(path: Place, facts: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Raise InputError unless an identity of any format is what it would be now; the former ones did not say what they kept."""
     said = facts if "knowledge" in facts else {**facts, "knowledge": Knowledge.of(facts).to_dict()}
     for field, expected, found in differences(said, now):

@@ -12,6 +12,7 @@ from typing import Any
 
 from pipeline.base import facts, files, runtime
 from pipeline.base.errors import BusyError
+from pipeline.base.places import Place
 from pipeline.cache import room
 from pipeline.cache.knowledge.knowledge import Knowledge
 from pipeline.cache.manifest import FILE_NAME, Manifest, Record
@@ -84,7 +85,9 @@ class WorkRoom:
         copied = 0
         with files.replaced_folder(self.out, read=read) as folder:
             for record in records:
-                place = room.shard(self.knowledge.arrays[record.array].shard(record.view, record.span), record.array, record.split)
+                place = room.shard(
+                    self.knowledge.arrays[record.array].shard(record.view, record.span), record.array, record.split
+                )
                 copied += not _link(self.spans / place, folder / place)
             for name, data in others.items():
                 files.write(folder / name, data)
@@ -109,7 +112,7 @@ class WorkRoom:
                 files.remove(folder / _SEALED)
 
 
-def plain(path: files.Place) -> dict[str, Any]:
+def plain(path: Place) -> dict[str, Any]:
     """Facts that only messages and the removal of old work depend on; empty if the file is unreadable or has vanished."""
     try:
         found = json.loads(path.read_bytes())

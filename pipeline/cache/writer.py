@@ -1,15 +1,11 @@
 """Work in progress on a cache: spans are written durably one by one, recorded, and at the end sealed into a cache.
 
-zarr's codecs make the bytes; they are written here, because zarr does not sync files. A record is written only once the bytes
-of its span are durable, and the manifest is written last.
+zarr's codecs make the bytes; they are written here, because zarr does not sync files, and lets a conflict pass. A record is
+written only once the bytes of its span are durable, and the manifest is written last. Where all that lies, a room knows.
 """
 
 import contextlib
-import errno
-import json
 import logging
-import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -20,14 +16,18 @@ import numpy as np
 
 from pipeline.base import commands, facts, files, runtime
 from pipeline.base.differences import differences
-from pipeline.base.errors import BusyError, InputError, IntegrityError
+from pipeline.base.errors import InputError, IntegrityError
+from pipeline.base.places import ObjectPlace, Place
 from pipeline.cache.knowledge.head import FILE_NAME as HEAD
 from pipeline.cache.knowledge.head import Head
-from pipeline.cache.knowledge.knowledge import Knowledge
-from pipeline.cache.layout import ENDING
+from pipeline.cache.knowledge.knowledge import Knowledge, Stored
+from pipeline.cache.layout import Damaged, ends
 from pipeline.cache.manifest import FILE_NAME, Extent, Manifest, Part, Record, fingerprint, metadata_path, parts
+from pipeline.cache.room import IDENTITY, PLAN, Room, record_name, records_of, shard
+from pipeline.cache.storeroom import StoreRoom
+from pipeline.cache.workroom import WorkRoom, plain
 
-_PLAN, _SEALED, _IDENTITY = "plan.json", "sealed.json", "identity.json"
+NEAR = 1e-5  # share of the range of an array by which two workers' numbers may differ, see verify.TOLERANCE
 _log = logging.getLogger(__name__)
 
 
@@ -42,19 +42,28 @@ class _Published:
 
 @dataclass(frozen=True)
 class _KeptHead:
-    """What is known of the head that lies in a work folder."""
+    """What is known of the head that lies in a room."""
 
     sha256: str
 
 
-class Work:
-    """A capture in progress, in its own folder outside of every DVC out; open it with `Work.hold`."""
+@dataclass(frozen=True)
+class Ticket:
+    """By which another process joins a work that is held here; it can be pickled."""
 
-    def __init__(
-        self, folder: Path, out: Path, identity: Mapping[str, Any], knowledge: Knowledge, extents: Mapping[str, Extent]
-    ):
-        self.folder = folder
-        self.out = out
+    room: Room
+    name: str
+    identity: Mapping[str, Any]
+    knowledge: Knowledge
+    extents: Mapping[str, Extent]
+
+
+class Work:
+    """A capture in progress; open it with `Work.hold`, and in other processes with `Work.join`."""
+
+    def __init__(self, room: Room, name: str, identity: Mapping[str, Any], knowledge: Knowledge, extents: Mapping[str, Extent]):
+        self.room = room
+        self.name = name  # of the cache, for messages
         self.identity = identity
         self.knowledge = knowledge
         self.extents = extents
@@ -65,22 +74,40 @@ class Work:
     @classmethod
     @contextlib.contextmanager
     def hold(
-        cls, root: Path, out: Path, identity: Mapping[str, Any], knowledge: Knowledge, extents: Mapping[str, Extent]
+        cls, root: Place, out: Place, identity: Mapping[str, Any], knowledge: Knowledge, extents: Mapping[str, Extent]
     ) -> Iterator["Work"]:
-        """Lock the work folder of this identity below `root`; raises BusyError if another process holds it.
+        """Open the room of this identity; raises BusyError if another process holds it.
 
-        out: the folder that the cache will be sealed into.
+        root: where it is made, unless the cache lies in a store. out: the folder that the cache will be sealed into.
+        Raises InputError for a root in a store and an `out` that is not, and for a store that cannot be written safely.
         """
-        folder = root / fingerprint(identity)
-        with files.locked_folder(folder, f"capture of {out.name}"):
-            work = cls(folder, out, identity, knowledge, extents)
+        room = _room(root, out, identity, knowledge, extents)
+        with room.held():
+            work = cls(room, out.name, identity, knowledge, extents)
             work._announce_changes()
-            files.write(folder / _IDENTITY, files.readable_json(dict(identity)))
-            files.write(folder / _PLAN, files.readable_json(work._plan()))
+            plan = {"out": str(files.resolved(out)), "spans": work.total, "array": knowledge.main.name}
+            files.write(room.kept / IDENTITY, files.readable_json(dict(identity)))
+            files.write(room.kept / PLAN, files.readable_json(plan))
             yield work
 
-    def _plan(self) -> dict[str, Any]:
-        return {"out": str(files.resolved(self.out)), "spans": self.total, "array": self.knowledge.main.name}
+    @property
+    def ticket(self) -> Ticket:
+        """By which workers join this work."""
+        return Ticket(self.room, self.name, self.identity, self.knowledge, self.extents)
+
+    @classmethod
+    def join(cls, ticket: Ticket) -> "Work":
+        """Open a work that another process holds, to publish spans of it. Raises IntegrityError where its head is damaged."""
+        work = cls(ticket.room, ticket.name, ticket.identity, ticket.knowledge, ticket.extents)
+        if ticket.knowledge.main.headed and not work._load_head():
+            fix = "Run the capture again."
+            raise IntegrityError(str(ticket.room.kept / HEAD), expected="the head of the teacher", found="none", fix=fix)
+        return work
+
+    @property
+    def folder(self) -> Place:
+        """Where the work lies."""
+        return self.room.kept
 
     @property
     def total(self) -> int:
@@ -94,19 +121,27 @@ class Work:
 
     def keep_head(self, make: Callable[[], Head], *, anew: bool = False) -> None:
         """Write the head, before the first span. make: makes it, where an earlier run has not kept one, or it is damaged."""
-        path = self.folder / HEAD
+        if not anew and self._load_head():
+            return
+        path = self.room.kept / HEAD
+        for each in (path.with_suffix(".json"), path):
+            files.remove(each)
+        data = make().to_bytes()
+        files.create(path, data)
+        data = path.read_bytes()  # of two who make it at a time, the first one's
+        files.write(path.with_suffix(".json"), facts.sealed(asdict(_KeptHead(files.sha256(data)))))
+        self.head, self._head_sha256 = Head.of_bytes(data), files.sha256(data)
+
+    def _load_head(self) -> bool:
+        """Take the head that is kept; returns whether there is one, undamaged."""
+        path = self.room.kept / HEAD
         with contextlib.suppress(IntegrityError, InputError, OSError, ValueError):
-            if not anew:
-                kept, _ = facts.read(_KeptHead, path.with_suffix(".json"), "It is made again.")
-                data = path.read_bytes()
-                if files.sha256(data) == kept.sha256:
-                    self.head, self._head_sha256 = Head.of_bytes(data), kept.sha256
-                    return
-        self.head = make()
-        data = self.head.to_bytes()
-        self._head_sha256 = files.sha256(data)
-        files.write(path, data)
-        files.write(path.with_suffix(".json"), facts.sealed(asdict(_KeptHead(self._head_sha256))))
+            kept, _ = facts.read(_KeptHead, path.with_suffix(".json"), "It is made again.")
+            data = path.read_bytes()
+            if files.sha256(data) == kept.sha256:
+                self.head, self._head_sha256 = Head.of_bytes(data), kept.sha256
+                return True
+        return False
 
     def resume(self, digests: Mapping[str, Sequence[str]], *, anew: bool = False) -> list[Part]:
         """Adopt the spans that an earlier run recorded; returns the parts that are missing.
@@ -115,25 +150,37 @@ class Work:
         digests: the digest of each span's rows, by split. anew: whether to remove all spans.
         """
         if anew:
-            for name in ("records", "spans", "tmp"):
-                files.remove(self.folder / name)
-        unrecorded = self._clear_unrecorded()
-        planned, arrays = list(parts(self.extents, self.span)), list(self.knowledge.arrays)
-        recorded = [part for part in planned if all(self._record_path(array, *part).exists() for array in arrays)]
-        with ThreadPoolExecutor(runtime.cores()) as pool:
-            checked = pool.map(lambda part: [self._whole(array, part, digests[part[0]][part[2]]) for array in arrays], recorded)
-            bar = runtime.progress(checked, f"checking earlier work on {self.out.name}", total=len(recorded), unit="spans")
-            kept = [[record for record in records if record] for records in bar]
-            found = {records[0].part: records for records in kept if len(records) == len(arrays)}
+            self.room.clear()
+        else:
+            self._inherit(digests)
+        unrecorded = self.room.tidy()
+        planned, names = list(parts(self.extents, self.span)), set(records_of(self.room.kept))
+        recorded = [part for part in planned if all(record_name(array, part) in names for array in self.knowledge.arrays)]
+        with ThreadPoolExecutor(self.room.readers) as pool:
+            checked = pool.map(lambda part: self._whole(part, digests[part[0]][part[2]]), recorded)
+            bar = runtime.progress(checked, f"checking earlier work on {self.name}", total=len(recorded), unit="spans")
+            found = {records[0].part: records for records in bar if records}
         self.records |= found
         if len(found) == len(planned):
-            _log.info("%s: already captured: all %d spans verified, to be linked again", self.out.name, len(found))
+            _log.info("%s: already captured: all %d spans verified, to be linked again", self.name, len(found))
         elif recorded or unrecorded:
             _log.info(
                 "%s: resuming: %d/%d spans verified, %d unrecorded and %d damaged or outdated discarded",
-                self.out.name, len(found), len(planned), unrecorded, len(recorded) - len(found),
+                self.name, len(found), len(planned), unrecorded, len(recorded) - len(found),
             )  # fmt: skip
         return [part for part in planned if part not in found]
+
+    def gather(self, wanted: Iterable[Part]) -> list[Part]:
+        """Adopt the records that workers have written of these parts; returns those that are still missing."""
+        missing, fix = [], "It is computed again."
+        for part in wanted:
+            with contextlib.suppress(IntegrityError, InputError):
+                found = [facts.read(_Published, self._record_path(array, part), fix)[0] for array in self.knowledge.arrays]
+                if all(each.cache == fingerprint(self.identity) and each.head == self._head_sha256 for each in found):
+                    self.records[part] = [each.record for each in found]
+                    continue
+            missing.append(part)
+        return missing
 
     def publish(
         self,
@@ -148,138 +195,136 @@ class Work:
         """Make what is kept of one span durable, then record it; returns the record of its main array.
 
         logits: (rows, classes) float32, raw. hidden, features: see Knowledge.stored. rows: the digest of its rows.
-        Raises layout.Unholdable if a dtype cannot hold a number; then nothing is recorded.
+        Where another worker was quicker, its bytes are taken, if they are these numbers but for their last bits.
+        Raises layout.Unholdable if a dtype cannot hold a number; then nothing is recorded. Raises IntegrityError where other
+        numbers are there.
         """
-        stored, records = self.knowledge.stored(self.head, logits, hidden, features), []
-        for array, held in stored.items():
+        part, records = (split, view, span), []
+        for array, held in self.knowledge.stored(self.head, logits, hidden, features).items():
             data = self.knowledge.arrays[array].encode(held.block)
-            path = self._span_path(array, split, view, span)
-            aside = self.folder / "tmp" / _name(array, split, view, span)
-            files.write(aside, data)
-            files.make_folder(path.parent)
-            aside.rename(path)
-            files.sync_folder(path.parent)
+            if not files.create(self._span_path(array, part), data):
+                data, held = self._taken(array, part, held)
             sha256 = files.sha256(data)
             records.append(Record(split, view, span, rows, len(data), sha256, held.low, held.high, array, held.kl))
-        for record in records:
-            published = _Published(fingerprint(self.identity), record, self._head_sha256)
-            files.write(self._record_path(record.array, split, view, span), facts.sealed(asdict(published)))
-        self.records[split, view, span] = records
-        return records[0]
+        self.records[part] = [self._record(record) for record in records]
+        return self.records[part][0]
+
+    def _record(self, record: Record) -> Record:
+        """Write a record; returns it, or that which another worker has written of the same bytes."""
+        path = self._record_path(record.array, record.part)
+        if files.create(path, facts.sealed(asdict(_Published(fingerprint(self.identity), record, self._head_sha256)))):
+            return record
+        there, _ = facts.read(_Published, path, _ANEW)
+        if (there.record.sha256, there.record.rows) != (record.sha256, record.rows):
+            found = f"one of sha256 {there.record.sha256[:12]}…"
+            raise IntegrityError(str(path), expected=f"the record of sha256 {record.sha256[:12]}…", found=found, fix=_ANEW)
+        return there.record
+
+    def _taken(self, array: str, part: Part, own: Stored) -> tuple[bytes, Stored]:
+        """The bytes of a span that another worker has written, and what they hold. own: what this one would have written."""
+        path, layout = self._span_path(array, part), self.knowledge.arrays[array]
+        data, found = path.read_bytes(), "damaged bytes"
+        with contextlib.suppress(Damaged, ValueError, IndexError):
+            block = layout.decode(data, len(own.block))
+            mine, theirs = (each.astype(np.float32) for each in (own.block, block))
+            low, high = ends(mine)
+            allowed = np.float32(NEAR * (high - low)) + 2 * layout.rounding(mine) + (layout.dtype == "int8")
+            if len(data) == layout.shard_bytes(len(own.block)) and (np.abs(mine - theirs) <= allowed).all():
+                if array == self.knowledge.main.name and self.knowledge.main.headed:
+                    return data, Stored(block, own.low, own.high, own.kl)
+                return data, Stored(block, *ends(block), own.kl)
+            found = f"others, by {np.abs(mine - theirs).max():.2g}"
+        raise IntegrityError(str(path), expected="what the teacher gives, as another worker wrote it", found=found, fix=_ANEW)
 
     def seal(self, read: Iterable[files.Witness] = ()) -> Manifest:
-        """Put the finished cache in place of `out`; spans are hardlinked, so that sealing takes seconds.
-
-        Afterwards work that was sealed into `out` before is removed; unfinished work is kept. read: see files.replaced_folder.
-        """
-        records: list[Record] = []
-        metadata: dict[str, bytes] = {}
-        copied = 0
-        with files.replaced_folder(self.out, read=read) as folder:
-            for part in parts(self.extents, self.span):
-                split, view, span = part
-                for record in self.records[part]:
-                    place = self.knowledge.arrays[record.array].shard(view, span)
-                    copied += not _link(
-                        self._span_path(record.array, *part), folder / f"{record.array}{ENDING}" / split / place
-                    )
-                    records.append(record)
-            for array, layout in self.knowledge.arrays.items():
-                for split, extent in self.extents.items():
-                    metadata[metadata_path(array, split)] = layout.metadata(extent.views, extent.rows)
-            if self.head is not None:
-                metadata[HEAD] = self.head.to_bytes()
-            for name, data in metadata.items():
-                files.write(folder / name, data)
-            digests = {name: files.sha256(data) for name, data in metadata.items()}
-            manifest = Manifest(self.identity, self.extents, tuple(records), digests)
-            files.write(folder / FILE_NAME, manifest.to_json())
-        if copied:
-            told = "%s: %d spans were copied, because links from %s failed; put SOFTCACHE_WORK on the same file system"
-            _log.warning(told, self.out.name, copied, self.folder)
-        self._clear_former()
-        files.write(self.folder / _SEALED, files.readable_json({"out": str(files.resolved(self.out))}))
+        """Put the finished cache in place of the former one. read: what it was made of; see files.replaced_folder."""
+        records = [record for part in parts(self.extents, self.span) for record in self.records[part]]
+        others = {
+            metadata_path(array, split): layout.metadata(extent.views, extent.rows)
+            for array, layout in self.knowledge.arrays.items()
+            for split, extent in self.extents.items()
+        }
+        if self.head is not None:
+            others[HEAD] = self.head.to_bytes()
+        digests = {name: files.sha256(data) for name, data in others.items()}
+        manifest = Manifest(self.identity, self.extents, tuple(records), digests)
+        self.room.seal(records, others, manifest.to_json(), read)
         return manifest
-
-    def _former(self) -> Iterator[Path]:
-        """Other work folders that were sealed into `out`."""
-        sealed = {"out": str(files.resolved(self.out))}
-        for marker in self.folder.parent.glob(f"*/{_SEALED}"):
-            if marker.parent != self.folder and _plain(marker) == sealed:
-                yield marker.parent
 
     def _announce_changes(self) -> None:
         """Log why no span is reused, if the last cache was of another identity."""
-        if (self.folder / _PLAN).exists():
-            return
-        for former in self._former():
-            changes = differences(_brief(_plain(former / _IDENTITY)), _brief(self.identity))
+        if former := self.room.former_identity():
+            changes = differences(_brief(former), _brief(self.identity))
             text = "; ".join(f"{field} was {_short(old)}, is {_short(new)}" for field, old, new in changes)
-            _log.info("%s: another cache than the last one, which is kept until this one is sealed: %s", self.out.name, text)
+            _log.info("%s: another cache than the last one, which is kept until this one is sealed: %s", self.name, text)
 
-    def _clear_former(self) -> None:
-        for folder in self._former():
-            with contextlib.suppress(FileNotFoundError, BusyError), files.locked_folder(folder, "former work"):
-                files.clear(folder, but=_SEALED)  # the marker goes last, in case of a kill
-                files.remove(folder / _SEALED)
+    def _inherit(self, digests: Mapping[str, Sequence[str]]) -> None:
+        """Take the spans of the present cache into the room, if it is of the same identity, and has these rows."""
+        former = self.room.former()
+        if former is None or former.identity != self.identity or former.files_sha256.get(HEAD) != self._head_sha256:
+            return
+        there, planned = set(records_of(self.room.kept)), set(parts(self.extents, self.span))
 
-    def _clear_unrecorded(self) -> int:
-        """Remove whole and partial spans that have no record; returns how many there were."""
-        aside = list(self.folder.glob("tmp/*"))
-        shutil.rmtree(self.folder / "tmp", ignore_errors=True)
-        for path in self.folder.glob("**/.*.partial"):
-            path.unlink()
-        spans, removed = self.folder / "spans", len(aside)
-        for path in sorted(spans.glob("*/*/c/*/*")):
-            array, split, _, view, span = path.relative_to(spans).parts
-            if not self._record_path(array, split, view, span).exists():
-                removed += 1
-                files.remove(path)
-        return removed
+        def take(record: Record) -> None:
+            fits = record.part in planned and record.rows == digests[record.split][record.span]
+            if fits and record_name(record.array, record.part) not in there and self.room.inherit(record):
+                self._record(record)
 
-    def _whole(self, array: str, part: Part, rows: str) -> Record | None:
-        """The record of a span that is whole and of these rows; any other is removed, with its bytes."""
-        record_path, path = self._record_path(array, *part), self._span_path(array, *part)
-        with contextlib.suppress(IntegrityError):
+        with ThreadPoolExecutor(self.room.readers) as pool:
+            list(pool.map(take, former.records))
+
+    def _whole(self, part: Part, rows: str) -> list[Record]:
+        """The records of a span if it is whole and of these rows; what is not is removed, with its bytes."""
+        found = [self._whole_array(array, part, rows) for array in self.knowledge.arrays]
+        return [record for record in found if record] if all(found) else []
+
+    def _whole_array(self, array: str, part: Part, rows: str) -> Record | None:
+        record_path, path = self._record_path(array, part), self._span_path(array, part)
+        with contextlib.suppress(IntegrityError, FileNotFoundError):
             published, _ = facts.read(_Published, record_path, "It is computed again.")
             record = published.record
             made = (published.cache, published.head, record.array, record.part, record.rows)
             wanted = made == (fingerprint(self.identity), self._head_sha256, array, part, rows)
-            whole = path.is_file() and path.stat().st_size == record.size_bytes
-            if wanted and whole and files.sha256_file(path) == record.sha256:
+            whole = wanted and path.is_file() and path.stat().st_size == record.size_bytes
+            if whole and files.sha256_file(path) == record.sha256:
                 return record
         files.remove(record_path)
         files.remove(path)
         return None
 
-    def _span_path(self, array: str, split: str, view: int, span: int) -> Path:
-        return self.folder / "spans" / array / split / self.knowledge.arrays[array].shard(view, span)
+    def _span_path(self, array: str, part: Part) -> Place:
+        split, view, span = part
+        return self.room.spans / shard(self.knowledge.arrays[array].shard(view, span), array, split)
 
-    def _record_path(self, array: str, split: str, view: int | str, span: int | str) -> Path:
-        return self.folder / "records" / f"{_name(array, split, view, span)}.json"
+    def _record_path(self, array: str, part: Part) -> Place:
+        return self.room.kept / "records" / f"{record_name(array, part)}.json"
 
 
-def require_sealed(cache: Path, root: Path) -> None:
-    """Raise IntegrityError, with its progress, if `cache` has no manifest but an unfinished capture below `root`."""
-    if (cache / FILE_NAME).exists():
+_ANEW = "Run the capture with --anew."
+
+
+def _room(root: Place, out: Place, identity: Mapping[str, Any], knowledge: Knowledge, extents: Mapping[str, Extent]) -> Room:
+    """The room of a cache: in a store if that is where it will be."""
+    if isinstance(out, ObjectPlace):
+        return StoreRoom.of(out, identity, knowledge, extents)
+    if isinstance(root, Path) and isinstance(out, Path):
+        return WorkRoom(root / fingerprint(identity), out, knowledge)
+    fix = "Name a folder of this machine, such as .softcache."
+    raise InputError("work", expected=f"a place on the same machine as {out}", found=str(root), fix=fix)
+
+
+def require_sealed(cache: Place, root: Place) -> None:
+    """Raise IntegrityError, which says how far it is, if `cache` is unfinished. root: where captures outside of stores are."""
+    if files.holds(cache, FILE_NAME):
         return
-    for plan in root.glob(f"*/{_PLAN}"):
-        found = _plain(plan)
+    for plan in cache.glob(f"*/{PLAN}") if isinstance(cache, ObjectPlace) else root.glob(f"*/{PLAN}"):
+        found = plain(plan)
         if found.get("out") == str(files.resolved(cache)):
             main = found.get("array", "logits")
-            done = sum(1 for _ in plan.parent.glob(f"records/{main}-*.json"))
+            done = sum(1 for name in records_of(plan.parent) if name.startswith(f"{main}-"))
             far = f"an unsealed one: {done} of {found.get('spans')} spans captured"
             fix = f"Run {commands.capture(cache)} to finish it."
             raise IntegrityError(str(cache), expected="a sealed cache", found=far, fix=fix)
-
-
-def _plain(path: Path) -> dict[str, Any]:
-    """Facts that only messages and the removal of old work depend on; empty if the file is unreadable or has vanished."""
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, *facts.NOT_JSON):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _brief(identity: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -292,23 +337,6 @@ def _brief(identity: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**identity, "knowledge": {**knowledge, "features": shapes}}
 
 
-def _name(array: str, split: str, view: int | str, span: int | str) -> str:
-    return f"{array}-{split}-{view}-{span}"
-
-
 def _short(value: object) -> str:
     text = str(value)
     return f"{text[:12]}…" if len(text) > 40 else text
-
-
-def _link(source: Path, target: Path) -> bool:
-    """Hardlink a file, or copy it if the file systems do not allow links; returns whether it is a link."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source, target)
-    except OSError as error:
-        if error.errno not in (errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EMLINK):
-            raise
-        shutil.copyfile(source, target)
-        return False
-    return True

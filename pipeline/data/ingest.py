@@ -19,6 +19,7 @@ import numpy as np
 from pipeline.base import files, runtime, spec
 from pipeline.base.background import ahead
 from pipeline.base.errors import InputError
+from pipeline.base.places import Place
 from pipeline.data.assignment import NOWHERE, SPLITS, Assignment
 from pipeline.data.buckets import Buckets
 from pipeline.data.index import Index, id_digests, place
@@ -44,7 +45,7 @@ def ingest(
     transfer_set: Sequence[str],
     damaged: str,
     seed: int,
-    out: Path,
+    out: Place,
     fold: bool = False,
     size: Sequence[int] = (),
     fit: str = "crop",

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from pipeline.base import commands, facts, files, runtime
 from pipeline.base.errors import InputError, IntegrityError, first_line
+from pipeline.base.places import Place
 from pipeline.data import decoded
 from pipeline.data.inputs.image import Images
 from pipeline.data.inputs.kinds import Inputs
@@ -113,11 +114,11 @@ class Split(Facts):
     witness: of splits.json if `open_splits` opened it, else of the file's own footer.
     """
 
-    path: Path
+    path: Place
     witness: files.Witness = field(compare=False)
 
     @classmethod
-    def open(cls, path: Path) -> "Split":
+    def open(cls, path: Place) -> "Split":
         """Open one split; `open_splits` also checks that it belongs to the others.
 
         Args:
@@ -132,7 +133,7 @@ class Split(Facts):
         """
         fix = f"Run {commands.ingest(path.parent)}."
         try:
-            metadata = pq.read_metadata(path).metadata or {}
+            metadata = _footer(path).metadata or {}
         except FileNotFoundError as error:
             raise InputError(str(path), expected="a split written by ingest", found="no file", fix=fix) from error
         except DAMAGE as error:
@@ -179,7 +180,7 @@ class Split(Facts):
     def labels(self) -> np.ndarray:
         """All labels: (N,) int64, -1 where unknown. Raises IntegrityError if the file was changed."""
         try:
-            with pq.ParquetFile(self.path) as file:  # read_table imports ten times as much
+            with self.path.open("rb") as held, pq.ParquetFile(held) as file:  # read_table imports ten times as much
                 column = file.read(columns=["label"]).column("label")
             labels: np.ndarray = column.fill_null(UNLABELLED).to_numpy().astype(np.int64)
         except DAMAGE as error:
@@ -241,7 +242,7 @@ class Split(Facts):
     @cached_property
     def _groups(self) -> tuple[pq.FileMetaData, list[list[int]]]:
         """The footer, which takes long to parse, and the row groups of every span."""
-        footer = pq.read_metadata(self.path)
+        footer = _footer(self.path)
         groups: list[list[int]] = [[] for _ in self.span_digests]
         first_row = 0
         for group in range(footer.num_row_groups):
@@ -257,7 +258,7 @@ class Split(Facts):
         found: list[bytes | None] = []
         try:
             footer, groups = self._groups
-            with pq.ParquetFile(self.path, metadata=footer) as file:
+            with self.path.open("rb") as held, pq.ParquetFile(held, metadata=footer) as file:
                 for batch in file.iter_batches(row_groups=groups[span], columns=["id", self.inputs.COLUMN]):
                     ids += batch.column("id").to_pylist()
                     found += self.inputs.stored(batch.column(self.inputs.COLUMN))
@@ -321,7 +322,7 @@ def bind_splits(folder: Path, names: Sequence[str]) -> None:
     files.write(folder / BINDING, facts.sealed(asdict(binding)))
 
 
-def open_splits(folder: Path, names: Sequence[str]) -> dict[str, Split]:
+def open_splits(folder: Place, names: Sequence[str]) -> dict[str, Split]:
     """Open splits of one ingest. No rows are read, and torch is not needed.
 
     Args:
@@ -335,7 +336,7 @@ def open_splits(folder: Path, names: Sequence[str]) -> dict[str, Split]:
         InputError: The folder has no splits, or they were made with another decoder.
         IntegrityError: A split is missing or damaged, of another format, or from another ingest.
     """
-    fix = f"Run {commands.ingest(folder)}."
+    folder, fix = files.current(folder), f"Run {commands.ingest(folder)}."
     try:
         binding, witness = facts.read(_Binding, folder / BINDING, fix, FORMAT)
     except InputError as error:
@@ -360,7 +361,12 @@ def open_splits(folder: Path, names: Sequence[str]) -> dict[str, Split]:
     return splits
 
 
-def _footer_sha256(path: Path) -> str | None:
+def _footer(path: Place) -> pq.FileMetaData:
+    with path.open("rb") as file:
+        return pq.read_metadata(file)
+
+
+def _footer_sha256(path: Place) -> str | None:
     """sha256 of a Parquet file's footer: its metadata, their size, and the magic bytes. None if it has no footer."""
     try:
         with path.open("rb") as file:

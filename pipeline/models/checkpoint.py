@@ -149,7 +149,7 @@ class Checkpoint(ModelFile):
             for name, digest in self.assets.items():
                 copy = Path(folder, name)
                 copy.parent.mkdir(parents=True, exist_ok=True)
-                copy.write_bytes(self.read(self.folder / modelfile.ASSETS / name, digest))
+                copy.write_bytes(self.read(self.base / modelfile.ASSETS / name, digest))
             yield elsewhere.moved(self.spec, Path(folder))
 
 

@@ -1,8 +1,10 @@
 """The lookup: the logits of an imported teacher, by split, view and row. It stands in the place of a net."""
 
+import io
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -81,15 +83,16 @@ class Lookup:
         Raises:
             IntegrityError: It is missing, its bytes have changed, or it is of another shape.
         """
-        path, digest, fix = self.teacher.folder / LOGITS, self.teacher.weights_sha256, self.teacher.fix
+        path, digest, fix = self.teacher.base / LOGITS, self.teacher.weights_sha256, self.teacher.fix
         found = files.sha256_file(path) if path.is_file() else None
         if found != digest:
             told = "no file" if found is None else f"sha256 {found}"
             raise IntegrityError(str(path), expected=f"sha256 {digest}", found=told, fix=fix)
         wanted = (self.places.total, len(self.teacher.classes))
         try:
-            held = np.load(path, mmap_mode="r")
-            told = f"{held.dtype} of the shape {held.shape}"
+            with path.open("rb") as file:
+                shape, _, dtype = _header(file)
+            told = f"{dtype} of the shape {shape}"
         except (ValueError, EOFError) as error:
             told = first_line(error)
         if told != (expected := f"float32 of the shape {wanted}"):
@@ -109,8 +112,19 @@ class Lookup:
             (stop - start, classes) float32.
         """
         first = self.places.start(split, view)
-        held = np.load(self.teacher.folder / LOGITS, mmap_mode="r")  # each time, so that no pages stay mapped
-        return np.array(held[first + start : first + stop])
+        classes, size = len(self.teacher.classes), np.dtype(np.float32).itemsize
+        with (self.teacher.base / LOGITS).open("rb") as file:
+            _header(file)
+            file.seek((first + start) * classes * size, os.SEEK_CUR)
+            held = file.read((stop - start) * classes * size)
+        return np.frombuffer(bytearray(held), np.float32).reshape(stop - start, classes)
+
+
+def _header(file: io.BufferedReader) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """The shape, the order and the dtype that a .npy file begins with; the numbers follow."""
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    return read(file)
 
 
 def shown(policy: Policy, count: int) -> Shown:

@@ -5,11 +5,11 @@ A folder holds one teacher, or the students of one setting, one net per seed.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Literal, Self
 
 from pipeline.base import commands, facts, files, table
 from pipeline.base.errors import InputError, IntegrityError
+from pipeline.base.places import Place
 from pipeline.data.inputs.kinds import Inputs
 from pipeline.data.splits import Split, described
 from pipeline.models.training import Training
@@ -200,14 +200,18 @@ class Facts:
 
 @dataclass(frozen=True)
 class ModelFile(Facts):
-    """A folder with trained nets, opened without reading the weights. fix: a sentence that says how to make it again."""
+    """A folder with trained nets, opened without reading the weights.
 
-    folder: Path
+    base: where its files lie, see files.current. fix: a sentence that says how to make it again.
+    """
+
+    folder: Place
+    base: Place
     fix: str
     witness: files.Witness = field(compare=False)
 
     @classmethod
-    def open(cls, folder: Path, *, kinds: Iterable[Kind], name: str, fix: str) -> Self:
+    def open(cls, folder: Place, *, kinds: Iterable[Kind], name: str, fix: str) -> Self:
         """Read model.json.
 
         Args:
@@ -223,7 +227,8 @@ class ModelFile(Facts):
             InputError: Where model.json is missing.
             IntegrityError: Where it is damaged, or has another version, kind or name.
         """
-        path = folder / FILE_NAME
+        base = files.current(folder)
+        path = base / FILE_NAME
         said, witness = facts.read(Facts, path, fix, FORMAT)
         for what, expected, found in (("kind", list(kinds), said.kind), ("name", [name], said.name)):
             if found not in expected:
@@ -231,10 +236,10 @@ class ModelFile(Facts):
                 raise IntegrityError(f"{path}, {what}", expected=wanted, found=str(found), fix=fix)
         if not said.nets or len({net.seed for net in said.nets}) < len(said.nets) or len(said.classes) < 2:
             raise IntegrityError(str(path), expected="nets of different seeds", found="others", fix=fix)
-        return cls(**vars(said), folder=folder, fix=fix, witness=witness)
+        return cls(**vars(said), folder=folder, base=base, fix=fix, witness=witness)
 
     @classmethod
-    def teacher(cls, folder: Path) -> Self:
+    def teacher(cls, folder: Place) -> Self:
         """Open the folder of a teacher, whose only net is `nets[0]`.
 
         Args:
@@ -291,11 +296,11 @@ class ModelFile(Facts):
         expected = f"one of {', '.join(map(str, trained))}" if trained else "a net that did not diverge"
         raise InputError(f"run {self.name}, seed", expected=expected, found=found, fix="Choose another seed, or another run.")
 
-    def file(self, net: Net) -> Path:
+    def file(self, net: Net) -> Place:
         """The path of the weights of a net."""
-        return self.folder / weights_name(self.kind, net.seed)
+        return self.base / weights_name(self.kind, net.seed)
 
-    def read(self, path: Path, digest: str) -> bytes:
+    def read(self, path: Place, digest: str) -> bytes:
         """Read a file of the folder, whose sha256 is in model.json.
 
         Raises IntegrityError where its bytes have changed, BusyError where the whole folder was replaced meanwhile.
@@ -308,7 +313,7 @@ class ModelFile(Facts):
 
     def history(self) -> list[dict[str, Any]]:
         """One entry for each epoch of each net, with HISTORY_COLUMNS; raises IntegrityError where the file has changed."""
-        path = self.folder / HISTORY
+        path = self.base / HISTORY
         return table.from_parquet(self.read(path, self.history_sha256), HISTORY_COLUMNS, str(path), self.fix)
 
     def require_net(self, what: str) -> None:

@@ -1,10 +1,10 @@
 """Run folders: where the nets of a run lie in a data folder, by the run's name."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.base import commands
+from pipeline.base import commands, files
 from pipeline.base.errors import InputError
+from pipeline.base.places import ObjectPlace, Place
 from pipeline.models.modelfile import FILE_NAME, Kind
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ _STUDENTS: tuple[Kind, ...] = ("student", "baseline", "live")
 _SHOWN = 12  # names in a message
 
 
-def open_run(data: Path, run: str) -> "Checkpoint":
+def open_run(data: Place, run: str) -> "Checkpoint":
     """Open the folder of a run.
 
     Args:
@@ -32,8 +32,8 @@ def open_run(data: Path, run: str) -> "Checkpoint":
 
     sweep, _, name = run.rpartition("/")
     student, teacher = _folder(data, run), data / "teachers" / name
-    taught = not sweep and (teacher / FILE_NAME).exists()
-    if (student / FILE_NAME).exists():
+    taught = not sweep and files.holds(teacher, FILE_NAME)
+    if files.holds(student, FILE_NAME):
         if taught:
             found = f"{teacher} and {student}"
             raise InputError(f"run {run}", expected="one run of that name", found=found, fix="Rename one of them.")
@@ -43,7 +43,7 @@ def open_run(data: Path, run: str) -> "Checkpoint":
     raise InputError("run", expected=f"one of {_known(data)}", found=run, fix="Correct the name, or train it first.")
 
 
-def open_student(data: Path, run: str) -> "Checkpoint":
+def open_student(data: Place, run: str) -> "Checkpoint":
     """Open the folder of a student, which may be one of a sweep, as `open_run` does it."""
     from pipeline.models.checkpoint import Checkpoint
 
@@ -52,14 +52,15 @@ def open_student(data: Path, run: str) -> "Checkpoint":
     return Checkpoint.open(_folder(data, run), kinds=_STUDENTS, name=run, fix=fix)
 
 
-def _folder(data: Path, run: str) -> Path:
+def _folder(data: Place, run: str) -> Place:
     """The folder of a student."""
     sweep, _, name = run.rpartition("/")
     return (data / "sweeps" / sweep if sweep else data) / "students" / name
 
 
-def _known(data: Path) -> str:
-    folders = [*data.glob(f"students/*/{FILE_NAME}"), *data.glob(f"teachers/*/{FILE_NAME}")]
+def _known(data: Place) -> str:
+    head = files.CURRENT if isinstance(data, ObjectPlace) else FILE_NAME
+    folders = [*data.glob(f"students/*/{head}"), *data.glob(f"teachers/*/{head}")]
     names = sorted(path.parent.name for path in folders)
     names += sorted(f"{path.parents[2].name}/{path.parent.name}" for path in data.glob(f"sweeps/*/students/*/{FILE_NAME}"))
     return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "") or "none yet"

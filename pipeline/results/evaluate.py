@@ -6,7 +6,6 @@ Teachers are not run: their cached logits are measured. No other job reads the l
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ import torch
 from pipeline.base import files, runtime, spec
 from pipeline.base.differences import differences
 from pipeline.base.errors import InputError, IntegrityError
+from pipeline.base.places import Place
 from pipeline.cache.identity import require_teacher
 from pipeline.cache.layout import SPLITS as STORED
 from pipeline.cache.reader import Cache
@@ -59,7 +59,7 @@ class Trained:
     name: str
     student: str
     temperature: float | None
-    folder: Path
+    folder: Place
     command: str
     live: bool = False
 
@@ -82,14 +82,14 @@ class Trained:
 
 def evaluate(
     *,
-    splits: Path,
-    teachers: Mapping[str, tuple[Path, Path]],
+    splits: Place,
+    teachers: Mapping[str, tuple[Place, Place]],
     ensemble: Sequence[str],
     rule: str,
     weights: Sequence[float] | None,
     students: Sequence[Trained],
-    work: Path,
-    plots_out: Path,
+    work: Place,
+    plots_out: Place,
     device: torch.device,
     study: str | None = None,
 ) -> Evaluated:
@@ -200,7 +200,7 @@ def evaluate(
     return Evaluated(runs, found, missing)
 
 
-def measured_caches(teachers: Mapping[str, tuple[Path, Path]], splits: Mapping[str, Split], work: Path) -> dict[str, Cache]:
+def measured_caches(teachers: Mapping[str, tuple[Place, Place]], splits: Mapping[str, Split], work: Place) -> dict[str, Cache]:
     """The caches that teachers are measured by.
 
     Args:

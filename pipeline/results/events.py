@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 from pipeline.base import files
 from pipeline.base.errors import InputError
+from pipeline.base.places import Place
 from pipeline.models.libraries import needed
 from pipeline.results.run import SPLITS
 from pipeline.results.tables import EpochRow, RunRow, Tables
@@ -21,7 +22,7 @@ _SETTINGS = {
 _METRICS = {f"final/{split}_{metric}": (split, metric) for split in SPLITS for metric in ("accuracy", "nll")}
 
 
-def write_events(plots: Mapping[str, Path], out: Path) -> None:
+def write_events(plots: Mapping[str, Place], out: Path) -> None:
     """Write a folder that `tensorboard --logdir` shows.
 
     Each net has a folder <run>/seed-<seed>, a teacher <run>. It has train/loss, valid/accuracy and valid/nll by epoch, final

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from pipeline.base import commands, facts, files
+from pipeline.base.places import Place
 
 FORMAT = 2  # of the file; it goes up where a figure means something else, too
 FILE_NAME = "footprint.json"
@@ -47,13 +47,13 @@ class Footprint:
     entries: tuple[Entry, ...]
 
     @classmethod
-    def open(cls, folder: Path) -> "Footprint":
+    def open(cls, folder: Place) -> "Footprint":
         """Read the file in a folder. Raises InputError where there is none, IntegrityError where it is damaged."""
         fix = f"Run {commands.footprint(folder)}."
-        found, _ = facts.read(cls, folder / FILE_NAME, fix, FORMAT)
+        found, _ = facts.read(cls, files.current(folder) / FILE_NAME, fix, FORMAT)
         return found
 
-    def write(self, folder: Path) -> None:
+    def write(self, folder: Place) -> None:
         """Write the file into a folder."""
         files.write(folder / FILE_NAME, facts.sealed(asdict(self)))
 
@@ -62,7 +62,7 @@ class Footprint:
         return next((entry for entry in self.entries if entry.key == (model, tuple(shape), classes)), None)
 
 
-def beside(plots: Path) -> Path:
+def beside(plots: Place) -> Place:
     """The folder of the footprint in the data folder that these tables are of; those of a sweep lie deeper in it."""
     folder = plots.parent
     return (folder.parent.parent if folder.parent.name == "sweeps" else folder) / "footprint"

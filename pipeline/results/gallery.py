@@ -7,12 +7,12 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from pipeline.base import facts
+from pipeline.base.places import Place
 from pipeline.data.splits import Split
 from pipeline.results.run import ENSEMBLE
 from pipeline.stats.metrics import log_softmax
@@ -72,7 +72,7 @@ class Gallery:
         return facts.sealed(asdict(self))
 
     @classmethod
-    def parse(cls, data: bytes, path: Path, fix: str) -> "Gallery":
+    def parse(cls, data: bytes, path: Place, fix: str) -> "Gallery":
         """The content of gallery.json. Raises IntegrityError if it is damaged."""
         return facts.unsealed(cls, data, str(path), fix, FORMAT)
 

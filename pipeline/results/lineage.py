@@ -5,11 +5,11 @@ It repeats what splits, models and caches say of themselves, in one file beside 
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
 from pipeline.base import facts, files
+from pipeline.base.places import Place
 from pipeline.cache.manifest import Manifest
 from pipeline.data.inputs.kinds import Inputs
 from pipeline.data.splits import UNLABELLED, Split
@@ -218,7 +218,7 @@ class Lineage:
         return facts.sealed(asdict(self))
 
     @classmethod
-    def parse(cls, data: bytes, path: Path, fix: str) -> "Lineage":
+    def parse(cls, data: bytes, path: Place, fix: str) -> "Lineage":
         """The content of lineage.json. Raises IntegrityError if it is damaged."""
         return facts.unsealed(cls, data, str(path), fix, FORMAT)
 

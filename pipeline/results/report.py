@@ -8,9 +8,11 @@ from typing import Any
 
 from pipeline.base import commands, files
 from pipeline.base.errors import InputError, IntegrityError
+from pipeline.base.places import Place
 from pipeline.models.modelfile import FILE_NAME, ModelFile
 from pipeline.results import markdown, times
 from pipeline.results.cost import cost
+from pipeline.results.footprint import FILE_NAME as FOOTPRINT
 from pipeline.results.footprint import Footprint, beside
 from pipeline.results.page import theme
 from pipeline.results.page.chapter import Chapter
@@ -30,10 +32,10 @@ _log = logging.getLogger(__name__)
 
 def report(
     *,
-    plots: Mapping[str, Path],
+    plots: Mapping[str, Place],
     published: Published | None,
-    out: Path,
-    data: Path | None = None,
+    out: Place,
+    data: Place | None = None,
     pictures: Sequence[Format] = (),
 ) -> None:
     """Write the page index.html, its test tables as results.md, and pictures, from the tables of evaluate or sweep.
@@ -97,28 +99,28 @@ def _stem(chapter: Chapter) -> str:
     return chapter.name if len(name) <= _LONGEST else f"{name[:_LONGEST].decode(errors='ignore')}-{chapter.number}"
 
 
-def _require_a_report(out: Path) -> None:
+def _require_a_report(out: Place) -> None:
     """Raise InputError if the folder to replace has no name, or holds anything but a report."""
-    others = [path.name for path in sorted(out.iterdir()) if not _is_ours(path)] if out.is_dir() else []
+    others = [path.name for path in sorted(files.current(out).iterdir()) if not _is_ours(path)] if out.is_dir() else []
     if others or not out.name:
         fix = "Name a folder for the report."
         raise InputError(str(out), expected="a report, or nothing", found=", ".join(others[:3]) or "no name", fix=fix)
 
 
-def _is_ours(path: Path) -> bool:
+def _is_ours(path: Place) -> bool:
     if path.name == FIGURES:
         return path.is_dir() and all(each.suffix in (".svg", ".png") for each in path.iterdir())
     return path.suffix == ".svg" or path.name in ("index.html", "results.md", "published.md", "results.json")
 
 
-def _footprint(plots: Path) -> Footprint | None:
+def _footprint(plots: Place) -> Footprint | None:
     """How large and fast the nets of these tables are, where it was measured in their data folder."""
-    return Footprint.open(beside(plots)) if beside(plots).exists() else None
+    return Footprint.open(beside(plots)) if files.holds(beside(plots), FOOTPRINT) else None
 
 
-def _costs(data: Path | None) -> Mapping[str, Any] | None:
+def _costs(data: Place | None) -> Mapping[str, Any] | None:
     """What commands took, where it is known: a report needs no times."""
-    if data is None or not (data / times.FILE).exists():
+    if not isinstance(data, Path) or not (data / times.FILE).exists():
         return None
     try:
         return cost(data)
@@ -127,10 +129,10 @@ def _costs(data: Path | None) -> Mapping[str, Any] | None:
         return None
 
 
-def _warn_of_new_teachers(tables: Tables, teachers: Path) -> None:
+def _warn_of_new_teachers(tables: Tables, teachers: Place) -> None:
     """Warn if a teacher was trained again after it was measured."""
     for name, digest in tables.basis.teachers.items():
         folder = teachers / name
-        if (folder / FILE_NAME).exists() and ModelFile.teacher(folder).nets[0].sha256 != digest:
+        if files.holds(folder, FILE_NAME) and ModelFile.teacher(folder).nets[0].sha256 != digest:
             fix = commands.evaluate(tables.folder)
             _log.warning("%s: teacher %s was trained again after it was measured. Run %s.", tables.folder, name, fix)

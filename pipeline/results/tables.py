@@ -6,11 +6,11 @@ gallery.json, the rows that the report shows, and lineage.json, what the nets co
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from pipeline.base import commands, facts, files, table
 from pipeline.base.errors import InputError, IntegrityError
+from pipeline.base.places import Place
 from pipeline.data.splits import Split
 from pipeline.models.modelfile import ModelFile
 from pipeline.results.gallery import FILE_NAME as GALLERY
@@ -201,47 +201,49 @@ class _Facts:
 
 @dataclass(frozen=True)
 class Tables:
-    """An open folder of tables."""
+    """An open folder of tables. base: where its files lie, see files.current."""
 
-    folder: Path
+    folder: Place
+    base: Place
     basis: Basis
     files: Mapping[str, str]
     fix: str
 
     @classmethod
-    def open(cls, folder: Path) -> "Tables":
+    def open(cls, folder: Place) -> "Tables":
         """Open a folder. Raises InputError if it has no tables, IntegrityError if they are damaged."""
         fix = f"Run {commands.evaluate(folder)}."
         try:
-            found, _ = facts.read(_Facts, folder / FILE_NAME, fix, FORMAT)
+            base = files.current(folder)
+            found, _ = facts.read(_Facts, base / FILE_NAME, fix, FORMAT)
         except InputError as error:
             if any(folder.glob("*.parquet")):
                 raise IntegrityError(str(folder), expected=f"tables with {FILE_NAME}", found="no such file", fix=fix) from error
             raise InputError(str(folder), expected="tables", found="none", fix=f"{fix} Or correct the path.") from error
-        return cls(folder, found.basis, found.files, fix)
+        return cls(folder, base, found.basis, found.files, fix)
 
     def read(self, kind: type[Row]) -> list[Row]:
         """The records of this kind. Raises IntegrityError if their table is not the one that tables.json names."""
         name = NAMES[kind]
-        path, columns = self.folder / f"{name}.parquet", table.columns(kind)
+        path, columns = self.base / f"{name}.parquet", table.columns(kind)
         data = files.read_bound(path, self.files.get(name, ""), self.fix)
         records = table.from_parquet(data, columns, str(path), self.fix)
         return [kind(*(record[column] for column in columns)) for record in records]
 
     def gallery(self) -> Gallery:
         """The rows to show. Raises IntegrityError if they are not those that tables.json names."""
-        return Gallery.parse(self._bound(GALLERY), self.folder / GALLERY, self.fix)
+        return Gallery.parse(self._bound(GALLERY), self.base / GALLERY, self.fix)
 
     def lineage(self) -> Lineage:
         """What the nets come from. Raises IntegrityError if it is not what tables.json names."""
-        return Lineage.parse(self._bound(LINEAGE), self.folder / LINEAGE, self.fix)
+        return Lineage.parse(self._bound(LINEAGE), self.base / LINEAGE, self.fix)
 
     def _bound(self, name: str) -> bytes:
-        return files.read_bound(self.folder / name, self.files.get(name, ""), self.fix)
+        return files.read_bound(self.base / name, self.files.get(name, ""), self.fix)
 
 
 def write(
-    folder: Path,
+    folder: Place,
     *,
     runs: Sequence[RunRow],
     classes: Sequence[ClassRow],

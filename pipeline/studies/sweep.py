@@ -13,6 +13,7 @@ import torch
 
 from pipeline.base import commands, files, runtime
 from pipeline.base.errors import InputError
+from pipeline.base.places import Place
 from pipeline.results.evaluate import Evaluated, Trained, evaluate, measured_caches, require_comparable
 from pipeline.studies.groups import Group, Plan, groups_of, key, run_of
 from pipeline.training.lesson import Ground, Soft, Student, require_seeds
@@ -28,10 +29,10 @@ def sweep(
     weightings: Sequence[LossWeights],
     baseline: bool,
     together: int,
-    teachers: Mapping[str, Path],
-    splits: Path,
-    work: Path,
-    out: Path,
+    teachers: Mapping[str, Place],
+    splits: Place,
+    work: Place,
+    out: Place,
     device: torch.device,
     anew: bool = False,
 ) -> Evaluated:
@@ -77,7 +78,7 @@ def sweep(
         raise InputError("sweep", expected=expected, found=found, fix="Correct the settings.")
     ground = Ground.open(splits, ("transfer", "train", "valid", "test"), work, device)
 
-    def trained(students: Path) -> list[Trained]:
+    def trained(students: Place) -> list[Trained]:
         runs = [(run_of(name, each), name, None if each == HARD else each.temperature) for name in plans for each in every]
         again = commands.sweep(out)
         return [Trained(run, name, t, students / run, again, live=soft.live and t is not None) for run, name, t in runs]
@@ -101,12 +102,12 @@ def sweep(
         )  # fmt: skip
 
 
-def _cache(teacher: Path) -> Path:
+def _cache(teacher: Place) -> Place:
     """The folder of a teacher's cache."""
     return teacher.parent.parent / commands.CACHES / teacher.name
 
 
-def _warn_of_dropped(out: Path, names: set[str]) -> None:
+def _warn_of_dropped(out: Place, names: set[str]) -> None:
     """Warn about students of the former sweep in this folder that are not among these runs: they are removed."""
     dropped = sorted({path.name for path in out.glob("students/*")} - names)
     if dropped:

@@ -1,11 +1,11 @@
 """Distill: train students of one architecture at one temperature, one per seed, from cached logits."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 
 from pipeline.base import files
+from pipeline.base.places import Place
 from pipeline.data.settings import Views
 from pipeline.models.build import parse_model
 from pipeline.models.elsewhere import require_student
@@ -25,9 +25,9 @@ def distill(
     weighting: LossWeights,
     correct: Sequence[int | str],
     seeds: Sequence[int],
-    splits: Path,
-    work: Path,
-    out: Path,
+    splits: Place,
+    work: Place,
+    out: Place,
     device: torch.device,
 ) -> list[Student]:
     """Train students of one architecture, one per seed, and write them to a folder.

@@ -11,6 +11,7 @@ import torch
 
 from pipeline.base import files, spec
 from pipeline.base.errors import InputError
+from pipeline.base.places import Place
 from pipeline.base.settings import check
 from pipeline.base.spec import Spec
 from pipeline.cache.identity import require_teacher
@@ -59,7 +60,7 @@ class Soft:
     features: feature losses, which need caches that hold the features. heat: how a temperature is learned, see curriculum.py.
     """
 
-    teachers: Mapping[str, Path]
+    teachers: Mapping[str, Place]
     rule: str
     loss: SoftLoss
     weights: Sequence[float] | None = None
@@ -111,12 +112,12 @@ class Ground:
     """What all lessons of one job share: the splits, opened once, the working folder and the device."""
 
     splits: Mapping[str, Split]
-    work: Path
+    work: Place
     device: torch.device
     _validations: dict[int, Validation] = field(init=False, default_factory=dict, repr=False, compare=False)
 
     @classmethod
-    def open(cls, folder: Path, names: Sequence[str], work: Path, device: torch.device) -> "Ground":
+    def open(cls, folder: Place, names: Sequence[str], work: Place, device: torch.device) -> "Ground":
         """Open these splits, `valid` among them, in the folder that ingest wrote; see open_splits."""
         return cls(open_splits(folder, names), work, device)
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from pipeline.base import files
+from pipeline.base.places import Place
 from pipeline.data.splits import Split
 from pipeline.data.views import NONE, Policy
 from pipeline.models.checkpoint import Checkpoint
@@ -42,7 +42,7 @@ class Live:
     @classmethod
     def open(
         cls,
-        teachers: Mapping[str, Path],
+        teachers: Mapping[str, Place],
         split: Split,
         policy: Policy,
         device: torch.device,

@@ -10,7 +10,6 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import safetensors
@@ -20,6 +19,7 @@ import torch
 from pipeline.base import files
 from pipeline.base.differences import differences
 from pipeline.base.facts import NOT_JSON
+from pipeline.base.places import Place
 
 Read = tuple[dict[str, torch.Tensor], dict[str, Any]]  # tensors by name, and facts
 Identity = Mapping[str, Any]  # all that the weights of one net are a function of
@@ -34,11 +34,11 @@ _log = logging.getLogger(__name__)
 class State:
     """The state of the training of one net or of a stack. members: the identity of each net."""
 
-    folder: Path
+    folder: Place
     members: Sequence[Identity]
 
     @cached_property
-    def path(self) -> Path:
+    def path(self) -> Place:
         """Its file, named after the identities."""
         return self.folder / f"{files.sha256(files.canonical_json(list(self.members)))[:32]}.state"
 
@@ -72,17 +72,17 @@ class State:
 class Kept:
     """The states of all trainings that write one output, in a folder of their own; open it with `Kept.hold`."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Place):
         self.folder = folder
-        self._finished: dict[str, list[tuple[int, int, Path]]] = {}  # by digest: nets in a file, index of this one, the file
-        self._unfinished: dict[Path, set[str]] = {}  # digests of the members that are still to be trained
-        self._used: set[Path] = set()
-        self._open: tuple[Path, Read | None] | None = None  # the file that was read last
+        self._finished: dict[str, list[tuple[int, int, Place]]] = {}  # by digest: nets in a file, index of this one, the file
+        self._unfinished: dict[Place, set[str]] = {}  # digests of the members that are still to be trained
+        self._used: set[Place] = set()
+        self._open: tuple[Place, Read | None] | None = None  # the file that was read last
 
     @classmethod
     @contextlib.contextmanager
     def hold(
-        cls, work: Path, out: Path, members: Sequence[Identity], *, keep: bool = False, anew: bool = False
+        cls, work: Place, out: Place, members: Sequence[Identity], *, keep: bool = False, anew: bool = False
     ) -> Iterator["Kept"]:
         """Lock the folder below `work` where the trainings that write `out` keep their states.
 
@@ -132,7 +132,7 @@ class Kept:
         self._used.add(path)
         return {name.removeprefix(WEIGHTS): tensor[index] for name, tensor in tensors.items()}, facts, index
 
-    def _look(self, out: Path, members: Sequence[Identity]) -> None:
+    def _look(self, out: Place, members: Sequence[Identity]) -> None:
         """List finished nets, and say which unfinished trainings are dropped, and why."""
         wanted = {_digest(member): member for member in members}
         for path in sorted(self.folder.glob("*.state")):
@@ -169,7 +169,7 @@ def _digests(facts: Mapping[str, Any]) -> list[str]:
     return list(map(_digest, facts["members"]))
 
 
-def _facts(path: Path) -> dict[str, Any] | None:
+def _facts(path: Place) -> dict[str, Any] | None:
     """The facts of a state, read from its header alone and not compared with its digest; None where they are unreadable."""
     try:
         with path.open("rb") as file:
@@ -190,7 +190,7 @@ def _parsed(data: bytes) -> dict[str, Any]:
     return facts
 
 
-def _read(path: Path) -> Read | None:
+def _read(path: Place) -> Read | None:
     """Tensors and facts of a state; None where it is damaged."""
     try:
         digest, _, data = path.read_bytes().partition(b"\n")

@@ -1,11 +1,10 @@
 """Teach: train one teacher on the training split's labels."""
 
-from pathlib import Path
-
 import torch
 
 from pipeline.base import files, runtime
 from pipeline.base.errors import InputError
+from pipeline.base.places import Place
 from pipeline.base.spec import witnesses
 from pipeline.data.splits import Split, open_splits
 from pipeline.data.views import Policy
@@ -34,9 +33,9 @@ def teach(
     recipe: Recipe,
     policy: str,
     seed: int,
-    splits: Path,
-    work: Path,
-    out: Path,
+    splits: Place,
+    work: Place,
+    out: Place,
     device: torch.device,
 ) -> Epoch:
     """Train a teacher on the labels of the training split, and write it to a folder, whose name is the teacher's.
