@@ -472,6 +472,9 @@ class Folder(Type):
 
     name = "folder"
 
+    def __init__(self, *, local: bool = False):
+        self.local = local
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Place:
         if isinstance(value, Path | ObjectPlace):
             return value
@@ -479,6 +482,8 @@ class Folder(Type):
             found = place(Text().convert(value, param, ctx))
         except InputError as error:
             self.fails(value, error.expected, param, ctx)
+        if self.local and not isinstance(found, Path):
+            self.fails(value, "a folder of this machine; download it first", param, ctx)
         if isinstance(found, Path) and found.exists() and not found.is_dir():
             self.fails(value, "a folder, found a file", param, ctx)
         return found
@@ -565,7 +570,7 @@ data_option = option(
 )
 local_data_option = option(
     "--data",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=Folder(local=True),
     default="data",
     show_default=True,
     help="Folder of all data, on this machine.",

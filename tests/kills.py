@@ -82,7 +82,14 @@ def unrecorded(work: Path) -> list[str]:
     for path in work.glob("*/records/*.json"):
         facts = json.loads(path.read_bytes())["record"]
         span = (
-            path.parent.parent / "spans" / facts["array"] / facts["split"] / "c" / str(facts["view"]) / str(facts["span"]) / "0"
+            path.parent.parent
+            / "spans"
+            / f"{facts['array']}.zarr"
+            / facts["split"]
+            / "c"
+            / str(facts["view"])
+            / str(facts["span"])
+            / "0"
         )
         if not span.is_file() or files.sha256_file(span) != facts["sha256"]:
             bad.append(path.name)

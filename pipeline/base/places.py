@@ -30,6 +30,9 @@ TRIES = 6  # of a request, besides those of obstore, which does not repeat a con
 _PAUSE_SECONDS = (0.05, 5.0)  # between two of them: at first, and at most
 _BUFFER_BYTES = 1 << 20
 _PART_BYTES = 128 << 20
+_REQUEST_SECONDS = 300  # obstore's own 30 seconds are few for a span on a slow line
+_CONFLICTS = "HTTP 409 again and again"
+_answered: set[str] = set()  # the buckets that have answered this process
 
 
 class Sized(Protocol):
@@ -219,8 +222,14 @@ class ObjectPlace:
     def write(self, data: bytes | Path) -> None:
         """Put these bytes, or those of a file, as a whole, in place of what is there."""
         import obstore
+        from obstore.exceptions import AlreadyExistsError
 
-        self._ask(lambda store: obstore.put(store, self.key, data, mode=None))
+        for pause in _pauses():
+            with contextlib.suppress(AlreadyExistsError):  # HTTP 409: it met another request
+                self._ask(lambda store: obstore.put(store, self.key, data))
+                return
+            time.sleep(pause)
+        raise self._unanswered(_CONFLICTS)
 
     def create(self, data: bytes) -> bool:
         """Put these bytes unless there are some; returns whether they are there now, whoever has put them.
@@ -231,7 +240,7 @@ class ObjectPlace:
         import obstore
         from obstore.exceptions import AlreadyExistsError, GenericError
 
-        failure: object = "HTTP 409 again and again"
+        failure: object = _CONFLICTS
         for pause in _pauses():
             try:
                 self._ask(lambda store: obstore.put(store, self.key, data, mode="create", use_multipart=False), GenericError)
@@ -240,7 +249,7 @@ class ObjectPlace:
                 with contextlib.suppress(FileNotFoundError):  # of two requests at a time the other one failed
                     return self.stat().st_size == len(data) and self.read_bytes() == data
             except GenericError as error:
-                if not _passes(error):
+                if not _passes(error, self.root):
                     raise self._unanswered(error) from error
                 failure = error
             time.sleep(pause)
@@ -277,11 +286,13 @@ class ObjectPlace:
         failure: object = None
         for pause in _pauses():
             try:
-                return request(_store(self.root, _variables()))
+                found = request(_store(self.root, _variables()))
+                _answered.add(self.root)
+                return found
             except (AlreadyExistsError, *raised):  # type: ignore[misc]  # a tuple of them
                 raise
             except GenericError as error:
-                if not _passes(error):
+                if not _passes(error, self.root):
                     raise self._unanswered(error) from error
                 failure = error
                 time.sleep(pause)
@@ -333,9 +344,10 @@ def _pauses() -> Iterator[float]:
         yield min(_PAUSE_SECONDS[0] * 2**number, _PAUSE_SECONDS[1]) * random.uniform(0.5, 1)
 
 
-def _passes(error: Exception) -> bool:
-    """Whether it may pass if it is tried once more: not for a bucket that is missing, nor what obstore repeated in vain."""
-    return not re.search(r"status code: (4\d\d|501)|after \d+ retries", str(error))
+def _passes(error: Exception, root: str) -> bool:
+    """Whether a failure may pass: not that of a request that is refused, nor of a bucket that has never given an answer."""
+    refused = re.search(r"status code: (4\d\d|501)", str(error))
+    return not refused and (root in _answered or not re.search(r"after \d+ retries", str(error)))
 
 
 def _variables() -> tuple[tuple[str, str], ...]:
@@ -350,4 +362,5 @@ def _store(root: str, variables: tuple[tuple[str, str], ...]) -> "ObjectStore":
     except ImportError as error:
         fix = "Install it: pip install 'softcache[stores]'."
         raise InputError(root, expected="the package obstore, to reach a store", found="none", fix=fix) from error
-    return from_url(root)
+    plain = any(value.startswith("http://") for _, value in variables)  # an address that was given like that is meant
+    return from_url(root, client_options={"timeout": f"{_REQUEST_SECONDS}s", "allow_http": plain})

@@ -72,7 +72,7 @@ def test_the_cache_of_another_teacher_is_told_though_no_teacher_is_there(two):
 def test_the_record_of_another_cache_is_never_adopted(two):
     """A record and its bytes, moved together, are whole: only the identity in the record tells them apart."""
     first, second = sorted(path.parent for path in two.glob(".softcache/*/records"))
-    for part in ("records/logits-transfer-1-1.json", "spans/logits/transfer/c/1/1/0"):
+    for part in ("records/logits-transfer-1-1.json", "spans/logits.zarr/transfer/c/1/1/0"):
         swap(first / part, second / part)
     before = {name: tree(two / f"data/caches/{name}") for name in "ab"}
     for name in "ab":

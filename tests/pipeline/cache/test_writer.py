@@ -48,7 +48,7 @@ def test_damaged_work_is_computed_again(tmp_path, damage, caplog):
     out = sealed(tmp_path)
     before = tree(out)
     folder = tmp_path / "work" / fingerprint(identity())
-    path = folder / "spans/logits/transfer/c/1/1/0"
+    path = folder / "spans/logits.zarr/transfer/c/1/1/0"
     data = path.read_bytes()
     path.unlink()  # the sealed cache shares the file
     if damage == "record":
@@ -72,7 +72,7 @@ def test_bytes_without_a_record_are_never_adopted(tmp_path, caplog):
     with caplog.at_level("INFO"), hold(tmp_path) as work:
         missing = work.resume(DIGESTS)
         assert missing == [("transfer", 0, 2)]
-        assert not (folder / "spans/logits/transfer/c/0/2/0").exists()
+        assert not (folder / "spans/logits.zarr/transfer/c/0/2/0").exists()
     assert caplog.messages == ["a: resuming: 7/8 spans verified, 1 unrecorded and 0 damaged or outdated discarded"]
     assert Cache.open(out).read("transfer").tobytes() == logits("transfer").tobytes()
 
@@ -173,13 +173,13 @@ def test_a_record_exists_only_once_its_bytes_are_durable(tmp_path, monkeypatch):
     with hold(tmp_path) as work:
         work.resume(DIGESTS)
         watched("fsync", lambda descriptor: Path(os.readlink(f"/proc/self/fd/{descriptor}")))
-        for name in ("rename", "replace"):
+        for name in ("rename", "replace", "link"):
             watched(name, lambda source, target: Path(target))
         work.publish("transfer", 1, 1, DIGESTS["transfer"][1], logits("transfer")[1, 4:8])
-        span, record = work.folder / "spans/logits/transfer/c/1/1/0", work.folder / "records/logits-transfer-1-1.json"
+        span, record = work.folder / "spans/logits.zarr/transfer/c/1/1/0", work.folder / "records/logits-transfer-1-1.json"
         names = [(name == "fsync", place) for name, place in done]
         placed, recorded = names.index((False, span)), names.index((False, record))
-        assert any(synced and place.parent == work.folder / "tmp" for synced, place in names[:placed])
+        assert any(synced and place.parent == span.parent for synced, place in names[:placed])
         assert (True, span.parent) in names[placed:recorded]
         assert any(synced and place.parent == record.parent for synced, place in names[placed:recorded])
         assert (True, record.parent) in names[recorded:]
@@ -189,7 +189,7 @@ def test_a_record_says_what_the_bytes_are(tmp_path):
     with hold(tmp_path) as work:
         block = logits("transfer")[1, 4:8]
         record = work.publish("transfer", 1, 1, "rows", block)
-        data = (work.folder / "spans/logits/transfer/c/1/1/0").read_bytes()
+        data = (work.folder / "spans/logits.zarr/transfer/c/1/1/0").read_bytes()
         assert (record.low, record.high) == (block.min(), block.max())
         assert (record.size_bytes, record.sha256, record.rows) == (len(data), files.sha256(data), "rows")
         told = json.loads((work.folder / "records/logits-transfer-1-1.json").read_text())
