@@ -1,11 +1,12 @@
 """A proxy before an object store that loses replies, answers for it, waits and cuts short, as a plan says."""
 
 import enum
+import hashlib
 import http.client
 import random
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -74,7 +75,10 @@ ANSWERS = {
 
 
 class Proxy(ThreadingHTTPServer):
-    """Passes requests on to `store`, but for the faults of `plan`; `seen` and `done` count requests and faults by kind."""
+    """Passes requests on to `store`, but for the faults of `plan`.
+
+    seen, done: how many requests and faults there were of each kind. kept: by path, the sha256 of each body that was stored.
+    """
 
     daemon_threads = True
     request_queue_size = 128
@@ -85,6 +89,7 @@ class Proxy(ThreadingHTTPServer):
         self.plan = plan
         self.seen: Counter[str] = Counter()
         self.done: Counter[Fault] = Counter()
+        self.kept: defaultdict[str, list[str]] = defaultdict(list)
         self.turns: Counter[tuple[str, str]] = Counter()
         self.lock = threading.Lock()
 
@@ -151,6 +156,8 @@ class Handler(BaseHTTPRequestHandler):
         self.store.putheader("Content-Length", str(len(body)))
         self.store.endheaders(body)
         reply = self.store.getresponse()
+        if self.command == "PUT" and reply.status == 200:
+            self.server.kept[self.path].append(hashlib.sha256(body).hexdigest())
         if fault is Fault.SLOW:
             time.sleep(DELAY)
         if fault is Fault.LOST:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,6 +65,29 @@ def s3rver() -> Iterator[dict[str, str]]:
     given = ["--address", "127.0.0.1", "--port", str(first), "--configure-bucket", BUCKET, "--silent"]
     with running(["node", str(program), *given, "--directory"], first, {}):
         yield environment(first, key="S3RVER")
+
+
+def enter(patch: pytest.MonkeyPatch, environment: Mapping[str, str]) -> None:
+    """Let obstore reach this store, and see nothing of what the user's variables say of another."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        patch.delenv(name)
+    for name, value in environment.items():
+        patch.setenv(name, value)
+
+
+def folder() -> str:
+    """The URL of a folder in the bucket that nobody has used."""
+    return f"s3://{BUCKET}/{uuid.uuid4().hex[:12]}"
+
+
+def tree(url: str) -> dict[str, bytes]:
+    """Every object below `url`, by its path from there."""
+    import obstore
+    from obstore.store import from_url
+
+    store, inner = from_url(f"s3://{BUCKET}"), url.removeprefix(f"s3://{BUCKET}/")
+    found = [each["path"] for some in obstore.list(store, prefix=inner) for each in some]
+    return {path.removeprefix(f"{inner}/"): bytes(obstore.get(store, path).bytes()) for path in sorted(found)}
 
 
 @contextmanager
