@@ -4,7 +4,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 # A script in this folder would take tests/pipeline, which is no package, for the library.
@@ -19,6 +19,7 @@ import pytest
 import torch
 from PIL import Image
 
+import servers
 from pipeline.cache.capture import Captured, capture
 from pipeline.cache.settings import Keep
 from pipeline.data import splitfile, splits
@@ -211,6 +212,20 @@ LONGEST = [
     "test_commands",
     "test_endings",
 ]
+
+
+@pytest.fixture(scope="session")
+def seaweed() -> Iterator[dict[str, str]]:
+    """The environment of an object store on this machine, which all tests of the process share."""
+    with servers.seaweedfs() as environment:
+        yield environment
+
+
+@pytest.fixture
+def bucket(seaweed, monkeypatch) -> str:
+    """The URL of an empty folder in the store, which the environment leads to."""
+    servers.enter(monkeypatch, seaweed)
+    return servers.folder()
 
 
 @pytest.fixture
