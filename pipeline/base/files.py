@@ -303,16 +303,14 @@ def _replaced_generation(path: ObjectPlace, read: Iterable[Witness], keep_others
         yield folder
         require_unchanged(read)
         found = {str(file.relative_to(folder)): file for file in sorted(folder.rglob("*")) if file.is_file()}
-        digests = {name: sha256_file(file) for name, file in found.items()}
-        former, target = current(path), path / sha256(canonical_json(digests))[:16]
+        former, tops = current(path), {name.partition("/")[0] for name in found}
+        names = [name for name in sizes(former) if name.partition("/")[0] not in tops] if keep_others and former != path else []
+        facts = {"files": {name: sha256_file(file) for name, file in found.items()}, "kept": [former.name, names]}
+        target = path / sha256(canonical_json(facts if names else facts["files"]))[:16]
         with ThreadPoolExecutor(REQUESTS) as pool:
             list(pool.map(lambda name: (target / name).write(found[name]), found))
-        if keep_others and isinstance(former, ObjectPlace) and former not in (path, target):
-            tops = {name.partition("/")[0] for name in found}
-            for each, _ in former.objects():
-                rest = each.url[len(former.url) + 1 :]
-                if rest.partition("/")[0] not in tops:
-                    each.copy(target / rest)
+        for name in names if isinstance(former, ObjectPlace) else ():
+            (former / name).copy(target / name)
         set_current(path, target.name)
 
 

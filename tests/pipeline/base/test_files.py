@@ -10,6 +10,7 @@ import pytest
 from conftest import tree
 from pipeline.base import files
 from pipeline.base.errors import BusyError, IntegrityError
+from pipeline.base.places import place
 
 HOLDER = """
 import sys, time
@@ -181,3 +182,53 @@ def test_a_lock_is_exclusive_between_processes_and_dies_with_its_holder(tmp_path
     with files.locked(tmp_path / "lock", "it"):
         pass
     assert os.listdir(tmp_path) == []
+
+
+def test_what_exists_is_not_created_again(tmp_path):
+    path = tmp_path / "deep/file"
+    assert files.create(path, b"one")
+    assert files.create(path, b"one")
+    assert not files.create(path, b"two")
+    assert (path.read_bytes(), os.listdir(path.parent)) == (b"one", ["file"])
+
+
+def test_a_folder_in_a_store_is_replaced_as_a_whole(bucket):
+    """The former generation is there until the new one is; a block that fails changes nothing."""
+    folder = place(bucket) / "students/tiny"
+    assert files.current(folder) == folder
+
+    def put(content: bytes, **how) -> None:
+        with files.replaced_folder(folder, **how) as local:
+            (local / "deep").mkdir()
+            (local / "deep/weights").write_bytes(content)
+            (local / content.decode()).write_bytes(b"named")
+            if content == b"bad":
+                raise RuntimeError("no")
+
+    put(b"one")
+    first = files.current(folder)
+    assert files.sizes(first) == {"deep/weights": 3, "one": 5}
+    with pytest.raises(RuntimeError):
+        put(b"bad")
+    assert files.current(folder) == first
+    put(b"two", keep_others=True)
+    second = files.current(folder)
+    assert (second / "deep" / "weights").read_bytes() == b"two"
+    assert sorted(files.sizes(second)) == ["deep/weights", "one", "two"]
+    assert not first.exists()
+    put(b"two")
+    assert [files.holds(folder, name) for name in ("one", "two", "deep")] == [False, True, False]
+    assert sorted(each.name for each in folder.iterdir()) == sorted(["current.json", files.current(folder).name])
+    put(b"two")  # the same bytes are the same generation
+    assert files.holds(folder, "two")
+    files.write(folder / "current.json", b'{"folder": "../x", "digest": ""}')
+    with pytest.raises(IntegrityError, match="expected the name of a folder, found something else"):
+        files.current(folder)
+
+
+def test_digests_of_objects(bucket, tmp_path):
+    for path in (place(bucket) / "x", tmp_path / "x"):
+        files.write(path, b"abc")
+        assert files.sha256_file(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # of FIPS 180-2
+        files.remove(path)
+        assert not path.exists()
