@@ -309,8 +309,8 @@ def _replaced_generation(path: ObjectPlace, read: Iterable[Witness], keep_others
         target = path / sha256(canonical_json(facts if names else facts["files"]))[:16]
         with ThreadPoolExecutor(REQUESTS) as pool:
             list(pool.map(lambda name: (target / name).write(found[name]), found))
-        for name in names if isinstance(former, ObjectPlace) else ():
-            (former / name).copy(target / name)
+        for name in names:
+            (path / former.name / name).copy(target / name)
         set_current(path, target.name)
 
 
