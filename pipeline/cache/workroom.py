@@ -52,10 +52,9 @@ class WorkRoom:
 
     def tidy(self) -> int:
         """Remove whole and partial spans that have no record: no worker is left that could still write one."""
-        partial = list(self.folder.glob("**/.*.partial"))
-        for path in partial:
+        for path in self.folder.glob("**/.*.partial"):
             path.unlink()
-        removed, recorded = len([path for path in partial if self.spans in path.parents]), set(room.records_of(self.kept))
+        removed, recorded = 0, set(room.records_of(self.kept))
         for path in sorted(self.spans.glob("*/*/c/*/*")):
             array, split, _, view, span = path.relative_to(self.spans).parts
             if f"{Path(array).stem}-{split}-{view}-{span}" not in recorded:
