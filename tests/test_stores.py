@@ -153,17 +153,39 @@ def unreliable() -> faults.Plan:
     return lambda asked: creating(asked) if asked.conditional else other(asked)
 
 
-def test_a_run_in_a_store_makes_what_one_on_disk_does_whatever_the_network_does(
-    on_disk, seaweed, bucket, tmp_path, monkeypatch
-):
-    monkeypatch.chdir(tmp_path)
-    with faults.proxy(seaweed["AWS_ENDPOINT_URL"], unreliable()) as proxy:
-        with monkeypatch.context() as patch:
-            patch.setenv("AWS_ENDPOINT_URL", proxy.url)
-            said = whole_run(bucket)
-        assert set(proxy.done) == {*CREATING, *OTHER}
-    made, expected = artifacts(servers.tree(bucket)), on_disk[0]
+@pytest.fixture(scope="module")
+def in_store(seaweed, tmp_path_factory) -> tuple[dict[str, bytes], str]:
+    """The same of a run in a store, all objects of it."""
+    folder, url = tmp_path_factory.mktemp("store"), servers.folder()
+    with faults.proxy(seaweed["AWS_ENDPOINT_URL"], unreliable()) as proxy, pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        servers.enter(patch, seaweed | {"AWS_ENDPOINT_URL": proxy.url})
+        said = whole_run(url)
+        assert proxy.done.keys() == {*CREATING, *OTHER}
+        assert tree(folder) == {}
+        patch.setenv("AWS_ENDPOINT_URL", seaweed["AWS_ENDPOINT_URL"])
+        return servers.tree(url), said
+
+
+def test_a_run_in_a_store_makes_what_one_on_disk_does_whatever_the_network_does(on_disk, in_store):
+    made, expected = artifacts(in_store[0]), on_disk[0]
     assert made.keys() == expected.keys()
     assert [path for path in made if made[path] != expected[path]] == []
-    assert said == on_disk[1]
+    assert in_store[1] == on_disk[1]
+
+
+def test_a_store_that_ignores_if_none_match_is_refused_and_nothing_is_written(in_store, bucket, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = {path: data for path, data in in_store[0].items() if path.startswith(("transfer/", "teachers/"))}
+    with servers.s3rver() as environment:
+        servers.enter(monkeypatch, environment)
+        servers.put(bucket, before)
+        result = CliRunner().invoke(main, ["capture", "a", "--data", bucket, "--device", "cpu"])
+        after = servers.tree(bucket)
+    assert result.exit_code == 2
+    assert result.output == (
+        "Error: s3://bucket: expected a store that obeys If-None-Match, found one that ignores it. "
+        "Use another store, or a newer version of this one.\n"
+    )
+    assert after == before
     assert tree(tmp_path) == {}
