@@ -6,7 +6,7 @@ import http.client
 import random
 import threading
 import time
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -45,6 +45,24 @@ Plan = Callable[[Asked], Fault | None]
 def nothing(asked: Asked) -> Fault | None:
     """No fault at all."""
     return None
+
+
+def in_turn(every: int, *given: Fault) -> Plan:
+    """One fault after the other, each befalling the next request that it can, with at least `every` - 1 without between two."""
+    waiting, asked_since = deque(given), 0
+
+    def plan(asked: Asked) -> Fault | None:
+        nonlocal asked_since
+        asked_since += 1
+        fault = next((each for each in waiting if fits(each, asked)), None)
+        if asked_since < every or fault is None:
+            return None
+        waiting.remove(fault)
+        waiting.append(fault)
+        asked_since = 0
+        return fault
+
+    return plan
 
 
 def by_chance(seed: int, **shares: float) -> Plan:

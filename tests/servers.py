@@ -90,6 +90,15 @@ def tree(url: str) -> dict[str, bytes]:
     return {path.removeprefix(f"{inner}/"): bytes(obstore.get(store, path).bytes()) for path in sorted(found)}
 
 
+def put(url: str, files: Mapping[str, bytes]) -> None:
+    """Put objects below `url`: the inverse of `tree`."""
+    import obstore
+    from obstore.store import from_url
+
+    for path, data in files.items():
+        obstore.put(from_url(url), path, data)
+
+
 @contextmanager
 def running(command: Sequence[str], port: int, variables: Mapping[str, str]) -> Iterator[None]:
     """A server, given a folder of its own as its last argument, from when it answers on this port."""

@@ -1,15 +1,19 @@
 """Whole runs in an object store: the bytes that they would have on disk, whatever the network does; and what is refused."""
 
+import re
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 import faults
 import servers
+from conftest import tree
 from faults import Fault
+from stages.cli import main
 
 obstore = pytest.importorskip("obstore")
 
@@ -81,3 +85,107 @@ def test_the_proxy_cuts_what_is_got(seaweed, bucket):
         with pytest.raises(obstore.exceptions.BaseError):
             obstore.get(once, f"{inner(bucket)}/one").bytes()
         assert bytes(obstore.get(once, f"{inner(bucket)}/one").bytes()) == b"bytes"
+
+
+# ---------------------------------------------------------------- whole runs
+
+TRAINING = ["--optimizer", "sgd(lr=0.3, momentum=0.9)", "--epochs", 8, "--batch-size", 20, "--device", "cpu"]
+VIEWS = ["--views", 3, "--policy", "shift(1)"]
+
+
+def ok(*arguments: object) -> str:
+    result = CliRunner().invoke(main, [str(each) for each in arguments])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def whole_run(data: str) -> str:
+    """Teacher, cache and student of the embedded digits; returns what the cache is said to be."""
+    ok("ingest", "--data", data, "--train", "digits", "--labels", 10, "--test", 0.4, "--valid", 100)
+    ok("teach", "a", "--data", data, "--model", "mlp(hidden=[32])", *TRAINING)
+    ok("capture", "a", "--data", data, *VIEWS, "--device", "cpu")
+    assert "as sealed" in ok("verify", "--data", data, "a")
+    said = ok("inspect", "--data", data, "a")
+    ok(
+        "distill",
+        "tiny",
+        "--data",
+        data,
+        "-T",
+        4,
+        "--teachers",
+        "a",
+        *VIEWS,
+        "--model",
+        "mlp(hidden=[8])",
+        "--seeds",
+        0,
+        *TRAINING,
+    )
+    return said.replace(data, "DATA").partition("created by")[0]
+
+
+GENERATION = re.compile(r"/[0-9a-f]{16}(?=/)")
+
+
+def artifacts(files: dict[str, bytes]) -> dict[str, bytes]:
+    """What a run makes, wherever it lies; without what is about the run itself, and work in progress."""
+    left = {GENERATION.sub("", path, 1): data for path, data in files.items() if not re.search(r"current\.json$|\.work/", path)}
+    return {path: data for path, data in left.items() if not path.startswith(("provenance/", "times.csv"))}
+
+
+@pytest.fixture(scope="module")
+def on_disk(tmp_path_factory) -> tuple[dict[str, bytes], str]:
+    """What a run on this machine makes, and what is said of it."""
+    folder = tmp_path_factory.mktemp("disk")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        said = whole_run("data")
+    return artifacts(tree(folder / "data")), said
+
+
+CREATING, OTHER = (Fault.LOST, Fault.CONFLICT), (Fault.CUT, Fault.BUSY, Fault.GONE, Fault.BROKEN)
+
+
+def unreliable() -> faults.Plan:
+    """Every second request that may not replace anything fails, and some of the others."""
+    creating, other = faults.in_turn(2, *CREATING), faults.in_turn(15, *OTHER)
+    return lambda asked: creating(asked) if asked.conditional else other(asked)
+
+
+@pytest.fixture(scope="module")
+def in_store(seaweed, tmp_path_factory) -> tuple[dict[str, bytes], str]:
+    """The same of a run in a store, all objects of it."""
+    folder, url = tmp_path_factory.mktemp("store"), servers.folder()
+    with faults.proxy(seaweed["AWS_ENDPOINT_URL"], unreliable()) as proxy, pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        servers.enter(patch, seaweed | {"AWS_ENDPOINT_URL": proxy.url})
+        said = whole_run(url)
+        assert proxy.done.keys() == {*CREATING, *OTHER}
+        assert tree(folder) == {}
+        patch.setenv("AWS_ENDPOINT_URL", seaweed["AWS_ENDPOINT_URL"])
+        return servers.tree(url), said
+
+
+def test_a_run_in_a_store_makes_what_one_on_disk_does_whatever_the_network_does(on_disk, in_store):
+    made, expected = artifacts(in_store[0]), on_disk[0]
+    assert made.keys() == expected.keys()
+    assert [path for path in made if made[path] != expected[path]] == []
+    assert in_store[1] == on_disk[1]
+
+
+def test_a_store_that_ignores_if_none_match_is_refused_and_nothing_is_written(in_store, bucket, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = {path: data for path, data in in_store[0].items() if path.startswith(("transfer/", "teachers/"))}
+    with servers.s3rver() as environment:
+        servers.enter(monkeypatch, environment)
+        servers.put(bucket, before)
+        result = CliRunner().invoke(main, ["capture", "a", "--data", bucket, "--device", "cpu"])
+        after = servers.tree(bucket)
+    assert result.exit_code == 2
+    assert result.output == (
+        "Error: s3://bucket: expected a store that obeys If-None-Match, found one that ignores it. "
+        "Use another store, or a newer version of this one.\n"
+    )
+    assert after == before
+    assert tree(tmp_path) == {}
