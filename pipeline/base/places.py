@@ -265,8 +265,9 @@ class ObjectPlace:
         """Remove the object, and all below this folder."""
         import obstore
 
-        found = [each.key for each, _ in self.objects()]
-        self._ask(lambda store: obstore.delete(store, [self.key, *found] if self.key else found))
+        found = [each.key for each, _ in self.objects()] + ([self.key] if self.key and self.is_file() else [])
+        with contextlib.suppress(FileNotFoundError):  # another has removed it meanwhile
+            self._ask(lambda store: obstore.delete(store, found))
 
     def require_conditional(self) -> None:
         """Raise InputError where the store ignores If-None-Match: two workers could then overwrite each other's spans."""
