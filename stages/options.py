@@ -483,7 +483,7 @@ class Folder(Type):
         except InputError as error:
             self.fails(value, error.expected, param, ctx)
         if self.local and not isinstance(found, Path):
-            self.fails(value, "a folder of this machine; download it first", param, ctx)
+            self.fails(value, "a folder of this machine, such as a copy of it", param, ctx)
         if isinstance(found, Path) and found.exists() and not found.is_dir():
             self.fails(value, "a folder, found a file", param, ctx)
         return found

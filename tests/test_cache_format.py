@@ -9,6 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from conftest import tree
+from pipeline.base import files
+from pipeline.base.places import place
 from pipeline.cache.reader import Cache
 from pipeline.cache.verify import verify
 
@@ -79,3 +82,17 @@ def test_the_lines_of_the_documentation_find_swapped_spans(copied):
     first.write_bytes(second.read_bytes())
     second.write_bytes(data)
     assert "AssertionError: logits.zarr/transfer/c/0/0" in run(copied, lines()).stderr
+
+
+def test_the_lines_for_a_store(bucket, tmp_path):
+    """The third block reads a cache that lies in a store, and a copy of that folder reads like any other."""
+    for name, data in tree(ROOT / "tests/golden/cache-4").items():
+        files.write(place(bucket) / "0123456789abcdef" / name, data)
+    files.set_current(place(bucket), "0123456789abcdef")
+    code = lines(2).replace("s3://bucket/run/caches/a", bucket) + "\nprint(repr(logits.tolist()))"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ran.stdout == f"{TRANSFER.tolist()!r}\n", ran.stderr
+    for name in files.sizes(place(bucket)):
+        files.write(tmp_path / "a" / name, (place(bucket) / name).read_bytes())
+    assert np.array_equal(Cache.open(tmp_path / "a").read("transfer"), TRANSFER)
+    assert verify(tmp_path / "a", work=tmp_path).findings == []

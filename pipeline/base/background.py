@@ -30,7 +30,7 @@ def ahead(jobs: Iterable[Callable[[], T]], *, depth: int = 1, workers: int = 1) 
 
 
 class Behind:
-    """Runs jobs one after the other in its own thread; open it with `Behind.running`."""
+    """Runs jobs in threads of its own, one after the other unless it has several; open it with `Behind.running`."""
 
     def __init__(self, pool: ThreadPoolExecutor, depth: int):
         self._pool = pool
@@ -39,9 +39,9 @@ class Behind:
 
     @classmethod
     @contextlib.contextmanager
-    def running(cls, depth: int) -> Iterator["Behind"]:
-        """Let at most `depth` jobs wait or run. The block ends when all are done, and raises the first failure of a job."""
-        with ThreadPoolExecutor(1, thread_name_prefix="behind") as pool:
+    def running(cls, depth: int, *, workers: int = 1) -> Iterator["Behind"]:
+        """Let at most `depth` jobs wait or run, in so many threads. The block ends when all are done, and raises the first failure of a job."""
+        with ThreadPoolExecutor(workers, thread_name_prefix="behind") as pool:
             behind = cls(pool, depth)
             try:
                 yield behind

@@ -315,17 +315,15 @@ def _replaced_generation(path: ObjectPlace, read: Iterable[Witness], keep_others
 
 
 def current(folder: Place) -> Place:
-    """Where the files of an artifact lie: its folder itself, in a store the folder of its present generation.
+    """Where the files of an artifact lie: its folder itself, in a store, or in a copy of one, that of its present generation.
 
-    In a store that has none it is the folder itself, which then lacks what is looked for. Raises IntegrityError if current.json
+    Where there is none it is the folder itself, which then lacks what is looked for. Raises IntegrityError if current.json
     is damaged.
     """
-    if not isinstance(folder, ObjectPlace):
-        return folder
     fix = "Write this artifact again."
     try:
         data = (folder / CURRENT).read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return folder
     try:
         found = json.loads(data)

@@ -83,7 +83,9 @@ def place(text: str) -> Place:
 
 def artifact(folder: Place) -> Place:
     """The folder of an artifact; the one given may be that of its present generation, see files.current."""
-    return folder.parent if isinstance(folder, ObjectPlace) and GENERATION.fullmatch(folder.name) else folder
+    if not GENERATION.fullmatch(folder.name):
+        return folder
+    return folder.parent if isinstance(folder, ObjectPlace) or (folder.parent / "current.json").exists() else folder
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,10 @@ class Room(Protocol):
     def readers(self) -> int:
         """How many spans are read back at a time."""
 
+    @property
+    def writers(self) -> int:
+        """How many spans are written at a time."""
+
     def held(self) -> AbstractContextManager[None]:
         """Hold the room for one capture, where that can be done; raises BusyError if another holds it."""
 

@@ -37,7 +37,7 @@ from pipeline.models.predict import HostBuffer, outputs, predict
 from pipeline.models.showing import in_views, texts_in_views
 from pipeline.models.watched import Feature, Watched, head_of
 
-BEHIND = 2  # spans that may wait to be written
+BEHIND = 2  # spans that are being written by one thread, or wait for it
 TIMED_ROWS = 64  # at most, by whose time a capture is estimated
 TIMED_SHARE = 0.1  # of the spans: where fewer are missing, nothing is estimated
 CALIBRATED_ROWS = 1024  # of the first validation span, at most, whose hidden states give the scales of channels
@@ -139,7 +139,7 @@ class Running:
             bar, name = progress_of(work, missing, self.checkpoint.name), self.checkpoint.name
             stored = [torch.float32] * (self._count - len(self.features))
             stored += [getattr(torch, each.dtype) for each in self.knowledge.features.values()]
-            with Behind.running(BEHIND) as writer:
+            with Behind.running(BEHIND + work.room.writers - 1, workers=work.room.writers) as writer:
                 for split, span, views, held in _read(splits, missing, self._net, self.policy):
                     on_device = held.to(self.device)
                     for view in views:

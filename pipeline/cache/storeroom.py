@@ -46,6 +46,10 @@ class StoreRoom:
     def readers(self) -> int:
         return files.REQUESTS // 4  # each holds a span in memory
 
+    @property
+    def writers(self) -> int:
+        return 4  # one request waits for its answer while others are sent
+
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """Nothing is held: two captures of the same do no harm. The store must obey If-None-Match, which is tried here."""

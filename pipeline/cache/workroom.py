@@ -41,6 +41,10 @@ class WorkRoom:
     def readers(self) -> int:
         return runtime.cores()
 
+    @property
+    def writers(self) -> int:
+        return 1
+
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         with files.locked_folder(self.folder, f"capture of {self.out.name}"):
