@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pipeline.base import files
 from pipeline.base.errors import InputError
 from pipeline.base.places import Place
 from stages.options import Folder, Params, Stage, data_option, example, option, params_option
@@ -91,5 +92,5 @@ def _named(folders: Sequence[Place]) -> dict[str, Place]:
         if name in named:
             found = f"{named[name].parent} and {folder}"
             raise InputError("report", expected="folders of different names", found=found, fix="Rename one of them.")
-        named[name] = folder / "plots"
+        named[name] = files.current(folder) / "plots"
     return named

@@ -40,7 +40,10 @@ class Behind:
     @classmethod
     @contextlib.contextmanager
     def running(cls, depth: int, *, workers: int = 1) -> Iterator["Behind"]:
-        """Let at most `depth` jobs wait or run, in so many threads. The block ends when all are done, and raises the first failure of a job."""
+        """Let at most `depth` jobs wait or run, in so many threads.
+
+        The block ends when all are done, and raises the first failure of a job.
+        """
         with ThreadPoolExecutor(workers, thread_name_prefix="behind") as pool:
             behind = cls(pool, depth)
             try:

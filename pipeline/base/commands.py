@@ -58,7 +58,8 @@ def sweep(out: Place) -> str:
 
 def evaluate(plots: Place) -> str:
     """The command that writes the tables in this folder: `evaluate`, or a sweep."""
-    return sweep(plots.parent) if plots.parent.parent.name == "sweeps" else _command("evaluate", data=plots.parent)
+    folder = artifact(plots.parent)
+    return sweep(folder) if folder.parent.name == "sweeps" else _command("evaluate", data=folder)
 
 
 def footprint(folder: Place) -> str:

@@ -340,6 +340,11 @@ def holds(folder: Place, name: str) -> bool:
     return (current(folder) / name).is_file()
 
 
+def artifacts(folder: Place, name: str) -> list[Place]:
+    """The folders in this one that have a file of this name, sorted."""
+    return [each for each in sorted(folder.iterdir()) if holds(each, name)] if folder.is_dir() else []
+
+
 def set_current(folder: ObjectPlace, name: str) -> None:
     """Make a generation the present one, and remove the former, with the folder of its work if it has one."""
     former = current(folder)

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.base import commands, files
 from pipeline.base.errors import InputError
-from pipeline.base.places import ObjectPlace, Place
+from pipeline.base.places import Place
 from pipeline.models.modelfile import FILE_NAME, Kind
 
 if TYPE_CHECKING:
@@ -55,12 +55,12 @@ def open_student(data: Place, run: str) -> "Checkpoint":
 def _folder(data: Place, run: str) -> Place:
     """The folder of a student."""
     sweep, _, name = run.rpartition("/")
-    return (data / "sweeps" / sweep if sweep else data) / "students" / name
+    return (files.current(data / "sweeps" / sweep) if sweep else data) / "students" / name
 
 
 def _known(data: Place) -> str:
-    head = files.CURRENT if isinstance(data, ObjectPlace) else FILE_NAME
-    folders = [*data.glob(f"students/*/{head}"), *data.glob(f"teachers/*/{head}")]
-    names = sorted(path.parent.name for path in folders)
-    names += sorted(f"{path.parents[2].name}/{path.parent.name}" for path in data.glob(f"sweeps/*/students/*/{FILE_NAME}"))
+    names = sorted(each.name for part in ("students", "teachers") for each in files.artifacts(data / part, FILE_NAME))
+    sweeps = sorted((data / "sweeps").iterdir()) if (data / "sweeps").is_dir() else []
+    for sweep in sweeps:
+        names += [f"{sweep.name}/{each.name}" for each in files.artifacts(files.current(sweep) / "students", FILE_NAME)]
     return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "") or "none yet"

@@ -217,7 +217,7 @@ def _figures(data: Path, model: Checkpoint, seed: int) -> tuple[Figures, list[fi
     Figures of other rows than those of the splits as they are now are left out. Raises InputError for figures of other weights.
     """
     sweep, _, name = model.name.rpartition("/")
-    folder = (data / "sweeps" / sweep if sweep else data) / "plots"
+    folder = (files.current(data / "sweeps" / sweep) if sweep else data) / "plots"
     wanted = None if model.kind in TEACHERS else seed
     if not (folder / tables.FILE_NAME).exists():
         return Figures(wanted, [], {}), []

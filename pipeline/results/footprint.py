@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from pipeline.base import commands, facts, files
-from pipeline.base.places import Place
+from pipeline.base.places import Place, artifact
 
 FORMAT = 2  # of the file; it goes up where a figure means something else, too
 FILE_NAME = "footprint.json"
@@ -64,5 +64,5 @@ class Footprint:
 
 def beside(plots: Place) -> Place:
     """The folder of the footprint in the data folder that these tables are of; those of a sweep lie deeper in it."""
-    folder = plots.parent
+    folder = artifact(plots.parent)
     return (folder.parent.parent if folder.parent.name == "sweeps" else folder) / "footprint"

@@ -109,7 +109,8 @@ def _cache(teacher: Place) -> Place:
 
 def _warn_of_dropped(out: Place, names: set[str]) -> None:
     """Warn about students of the former sweep in this folder that are not among these runs: they are removed."""
-    dropped = sorted({path.name for path in out.glob("students/*")} - names)
+    former = files.current(out) / "students"
+    dropped = sorted(({path.name for path in former.iterdir()} if former.is_dir() else set()) - names)
     if dropped:
         shown = ", ".join(dropped[:3]) + (", …" if len(dropped) > 3 else "")
         _log.warning("%s: former students that are not in this sweep are removed, %d of them: %s", out, len(dropped), shown)

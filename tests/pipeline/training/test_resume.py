@@ -14,8 +14,9 @@ import training_kills
 from training_kills import MODEL, RECIPE, VIEWS, jobs
 
 from conftest import run_capture, tree, write_stage_one
-from pipeline.base import runtime
+from pipeline.base import files, runtime
 from pipeline.base.errors import BusyError, InputError
+from pipeline.base.places import Place, place
 from pipeline.data.settings import Views
 from pipeline.data.splits import Split, open_splits
 from pipeline.models.build import parse_model
@@ -206,6 +207,31 @@ def test_what_was_trained_together_otherwise_is_given_up_and_said(data, monkeypa
     shutil.rmtree(data / "work/trainings")
     job()
     assert tree(data / "out") == after
+
+
+def test_states_in_a_store_are_gone_on_from(data, bucket, monkeypatch):
+    """As another machine would: nothing of the first run is left on this one."""
+
+    def job(out: Place) -> None:
+        work = place(bucket) / "work"
+        teach(model=MODEL, recipe=RECIPE, policy="none", seed=0, splits=data / "transfer", work=work, out=out, device=CPU)
+
+    job(data / "out")
+    out = place(bucket) / "out"
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        interrupt_after(patch, 0)
+        job(out)
+    [state] = files.sizes(place(bucket))
+    assert state.endswith(".state")
+    loaded = []
+    with monkeypatch.context() as patch:
+        real = resume.State.load
+        patch.setattr(resume.State, "load", lambda self: loaded.append(real(self)) or loaded[-1])
+        job(out)
+    assert loaded[0] is not None
+    base = files.current(out)
+    assert {name: (base / name).read_bytes() for name in files.sizes(base)} == tree(data / "out")
+    assert not (place(bucket) / "work").exists()
 
 
 def test_two_at_once(data):
