@@ -27,7 +27,7 @@ from pipeline.cache.room import IDENTITY, PLAN, Room, record_name, records_of, s
 from pipeline.cache.storeroom import StoreRoom
 from pipeline.cache.workroom import WorkRoom, plain
 
-NEAR = 1e-5  # share of the range of an array by which two workers' numbers may differ, see verify.TOLERANCE
+NEAR = 1e-5  # share of the largest number by which those of two workers may differ, see verify.TOLERANCE
 _log = logging.getLogger(__name__)
 
 
@@ -227,8 +227,7 @@ class Work:
         with contextlib.suppress(Damaged, ValueError, IndexError):
             block = layout.decode(data, len(own.block))
             mine, theirs = (each.astype(np.float32) for each in (own.block, block))
-            low, high = ends(mine)
-            allowed = np.float32(NEAR * (high - low)) + 2 * layout.rounding(mine) + (layout.dtype == "int8")
+            allowed = np.float32(NEAR) * np.abs(mine).max() + 2 * layout.rounding(mine) + (layout.dtype == "int8")
             if len(data) == layout.shard_bytes(len(own.block)) and (np.abs(mine - theirs) <= allowed).all():
                 if array == self.knowledge.main.name and self.knowledge.main.headed:
                     return data, Stored(block, own.low, own.high, own.kl)

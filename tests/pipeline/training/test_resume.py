@@ -13,7 +13,7 @@ import torch
 import training_kills
 from training_kills import MODEL, RECIPE, VIEWS, jobs
 
-from conftest import run_capture, tree, write_stage_one
+from conftest import recipe, run_capture, tree, write_stage_one
 from pipeline.base import files, runtime
 from pipeline.base.errors import BusyError, InputError
 from pipeline.base.places import Place, place
@@ -214,7 +214,16 @@ def test_states_in_a_store_are_gone_on_from(data, bucket, monkeypatch):
 
     def job(out: Place) -> None:
         work = place(bucket) / "work"
-        teach(model=MODEL, recipe=RECIPE, policy="none", seed=0, splits=data / "transfer", work=work, out=out, device=CPU)
+        teach(
+            model=MODEL,
+            recipe=recipe(epochs=4),
+            policy="none",
+            seed=0,
+            splits=data / "transfer",
+            work=work,
+            out=out,
+            device=CPU,
+        )
 
     job(data / "out")
     out = place(bucket) / "out"
