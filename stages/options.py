@@ -636,14 +636,16 @@ _CREW = options(
 
 
 def crew_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Who works, see crew.Workers; the command gets it as one argument, `workers`."""
+    """Who works, see crew.Workers; the command gets it as one argument, `workers`. It needs machine_options too."""
 
     @functools.wraps(function)
     def command(
         on: Any, workers: int | None, address: str | None, gpus_per_worker: float | None, cpus_per_worker: float | None,
         **given: Any,
     ) -> Any:  # fmt: skip
-        return function(**given, workers=Workers(on, workers, address, gpus_per_worker, cpus_per_worker))
+        gpus = 0 if gpus_per_worker is None and given["device"] not in ("auto", "cuda") else gpus_per_worker
+        machine = {key: given[key] for key in ("device", "threads")}
+        return function(**given, workers=Workers(on, workers, address, gpus, cpus_per_worker, **machine))
 
     return _CREW(command)
 
