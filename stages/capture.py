@@ -2,6 +2,7 @@
 
 import click
 
+from pipeline.base.crew import Workers
 from pipeline.base.places import Place
 from pipeline.cache.settings import Keep
 from pipeline.data.settings import Views
@@ -10,6 +11,7 @@ from stages.options import (
     Stage,
     anew_option,
     counted,
+    crew_options,
     data_option,
     example,
     keys,
@@ -35,6 +37,7 @@ from stages.terminal import echo
 @data_option
 @work_option
 @machine_options
+@crew_options
 def command(
     name: str,
     views: Views,
@@ -45,6 +48,7 @@ def command(
     work: Place,
     device: str,
     threads: int | None,
+    workers: Workers,
 ) -> None:
     """Run teacher NAME once and write its raw logits to data/caches/NAME/: every view of the transfer set, valid and test.
 
@@ -53,6 +57,9 @@ def command(
     With --features it keeps outputs of other layers beside them, for students that learn from these too.
 
     A capture that was stopped goes on from the spans that it finished.
+
+    With --on processes or --on ray, workers run the teacher on spans; any number of them gives the same bytes, and any of them
+    may die.
     """
     from pipeline.base import runtime
     from pipeline.cache.capture import capture
@@ -67,7 +74,8 @@ def command(
         work=work,
         out=out,
         provenance=data / "provenance" / f"{name}.json",
-        device=runtime.prepare(device, threads=threads),
+        device=runtime.prepare(device if workers.on == "here" else "cpu", threads=threads),
+        workers=workers,
     )
     extent = done.manifest.extents["transfer"]
     size = sum(record.size_bytes for record in done.manifest.records) / 1e6

@@ -78,6 +78,10 @@ def _lines(facts: dict[str, Any]) -> dict[str, str]:
     if made is not None:
         lines["created by"] = (
             f"torch {made['torch']}, zarr {made['zarr']}, Python {made['python']} on {made['host']} ({made['device']}, "
-            f"{counted(made['threads'], 'thread')}) in {made['seconds']:,} s"
+            f"{counted(made['threads'], 'thread')}{_told_workers(made['workers'])}) in {made['seconds']:,} s"
         )
     return lines
+
+
+def _told_workers(workers: int) -> str:
+    return f" each of {workers:,} workers" if workers > 1 else ""

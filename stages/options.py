@@ -19,6 +19,7 @@ from ruamel.yaml.error import YAMLError
 
 from pipeline.base import settings as base
 from pipeline.base.commands import short
+from pipeline.base.crew import Workers
 from pipeline.base.errors import InputError, first_line
 from pipeline.base.places import ObjectPlace, Place, place
 from pipeline.base.settings import Setting, gathered, settings_of
@@ -602,6 +603,53 @@ machine_options = options(
         help="CPU threads.  [default: OMP_NUM_THREADS, or chosen by the size of the work]",
     ),
 )
+
+
+def _crew_option(name: str, help: str, **said: Any) -> Decorator:
+    variable = f"SOFTCACHE_{name[2:].upper().replace('-', '_')}"
+    return option(name, envvar=variable, show_envvar=True, help=help, **said)
+
+
+_CREW = options(
+    _crew_option(
+        "--on",
+        "Who works: this process, several of this machine, or actors of a Ray cluster.",
+        type=click.Choice(["here", "processes", "ray"]),
+        default="here",
+        show_default=True,
+    ),
+    _crew_option(
+        "--workers",
+        "How many; none of what is written depends on it.  [default: one a GPU or, without, a core]",
+        type=Whole(),
+        setting=Setting("", least=1, most=10_000),
+    ),
+    _crew_option("--address", "Of the Ray cluster.  [default: RAY_ADDRESS, or a new one of this machine alone]", type=Text()),
+    _crew_option(
+        "--gpus-per-worker",
+        "Of the Ray cluster, for each actor.  [default: 1 where it has any]",
+        type=Number(),
+        setting=Setting("", least=0),
+    ),
+    _crew_option("--cpus-per-worker", "Likewise, cores.  [default: 1]", type=Number(), setting=Setting("", least=0)),
+)
+
+
+def crew_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Who works, see crew.Workers; the command gets it as one argument, `workers`. It needs machine_options too."""
+
+    @functools.wraps(function)
+    def command(
+        on: Any, workers: int | None, address: str | None, gpus_per_worker: float | None, cpus_per_worker: float | None,
+        **given: Any,
+    ) -> Any:  # fmt: skip
+        gpus = 0 if gpus_per_worker is None and given["device"] not in ("auto", "cuda") else gpus_per_worker
+        machine = {key: given[key] for key in ("device", "threads")}
+        return function(**given, workers=Workers(on, workers, address, gpus, cpus_per_worker, **machine))
+
+    return _CREW(command)
+
+
 MODEL_HELP = (
     "mlp(hidden=[…], dropout, input_dropout), cnn(channels=[…], dropout), resnet(depth, width), "
     "wide_resnet(depth, width, dropout), bag(…) for text, or package.module:attribute(…)."

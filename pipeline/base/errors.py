@@ -1,5 +1,8 @@
 """Errors that a user can mend: each says what was expected, what was found, and what to do."""
 
+import functools
+from collections.abc import Callable
+
 SHOWN = 400  # characters of each text; a list of a thousand classes helps nobody
 
 
@@ -22,6 +25,10 @@ class SoftcacheError(Exception):
         what, expected, found = (_cut(printable(text)) for text in (what, expected, found))
         super().__init__(f"{what}: expected {expected}, found {found}. {printable(fix)}")
         self.what, self.expected, self.found, self.fix = what, expected, found, printable(fix)
+
+    def __reduce__(self) -> tuple[Callable[..., "SoftcacheError"], tuple[str]]:
+        """So that one that a worker raises arrives as it was: an exception is pickled by its message alone."""
+        return functools.partial(type(self), expected=self.expected, found=self.found, fix=self.fix), (self.what,)
 
 
 class InputError(SoftcacheError):

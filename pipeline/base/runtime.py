@@ -30,11 +30,23 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # <malloc.h>
 _KEPT_BYTES = 1 << 28  # tensors up to this size get memory that others have freed
 _asked: int | None = None  # the number of threads that the user set
 _most: int | None = None  # the largest number of threads used since `prepare`
+_share: int | None = None  # of the machine's cores, where this process is one of several
+_silent = False  # whether progress is shown by another process
 _log = logging.getLogger(__name__)
 
 
 def cores() -> int:
     """How many CPU cores this process may use."""
+    return _share or _all_cores()
+
+
+def be_one_of_several(cores: int) -> None:
+    """Use this many cores from now on, and show no progress: the process that started this one shows that of them all."""
+    global _share, _silent
+    _share, _silent = cores, True
+
+
+def _all_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -186,12 +198,15 @@ def release_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def die_with_parent() -> None:
-    """Ask Linux to kill this process when its parent dies, and exit if the parent has died already. Does nothing elsewhere."""
+def die_with_parent(parent: int | None = None) -> None:
+    """Ask Linux to kill this process when its parent dies, and exit if the parent has died already. Does nothing elsewhere.
+
+    parent: the number of the process that is its parent, where that is known.
+    """
     if sys.platform != "linux":
         return
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if _is_orphan():
+    if _is_orphan() if parent is None else os.getppid() != parent:
         _log.warning("the process that started this one has ended, so this one ends too")
         raise SystemExit(1)
 
@@ -214,6 +229,7 @@ def _is_orphan() -> bool:
 def progress(items: Iterable[T], what: str, *, total: int | None = None, unit: str = "it") -> "tqdm[T]":
     """Iterate with a progress bar on a terminal, or with lines in a log; bytes (unit B) are shown in MB and GB."""
     settings = {"desc": what, "total": total, "unit": unit, "unit_scale": unit == "B", "leave": False, "miniters": 1}
+    settings["disable"] = _silent
     bar, lines = _bars()
     if sys.stderr is not None and sys.stderr.isatty():
         return bar(items, dynamic_ncols=True, **settings)

@@ -6,32 +6,24 @@ A teacher of which there are logits only is not run but looked up.
 import errno
 import shutil
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from pipeline.base import files, runtime, spec
+from pipeline.base import runtime
+from pipeline.base.crew import HERE, Workers
 from pipeline.base.errors import InputError
 from pipeline.base.places import Place
-from pipeline.base.settings import check
-from pipeline.cache.identity import identity
-from pipeline.cache.knowledge.head import Head
-from pipeline.cache.knowledge.knowledge import Knowledge
-from pipeline.cache.layout import SPLITS
-from pipeline.cache.manifest import Extent, Manifest, Part
+from pipeline.cache.manifest import Manifest
 from pipeline.cache.provenance import Provenance
 from pipeline.cache.running import Running
 from pipeline.cache.settings import Keep
-from pipeline.cache.source import Source, progress_of, publish
+from pipeline.cache.subject import Request, Subject
+from pipeline.cache.workers import spread
 from pipeline.cache.writer import Work
 from pipeline.data.settings import Views
-from pipeline.data.splits import Split, open_splits
-from pipeline.data.views import open_views
-from pipeline.models.checkpoint import Checkpoint
-from pipeline.models.lookup import Lookup
 
 
 @dataclass(frozen=True)
@@ -54,6 +46,7 @@ def capture(
     provenance: Place,
     device: torch.device,
     anew: bool = False,
+    workers: Workers = HERE,
 ) -> Captured:
     """Write a teacher's cache: its raw logits, or what gives them, and features if asked for.
 
@@ -70,8 +63,9 @@ def capture(
         work: The folder for work in progress. Spans that it holds for an equal identity are reused.
         out: The cache folder to write or replace.
         provenance: The JSON file to write, about the machine and the time taken.
-        device: Where the teacher runs, see `runtime.prepare`.
+        device: Where the teacher runs, see `runtime.prepare`; with workers, where this process finds out what is kept.
         anew: Whether to discard the spans in `work` and compute all.
+        workers: Who runs the teacher; logits that were made elsewhere are looked up here, whoever they are.
 
     Returns:
         The manifest of the cache, and how many spans were computed and kept.
@@ -81,22 +75,11 @@ def capture(
         IntegrityError: The teacher or the data are damaged, or a logit is NaN, infinite, or too large for `dtype`.
         BusyError: Another process runs the same capture, or has replaced the teacher or the data meanwhile.
     """
-    check(views)
-    check(keep)
-    opened = open_splits(splits, SPLITS)
-    view_policy, view_count = open_views(views)
-    view_policy.require_kind(opened["transfer"].inputs.kind)
-    checkpoint = Checkpoint.teacher(teacher)
-    source: Source
-    if checkpoint.kind == "imported":
-        source = _Table.of(Lookup.open(checkpoint, opened, view_policy, view_count), keep, opened["transfer"])
-    else:
-        source = Running(checkpoint, view_policy, opened, keep, device)
-    cache_identity = identity(checkpoint, opened["transfer"], view_policy, keep.tile, source.knowledge)
-    counts = {split: view_count if split == "transfer" else 1 for split in opened}
-    extents = {split: Extent(found.rows, counts[split], found.inputs_digest) for split, found in opened.items()}
+    request = Request(teacher, splits, views, keep, work)
+    subject = Subject.open(request, device)
+    opened, source = subject.splits, subject.source
     started = time.monotonic()
-    with Work.hold(work, out, cache_identity, source.knowledge, extents) as progress:
+    with Work.hold(work, out, subject.identity, source.knowledge, subject.extents) as progress:
         # Load the teacher before spans are discarded: if it is damaged, they could not be computed again.
         if anew:
             source.load()
@@ -104,59 +87,22 @@ def capture(
             progress.keep_head(source.head, anew=anew)
         missing = progress.resume({split: found.span_digests for split, found in opened.items()}, anew=anew)
         kept = progress.total - len(missing)
+        made_by = {"workers": 1, **runtime.provenance(device)}
         try:
-            if missing:
+            if missing and workers.on != "here" and isinstance(source, Running):
+                made_by |= spread(progress, request, missing, workers)
+            elif missing:
                 source.fill(progress, opened, missing)
-            plugins = spec.witnesses(*view_policy.steps)
-            manifest = progress.seal([checkpoint.witness, opened["transfer"].witness, *source.witnesses, *plugins])
+                made_by |= runtime.provenance(device)  # with the threads that it took
+            manifest = progress.seal(subject.witnesses)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT) and isinstance(work, Path):
                 raise _without_room(progress, work) from error
             raise
-    facts: dict[str, Any] = {"teacher": checkpoint.name, "manifest": manifest.digest, **runtime.provenance(device)}
+    facts: dict[str, Any] = {"teacher": subject.name, "manifest": manifest.digest, **made_by}
     facts |= {"spans_computed": len(missing), "spans_kept": kept, "seconds": round(time.monotonic() - started, 3)}
     Provenance(**facts).write(provenance)
     return Captured(manifest, len(missing), kept)
-
-
-# ---------------------------------------------------------------- logits that were made elsewhere
-
-
-@dataclass
-class _Table:
-    """Logits that were made elsewhere, which are looked up."""
-
-    lookup: Lookup
-    knowledge: Knowledge
-    witnesses: list[files.Witness] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, lookup: Lookup, keep: Keep, split: Split) -> "_Table":
-        """Logits are all there is of such a teacher; raises InputError where anything else is asked for."""
-        if keep.knowledge == "hidden" or keep.layers:
-            what = f"teacher {lookup.teacher.name}, {'features' if keep.layers else 'knowledge'}"
-            fix = "Leave it out: such a teacher has logits alone."
-            raise InputError(what, expected="a teacher with a net", found="logits that were made elsewhere", fix=fix)
-        keep.require_dtype("logits")
-        return cls(lookup, Knowledge.of_logits(len(split.classes), keep.dtype, split.span))
-
-    def load(self) -> None:
-        """Compare all of them with their sha256."""
-        if not self.witnesses:
-            self.witnesses.append(self.lookup.check())
-
-    def head(self) -> Head:
-        """There is none."""
-        raise ValueError("expected hidden states, found logits")
-
-    def fill(self, work: Work, splits: Mapping[str, Split], missing: Sequence[Part]) -> None:
-        """Look every span up."""
-        self.load()
-        bar = progress_of(work, missing, self.lookup.teacher.name)
-        for split, view, span in missing:
-            found = [self.lookup.read(split, view, *splits[split].spans()[span])]
-            publish(work, self.lookup.teacher.name, splits[split], split, view, span, found.copy, bar)
-        bar.close()
 
 
 def _without_room(work: Work, root: Path) -> InputError:

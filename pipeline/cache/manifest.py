@@ -2,9 +2,10 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import groupby
 from typing import Any, Literal
 
 from pipeline.base import commands, facts, files
@@ -29,6 +30,27 @@ _AXES = 8  # of a row, at most
 _LETTERS = 200  # of a feature, at most: it names a folder
 Part = tuple[str, int, int]  # (split, view, span)
 FEATURE = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*( \| [a-z]+)?")  # the text of a feature, see watched.Feature
+
+
+@dataclass(frozen=True)
+class SpanViews:
+    """Some views of one span: what is done at a time, so that its rows are read once."""
+
+    split: str
+    span: int
+    views: tuple[int, ...]
+
+    @property
+    def parts(self) -> list[Part]:
+        """Each of the views."""
+        return [(self.split, view, self.span) for view in self.views]
+
+
+def by_span(these: Iterable[Part]) -> list[SpanViews]:
+    """Parts by their spans, in the order of the splits."""
+    ordered = sorted(these, key=lambda part: (SPLITS.index(part[0]), part[2], part[1]))
+    groups = groupby(ordered, lambda part: (part[0], part[2]))
+    return [SpanViews(split, span, tuple(view for _, view, _ in group)) for (split, span), group in groups]
 
 
 @dataclass(frozen=True)

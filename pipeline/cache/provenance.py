@@ -9,7 +9,10 @@ from pipeline.base.places import Place
 
 @dataclass(frozen=True)
 class Provenance:
-    """The facts in the file. manifest: digest of the cache's manifest. spans_kept: those of an earlier run. seconds: now."""
+    """The facts in the file, of one of the machines if there were several.
+
+    manifest: digest of the cache's manifest. spans_kept: those of an earlier run. seconds: now. workers: processes that ran it.
+    """
 
     teacher: str
     manifest: str
@@ -25,6 +28,7 @@ class Provenance:
     spans_computed: int
     spans_kept: int
     seconds: float
+    workers: int = 1
 
     def write(self, path: Place) -> None:
         """Write the file, with its digest."""

@@ -8,8 +8,9 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache, cached_property, partial
-from itertools import groupby
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,8 +23,7 @@ from pipeline.cache.knowledge.head import Head, channels_of
 from pipeline.cache.knowledge.hidden import Hidden
 from pipeline.cache.knowledge.knowledge import Kind, Knowledge
 from pipeline.cache.knowledge.logits import Logits
-from pipeline.cache.layout import SPLITS
-from pipeline.cache.manifest import Part
+from pipeline.cache.manifest import Part, SpanViews, by_span
 from pipeline.cache.settings import Keep
 from pipeline.cache.source import progress_of, publish
 from pipeline.cache.writer import Work
@@ -54,6 +54,7 @@ class Running:
         checkpoint.require_fit(splits["transfer"])  # before its net is tried on such inputs
         self.checkpoint, self.policy, self.splits, self.keep, self.device = checkpoint, policy, splits, keep, device
         self.witnesses = spec.witnesses(checkpoint.spec)
+        self._runner = ThreadPoolExecutor(1, thread_name_prefix="net")
         self.features = sorted(
             (Feature.parse(text) for text in keep.layers), key=lambda each: each.text
         )  # in whatever order given
@@ -130,23 +131,57 @@ class Running:
 
     def threads(self) -> contextlib.AbstractContextManager[None]:
         """A context with as many threads as a tile is worth."""
-        return runtime.suited_threads(flops(self._net, example(self._net, self.splits["transfer"].inputs)) * self.keep.tile)
+        return runtime.suited_threads(self._row_flops * self.keep.tile)
+
+    @cached_property
+    def _row_flops(self) -> float:
+        return flops(self._net, example(self._net, self.splits["transfer"].inputs))
 
     def fill(self, work: Work, splits: Mapping[str, Split], missing: Sequence[Part]) -> None:
         """Say how long it will take, and run it on the rows of every span, which are decoded once for all their views."""
         with self.threads():
             _announce(work, self._net, splits, missing, self.keep.tile)
-            bar, name = progress_of(work, missing, self.checkpoint.name), self.checkpoint.name
-            stored = [torch.float32] * (self._count - len(self.features))
-            stored += [getattr(torch, each.dtype) for each in self.knowledge.features.values()]
+            bar = progress_of(work, missing, self.checkpoint.name)
+
+            def write(*given: Any) -> None:
+                publish(work, self.checkpoint.name, *given)
+                bar.update()
+
             with Behind.running(BEHIND + work.room.writers - 1, workers=work.room.writers) as writer:
                 for split, span, views, held in _read(splits, missing, self._net, self.policy):
                     on_device = held.to(self.device)
                     for view in views:
-                        shown = partial(_shown, on_device, splits[split], span, view, self.policy)
-                        given = partial(_numpy, self._buffers(len(held), shown, stored, writer.check))
-                        writer.put(partial(publish, work, name, splits[split], split, view, span, given, bar))
+                        given = partial(_numpy, self._seen(on_device, split, span, view, writer.check))
+                        writer.put(partial(write, splits[split], split, view, span, given))
         bar.close()
+
+    def fill_span(self, work: Work, span: SpanViews) -> None:
+        """Read one span, run the net on it in these views, and publish what it gives. Threads may do that at the same time.
+
+        One thread alone runs the net, whoever asks, so that as many cores work at it as in `fill`.
+        """
+        split = self.splits[span.split]
+        held: torch.Tensor | None = None
+        texts = _texts(self._net, split, span.span, span.views, self.policy) if split.inputs.kind == "text" else None
+        for view in span.views:
+            if texts is not None:
+                held = next(texts)()
+            elif held is None:
+                held = _numbers(self._net, split, span.span)
+            found = self._runner.submit(self._run_apart, held, span.split, span.span, view).result()
+            publish(work, self.checkpoint.name, split, span.split, view, span.span, partial(_numpy, found))
+
+    def _run_apart(self, held: torch.Tensor, split: str, span: int, view: int) -> list[HostBuffer]:
+        with self.threads():
+            return self._seen(held.to(self.device), split, span, view)
+
+    def _seen(
+        self, held: torch.Tensor, split: str, span: int, view: int, check: Callable[[], object] = lambda: None
+    ) -> list[HostBuffer]:
+        """What the net gives of a span in a view. held: its rows, see _shown. check: see _buffers."""
+        stored = [torch.float32] * (self._count - len(self.features))
+        stored += [getattr(torch, each.dtype) for each in self.knowledge.features.values()]
+        return self._buffers(len(held), partial(_shown, held, self.splits[split], span, view, self.policy), stored, check)
 
     def _buffers(
         self,
@@ -228,14 +263,12 @@ def _shown(held: torch.Tensor, split: Split, span: int, view: int, policy: Polic
 
 def _read(
     splits: Mapping[str, Split], missing: Sequence[Part], net: torch.nn.Module, policy: Policy
-) -> Iterator[tuple[str, int, list[int], torch.Tensor]]:
+) -> Iterator[tuple[str, int, tuple[int, ...], torch.Tensor]]:
     """(split, span, its missing views, its rows as the net takes them); the next span is read meanwhile.
 
     Texts are read once, too, but encoded in each view by itself, one view ahead.
     """
-    ordered = sorted(missing, key=lambda part: (SPLITS.index(part[0]), part[2], part[1]))
-    by_span = groupby(ordered, lambda part: (part[0], part[2]))
-    plan = [(split, span, [view for _, view, _ in group]) for (split, span), group in by_span]
+    plan = [(each.split, each.span, each.views) for each in by_span(missing)]
     if splits["transfer"].inputs.kind != "text":
         rows = ahead(partial(_numbers, net, splits[split], span) for split, span, _ in plan)
         for (split, span, views), found in zip(plan, rows, strict=True):
@@ -244,7 +277,7 @@ def _read(
     each = [(split, span, view) for split, span, views in plan for view in views]
     encoded = ahead(job for split, span, views in plan for job in _texts(net, splits[split], span, views, policy))
     for (split, span, view), found in zip(each, encoded, strict=True):
-        yield split, span, [view], found
+        yield split, span, (view,), found
 
 
 def _numbers(net: torch.nn.Module, split: Split, span: int) -> torch.Tensor:

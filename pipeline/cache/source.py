@@ -53,7 +53,6 @@ def publish(
     view: int,
     span: int,
     outputs: Callable[[], Sequence[np.ndarray]],
-    bar: Any,
 ) -> None:
     """Write what a teacher called `name` gives for one span.
 
@@ -81,7 +80,6 @@ def publish(
             found=str(error.value),
             fix=f"Make it again; if its {what}s are only large, set `dtype: float32`. This span was not recorded.",
         ) from error
-    bar.update()
 
 
 def _require_head(head: Head, hidden: np.ndarray, logits: np.ndarray, where: str) -> None:

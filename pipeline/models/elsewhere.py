@@ -8,9 +8,9 @@ from torch import nn
 
 from pipeline.base import files
 from pipeline.base.errors import InputError
+from pipeline.base.libraries import version
 from pipeline.base.spec import Spec, name_in
 from pipeline.models import onnx, transformers
-from pipeline.models.libraries import version
 from pipeline.models.timm import timm
 from pipeline.models.torchvision import torchvision
 

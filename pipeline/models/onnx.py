@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from pipeline.base.errors import InputError, first_line
-from pipeline.models.libraries import needed
+from pipeline.base.libraries import needed
 from pipeline.models.scaled import numbers
 from pipeline.models.zoo.requirements import require
 

@@ -13,7 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from pipeline.models.libraries import needed
+from pipeline.base.libraries import needed
 from pipeline.models.onnx import WHAT, Onnx
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from pipeline.models.libraries import needed, similar
+from pipeline.base.libraries import needed, similar
 from pipeline.models.scaled import Scaled, image_size, numbers
 from pipeline.models.zoo.requirements import require
 

@@ -6,8 +6,8 @@ from urllib.parse import quote
 
 from pipeline.base import files
 from pipeline.base.errors import InputError
+from pipeline.base.libraries import needed
 from pipeline.base.places import Place
-from pipeline.models.libraries import needed
 from pipeline.results.run import SPLITS
 from pipeline.results.tables import EpochRow, RunRow, Tables
 

@@ -1,4 +1,4 @@
-"""Libraries that may be missing, most with nets of other people: extras, imported when needed, missed in one clear message."""
+"""Libraries that may be missing, many with nets of other people: extras, imported when needed, missed in one clear message."""
 
 import difflib
 import importlib
@@ -10,7 +10,7 @@ from pipeline.base.errors import InputError, first_line
 
 EXTRA = {
     "timm": "timm", "torchvision": "timm", "transformers": "transformers", "onnx": "export", "onnxruntime": "export",
-    "tensorboard": "tensorboard",
+    "tensorboard": "tensorboard", "ray": "ray",
 }  # fmt: skip
 
 

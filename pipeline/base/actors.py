@@ -1,0 +1,126 @@
+"""Actors: the workers of a crew on a Ray cluster, of one machine or of many."""
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.base.crew import SECONDS, Died, Done, Started, Worker, Workers
+from pipeline.base.errors import InputError, first_line
+from pipeline.base.hand import Hand, Post, opened
+from pipeline.base.libraries import needed
+
+PATIENCE = 30.0  # seconds after which it is said that the cluster has no room for an actor
+_STORE_BYTES = 100 << 20  # of a cluster of this machine alone: what actors return is small
+_SHARED = "SOFTCACHE_"  # how the names of variables begin that actors shall have
+_log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class _Actor:
+    """A worker on the cluster. given: notes a reference to a result that it will give."""
+
+    name: str
+    handle: Any
+    given: Callable[[Any, "_Actor", int | None], None]
+
+    def give(self, number: int, task: Any) -> None:
+        self.given(self.handle.do.remote(task), self, number)
+
+
+class Actors:
+    """A crew.Agency of Ray actors. They are not detached, so they end with this process.
+
+    An actor that died is replaced by a new one, which Ray places on any node that has room, also on one that comes later.
+    """
+
+    def __init__(self, workers: Workers, start: Callable[[], Callable[[Any], Any]], depth: int):
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to its makers
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # nor is a user told of a change to come
+        self._ray = ray = needed("ray", "--on ray")
+        self._mine = not ray.is_initialized()
+        if self._mine:
+            _join(ray, workers.address or os.environ.get("RAY_ADDRESS") or "local")
+        has_gpus = ray.cluster_resources().get("GPU", 0) > 0
+        self._takes = {"CPU": 1.0 if workers.cpus is None else workers.cpus, "GPU": float(has_gpus)}
+        if workers.gpus is not None:
+            self._takes["GPU"] = workers.gpus
+        self._kind = ray.remote(Hand).options(
+            num_cpus=self._takes["CPU"], num_gpus=self._takes["GPU"], max_concurrency=depth, scheduling_strategy="SPREAD"
+        )
+        shared = {name: value for name, value in os.environ.items() if name.startswith(_SHARED)}
+        self._post = Post.here(start, max(1, int(self._takes["CPU"])), shared)
+        self._count, self._hired = workers.count, 0  # how many were ever hired, which names them
+        self._living: set[_Actor] = set()
+        self._due: dict[Any, tuple[_Actor, int | None]] = {}  # references to results: whose they are, and of which task
+        self._placed = time.monotonic()  # when an actor was last heard of
+
+    def wanted(self) -> int:
+        if self._count is not None:
+            return self._count
+        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        takes = {name: size for name, size in self._takes.items() if size}
+        rooms = [int(min((node.get(name, 0) / size for name, size in takes.items()), default=1)) for node in nodes]
+        return max(1, sum(rooms))
+
+    def hire(self) -> Worker:
+        self._hired += 1
+        actor = _Actor(f"worker {self._hired}", self._kind.remote(self._post), self._note)
+        self._living.add(actor)
+        self._note(actor.handle.start.remote(), actor, None)
+        return actor
+
+    def _note(self, reference: Any, actor: _Actor, number: int | None) -> None:
+        self._due[reference] = (actor, number)
+
+    def events(self) -> list[tuple[Worker, Started | Done | Died]]:
+        found: list[tuple[Worker, Started | Done | Died]] = []
+        dead: dict[_Actor, str] = {}
+        self._ray.wait(list(self._due), timeout=SECONDS)
+        ready, _ = self._ray.wait(list(self._due), num_returns=len(self._due), timeout=0)
+        for reference in ready:
+            actor, number = self._due.pop(reference)
+            try:
+                outcome = opened(self._ray.get(reference))
+            except self._ray.exceptions.RayError as error:
+                dead[actor] = f"died: {first_line(error)}"
+            else:
+                found.append((actor, Started(outcome) if number is None else Done(number, outcome)))
+        for actor, how in dead.items():
+            self._ray.kill(actor.handle)  # if it is only out of reach, it ends when it is back
+            self._living.remove(actor)
+            self._due = {reference: due for reference, due in self._due.items() if due[0] is not actor}
+            found.append((actor, Died(how)))
+        self._tell(bool(found))
+        return found
+
+    def _tell(self, heard: bool) -> None:
+        """Say once in a while that the cluster has no room, where all that is waited for is an actor that starts."""
+        now = time.monotonic()
+        if heard or any(number is not None for _, number in self._due.values()):
+            self._placed = now
+        elif now - self._placed > PATIENCE:
+            self._placed = now
+            wanted = ", ".join(f"{size:g} {name}" for name, size in self._takes.items() if size)
+            _log.warning("waiting for a node of the cluster that has %s free", wanted or "room")
+
+    def close(self) -> None:
+        for actor in self._living:
+            self._ray.kill(actor.handle)
+        self._living, self._due = set(), {}
+        if self._mine:
+            self._ray.shutdown()
+
+
+def _join(ray: Any, address: str) -> None:
+    """Connect to a cluster, or start one on this machine."""
+    # Ray would print a page to the standard output for each actor that died; no setting of it keeps that away.
+    ray._private.worker.print_to_stdstream = lambda *given, **settings: None
+    alone = {"object_store_memory": _STORE_BYTES, "include_dashboard": False} if address == "local" else {}
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **alone)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        fix = "Start one with `ray start --head`, or correct --address."
+        raise InputError(f"--address {address}", expected="a Ray cluster", found=first_line(error), fix=fix) from error
