@@ -5,8 +5,7 @@ each other are those of one architecture and one setting, one per seed.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
-from itertools import groupby
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -15,7 +14,8 @@ from pipeline.base import commands, files, runtime
 from pipeline.base.errors import InputError
 from pipeline.base.places import Place
 from pipeline.results.evaluate import Evaluated, Trained, evaluate, measured_caches, require_comparable
-from pipeline.studies.groups import Group, Plan, groups_of, key, run_of
+from pipeline.studies.groups import Plan, groups_of, key, run_of
+from pipeline.studies.tasks import Bench, Task
 from pipeline.training.lesson import Ground, Soft, Student, require_seeds
 from pipeline.training.objective import HARD, LossWeights
 from pipeline.training.resume import Kept
@@ -93,7 +93,8 @@ def sweep(
         files.replaced_folder(out, read=read, keep_others=True) as folder,
     ):
         _warn_of_dropped(out, {each.name for each in trained(out)})
-        _train(groups, kept, folder / "students", out.name)
+        bench = Bench(groups, kept)
+        _train(bench, bench.tasks, folder / "students", out.name)
         files.require_unchanged(read)
         return evaluate(
             splits=splits, teachers=measured,
@@ -128,18 +129,15 @@ def _only_ensemble(plans: Mapping[str, Plan]) -> Soft:
     return plan.soft
 
 
-def _train(groups: Sequence[Group], kept: Kept, folder: Path, study: str) -> None:
-    """Train one group after the other; those that share a lesson follow each other, and read its rows once."""
-    steps = runtime.progress((), "sweep", total=sum(group.stacks for group in groups), unit="stacks")
-    for _, sharing in groupby(groups, key=lambda group: id(group.lesson)):
-        for group in sharing:
-            trained: list[Student] = []
-            for stack in group.train(kept):
-                trained += stack
-                steps.update()
-            for index, (run, each) in enumerate(zip(group.runs, group.weightings, strict=True)):
-                files.make_folder(folder / run)
-                students = trained[index :: len(group.weightings)]
-                group.lesson.write(folder / run, group.model, group.plan.recipe, each, students, name=f"{study}/{run}")
-        group.lesson.examples.release()
-    steps.close()
+def _train(bench: Bench, ready: Iterable[Task], folder: Path, study: str) -> None:
+    """Do the tasks in the order in which they are ready, and write the students of a group when all of them are there."""
+    trained: dict[int, dict[tuple[int, ...], list[Student]]] = {}
+    with runtime.progress((), "sweep", total=len(bench.tasks), unit="stacks") as steps:
+        for task in ready:
+            group, found = bench.groups[task.group], trained.setdefault(task.group, {})
+            found[task.seeds] = bench.do(task)
+            steps.update()
+            if len(found) == len(group.stacks):
+                group.write(folder, [student for seeds in group.stacks for student in found[seeds]], study)
+                del trained[task.group]
+    bench.release()
