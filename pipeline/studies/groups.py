@@ -95,13 +95,19 @@ class Group:
         return all(kept.finished(member, alone=alone) is not None for member in self.members_of(seeds))
 
     def train(self, seeds: tuple[int, ...], kept: Kept) -> list[Student]:
-        """Train the students of a stack, in the order of `members_of`."""
-        recipe = self.plan.recipe
+        """The students of a stack, in the order of `members_of`; those that are not finished are trained now."""
+        (seed, *_), given = seeds, (self.model, self.plan.recipe)
         if self.is_cohort:
-            (name,), (weighting,) = self.runs, self.weightings
-            return self.lesson.train_cohort(self.model, recipe, weighting, seeds=seeds, name=name, kept=kept)
-        (seed,) = seeds
-        return self.lesson.train(self.model, recipe, self.weightings, seed=seed, names=self.runs, kept=kept)
+            return self.lesson.train_cohort(*given, self.weightings[0], seeds=seeds, name=self.runs[0], kept=kept)
+        return self.lesson.train(*given, self.weightings, seed=seed, names=self.runs, kept=kept)
+
+    def fit(self, seeds: tuple[int, ...], kept: Kept) -> None:
+        """Train those of a stack that are not finished, so that `kept` has all of them."""
+        (seed, *_), given = seeds, (self.model, self.plan.recipe)
+        if self.is_cohort:
+            self.lesson.fit_cohort(*given, self.weightings[0], seeds=seeds, name=self.runs[0], kept=kept)
+        else:
+            self.lesson.fit(*given, self.weightings, seed=seed, names=self.runs, kept=kept)
 
     def write(self, folder: Path, students: Sequence[Student], study: str) -> None:
         """Write the folder of each run. students: in the order of `members`."""

@@ -32,13 +32,21 @@ class Bench:
         """Whether nothing is left to be trained."""
         return self.groups[task.group].finished(task.seeds, self.kept)
 
-    def do(self, task: Task) -> list[Student]:
-        """The students of a stack, trained now where they are not finished."""
+    def students(self, task: Task) -> list[Student]:
+        """The students of a task, which are trained now where they are not finished."""
+        return self._taken(task).train(task.seeds, self.kept)
+
+    def do(self, task: Task) -> None:
+        """Train the students of a task that are not finished, and leave them in the folder of states."""
+        self._taken(task).fit(task.seeds, self.kept)
+
+    def _taken(self, task: Task) -> Group:
+        """The group of a task; rows of any other lesson are released."""
         group = self.groups[task.group]
         if self._lesson is not group.lesson:
             self.release()
             self._lesson = group.lesson
-        return group.train(task.seeds, self.kept)
+        return group
 
     def release(self) -> None:
         """Free the memory of the rows."""
