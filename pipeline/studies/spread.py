@@ -13,6 +13,7 @@ from pipeline.base import runtime
 from pipeline.base.crew import Workers, open_crew
 from pipeline.base.differences import differences
 from pipeline.base.errors import BusyError, InputError
+from pipeline.base.places import Place
 from pipeline.studies.groups import Group
 from pipeline.studies.tasks import Bench, Task
 from pipeline.training.lesson import Ground
@@ -31,16 +32,16 @@ class Start:
     """
 
     form: Form
-    splits: Path
-    work: Path
-    states: Path
+    splits: Place
+    work: Place
+    states: Place
     device: str
     threads: int | None
     cores: int
     expected: Sequence[Identity]
 
     @classmethod
-    def of(cls, bench: Bench, form: Form, splits: Path) -> "Start":
+    def of(cls, bench: Bench, form: Form, splits: Place) -> "Start":
         """For the tasks of a bench."""
         ground = bench.groups[0].lesson.ground
         machine = (ground.device.type, runtime.threads_set(), runtime.cores())  # each worker may have a GPU of its own
@@ -52,7 +53,7 @@ class Start:
         Raises InputError where the worker does not see the folder of states, or would train other students than the sweep
         expects: on another kind of processor, or from other files.
         """
-        if not self.states.is_dir():
+        if isinstance(self.states, Path) and not self.states.is_dir():
             fix = "Give --work a folder that all workers share."
             raise InputError(str(self.states), expected="the folder of the sweep", found="none in a worker", fix=fix)
         runtime.be_one_of_several(self.cores)
@@ -71,7 +72,7 @@ class Start:
         return work
 
 
-def spread(bench: Bench, workers: Workers, form: Form, splits: Path) -> Generator[Task]:
+def spread(bench: Bench, workers: Workers, form: Form, splits: Place) -> Generator[Task]:
     """Let workers do the tasks of a bench; yields each when its students are finished, those of earlier runs first.
 
     Where the workers are `here`, all are yielded at once, and still to be done. form: forms the groups of the bench. splits:

@@ -166,13 +166,16 @@ def test_real_workers_one_of_which_is_killed(data, tmp_path, monkeypatch, caplog
     """With a plug-in, which each worker imports itself."""
     if on == "ray":
         pytest.importorskip("ray")
-    (tmp_path / "own_net.py").write_text(
+    (tmp_path / f"own_net_{on}.py").write_text(
         "from torch import nn\nfrom pipeline.models.zoo.layers import Pixels\n"
         "def build(shape, classes, layer=nn.Linear):\n    return nn.Sequential(Pixels(), nn.Flatten(), layer(16, classes))\n"
     )
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SOFTCACHE_PLUGINS", "own_net")
-    given = {"models": ("own_net:build()", "mlp(hidden=[6])"), "recipe": Recipe.parse(epochs=300, batch_size=2)}
+    monkeypatch.setenv("SOFTCACHE_PLUGINS", f"own_net_{on}")
+    given = {
+        "models": (f"own_net_{on}:build()", "mlp(hidden=[6])"),
+        "recipe": Recipe.parse(optimizer="adam(lr=0.01)", epochs=60, batch_size=5),
+    }
     here = swept(data, tmp_path / "here/sweep", HERE, **given)
 
     def kill():
