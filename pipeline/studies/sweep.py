@@ -13,18 +13,17 @@ from pathlib import Path
 import torch
 
 from pipeline.base import commands, files, runtime
-from pipeline.base.crew import Workers
+from pipeline.base.crew import HERE, Workers
 from pipeline.base.errors import InputError
 from pipeline.base.places import Place
 from pipeline.results.evaluate import Evaluated, Trained, evaluate, measured_caches, require_comparable
 from pipeline.studies.groups import Plan, groups_of, key, run_of
-from pipeline.studies.spread import SPLITS, spread
 from pipeline.studies.tasks import Bench, Task
+from pipeline.studies.workers import SPLITS, spread
 from pipeline.training.lesson import Ground, Soft, Student, require_seeds
 from pipeline.training.objective import HARD, LossWeights
 from pipeline.training.resume import Kept
 
-_HERE = Workers()
 _log = logging.getLogger(__name__)
 
 
@@ -40,7 +39,7 @@ def sweep(
     out: Place,
     device: torch.device,
     anew: bool = False,
-    workers: Workers = _HERE,
+    workers: Workers = HERE,
 ) -> Evaluated:
     """Train students at every weighting, and their baselines, and measure all of them.
 
@@ -60,7 +59,7 @@ def sweep(
             is what `evaluate` writes. Both are replaced together; other files stay.
         device: Where to train and measure; see base.runtime.prepare.
         anew: Train everything again, and use nothing from earlier runs.
-        workers: Who trains; it changes no bit of the outcome. See spread.py.
+        workers: Who trains; it changes no bit of the outcome. See workers.py.
 
     Returns:
         What was measured: every run, and the best setting of each student.

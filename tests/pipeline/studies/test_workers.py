@@ -14,19 +14,19 @@ import torch
 
 from conftest import run_capture, tree, write_stage_one
 from pipeline.base import runtime
-from pipeline.base.crew import Workers
-from pipeline.base.errors import InputError
+from pipeline.base.crew import HERE, Workers
+from pipeline.base.errors import InputError, IntegrityError
 from pipeline.data.settings import Views
 from pipeline.studies.groups import Plan
-from pipeline.studies.spread import Start
 from pipeline.studies.sweep import sweep
+from pipeline.studies.workers import Start
 from pipeline.training import fit
 from pipeline.training.lesson import Soft
 from pipeline.training.losses import SoftLoss
 from pipeline.training.objective import LossWeights
 from pipeline.training.recipe import Recipe
 
-HERE, TWO = Workers(), Workers("processes", 2)
+TWO = Workers("processes", 2)
 EPOCHS = 5
 RECIPE = Recipe.parse(optimizer="sgd(lr=0.1, momentum=0.9)", schedule="cosine", epochs=EPOCHS, batch_size=7)
 WEIGHTINGS = [LossWeights(1.0, 0.5), LossWeights(8.0, 1e30, 0.5), LossWeights(4.0, 0.9, mutual=0.5)]  # one diverges
@@ -35,7 +35,7 @@ STACKS = 2 * 2 + 2  # of two architectures: one for each seed, with the baseline
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("spread")
+    folder = tmp_path_factory.mktemp("workers")
     runtime.prepare("cpu", threads=1)
     write_stage_one(folder, teachers="a")
     run_capture(folder, "a")
@@ -129,7 +129,7 @@ def start(data, tmp_path, monkeypatch) -> Start:
 
     for name, value in (("_share", None), ("_silent", False)):  # put back afterwards
         monkeypatch.setattr(runtime, name, value)
-    monkeypatch.setattr("pipeline.studies.spread.open_crew", stop)
+    monkeypatch.setattr("pipeline.studies.workers.open_crew", stop)
     with pytest.raises(KeyboardInterrupt):
         swept(data, tmp_path / "sweep", TWO)
     held[0].states.mkdir(parents=True)
@@ -139,12 +139,14 @@ def start(data, tmp_path, monkeypatch) -> Start:
 def test_a_worker_on_another_processor_is_refused(start, monkeypatch):
     start()
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "Z80")
-    with pytest.raises(InputError, match=r"machine.processor of a worker: expected .*, as of the sweep, found Z80"):
+    with pytest.raises(IntegrityError, match=r"worker on .*, machine.processor: expected .*, found Z80"):
         start()
 
 
 def test_a_worker_that_does_not_see_the_states_is_refused(start):
-    with pytest.raises(InputError, match="expected the folder of the sweep, found none in a worker. Give --work"):
+    with pytest.raises(
+        InputError, match="worker on .*: expected nowhere, .* found no such folder. Give all workers the same files"
+    ):
         replace(start, states=Path("nowhere"))()
 
 
@@ -153,7 +155,7 @@ def test_a_worker_has_the_threads_of_the_sweep_whatever_ray_says(start, monkeypa
     """And none of its own: bits depend on their number."""
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     monkeypatch.setattr(runtime, "_asked", None)
-    with pytest.raises(InputError, match="machine.threads of a worker"):  # the sweep has one thread
+    with pytest.raises(IntegrityError, match="machine.threads: expected 1, found"):  # the sweep has one thread
         replace(start, threads=threads, cores=7)()
     assert runtime.shaping(torch.device("cpu"))["threads"] == (threads or "as suits the work, of 7")
 

@@ -1,10 +1,12 @@
-"""Spread: the tasks of a sweep, done by a crew of workers.
+"""Workers: a sweep that a crew does. Each worker trains one architecture and one seed at a time.
 
-Every worker forms the groups of the sweep anew, and leaves what it has trained in the folder of states that the sweep has
-locked. There the sweep finds it, as it finds what an earlier run of it has trained.
+It forms the groups of the sweep anew, and leaves what it has trained in the folder of states that the sweep has locked. There
+the sweep finds it, as it finds what an earlier run of it has trained; so others go on where these stopped.
 """
 
+import logging
 import os
+import platform
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +14,18 @@ from pathlib import Path
 from pipeline.base import runtime
 from pipeline.base.crew import Workers, open_crew
 from pipeline.base.differences import differences
-from pipeline.base.errors import BusyError, InputError
+from pipeline.base.errors import InputError, IntegrityError
 from pipeline.base.places import Place
+from pipeline.data import decoded
+from pipeline.data.settings import DECODED
 from pipeline.studies.groups import Group
 from pipeline.studies.tasks import Bench, Task
 from pipeline.training.lesson import Ground
 from pipeline.training.resume import Identity, Kept
 
 Form = Callable[[Ground], Iterable[Group]]  # forms the groups of a sweep; can be pickled
+_SHARE = "Give all workers the same files: --work in a folder that they share."
+_log = logging.getLogger(__name__)
 SPLITS = ("transfer", "train", "valid", "test")  # that a sweep opens
 
 
@@ -50,20 +56,23 @@ class Start:
     def __call__(self) -> Callable[[Task], None]:
         """Open everything.
 
-        Raises InputError where the worker does not see the folder of states, or would train other students than the sweep
-        expects: on another kind of processor, or from other files.
+        Raises InputError where the worker does not see the folder of states, IntegrityError where it would train other
+        students than the sweep expects: on another kind of processor, or from other files.
         """
         if isinstance(self.states, Path) and not self.states.is_dir():
-            fix = "Give --work a folder that all workers share."
-            raise InputError(str(self.states), expected="the folder of the sweep", found="none in a worker", fix=fix)
+            what = f"worker on {platform.node()}"
+            raise InputError(what, expected=f"{self.states}, as the others see it", found="no such folder", fix=_SHARE)
         runtime.be_one_of_several(self.cores)
         os.environ.pop("OMP_NUM_THREADS", None)  # which Ray sets; the sweep has seen its own
-        ground = Ground.open(self.splits, SPLITS, self.work, runtime.prepare(self.device, threads=self.threads))
-        bench = Bench(list(self.form(ground)), Kept.joined(self.states))
+        device = runtime.prepare(self.device, threads=self.threads)
+        if (room := os.environ.get(DECODED)) and isinstance(self.work, Path):
+            decoded.use(self.work / "decoded", room)
+        bench = Bench(list(self.form(Ground.open(self.splits, SPLITS, self.work, device))), Kept.joined(self.states))
         for expected, own in zip(self.expected, map(_sample, bench.groups), strict=True):
-            for name, wanted, found in differences(expected, own)[:1]:
-                what, fix = f"{name} of a worker", "Give all workers the same processors, files and versions."
-                raise InputError(what, expected=f"{wanted}, as of the sweep", found=str(found), fix=fix)
+            for field, wanted, found in differences(expected, own):
+                what = f"worker on {platform.node()}, {field}"
+                fix = "Give all workers the same data, plug-ins, kind of processor and version of this program."
+                raise IntegrityError(what, expected=str(wanted), found=str(found), fix=fix)
 
         def work(task: Task) -> None:
             bench.kept.refresh()
@@ -75,8 +84,15 @@ class Start:
 def spread(bench: Bench, workers: Workers, form: Form, splits: Place) -> Generator[Task]:
     """Let workers do the tasks of a bench; yields each when its students are finished, those of earlier runs first.
 
-    Where the workers are `here`, all are yielded at once, and still to be done. form: forms the groups of the bench. splits:
-    the folder that ingest wrote. Raises what workers raise, and BusyError where one has left other students than its task's.
+    Args:
+        bench: Its groups and states. Where the workers are `here`, all its tasks are yielded at once, and still to be done.
+        workers: Who they are. They take the device and the threads of this process, as bits depend on them.
+        form: Forms the groups of the bench.
+        splits: The folder that ingest wrote.
+
+    Raises:
+        InputError: The workers do not see the files of this process, or they die too often; or what one of them raises.
+        IntegrityError: A worker's processor, data or versions are others; or what one of them raises.
     """
     if workers.on == "here":
         yield from bench.tasks
@@ -86,12 +102,14 @@ def spread(bench: Bench, workers: Workers, form: Form, splits: Place) -> Generat
     left = [task for task, finished in done.items() if not finished]
     if not left:
         return
+    if runtime.threads_set() is None and workers.count != 1:
+        _log.warning("each worker takes as many threads as one process would; give --threads where they share a machine")
     with open_crew(workers, Start.of(bench, form, splits)) as crew:
         for task, _ in crew.run(left):
             bench.kept.refresh()
             if not bench.finished(task):
-                expected, fix = "the finished students of every task", "Run this again."
-                raise BusyError(str(bench.kept.folder), expected=expected, found="none of one that was done", fix=fix)
+                what, found = f"{bench.kept.folder}", f"none of {bench.groups[task.group].name}, seeds {task.seeds}"
+                raise InputError(what, expected="what the workers have trained", found=found, fix=_SHARE)
             yield task
 
 
