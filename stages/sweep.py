@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipeline.base.crew import Workers
 from pipeline.base.places import Place
 from pipeline.base.settings import gathered
 from pipeline.data.settings import Views
@@ -24,6 +25,7 @@ from stages.options import (
     Whole,
     anew_option,
     counted,
+    crew_options,
     data_option,
     example,
     machine_options,
@@ -88,6 +90,7 @@ class Sweep(Stage):
 @data_option
 @work_option
 @machine_options
+@crew_options
 def command(
     name: str,
     students: tuple[str, ...],
@@ -103,6 +106,7 @@ def command(
     work: Place,
     device: str,
     threads: int | None,
+    workers: Workers,
 ) -> None:
     """Train every student at every temperature and alpha, and its baseline; measure them; write all to data/sweeps/NAME/.
 
@@ -142,6 +146,7 @@ def command(
         work=work,
         out=out,
         device=runtime.prepare(device, threads=threads),
+        workers=workers,
     )
     for row in found.best:
         echo(finding(row))

@@ -127,6 +127,11 @@ def suited_threads(flops: float) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def threads_set() -> int | None:
+    """The number of threads that the user set; None where each piece of work has as many as suit it."""
+    return _asked
+
+
 def threads_used() -> int:
     """The largest number of threads that torch has used since `prepare`."""
     import torch

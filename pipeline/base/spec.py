@@ -7,7 +7,7 @@ import ast
 import inspect
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +45,13 @@ class Spec:
             return self.target(*given, **self.arguments)
         return plugins.call(self.source, self.text, self.target, *given, **self.arguments)
 
+    def __reduce__(self) -> tuple[Callable[..., "Spec"], tuple[Any, ...]]:
+        """Let another process have it: there a plug-in is imported anew, as by `parse`."""
+        if self.source is None:
+            return Spec, (self.text, self.behaviour, self.target, self.arguments)
+        told = {key: value for key, value in self.arguments.items() if _is_literal(value)}
+        return _of_plugin, (self.text, self.behaviour, told, list(self.arguments))
+
 
 def parse(
     text: str, table: Mapping[str, Callable[..., Any]], versions: Mapping[str, int], *, given: int = 0, words: bool = False
@@ -63,6 +70,22 @@ def parse(
     said = {key: _listed(value) for key, value in arguments.items() if _is_literal(value) and key not in silent}
     written = ", ".join(f"{key}={value!r}" for key, value in said.items())
     return Spec(f"{name}({written})", behaviour, target, arguments, source)
+
+
+def _of_plugin(text: str, behaviour: str, told: Mapping[str, Any], names: Sequence[str]) -> Spec:
+    """The spec of a plug-in that another process has parsed. told: its literal arguments; others of `names` are defaults.
+
+    Raises InputError where the plug-in is not allowed or missing here, or has another source.
+    """
+    name = name_in(text)
+    target, source = plugins.load(name)
+    if source.sha256 != behaviour:
+        expected, found = f"the source with sha256 {behaviour[:12]}…, which this began with", f"sha256 {source.sha256[:12]}…"
+        raise InputError(f"plug-in {name}", expected=expected, found=found, fix="Give all workers the same files.")
+    defaults = {} if len(told) == len(names) else inspect.signature(target).parameters
+    return Spec(
+        text, behaviour, target, {each: told[each] if each in told else defaults[each].default for each in names}, source
+    )
 
 
 def versioned(version: int) -> str:

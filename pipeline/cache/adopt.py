@@ -12,7 +12,7 @@ from pipeline.base.errors import InputError
 from pipeline.base.places import Place
 from pipeline.base.spec import Spec, name_in, witnesses
 from pipeline.data.splits import UNLABELLED, Split, open_splits
-from pipeline.models import elsewhere, onnx, transformers
+from pipeline.models import elsewhere, onnx, pretrained
 from pipeline.models import weights as weight_files
 from pipeline.models.build import assemble, flops, parameter_count, parse_model, placed
 from pipeline.models.checkpoint import Checkpoint
@@ -142,7 +142,7 @@ def _outputs_of(spec: Spec, train: Split) -> tuple[int, tuple[str, ...] | None]:
     """How many outputs a model has whose files hold its weights, and their names, if it has any."""
     path = str(spec.arguments["path"])
     if name_in(spec.text) == "transformers":
-        return transformers.class_names(path)
+        return pretrained.class_names(path)
     return onnx.class_count(path, spec.arguments["output"], train.inputs.shape), None
 
 

@@ -10,17 +10,18 @@ from pipeline.base import files
 from pipeline.base.errors import InputError
 from pipeline.base.libraries import version
 from pipeline.base.spec import Spec, name_in
-from pipeline.models import onnx, transformers
+from pipeline.models import onnx, pretrained
 from pipeline.models.timm import timm
 from pipeline.models.torchvision import torchvision
+from pipeline.models.transformers import transformers
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
-    "timm": timm, "torchvision": torchvision, "transformers": transformers.transformers, "onnx": onnx.onnx
+    "timm": timm, "torchvision": torchvision, "transformers": transformers, "onnx": onnx.onnx
 }  # fmt: skip
 VERSIONS = {"timm": 1, "torchvision": 1, "transformers": 1, "onnx": 1}  # of our part of them
 LIBRARIES = {"timm": "timm", "torchvision": "torchvision", "transformers": "transformers"}  # whose code is the net
-_ASSETS: dict[str, Callable[[str], dict[str, bytes]]] = {"transformers": transformers.assets, "onnx": onnx.assets}
-_READ: dict[str, Callable[[str], list[Path]]] = {"transformers": transformers.files, "onnx": onnx.files}
+_ASSETS: dict[str, Callable[[str], dict[str, bytes]]] = {"transformers": pretrained.assets, "onnx": onnx.assets}
+_READ: dict[str, Callable[[str], list[Path]]] = {"transformers": pretrained.files, "onnx": onnx.files}
 
 
 def require_student(model: Spec) -> None:

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
+from pipeline.base import files
 from pipeline.base.errors import InputError
 from pipeline.base.spec import Spec
 from pipeline.data.settings import Views
@@ -70,26 +72,49 @@ class Group:
         return self.weightings[0].mutual > 0
 
     @property
-    def stacks(self) -> int:
-        """How many stacks it has."""
-        return 1 if self.is_cohort else len(self.plan.seeds)
+    def stacks(self) -> list[tuple[int, ...]]:
+        """The seeds of each stack."""
+        seeds = tuple(self.plan.seeds)
+        return [seeds] if self.is_cohort else [(seed,) for seed in seeds]
 
     @property
     def members(self) -> list[Identity]:
-        """The identity of each student, seed by seed."""
-        recipe, seeds = self.plan.recipe, self.plan.seeds
-        cohort = seeds if self.is_cohort else ()
-        return [self.lesson.identity(self.model, recipe, each, seed, cohort) for seed in seeds for each in self.weightings]
+        """The identity of each student, stack by stack."""
+        return [member for seeds in self.stacks for member in self.members_of(seeds)]
 
-    def train(self, kept: Kept) -> Iterator[list[Student]]:
-        """Train the students, stack by stack; all in all they come in the order of `members`."""
-        recipe, seeds = self.plan.recipe, self.plan.seeds
+    def members_of(self, seeds: tuple[int, ...]) -> list[Identity]:
+        """The identity of each student of a stack."""
+        cohort = seeds if self.is_cohort else ()
+        return [
+            self.lesson.identity(self.model, self.plan.recipe, each, seed, cohort) for seed in seeds for each in self.weightings
+        ]
+
+    def finished(self, seeds: tuple[int, ...], kept: Kept) -> bool:
+        """Whether all students of a stack are trained already."""
+        alone = len(self.weightings) == 1 and not self.is_cohort
+        return all(kept.finished(member, alone=alone) is not None for member in self.members_of(seeds))
+
+    def train(self, seeds: tuple[int, ...], kept: Kept) -> list[Student]:
+        """The students of a stack, in the order of `members_of`; those that are not finished are trained now."""
+        (seed, *_), given = seeds, (self.model, self.plan.recipe)
         if self.is_cohort:
-            (name,), (weighting,) = self.runs, self.weightings
-            yield self.lesson.train_cohort(self.model, recipe, weighting, seeds=seeds, name=name, kept=kept)
-            return
-        for seed in seeds:
-            yield self.lesson.train(self.model, recipe, self.weightings, seed=seed, names=self.runs, kept=kept)
+            return self.lesson.train_cohort(*given, self.weightings[0], seeds=seeds, name=self.runs[0], kept=kept)
+        return self.lesson.train(*given, self.weightings, seed=seed, names=self.runs, kept=kept)
+
+    def fit(self, seeds: tuple[int, ...], kept: Kept) -> None:
+        """Train those of a stack that are not finished, so that `kept` has all of them."""
+        (seed, *_), given = seeds, (self.model, self.plan.recipe)
+        if self.is_cohort:
+            self.lesson.fit_cohort(*given, self.weightings[0], seeds=seeds, name=self.runs[0], kept=kept)
+        else:
+            self.lesson.fit(*given, self.weightings, seed=seed, names=self.runs, kept=kept)
+
+    def write(self, folder: Path, students: Sequence[Student], study: str) -> None:
+        """Write the folder of each run. students: in the order of `members`."""
+        for index, (run, each) in enumerate(zip(self.runs, self.weightings, strict=True)):
+            files.make_folder(folder / run)
+            its = students[index :: len(self.weightings)]
+            self.lesson.write(folder / run, self.model, self.plan.recipe, each, its, name=f"{study}/{run}")
 
 
 def groups_of(

@@ -1,21 +1,25 @@
-"""Sweep: students × temperatures × alphas × seeds from the same caches, in one process, trained and then measured.
+"""Sweep: students × temperatures × alphas × seeds from the same caches, trained and then measured.
 
 Students of one architecture and one seed are trained together, as a stack that shares every batch. Students that learn from
 each other are those of one architecture and one setting, one per seed.
 """
 
+import contextlib
 import logging
-from collections.abc import Mapping, Sequence
-from itertools import groupby
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from pipeline.base import commands, files, runtime
+from pipeline.base.crew import HERE, Workers
 from pipeline.base.errors import InputError
 from pipeline.base.places import Place
 from pipeline.results.evaluate import Evaluated, Trained, evaluate, measured_caches, require_comparable
-from pipeline.studies.groups import Group, Plan, groups_of, key, run_of
+from pipeline.studies.groups import Plan, groups_of, key, run_of
+from pipeline.studies.tasks import Bench, Task
+from pipeline.studies.workers import SPLITS, spread
 from pipeline.training.lesson import Ground, Soft, Student, require_seeds
 from pipeline.training.objective import HARD, LossWeights
 from pipeline.training.resume import Kept
@@ -35,6 +39,7 @@ def sweep(
     out: Place,
     device: torch.device,
     anew: bool = False,
+    workers: Workers = HERE,
 ) -> Evaluated:
     """Train students at every weighting, and their baselines, and measure all of them.
 
@@ -54,6 +59,7 @@ def sweep(
             is what `evaluate` writes. Both are replaced together; other files stay.
         device: Where to train and measure; see base.runtime.prepare.
         anew: Train everything again, and use nothing from earlier runs.
+        workers: Who trains; it changes no bit of the outcome. See workers.py.
 
     Returns:
         What was measured: every run, and the best setting of each student.
@@ -76,7 +82,7 @@ def sweep(
         found = ", ".join(map(key, every))
         expected = "each temperature and alpha once; alpha 0 is the baseline"
         raise InputError("sweep", expected=expected, found=found, fix="Correct the settings.")
-    ground = Ground.open(splits, ("transfer", "train", "valid", "test"), work, device)
+    ground = Ground.open(splits, SPLITS, work, device)
 
     def trained(students: Place) -> list[Trained]:
         runs = [(run_of(name, each), name, None if each == HARD else each.temperature) for name in plans for each in every]
@@ -85,7 +91,8 @@ def sweep(
 
     require_comparable(list(teachers), list(soft.teachers), trained(out), ground.splits["valid"])
     measured_caches(measured, ground.splits, work)  # before hours of training, though students of live teachers read none
-    groups = list(groups_of(ground, plans, weightings, baseline, together))
+    form = partial(groups_of, plans=plans, weightings=weightings, baseline=baseline, together=together)
+    groups = list(form(ground))
     members = [member for group in groups for member in group.members]
     read = [each for group in groups for each in group.lesson.read(group.model, group.plan.recipe)]
     with (
@@ -93,7 +100,9 @@ def sweep(
         files.replaced_folder(out, read=read, keep_others=True) as folder,
     ):
         _warn_of_dropped(out, {each.name for each in trained(out)})
-        _train(groups, kept, folder / "students", out.name)
+        bench = Bench(groups, kept)
+        with contextlib.closing(spread(bench, workers, form, splits)) as ready:
+            _train(bench, ready, folder / "students", out.name)
         files.require_unchanged(read)
         return evaluate(
             splits=splits, teachers=measured,
@@ -129,18 +138,15 @@ def _only_ensemble(plans: Mapping[str, Plan]) -> Soft:
     return plan.soft
 
 
-def _train(groups: Sequence[Group], kept: Kept, folder: Path, study: str) -> None:
-    """Train one group after the other; those that share a lesson follow each other, and read its rows once."""
-    steps = runtime.progress((), "sweep", total=sum(group.stacks for group in groups), unit="stacks")
-    for _, sharing in groupby(groups, key=lambda group: id(group.lesson)):
-        for group in sharing:
-            trained: list[Student] = []
-            for stack in group.train(kept):
-                trained += stack
-                steps.update()
-            for index, (run, each) in enumerate(zip(group.runs, group.weightings, strict=True)):
-                files.make_folder(folder / run)
-                students = trained[index :: len(group.weightings)]
-                group.lesson.write(folder / run, group.model, group.plan.recipe, each, students, name=f"{study}/{run}")
-        group.lesson.examples.release()
-    steps.close()
+def _train(bench: Bench, ready: Iterable[Task], folder: Path, study: str) -> None:
+    """Do the tasks in the order in which they are ready, and write the students of a group when all of them are there."""
+    trained: dict[int, dict[tuple[int, ...], list[Student]]] = {}
+    with runtime.progress((), "sweep", total=len(bench.tasks), unit="stacks") as steps:
+        for task in ready:
+            group, found = bench.groups[task.group], trained.setdefault(task.group, {})
+            found[task.seeds] = bench.students(task)
+            steps.update()
+            if len(found) == len(group.stacks):
+                group.write(folder, [student for seeds in group.stacks for student in found[seeds]], study)
+                del trained[task.group]
+    bench.release()

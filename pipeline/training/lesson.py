@@ -47,6 +47,8 @@ from pipeline.training.resume import Identity, Kept, State
 from pipeline.training.signal import NoTeacher, Signal
 from pipeline.training.targets import Targets
 
+Trained = tuple[torch.nn.Module, Fitted]  # a net after its training, and how it went
+
 STACKED_WEIGHTS = 200_000  # of a net, on a CPU: with more weights a single net keeps the cores busy
 _log = logging.getLogger(__name__)
 
@@ -249,11 +251,18 @@ class Lesson:
     def train(
         self, model: Spec, recipe: Recipe, weightings: Sequence[LossWeights], *, seed: int, names: Sequence[str], kept: Kept
     ) -> list[Student]:
-        """Train one student per weighting, all with this seed, and as one stack where possible.
+        """Train one student per weighting, all with this seed; see `fit`."""
+        fitted = self.fit(model, recipe, weightings, seed=seed, names=names, kept=kept)
+        return [self._finished(name, *one, recipe, seed) for name, one in zip(names, fitted, strict=True)]
+
+    def fit(
+        self, model: Spec, recipe: Recipe, weightings: Sequence[LossWeights], *, seed: int, names: Sequence[str], kept: Kept
+    ) -> list[Trained]:
+        """Train one net per weighting, all with this seed, and as one stack where possible; `kept` has them then.
 
         All have the same order of rows, views, initial weights and dropout. They are trained one by one where a stack would
         couple them (batch statistics, some losses and optimizers of the user), and where a single net keeps the CPU busy.
-        A student whose finished training is in `kept` is not trained again. names: of the students, for messages.
+        A net whose finished training is in `kept` is not trained again. names: of the students, for messages.
         Raises InputError for settings that do not make a model.
         """
         members = [self.identity(model, recipe, each, seed) for each in weightings]
@@ -271,12 +280,19 @@ class Lesson:
             )  # fmt: skip
             for index, (net, one) in zip(indices, trained, strict=True):
                 nets[index], fitted[index] = net, one
-        return [self._finished(names[index], nets[index], fitted[index], recipe, seed) for index in range(len(nets))]
+        return [(nets[index], fitted[index]) for index in range(len(nets))]
 
     def train_cohort(
         self, model: Spec, recipe: Recipe, weighting: LossWeights, *, seeds: Sequence[int], name: str, kept: Kept
     ) -> list[Student]:
-        """Train one student per seed, as one stack in which each learns from the others; see objective.py.
+        """Train one student per seed, which learn from each other; see `fit_cohort`."""
+        fitted = self.fit_cohort(model, recipe, weighting, seeds=seeds, name=name, kept=kept)
+        return [self._finished(name, *one, recipe, seed) for seed, one in zip(seeds, fitted, strict=True)]
+
+    def fit_cohort(
+        self, model: Spec, recipe: Recipe, weighting: LossWeights, *, seeds: Sequence[int], name: str, kept: Kept
+    ) -> list[Trained]:
+        """Train one net per seed, as one stack in which each learns from the others; see objective.py.
 
         Each has the initial weights of its own seed, and all the order of rows, the views and the dropout of the first one.
         They are not trained again where their finished training is in `kept`.
@@ -285,12 +301,12 @@ class Lesson:
         nets = [self._build(model, seed) for seed in seeds]
         restored = [_restored(net, kept, member, False) for net, member in zip(nets, members, strict=True)]
         trained = [(net, one) for net, one in zip(nets, restored, strict=True) if one is not None]
-        if len(trained) < len(seeds):
-            trained = self._fit(
-                [self._build(model, seed) for seed in seeds], [weighting] * len(seeds), recipe, seed=seeds[0],
-                name=f"{name}, {len(seeds)} seeds", state=kept.state(members),
-            )  # fmt: skip
-        return [self._finished(name, net, one, recipe, seed) for seed, (net, one) in zip(seeds, trained, strict=True)]
+        if len(trained) == len(seeds):
+            return trained
+        return self._fit(
+            [self._build(model, seed) for seed in seeds], [weighting] * len(seeds), recipe, seed=seeds[0],
+            name=f"{name}, {len(seeds)} seeds", state=kept.state(members),
+        )  # fmt: skip
 
     def require_cohort(self, model: Spec, recipe: Recipe, seeds: Sequence[int]) -> None:
         """Raise InputError where students of these seeds cannot learn from each other."""
@@ -372,7 +388,7 @@ class Lesson:
         seed: int,
         name: str,
         state: State,
-    ) -> list[tuple[torch.nn.Module, Fitted]]:
+    ) -> list[Trained]:
         """Train these nets, several as one stack; each as it is afterwards, and how it went."""
         model = Stack(nets).to(self.examples.device) if len(nets) > 1 else nets[0]
         guidance, heat = self._guidance(nets[0], weightings[0], seed), self._heat(weightings[0])  # of a net that is alone

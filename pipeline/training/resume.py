@@ -76,6 +76,7 @@ class Kept:
         self.folder = folder
         self._finished: dict[str, list[tuple[int, int, Place]]] = {}  # by digest: nets in a file, index of this one, the file
         self._unfinished: dict[Place, set[str]] = {}  # digests of the members that are still to be trained
+        self._seen: set[Place] = set()  # files of finished nets
         self._used: set[Place] = set()
         self._open: tuple[Place, Read | None] | None = None  # the file that was read last
 
@@ -101,6 +102,19 @@ class Kept:
             kept._look(out, members)
             yield kept
             kept._clear(keep=keep)
+
+    @classmethod
+    def joined(cls, folder: Place) -> "Kept":
+        """The states in the folder of another process, which has locked it and lets this one train a part of its students."""
+        kept = cls(folder)
+        kept.refresh()
+        return kept
+
+    def refresh(self) -> None:
+        """Look for states that other processes have finished since."""
+        for path in sorted(self.folder.glob("*.state")):
+            if path not in self._seen and (facts := _facts(path)) is not None and facts["finished"]:
+                self._note(path, facts)
 
     def state(self, members: Sequence[Identity]) -> State:
         """The state of one net, or of nets that are trained together."""
@@ -139,11 +153,9 @@ class Kept:
             if (facts := _facts(path)) is None:
                 _log.warning("%s: damaged: this training starts again from the beginning", path)
                 continue
-            digests = _digests(facts)
             if facts["finished"]:
-                for index, digest in enumerate(digests):
-                    self._finished.setdefault(digest, []).append((len(digests), index, path))
-            elif shared := wanted.keys() & set(digests):
+                self._note(path, facts)
+            elif shared := wanted.keys() & set(_digests(facts)):
                 self._unfinished[path] = shared
             else:
                 changes = min((differences(now, facts["members"][0]) for now in members), key=len, default=[])
@@ -151,6 +163,13 @@ class Kept:
                 _log.warning("%s: an unfinished training is dropped, because these have changed since: %s", out, changed)
         if done := sum(digest in self._finished for digest in wanted):
             _log.info("%s: %d of %d students are trained already", out, done, len(members))
+
+    def _note(self, path: Place, facts: Mapping[str, Any]) -> None:
+        """Remember a finished state."""
+        self._seen.add(path)
+        digests = _digests(facts)
+        for index, digest in enumerate(digests):
+            self._finished.setdefault(digest, []).append((len(digests), index, path))
 
     def _clear(self, *, keep: bool) -> None:
         """Remove all states; with `keep`, all but those that were used."""

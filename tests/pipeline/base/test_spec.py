@@ -1,6 +1,10 @@
 """Specs: canonical text, literals only, and plug-ins only where they are allowed."""
 
+import os
+import pickle
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +20,7 @@ def grown(shape, hidden, *, later="no", needed):
     return shape, hidden, later, needed
 
 
+ROOT = Path(__file__).resolve().parents[3]
 TABLE = {"net": net, "grown": grown}
 VERSIONS = {"net": 3, "grown": 1}
 
@@ -105,6 +110,28 @@ def test_a_plug_in_needs_leave_and_is_hashed(tmp_path, monkeypatch):
     assert found((1, 2, 3), 10) == ((1, 2, 3), 10, 5)
     assert found.behaviour == source.read("my_plug_in:build").sha256
     assert set(found.source.files) == {"my_plug_in", "my_helper"}
+
+
+def test_another_process_imports_a_plug_in_itself_and_refuses_another_source(tmp_path, monkeypatch):
+    code = "def scale(value, by=2, *, how=sorted):\n    return how(value * by)\n"
+    (tmp_path / "my_scaling.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SOFTCACHE_PLUGINS", "my_scaling")
+    sent = pickle.dumps(
+        [spec.parse("my_scaling:scale(by=3)", {}, {}, given=1), spec.parse("net([3])", TABLE, VERSIONS, given=1)]
+    )
+
+    def received(folder):
+        lines = "import pickle, sys; mine, net = pickle.load(sys.stdin.buffer); print(mine.text, mine([2, 1]), net((5,)))"
+        paths = os.pathsep.join([str(ROOT), str(ROOT / "tests/pipeline/base")])
+        return subprocess.run(
+            [sys.executable, "-c", lines], cwd=folder, env=os.environ | {"PYTHONPATH": paths}, input=sent, capture_output=True
+        )
+
+    assert received(tmp_path).stdout.decode() == "my_scaling:scale(by=3) [1, 1, 1, 2, 2, 2] ((5,), [3], 0.0)\n"
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/my_scaling.py").write_text(code.replace("* by", "* by * 1"))
+    assert b"plug-in my_scaling:scale: expected the source with sha256" in received(tmp_path / "other").stderr
 
 
 def test_a_private_attribute_is_no_plug_in(monkeypatch):
