@@ -6,18 +6,22 @@ The store is a SeaweedFS on this machine, which takes its share of the same core
 import argparse
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import count
 from pathlib import Path
 
 import numpy as np
+import obstore
 import pytest
+from obstore.store import ObjectStore, from_url
 
 import servers  # of the tests
 from benchmarks.capture import run_unwritten
 from benchmarks.measure import CPU, folder_for_data, in_turns, machine, median, ratio, show, write_splits, write_teacher
 from pipeline.base import runtime
+from pipeline.base.background import Behind
 from pipeline.base.places import ObjectPlace, Place
 from pipeline.cache import capture
 from pipeline.cache.identity import identity
@@ -45,17 +49,20 @@ def fresh() -> ObjectPlace:
     return ObjectPlace(f"{servers.folder()}/{next(_numbers)}")
 
 
-def write(folder: Path, out: Place, logits: np.ndarray) -> None:
-    """Write a cache of logits that are there already, as a capture does, span after span."""
+def write(folder: Path, out: Place, logits: np.ndarray) -> int:
+    """Write a cache of logits that are there already, as a capture does; returns how many spans it writes at a time."""
     opened, (policy, views) = open_splits(folder / "transfer", SPLITS), open_views(Views())
     knowledge = Knowledge.of_logits(CLASSES, "float32", opened["transfer"].span)
     extents = {name: Extent(split.rows, views, split.inputs_digest) for name, split in opened.items()}
     said = identity(Checkpoint.teacher(folder / "teacher"), opened["transfer"], policy, 512, knowledge)
     with Work.hold(folder / "work", out, said, knowledge, extents) as work:
-        for name, view, span in work.resume({name: split.span_digests for name, split in opened.items()}, anew=True):
-            start, stop = opened[name].spans()[span]
-            work.publish(name, view, span, opened[name].span_digests[span], logits[start:stop])
+        missing = work.resume({name: split.span_digests for name, split in opened.items()}, anew=True)
+        with Behind.running(work.room.writers, workers=work.room.writers) as writer:
+            for name, view, span in missing:
+                start, stop = opened[name].spans()[span]
+                writer.put(partial(work.publish, name, view, span, opened[name].span_digests[span], logits[start:stop]))
         work.seal()
+        return work.room.writers
 
 
 def contents(cache: Cache) -> list[tuple[str, bytes]]:
@@ -64,52 +71,47 @@ def contents(cache: Cache) -> list[tuple[str, bytes]]:
     return [(place.key, place.read_bytes()) for place in found if isinstance(place, ObjectPlace)]
 
 
-def put(store: object, held: Iterable[tuple[str, bytes]]) -> None:
-    import obstore
-
+def put(store: ObjectStore, held: Iterable[tuple[str, bytes]], threads: int) -> None:
+    """Objects that are there already, elsewhere in the bucket."""
     number = next(_numbers)
-    for name, data in held:
-        obstore.put(store, f"plain/{number}/{name}", data, use_multipart=False)
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(lambda each: obstore.put(store, f"plain/{number}/{each[0]}", each[1], use_multipart=False), held))
 
 
-def get(store: object, names: Iterable[str], threads: int) -> None:
+def get(store: ObjectStore, names: Iterable[str], threads: int) -> None:
     """As arrays that a training step can take."""
-    import obstore
-
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(lambda name: np.frombuffer(obstore.get(store, name).bytes(), np.uint8), names))
 
 
-def read(path: Place, threads: int) -> None:
-    """Every span of the transfer set, compared with its sha256 and decoded; as many at a time as a student reads."""
-    cache = Cache.open(path)
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(cache.span, [record for record in cache.records if record.split == "transfer"]))
+def read(cache: Cache, out: np.ndarray) -> None:
+    """Every span of the transfer set into a buffer, as many at a time as a student reads."""
+    spans = [record for record in cache.records if record.split == "transfer"]
+    with ThreadPoolExecutor(READERS) as pool:
+        list(pool.map(lambda record: cache.span(record, out[slice(*cache.manifest.rows_of(record))]), spans))
 
 
 def against_obstore(folder: Path, times: int) -> None:
     """Throughput of writing, reading and verifying."""
-    from obstore.store import from_url
-
     logits = np.random.default_rng(0).standard_normal((SPANS * SPAN, CLASSES), np.float32)
-    path = fresh()
-    write(folder, path, logits)
-    cache, store = Cache.open(path), from_url(f"s3://{servers.BUCKET}")
+    path, store = fresh(), from_url(f"s3://{servers.BUCKET}")
+    writers = write(folder, path, logits)
+    cache = Cache.open(path)
     held = contents(cache)
     size, names = sum(len(data) for _, data in held) / 1e6, [name for name, _ in held]
-    ways = {"ours": lambda: write(folder, fresh(), logits), "plain": lambda: put(store, held)}
-    shown("speed of writing a cache / obstore's puts", in_turns(ways, times), size)
-    del held
-    ways = {"ours": lambda: read(path, READERS), "plain": lambda: get(store, names, READERS)}
-    shown(f"speed of reading a cache / obstore's gets, {READERS} threads", in_turns(ways, times), size)
-    ways = {"ours": lambda: verify(path, work=folder / "work"), "plain": lambda: get(store, names, runtime.cores())}
-    shown("speed of verify / obstore's gets", in_turns(ways, times), size, bar=False)
+    ways: dict[str, Callable[[], object]] = {"ours": lambda: write(folder, fresh(), logits)}
+    shown("writing a cache / obstore's puts", ways | {"plain": lambda: put(store, held, writers)}, times, size)
+    plain = {"plain": lambda: get(store, names, READERS)}
+    shown("reading a cache / obstore's gets", {"ours": lambda: read(cache, logits)} | plain, times, size)
+    plain = {"plain": lambda: get(store, names, runtime.cores())}
+    shown("verify / obstore's gets", {"ours": lambda: verify(path, work=folder / "work")} | plain, times, size, bar=False)
 
 
-def shown(title: str, seconds: dict[str, list[float]], size: float, bar: bool = True) -> None:
+def shown(title: str, ways: Mapping[str, Callable[[], object]], times: int, size: float, bar: bool = True) -> None:
+    seconds = in_turns(ways, times)
     found = ratio(seconds["plain"], seconds["ours"])
     detail = f"{size / median(seconds['ours']):,.0f} against {size / median(seconds['plain']):,.0f} MB/s"
-    show(title, found, "≥ 0.8" if bar else "", found >= 0.8, detail)
+    show(f"speed of {title}, {size:,.0f} MB", found, "≥ 0.8" if bar else "", found >= 0.8, detail)
 
 
 def captured(folder: Path, out: Place) -> None:
