@@ -6,7 +6,7 @@ import pytest
 import torch
 from ruamel.yaml import YAML
 
-from benchmarks import capture, export, fairness, features, imported, loops, page, reading, training, views
+from benchmarks import capture, export, fairness, features, imported, loops, page, reading, stores, training, views
 from benchmarks.measure import write_splits, write_teacher
 from pipeline.base import runtime
 
@@ -26,6 +26,14 @@ def test_capture_and_reading(tmp_path):
     reading.in_memory(tmp_path / "cache", "memory", 1)
     reading.streamed(tmp_path / "cache", 1, samples=512)
     reading.verifying(tmp_path / "cache", 1)
+
+
+def test_stores(monkeypatch, capsys):
+    for name, value in {"CLASSES": 20, "SPANS": 1, "TEACHER": "mlp(hidden=[4])"}.items():
+        monkeypatch.setattr(stores, name, value)
+    monkeypatch.setattr("sys.argv", ["stores", "--times", "1"])
+    stores.main()
+    assert capsys.readouterr().out.count("store adds to computing") == 2
 
 
 def test_import(tmp_path):

@@ -1,6 +1,11 @@
 """Whole runs in an object store: the bytes that they would have on disk, whatever the network does; and what is refused."""
 
+import contextlib
+import os
+import random
 import re
+import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -11,8 +16,9 @@ from click.testing import CliRunner
 
 import faults
 import servers
-from conftest import tree
+from conftest import tree, write_stage_one
 from faults import Fault
+from pipeline.base import files, places
 from stages.cli import main
 
 obstore = pytest.importorskip("obstore")
@@ -128,9 +134,9 @@ def whole_run(data: str) -> str:
 GENERATION = re.compile(r"/[0-9a-f]{16}(?=/)")
 
 
-def artifacts(files: dict[str, bytes]) -> dict[str, bytes]:
+def artifacts(found: dict[str, bytes]) -> dict[str, bytes]:
     """What a run makes, wherever it lies; without what is about the run itself, and work in progress."""
-    left = {GENERATION.sub("", path, 1): data for path, data in files.items() if not re.search(r"current\.json$|\.work/", path)}
+    left = {GENERATION.sub("", path, 1): data for path, data in found.items() if not re.search(r"current\.json$|\.work/", path)}
     return {path: data for path, data in left.items() if not path.startswith(("provenance/", "times.csv"))}
 
 
@@ -189,3 +195,64 @@ def test_a_store_that_ignores_if_none_match_is_refused_and_nothing_is_written(in
     )
     assert after == before
     assert tree(tmp_path) == {}
+
+
+# ---------------------------------------------------------------- eight workers, a hundred kills
+
+COMMAND = [sys.executable, "-c", "from stages.cli import main; main()"]
+SPANS, EIGHT, KILLS, COORDINATORS = 60, 8, 100, 10
+
+
+def workers_of(process: int) -> list[int]:
+    """The processes that this one has started, but for multiprocessing's own."""
+    listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,args="], check=True, capture_output=True, text=True).stdout
+    found = [line.split(None, 2) for line in listed.splitlines()]
+    return [int(pid) for pid, parent, arguments in found if int(parent) == process and "resource_tracker" not in arguments]
+
+
+def upload(folder: Path, url: str) -> None:
+    """Splits and teacher as artifacts of the store."""
+    for name in ("transfer", "teachers/a"):
+        with files.replaced_folder(places.place(f"{url}/{name}")) as target:
+            shutil.copytree(folder / name, target, dirs_exist_ok=True)
+
+
+@pytest.mark.soak
+def test_eight_workers_and_a_hundred_kills_lose_no_span_and_write_none_twice(seaweed, bucket, tmp_path):
+    keep = ["--views", "8", "--policy", "shift(1)", "--device", "cpu", "--threads", "1"]
+    local = write_stage_one(tmp_path / "data", rows=8 * SPANS)
+    subprocess.run([*COMMAND, "capture", "a", "--data", str(local), *keep], check=True, cwd=tmp_path)
+    upload(local, bucket)
+    chance = random.Random(0)
+    plan = faults.by_chance(0, lost=0.06, conflict=0.05, busy=0.03, broken=0.03, gone=0.03, cut=0.03, slow=0.05)
+    with faults.proxy(seaweed["AWS_ENDPOINT_URL"], plan) as proxy:
+        command = [*COMMAND, "capture", "a", "--data", bucket, *keep, "--on", "processes", "--workers", str(EIGHT)]
+        environment = os.environ | {"AWS_ENDPOINT_URL": proxy.url}
+        coordinators = set(chance.sample(range(KILLS), COORDINATORS))
+        running = subprocess.Popen(command, cwd=tmp_path, env=environment)
+        try:
+            for kill in range(KILLS):
+                wanted = len(proxy.kept) + chance.randint(1, 8)  # spans and records
+                while len(proxy.kept) < wanted:
+                    assert running.poll() is None, f"ended with {running.returncode} before the last kill"
+                    time.sleep(0.005)
+                time.sleep(chance.uniform(0, 0.05))
+                if kill in coordinators:
+                    running.kill()
+                    running.wait()
+                    running = subprocess.Popen(command, cwd=tmp_path, env=environment)
+                elif workers := workers_of(running.pid):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(chance.choice(workers), signal.SIGKILL)
+            assert running.wait(600) == 0
+        finally:
+            running.kill()
+            running.wait()
+    made = artifacts(servers.tree(bucket))
+    assert {path: data for path, data in made.items() if path.startswith("caches/")} == {
+        f"caches/{path}": data for path, data in tree(local / "caches").items()
+    }
+    spans = {path: kept for path, kept in proxy.kept.items() if re.search(r"/c/|/records/", path)}
+    assert len(spans) == 2 * (8 * SPANS + 2)
+    assert [path for path, kept in spans.items() if len(kept) > 1] == []
+    assert proxy.done.keys() == set(Fault)
