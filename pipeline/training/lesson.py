@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.base import files, spec
+from pipeline.base import files, ranks, spec
 from pipeline.base.errors import InputError
 from pipeline.base.places import Place
 from pipeline.base.settings import check
@@ -35,7 +35,7 @@ from pipeline.training.curriculum import Heat, require_start
 from pipeline.training.examples import Examples
 from pipeline.training.featured import Featured
 from pipeline.training.features import FeatureLoss
-from pipeline.training.fit import Epoch, Fitted, Validation, fit, identity
+from pipeline.training.fit import Epoch, Fitted, Validation, fit, identity, synced
 from pipeline.training.guidance import Guidance
 from pipeline.training.inputs import inputs_of
 from pipeline.training.learner import Learner
@@ -253,7 +253,8 @@ class Lesson:
 
         All have the same order of rows, views, initial weights and dropout. They are trained one by one where a stack would
         couple them (batch statistics, some losses and optimizers of the user), and where a single net keeps the CPU busy.
-        A student whose finished training is in `kept` is not trained again. names: of the students, for messages.
+        A student whose finished training is in `kept` is not trained again. names: of the students, for messages. Of several
+        ranks the first one gets the students, and others none.
         Raises InputError for settings that do not make a model.
         """
         members = [self.identity(model, recipe, each, seed) for each in weightings]
@@ -261,7 +262,7 @@ class Lesson:
         alone = len(weightings) == 1
         restored = [_restored(net, kept, member, alone) for net, member in zip(nets, members, strict=True)]
         fitted = {index: found for index, found in enumerate(restored) if found is not None}
-        missing = [index for index in range(len(nets)) if index not in fitted]
+        missing = ranks.current().agreed([index for index in range(len(nets)) if index not in fitted])
         together = self._together([nets[index] for index in missing], recipe, names)
         for indices in [missing] if together and missing else [[index] for index in missing]:
             others = f" and {len(indices) - 1} more" if len(indices) > 1 else ""
@@ -271,6 +272,8 @@ class Lesson:
             )  # fmt: skip
             for index, (net, one) in zip(indices, trained, strict=True):
                 nets[index], fitted[index] = net, one
+        if not ranks.current().first:
+            return []
         return [self._finished(names[index], nets[index], fitted[index], recipe, seed) for index in range(len(nets))]
 
     def train_cohort(
@@ -400,7 +403,7 @@ class Lesson:
         net = build(model, self.source.inputs, len(self.source.classes), seed=seed)
         if self.correct:
             bias.require_bias(net, len(self.source.classes))
-        return placed(net, self.examples.device)
+        return synced(placed(net, self.examples.device))
 
     def _finished(self, name: str, net: torch.nn.Module, fitted: Fitted, recipe: Recipe, seed: int) -> Student:
         """The student after its training, with the bias of some classes corrected where that is asked for."""
