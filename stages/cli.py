@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from pipeline.base import runtime
+from pipeline.base import ranks, runtime
 from pipeline.base.errors import SoftcacheError, first_line, lacks_memory, printable
 from pipeline.results import times
 from stages import terminal
@@ -34,6 +34,8 @@ COMMANDS = (
     "cost",
     "versions",
 )
+
+SHARED = ("teach", "distill")  # commands that torchrun may start several times
 
 _AGAIN = "run again; captures and trainings go on where they stopped."
 _FIX = {
@@ -58,6 +60,10 @@ class Softcache(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """The one place where errors become messages: no traceback for what a user can fix."""
+        with terminal.one_voice():
+            return self._invoke(ctx)
+
+    def _invoke(self, ctx: click.Context) -> Any:
         try:
             done = super().invoke(ctx)
             terminal.flush()
@@ -110,7 +116,11 @@ def main(ctx: click.Context) -> None:
     """
     _collect_less()
     _show_log()
+    if not ranks.started().alone:  # torch would doubt how fit.py shares gradients; set before it is imported
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     runtime.asked_threads()
+    if ctx.invoked_subcommand not in SHARED:
+        ranks.require_alone(f"softcache {ctx.invoked_subcommand}")
     ctx.obj = times.noted  # set here, so that no command imports it
     if "DVC_STAGE" in os.environ:  # else a killed `dvc repro` leaves its stage running, and the next run starts it twice
         runtime.die_with_parent()

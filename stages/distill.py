@@ -91,8 +91,10 @@ def command(
     With --hard, train its baseline from the labels of the training split, in the same views, to data/students/NAME-hard/.
     With --live, run the teachers on every batch, as a reference, and write to data/students/NAME-T<temperature>-live/.
     A training that was stopped goes on from the last epoch that it saved, and ends with the same bits.
+
+    On several GPUs: torchrun --no-python --nproc-per-node 2 softcache distill NAME …, one process for each.
     """
-    from pipeline.base import runtime
+    from pipeline.base import ranks, runtime
     from pipeline.training.distill import distill
     from pipeline.training.objective import HARD, LossWeights
     from pipeline.training.recipe import Recipe
@@ -112,20 +114,21 @@ def command(
         weighting = LossWeights(float(temperature), distillation.alpha, distillation.label_weight, features=features)
     soft = soft_of(data, live, distillation)
     out = data / "students" / command.run_name(ctx.params)
-    students = distill(
-        model=model,
-        recipe=Recipe.parse(**vars(recipe)),
-        views=views,
-        rows=rows,
-        soft=None if hard else soft,
-        weighting=weighting,
-        correct=correct,
-        seeds=seeds,
-        splits=data / "transfer",
-        work=work,
-        out=out,
-        device=runtime.prepare(device, threads=threads),
-    )
+    with ranks.joined(device) as own:
+        students = distill(
+            model=model,
+            recipe=Recipe.parse(**vars(recipe)),
+            views=views,
+            rows=rows,
+            soft=None if hard else soft,
+            weighting=weighting,
+            correct=correct,
+            seeds=seeds,
+            splits=data / "transfer",
+            work=work,
+            out=out,
+            device=runtime.prepare(own, threads=threads),
+        )
     kept = [student.kept.valid_accuracy for student in students if student.kept]
     detail = f", mean validation accuracy {sum(kept) / len(kept):.2%}" if kept else ""
     if lost := len(students) - len(kept):

@@ -70,7 +70,7 @@ def command(
     trained elsewhere, whose entry in params.yaml has `weights` or names files, is adopted, and so is a `student`: see
     `softcache adopt --help`.
     """
-    from pipeline.base import runtime
+    from pipeline.base import ranks, runtime
     from pipeline.cache.adopt import adopts
     from pipeline.training.recipe import Recipe
     from pipeline.training.teach import teach
@@ -78,6 +78,7 @@ def command(
     if logits or student or (model and adopts(model, weights)):
         from stages.adopt import command as adopt
 
+        ranks.require_alone(f"softcache teach {name}, which is adopted")
         context = click.get_current_context()
         said = [key for key in context.params if context.get_parameter_source(key) is ParameterSource.COMMANDLINE]
         if odd := [key for key in said if key not in ("name", "params", "data", "work", "device", "threads")]:
@@ -90,15 +91,16 @@ def command(
     if model is None:
         raise click.UsageError("Missing option '--model'.")
     out = data / "teachers" / name
-    last = teach(
-        model=model,
-        recipe=Recipe.parse(**vars(recipe)),
-        policy=policy,
-        seed=seed,
-        splits=data / "transfer",
-        work=work,
-        out=out,
-        device=runtime.prepare(device, threads=threads),
-    )
+    with ranks.joined(device) as own:
+        last = teach(
+            model=model,
+            recipe=Recipe.parse(**vars(recipe)),
+            policy=policy,
+            seed=seed,
+            splits=data / "transfer",
+            work=work,
+            out=out,
+            device=runtime.prepare(own, threads=threads),
+        )
     epochs = counted(last.epoch, "epoch")
     echo(f"wrote {out}: {epochs}, validation accuracy {last.valid_accuracy:.2%}")

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pipeline.base import ranks
 from pipeline.base.errors import InputError, first_line
 
 if TYPE_CHECKING:
@@ -142,6 +143,8 @@ def threads_used() -> int:
 def shaping(device: "torch.device") -> dict[str, str | int]:
     """The facts about the machine that the last bits of a training depend on."""
     found = {key: value for key, value in provenance(device).items() if key in SHAPING}
+    if not (here := ranks.current()).alone:
+        found["ranks"] = here.count
     return found | {"threads": _asked or f"as suits the work, of {cores()}"}
 
 
@@ -237,7 +240,7 @@ def progress(items: Iterable[T], what: str, *, total: int | None = None, unit: s
     settings["disable"] = _silent
     bar, lines = _bars()
     if sys.stderr is not None and sys.stderr.isatty():
-        return bar(items, dynamic_ncols=True, **settings)
+        return bar(items, dynamic_ncols=True, disable=not ranks.started().first, **settings)
     shown = "{desc}: {percentage:.0f} %, {n_fmt} of {total_fmt} {unit}, {elapsed} gone, {remaining} left{postfix}"
     if total is None and not hasattr(items, "__len__"):
         shown = "{desc}: {n_fmt} {unit}, {elapsed} gone{postfix}"

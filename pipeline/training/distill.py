@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from pipeline.base import files
+from pipeline.base import files, ranks
 from pipeline.base.places import Place
 from pipeline.data.settings import Views
 from pipeline.models.build import parse_model
@@ -53,7 +53,7 @@ def distill(
         device: Where to train; see base.runtime.prepare.
 
     Returns:
-        The students in the order of the seeds.
+        The students in the order of the seeds; of several ranks, the first one gets them, and others none.
 
     Raises:
         InputError: For bad settings, and for a cache of other data or views; it names the field.
@@ -68,8 +68,10 @@ def distill(
     lesson.require_guided(spec)
     students = []
     members = [lesson.identity(spec, recipe, weighting, seed) for seed in seeds]
-    with Kept.hold(work, out, members) as kept, files.replaced_folder(out, read=lesson.read(spec, recipe)) as folder:
+    replaced = ranks.only_first(files.replaced_folder(out, read=lesson.read(spec, recipe)))
+    with Kept.hold(work, out, members) as kept, replaced as folder:
         for seed in seeds:
             students += lesson.train(spec, recipe, [weighting], seed=seed, names=[out.name], kept=kept)
-        lesson.write(folder, spec, recipe, weighting, students, name=out.name)
+        if folder is not None:
+            lesson.write(folder, spec, recipe, weighting, students, name=out.name)
     return students

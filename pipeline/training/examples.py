@@ -3,10 +3,13 @@
 Rows that fit in memory are read and verified once, and shuffled exactly. Other rows are streamed: the spans in a random
 order, a window of spans at a time, the rows shuffled within the window, the next window read in the background. Sizes and
 settings alone decide which of the two it is, so that the same settings give the same order on any machine.
+
+Of several ranks each has the same order, and trains on its own piece of every batch. It reads no inputs of other pieces where
+rows are streamed, unless views mix rows; spans of a cache it reads whole. Rows that fit in memory are held by every rank.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -16,10 +19,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from pipeline.base import randomness, runtime
+from pipeline.base import randomness, ranks, runtime
 from pipeline.base.background import ahead
 from pipeline.base.errors import InputError
 from pipeline.base.randomness import Use
+from pipeline.base.ranks import Ranks
 from pipeline.data.views import NONE, Policy
 from pipeline.training.featured import Featured
 from pipeline.training.inputs import Inputs, NoInputs
@@ -131,6 +135,13 @@ class Window:
         return found
 
 
+class _Load(NamedTuple):
+    """What is read for a window. rows: by span, which of its rows. order: (n,) int64, their indices, as trained on."""
+
+    rows: dict[int, np.ndarray]
+    order: np.ndarray
+
+
 @dataclass(frozen=True)
 class Examples:
     """What a student or a teacher trains on.
@@ -140,7 +151,8 @@ class Examples:
     counts one float32 logit per class and view even where no logits are stored, so that the order of rows is the same for
     cached and live teachers, and besides the bytes of features. chosen: (n,) int64, the rows to train on, ascending; None for
     all. Spans without a chosen row are not read; the chosen rows come in the order that they have among all rows. draws: how
-    many different views of each row an epoch draws; they are examples of one batch, side by side.
+    many different views of each row an epoch draws; they are examples of one batch, side by side. ranks: whose pieces of the
+    batches are read, by default those of this process.
     Raises InputError where not even four spans fit in memory_bytes, for rows that do not exist, and for chosen rows under a
     policy that mixes rows: what was left out would be learned from as a partner.
     """
@@ -153,6 +165,7 @@ class Examples:
     device: torch.device
     chosen: np.ndarray | None = None
     draws: int = 1
+    ranks: Ranks = field(default_factory=ranks.current)
     _spare: list[list[Window]] = field(init=False, default_factory=list, repr=False, compare=False)
 
     @classmethod
@@ -226,54 +239,101 @@ class Examples:
     def epoch(self, seed: int, epoch: int, batch_size: int) -> Iterator[Batch]:
         """Every row once, in batches of `batch_size` rows (the last may be smaller); a pure function of (seed, epoch).
 
+        A rank gets its piece of every batch; of the last one it may be empty. Each rank needs a row of a full batch.
         Raises IntegrityError for damaged data.
         """
-        batch_size *= self.draws  # counted in examples
+        own = self.draws * _length(self.ranks.piece(min(batch_size, self.rows)))  # counted in examples
         rest: Batch | None = None
-        for block in self._blocks(seed, epoch, batch_size):
+        for block in self._blocks(seed, epoch, batch_size, own):
             piece = block if rest is None else rest.joined(block)
             count, rest = len(piece.rows), None
-            if over := count % batch_size:
+            if over := count % own:
                 piece, rest = piece.cut(0, count - over), piece.cut(count - over, count)
-            yield from map(self._with_targets, piece.split(batch_size))
+            yield from map(self._with_targets, piece.split(own))
         if rest is not None:
             yield self._with_targets(rest)
+        elif not _length(self.ranks.piece(self.rows % batch_size or batch_size)):
+            yield self._with_targets(piece.cut(0, 0))
 
     def _with_targets(self, batch: Batch) -> Batch:
         """The batch with target logits, and features, in place of what is stored for them."""
         stored = batch.targets
         return batch._replace(targets=self.signal.targets(stored, batch.inputs), features=self.signal.features(stored))
 
-    def _blocks(self, seed: int, epoch: int, batch_size: int) -> Iterator[Batch]:
-        """The shuffled rows of the epoch, in blocks that end where a batch or a window ends."""
-        size = batch_size * max(1, BLOCK_BYTES // (batch_size * max(1, self._input_bytes + self._stored_bytes)))
+    def _blocks(self, seed: int, epoch: int, batch_size: int, own: int) -> Iterator[Batch]:
+        """The shuffled rows of the epoch, in blocks that end where a batch or a window ends. own: examples of a full batch."""
+        size = own * max(1, BLOCK_BYTES // (own * max(1, self._input_bytes + self._stored_bytes)))
         policy = NONE if self.inputs.replays else self.policy
         given = 0
-        for window in self._windows(seed, epoch):
-            order = randomness.order(window.rows, seed, Use.ORDER, epoch)
+        for window, order in self._windows(seed, epoch, batch_size):
             views, count = self._drawn(seed, epoch, window.rows), len(order) * self.draws
-            cuts = [0, *range(-given % batch_size or size, count, size), count]
+            cuts = [0, *range(-given % own or size, count, size), count]
             yield from window.blocks(order, views, cuts, policy, self.device, self.inputs)
             given += count
 
-    def _windows(self, seed: int, epoch: int) -> Iterator[Window]:
+    def _windows(self, seed: int, epoch: int, batch_size: int) -> Iterator[tuple[Window, np.ndarray]]:
+        """Rows in memory, and the indices of those to train on, in their order."""
         if self.whole:
-            yield self._kept
+            order = randomness.order(self._kept.rows, seed, Use.ORDER, epoch)
+            yield self._kept, order[self._own(0, len(order), batch_size)]
             return
-        order = self._spans[randomness.order(self._spans, seed, Use.SPANS, epoch)]
         size = min(self._window_rows, self.rows)
+        if not self._reads_all:
+            size = min(size, (size // batch_size + 2) * _length(self.ranks.piece(batch_size)))
         buffers = self._spare.pop() if self._spare else [self._buffer(size, self.draws, _HOST) for _ in range(2)]
-        windows = zip(cycle(buffers), self._grouped(order), strict=False)
+        windows = zip(cycle(buffers), self._loads(seed, epoch, batch_size), strict=False)
         try:
             # a buffer is filled again only when its window is used up
-            yield from ahead((partial(self._load, buffer, spans, (seed, epoch)) for buffer, spans in windows), depth=1)
+            jobs = (partial(self._loaded, buffer, load, (seed, epoch)) for buffer, load in windows)
+            yield from ahead(jobs, depth=1)
         finally:
             self._spare.append(buffers)  # for the next epoch; an epoch that runs at the same time has its own buffers
+
+    @property
+    def _reads_all(self) -> bool:
+        """Whether a window holds the rows of all ranks: views that mix rows take any of them."""
+        return self.ranks.alone or self.policy.mixes
+
+    def _own(self, start: int, count: int, batch_size: int) -> slice | np.ndarray:
+        """Which of `count` rows are this rank's, that follow the first `start` ones of an epoch."""
+        if self.ranks.alone:
+            return slice(None)
+        places = np.arange(start, start + count)
+        last = self.rows - self.rows % batch_size  # where the smaller batch begins
+        found = np.zeros(count, bool)
+        for size, here in ((batch_size, places < last), (self.rows - last, places >= last)):
+            piece, inside = self.ranks.piece(size), places % batch_size
+            found |= here & (piece.start <= inside) & (inside < piece.stop)
+        return np.flatnonzero(found)
+
+    def _loads(self, seed: int, epoch: int, batch_size: int) -> Iterator[_Load]:
+        """What is read for each window of an epoch, where rows are streamed."""
+        start = 0
+        for spans in self._grouped(self._spans[randomness.order(self._spans, seed, Use.SPANS, epoch)]):
+            held = {int(span): self._held(int(span)) for span in spans}
+            rows = np.concatenate(list(held.values()))
+            order = randomness.order(rows, seed, Use.ORDER, epoch)
+            order = order[self._own(start, len(rows), batch_size)]
+            start += len(rows)
+            if not self._reads_all:
+                read = np.sort(order)
+                own = np.split(rows[read], np.searchsorted(read, np.cumsum([len(some) for some in held.values()]))[:-1])
+                held = {span: some for span, some in zip(held, own, strict=True) if len(some)}
+                order = np.searchsorted(read, order)
+            if len(order):
+                yield _Load(held, order)
+
+    def _loaded(self, buffer: Window, load: _Load, draw: tuple[int, int]) -> tuple[Window, np.ndarray]:
+        return self._load(buffer, load.rows, draw), load.order
 
     @cached_property
     def _kept(self) -> Window:
         """All rows, in all views."""
-        return self._load(self._buffer(self.rows, self.views or 1, self.device), self._spans, None)
+        return self._load(
+            self._buffer(self.rows, self.views or 1, self.device),
+            {int(span): self._held(int(span)) for span in self._spans},
+            None,
+        )
 
     def _grouped(self, spans: np.ndarray) -> Iterator[np.ndarray]:
         """The spans in this order, as many at a time as fit in a window."""
@@ -292,17 +352,17 @@ class Examples:
         stored = torch.empty((views, rows, *self.signal.shape), dtype=self.signal.dtype, device=device)
         return Window(np.empty(rows, np.int64), inputs, stored)
 
-    def _load(self, buffer: Window, spans: np.ndarray, draw: tuple[int, int] | None) -> Window:
-        """Fill a buffer with spans, and return the part of it that they take.
+    def _load(self, buffer: Window, held: Mapping[int, np.ndarray], draw: tuple[int, int] | None) -> Window:
+        """Fill a buffer with rows of spans, and return the part of it that they take.
 
-        draw: (seed, epoch), to read only the views of each row that this epoch draws; None for all views.
+        held: by span, its rows. draw: (seed, epoch), to read only the views of each row that this epoch draws; None for all.
         """
-        rows = [self._held(int(span)) for span in spans]
+        spans, rows = list(held), list(held.values())
         stops = np.cumsum([len(some) for some in rows])
 
         def fill(number: int) -> None:
             where = slice(stops[number] - len(rows[number]), stops[number])
-            self._fill(buffer, where, int(spans[number]), draw)
+            self._fill(buffer, where, spans[number], rows[number], draw)
 
         with ThreadPoolExecutor(READERS) as pool:
             filled = pool.map(fill, range(len(spans)))
@@ -311,8 +371,7 @@ class Examples:
         inputs, stored = (each[:, : stops[-1]] for each in (buffer.inputs, buffer.stored))
         return Window(np.concatenate(rows), inputs, stored, drawn=draw is not None)
 
-    def _fill(self, buffer: Window, where: slice, span: int, draw: tuple[int, int] | None) -> None:
-        rows = self._held(span)
+    def _fill(self, buffer: Window, where: slice, span: int, rows: np.ndarray, draw: tuple[int, int] | None) -> None:
         inside = None if len(rows) == self._count(span) else rows - span * self.inputs.span  # indices in the span
         drawn = None if draw is None else torch.from_numpy(self._drawn(*draw, rows))
         self._fill_inputs(buffer.inputs[:, where], span, inside, drawn)
@@ -411,3 +470,8 @@ class Examples:
     def _span_bytes(self) -> int:
         views = self.draws if self.inputs.replays else 1
         return self.inputs.span * (self.draws * self._signal_bytes + views * self._input_bytes)
+
+
+def _length(piece: slice) -> int:
+    length: int = piece.stop - piece.start
+    return length

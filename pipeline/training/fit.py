@@ -4,10 +4,15 @@ Things may be trained beside a net, see learner.py. They take part in every step
 validation, averages, and what is kept in the end are of the net alone.
 
 A training that was killed goes on from the last epoch that it kept, and ends with the same bits.
+
+Of several ranks each takes every step, on its piece of the batch, and DistributedDataParallel gives all the mean of their
+gradients. The loss of a piece is divided by the rows of the batch and multiplied by the number of ranks, so that this mean is
+the gradient of one process.
 """
 
 import contextlib
 import copy
+import itertools
 import logging
 import math
 import time
@@ -17,15 +22,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from pipeline.base import plugins, randomness, runtime
+from pipeline.base import plugins, randomness, ranks, runtime
 from pipeline.base.errors import InputError, SoftcacheError, lacks_memory
 from pipeline.base.randomness import Use
+from pipeline.base.ranks import Ranks
 from pipeline.base.spec import Spec
 from pipeline.data.splits import Split, described
 from pipeline.models.build import flops
+from pipeline.models.predict import TILE, Inputs, device_of, predict
 from pipeline.models.predict import VERSION as INFERENCE
-from pipeline.models.predict import Inputs, predict
 from pipeline.models.rows import Rows
 from pipeline.models.stack import Stack, side_by_side
 from pipeline.stats import metrics
@@ -85,7 +92,10 @@ class Validation:
 
     def measure(self, model: torch.nn.Module) -> list[Measured]:
         """Measure each net: one, or those of a stack."""
-        logits = predict(model, self.inputs)
+        return self.measured(predict(model, self.inputs))
+
+    def measured(self, logits: np.ndarray) -> list[Measured]:
+        """Measure logits of all rows, as `predict` gives them."""
         return [self._measured(each) for each in (logits.swapaxes(0, 1) if logits.ndim == 3 else logits[None])]
 
     def at_chance(self, net: Measured, name: str, *, features: bool = False) -> bool:
@@ -181,6 +191,7 @@ class _Training:
         self.learner, self.model = learner, (model := learner.net)
         self.examples, self.objective, self.recipe = examples, objective, recipe
         self.validation, self.seed = validation, seed
+        self.ranks = examples.ranks
         self.optimizer = recipe.optimizer(learner.parameters())
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.steps = -(-examples.rows // recipe.settings.batch_size)
@@ -190,15 +201,17 @@ class _Training:
         self.diverged: list[int | None] = [None] * nets
         self.running = np.ones(nets, bool)  # False for nets that diverged or ran out of patience
         self._require_steps()
+        self.loss = self._loss if self.ranks.alone else _shared(self._loss, learner)
         self.best = _copied(model) if recipe.selects else {}
         self.average = _copied(model) if recipe.settings.ema is not None else {}
 
     def epoch(self, bar: Any) -> None:
         """Train on every row once, then measure on the validation split."""
-        torch.manual_seed(randomness.torch_seed(self.seed, Use.DROPOUT, self.done))
+        own = () if self.ranks.first else (self.ranks.number,)  # each rank drops units of its own
+        torch.manual_seed(randomness.torch_seed(self.seed, Use.DROPOUT, self.done, *own))
         self.learner.train()
         total = self.learn(self.examples.epoch(self.seed, self.done, self.recipe.settings.batch_size), bar)
-        losses = (total / (self.examples.rows * self.examples.draws)).tolist()
+        losses = (self.ranks.total(total) / (self.examples.rows * self.examples.draws)).tolist()
         self.done += 1
         with self._averaged():
             measured = self._measure(losses)
@@ -213,7 +226,7 @@ class _Training:
 
     def _measure(self, losses: list[float]) -> list[Measured]:
         """Measure each net at the end of an epoch, and note it in the history; losses: of each net in this epoch."""
-        measured = self.validation.measure(self.model)
+        measured = self._validated()
         rate = self.optimizer.param_groups[0]["lr"]
         for net in np.flatnonzero(self.running):
             if math.isfinite(losses[net]) and math.isfinite(measured[net].valid_nll):
@@ -221,6 +234,20 @@ class _Training:
             else:
                 self.diverged[net], self.running[net] = self.done, False
         return measured
+
+    def _validated(self) -> list[Measured]:
+        """Measure each net on the validation rows, whose tiles the ranks share; rank 0 has the word."""
+        if self.ranks.alone:
+            return self.validation.measure(self.model)
+        inputs = self.validation.inputs
+        own = np.arange(len(inputs)) // TILE % self.ranks.count == self.ranks.number
+        nets = (len(self.model),) if isinstance(self.model, Stack) else ()
+        logits = np.zeros((len(inputs), *nets, len(self.examples.inputs.classes)), np.float32)
+        if own.any():
+            logits[own] = predict(self.model, _Tiles(inputs, int(own.sum()), self.ranks), tile=TILE)
+        logits = self.ranks.total(torch.from_numpy(logits)).numpy()  # the same bits: all but one are 0
+        measured = self.validation.measured(logits) if self.ranks.first else []
+        return [Measured(*each) for each in self.ranks.agreed([[each.valid_accuracy, each.valid_nll] for each in measured])]
 
     def learn(self, batches: Iterable[Batch], bar: Any) -> torch.Tensor:
         """Take a step on each of these batches, the next ones of the epoch; returns the summed loss of each net: (nets,)."""
@@ -231,7 +258,11 @@ class _Training:
             factor = recipe.schedule(progress.done)
             for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
                 group["lr"] = rate * factor
-            total += self._step(batch, progress)
+            rows = len(batch.rows)
+            if not self.ranks.alone:  # of all ranks
+                size = recipe.settings.batch_size
+                rows = min(size, self.examples.rows - step * size) * self.examples.draws
+            total += self._step(batch, progress, rows)
             if self.average:
                 self._follow(self.done * self.steps + step + 1)
             bar.update()
@@ -244,12 +275,16 @@ class _Training:
         with torch.autocast(self.examples.device.type, getattr(torch, self.recipe.settings.precision)):
             return module(inputs)
 
-    def _step(self, batch: Batch, progress: Progress) -> torch.Tensor:
-        """One update; returns the summed loss of each net, detached: (nets,)."""
+    def _loss(self, batch: Batch, progress: Progress) -> torch.Tensor:
+        """The summed loss of each net: (nets,), or a number for one net."""
         logits, features = self._forward(self.learner, batch.inputs)
-        total = self.objective(logits, batch, progress, features).sum(0)
+        return self.objective(logits, batch, progress, features).sum(0)
+
+    def _step(self, batch: Batch, progress: Progress, rows: int) -> torch.Tensor:
+        """One update; returns the summed loss of each net, detached: (nets,). rows: examples of the step, in all ranks."""
+        total = self.loss(batch, progress)
         self.optimizer.zero_grad(set_to_none=True)
-        mean = total / len(batch.rows)
+        mean = total / rows if self.ranks.alone else total * (self.ranks.count / rows)
         torch.autograd.backward(mean.sum() if mean.dim() else mean)  # summed over nets, none of which depends on another
         if self.recipe.settings.clip_grad is not None:
             self._clip_gradients(self.recipe.settings.clip_grad)
@@ -369,10 +404,14 @@ class _Training:
     def _require_steps(self) -> None:
         """Take a step on a copy: with two rows, and with one where the last batch of an epoch has one.
 
-        Raises InputError for a net that cannot; batch statistics, for example, need two rows.
+        Raises InputError for a net that cannot; batch statistics, for example, need two rows. Of several ranks, pieces of the
+        last batch may have one row too, or none.
         """
         rows, size = self.examples.rows, self.recipe.settings.batch_size
-        last = (rows % size or min(rows, size)) * self.examples.draws
+        last = (rows % size or min(rows, size)) // self.ranks.count * self.examples.draws
+        if min(rows, size) < self.ranks.count:
+            expected, found = f"{self.ranks.count} rows a step or more, one for each rank", str(min(rows, size))
+            raise InputError("batch_size", expected=expected, found=found, fix="Choose another, or start fewer ranks.")
         for count in sorted({2, min(last, 2)}, reverse=True):
             try:
                 with runtime.own_randomness():
@@ -383,8 +422,10 @@ class _Training:
                 if lacks_memory(error):
                     raise
                 found = plugins.reason(error)
-                if count == 1:
-                    found = f"{rows:,} rows in batches of {size:,}, the last with a single row ({found})"
+                if count < 2:
+                    pieces = "" if self.ranks.alone else f" for {self.ranks.count} ranks"
+                    few = f"the last{pieces} with {'a single row' if count else 'no row for some'}"
+                    found = f"{rows:,} rows in batches of {size:,}, {few} ({found})"
                     expected, fix = "batches that the net can learn from", "Choose another batch_size."
                     raise InputError("batch_size", expected=expected, found=found, fix=fix) from error
                 fix = "Correct the model, or the optimizer."
@@ -408,6 +449,8 @@ class _Training:
     def _require_kept(self, net: torch.nn.Module, fresh: torch.nn.Module, shown: torch.Tensor) -> None:
         """Raise TypeError where the logits of a trained net depend on buffers that its state does not keep."""
         state, before = net.state_dict(), dict(fresh.named_buffers())
+        if not self.ranks.alone:
+            _require_separate(net, before)
         lost = {name: now for name, now in net.named_buffers() if name not in state and name in before}
         if not lost:
             return
@@ -416,6 +459,71 @@ class _Training:
             now.copy_(before[name])
         if not torch.allclose(net(shown), trained, rtol=0, atol=0, equal_nan=True):
             raise TypeError(f"its state does not keep buffers that training changes ({', '.join(lost)}): make them persistent")
+
+
+class _Shared(torch.nn.Module):
+    """A loss as a module, so that DistributedDataParallel sees every weight that it depends on."""
+
+    def __init__(self, loss: Callable[[Batch, Progress], torch.Tensor], learner: torch.nn.Module):
+        super().__init__()
+        self.loss, self.learner = loss, learner
+
+    def forward(self, batch: Batch, progress: Progress) -> torch.Tensor:
+        return self.loss(batch, progress)
+
+
+def _shared(loss: Callable[[Batch, Progress], torch.Tensor], learner: torch.nn.Module) -> torch.nn.Module:
+    """The same loss, whose gradients become the mean over ranks.
+
+    Where unused weights are looked for, gradients are summed in the same groups from the first step on. Else torch would group
+    them anew after it, and a training that goes on after a kill would end with other last bits.
+    """
+    return torch.nn.parallel.DistributedDataParallel(
+        _Shared(loss, learner), broadcast_buffers=False, find_unused_parameters=True
+    )
+
+
+@dataclass(frozen=True)
+class _Tiles:
+    """The tiles of one rank, among those of the validation rows. rows: how many these have."""
+
+    inputs: Inputs
+    rows: int
+    ranks: Ranks
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def split(self, size: int) -> Iterable[torch.Tensor]:
+        return itertools.islice(self.inputs.split(size), self.ranks.number, None, self.ranks.count)
+
+
+def synced(net: torch.nn.Module) -> torch.nn.Module:
+    """A net as several ranks train it: on GPUs, norms of a batch take the statistics of all ranks. Alone, it stays as it is."""
+    if ranks.current().alone or device_of(net).type != "cuda":
+        return net
+    made: torch.nn.Module = torch.nn.SyncBatchNorm.convert_sync_batchnorm(net)
+    return made
+
+
+def _require_separate(net: torch.nn.Module, before: Mapping[str, torch.Tensor]) -> None:
+    """Raise InputError for a net that took a step and has statistics of the rows of a batch, which each rank would have alone.
+
+    before: its buffers before the step.
+    """
+    odd = []
+    for path, module in net.named_modules():
+        if isinstance(module, torch.nn.SyncBatchNorm):
+            continue
+        names = [f"{path}.{name}".lstrip(".") for name, _ in module.named_buffers(recurse=False)]
+        now = dict(net.named_buffers())
+        forgets = isinstance(module, _BatchNorm) and module.running_mean is None
+        if forgets or any(name in before and not torch.equal(now[name], before[name]) for name in names):
+            odd.append(path or type(module).__name__)
+    if odd:
+        shown = ", ".join(odd[:3]) + (", …" if len(odd) > 3 else "")
+        expected = "a net without statistics of a batch, which several ranks cannot share on a CPU"
+        raise InputError("model under torchrun", expected=expected, found=f"layers {shown}", fix="Train it without torchrun.")
 
 
 def _copied(model: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -53,6 +53,11 @@ class Guidance(nn.Module):
                     made._taken.append((weight * loss.weight, [first + index for index in theirs], own))
         return made.to(inputs.device)
 
+    @property
+    def couples(self) -> bool:
+        """Whether the loss of an example depends on others of its batch."""
+        return any(loss.couples for loss in self.losses)
+
     def forward(self, teacher: Sequence[torch.Tensor], student: Sequence[torch.Tensor]) -> torch.Tensor:
         """The weighted sum of all losses, (B,) float64.
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.base import files, spec
+from pipeline.base import files, ranks, spec
 from pipeline.base.errors import InputError
 from pipeline.base.places import Place
 from pipeline.base.settings import check
@@ -35,7 +35,7 @@ from pipeline.training.curriculum import Heat, require_start
 from pipeline.training.examples import Examples
 from pipeline.training.featured import Featured
 from pipeline.training.features import FeatureLoss
-from pipeline.training.fit import Epoch, Fitted, Validation, fit, identity
+from pipeline.training.fit import Epoch, Fitted, Validation, fit, identity, synced
 from pipeline.training.guidance import Guidance
 from pipeline.training.inputs import inputs_of
 from pipeline.training.learner import Learner
@@ -251,8 +251,10 @@ class Lesson:
     def train(
         self, model: Spec, recipe: Recipe, weightings: Sequence[LossWeights], *, seed: int, names: Sequence[str], kept: Kept
     ) -> list[Student]:
-        """Train one student per weighting, all with this seed; see `fit`."""
+        """Train one student per weighting, all with this seed; see `fit`. Of several ranks the first one gets them, others none."""
         fitted = self.fit(model, recipe, weightings, seed=seed, names=names, kept=kept)
+        if not ranks.current().first:
+            return []
         return [self._finished(name, *one, recipe, seed) for name, one in zip(names, fitted, strict=True)]
 
     def fit(
@@ -270,7 +272,7 @@ class Lesson:
         alone = len(weightings) == 1
         restored = [_restored(net, kept, member, alone) for net, member in zip(nets, members, strict=True)]
         fitted = {index: found for index, found in enumerate(restored) if found is not None}
-        missing = [index for index in range(len(nets)) if index not in fitted]
+        missing = ranks.current().agreed([index for index in range(len(nets)) if index not in fitted])
         together = self._together([nets[index] for index in missing], recipe, names)
         for indices in [missing] if together and missing else [[index] for index in missing]:
             others = f" and {len(indices) - 1} more" if len(indices) > 1 else ""
@@ -416,7 +418,7 @@ class Lesson:
         net = build(model, self.source.inputs, len(self.source.classes), seed=seed)
         if self.correct:
             bias.require_bias(net, len(self.source.classes))
-        return placed(net, self.examples.device)
+        return synced(placed(net, self.examples.device))
 
     def _finished(self, name: str, net: torch.nn.Module, fitted: Fitted, recipe: Recipe, seed: int) -> Student:
         """The student after its training, with the bias of some classes corrected where that is asked for."""

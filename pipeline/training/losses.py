@@ -231,6 +231,11 @@ class SoftLoss:
         return self.spec.target not in (kl, ce, mse, dist, js, tv, mlkd)
 
     @property
+    def couples(self) -> bool:
+        """Whether the loss of an example may depend on others of its batch: `dist` and `mlkd` do, and a plug-in might."""
+        return self.spec.target not in (kl, ce, mse, dkd, js, tv)
+
+    @property
     def softens(self) -> bool:
         """Whether T takes part in it."""
         return self.spec.target is not mse

@@ -32,10 +32,11 @@ class Shapes:
 class Between(nn.Module):
     """A loss between layers of a teacher and of a student. Its weights are learned with the student's.
 
-    count: how many layers of each it takes.
+    count: how many layers of each it takes. couples: whether the loss of an example depends on others of its batch.
     """
 
     count = 1
+    couples = False
 
     def __init__(self, shapes: Shapes, teacher: Layers, student: Layers, weight: float = 1.0) -> None:
         """Prepare for features of these shapes.
@@ -147,7 +148,7 @@ def unit(vectors: torch.Tensor) -> torch.Tensor:
 
 def _flow(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     first, second = _of_one_size(first, second)
-    return first.flatten(2) @ second.flatten(2).transpose(1, 2) / first[0, 0].numel()
+    return first.flatten(2) @ second.flatten(2).transpose(1, 2) / first.shape[2:].numel()
 
 
 def _of_one_size(one: torch.Tensor, other: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -11,7 +11,9 @@ from functools import partial
 import torch
 from torch.nn import functional
 
+from pipeline.base import ranks
 from pipeline.base.errors import InputError
+from pipeline.base.ranks import Ranks
 from pipeline.models.temperature import require_temperature
 from pipeline.training import losses
 from pipeline.training.course import START, STEADY, Course, Progress
@@ -133,7 +135,26 @@ class Objective:
     def __call__(
         self, logits: torch.Tensor, batch: Batch, progress: Progress = START, features: Sequence[torch.Tensor] = ()
     ) -> torch.Tensor:
-        """logits (B, classes) → losses (B,) float64; (B, nets, classes) → (B, nets). features: of the student, (B, …) each."""
+        """logits (B, classes) → losses (B,) float64; (B, nets, classes) → (B, nets). features: of the student, (B, …) each.
+
+        Of a piece of a batch, as each rank has one, the losses of all ranks add up to those of the batch. Where examples of a
+        batch depend on each other, each rank gathers the batch and gives its share of the loss of every example.
+        """
+        if self._couples and not (here := ranks.current()).alone:
+            logits, batch, features = here.gathered(logits), _gathered(batch, here), [here.gathered(each) for each in features]
+            return self._of_batch(logits, batch, progress, features) / here.count
+        return self._of_batch(logits, batch, progress, features)
+
+    @property
+    def _couples(self) -> bool:
+        """Whether the loss of an example may depend on others of its batch."""
+        soft = any(isinstance(term, _SoftTerm) and term.loss.couples for term in self.terms)
+        return soft or (self.guidance is not None and self.guidance.couples)
+
+    def _of_batch(
+        self, logits: torch.Tensor, batch: Batch, progress: Progress, features: Sequence[torch.Tensor]
+    ) -> torch.Tensor:
+        """As `__call__`, of examples that are a batch."""
         logits = logits.double()  # widened once for all terms
         found = [term(logits, batch, progress) for term in self.terms]
         if self.guidance is not None:
@@ -257,6 +278,12 @@ class _SoftTerm:
         if self.nets is None:
             return soft
         return soft.new_zeros(len(soft), logits.shape[1]).index_copy(1, self.nets, soft)
+
+
+def _gathered(batch: Batch, here: Ranks) -> Batch:
+    """The pieces of a batch as one, but for the inputs, which no loss reads."""
+    columns = {name: here.gathered(getattr(batch, name)) for name in ("rows", "views", "targets", "partners", "shares")}
+    return batch._replace(**columns, features=tuple(map(here.gathered, batch.features)))
 
 
 def _times(value: float | torch.Tensor, factor: float) -> float | torch.Tensor:

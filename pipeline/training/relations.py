@@ -24,6 +24,8 @@ class Similarity(Between):
     Tung, Mori, "Similarity-Preserving Knowledge Distillation" (2019, arXiv 1907.09682), section 3.1: ‖G_s − G_t‖² / B².
     """
 
+    couples = True
+
     def loss(self, teacher: Features, student: Features) -> torch.Tensor:
         """(B, …) each → (B,)."""
         wanted, given = (unit(_products(each.flatten(1))) for each in (teacher[0], student[0]))
@@ -38,6 +40,8 @@ class Distances(Between):
     counts in the loss.
     """
 
+    couples = True
+
     def loss(self, teacher: Features, student: Features) -> torch.Tensor:
         """(B, …) each → (B,)."""
         wanted, given = (_relative(_geometry(each.flatten(1))[1]) for each in (teacher[0], student[0]))
@@ -50,6 +54,8 @@ class Angles(Between):
     Park et al. 2019, section 3.2.2, see `Distances`; the paper weighs it 50 beside labels. The published code goes through
     all (B, B, D) directions; here cosines come out of the products of all pairs, in (B, B, B) numbers.
     """
+
+    couples = True
 
     def loss(self, teacher: Features, student: Features) -> torch.Tensor:
         """(B, …) each → (B,)."""
@@ -69,6 +75,8 @@ class Congruence(Between):
     section 3: with ‖x‖ = ‖y‖ = 1, k = exp(−2 gamma) · Σ (2 gamma x·y)^p / p!, p up to order. Left out: the linear layer
     that the paper puts on features first, and batches that are drawn by class.
     """
+
+    couples = True
 
     def __init__(
         self, shapes: Shapes, teacher: Layers, student: Layers, weight: float = 1.0, gamma: float = 0.4, order: int = 2
@@ -101,6 +109,8 @@ class Contrast(Between):
       times the mean of the others. There it is M times the mean over the first batch, and stays. Without Z, h of the other
       pairs would begin near 1, as N / M is small, and the first steps would be N times too great.
     """
+
+    couples = True
 
     def __init__(
         self,

@@ -16,7 +16,7 @@ import safetensors
 import safetensors.torch
 import torch
 
-from pipeline.base import files
+from pipeline.base import files, ranks
 from pipeline.base.differences import differences
 from pipeline.base.facts import NOT_JSON
 from pipeline.base.places import Place
@@ -32,7 +32,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class State:
-    """The state of the training of one net or of a stack. members: the identity of each net."""
+    """The state of the training of one net or of a stack; of several ranks, the first one keeps it.
+
+    members: the identity of each net.
+    """
 
     folder: Place
     members: Sequence[Identity]
@@ -47,18 +50,27 @@ class State:
 
         Raises TypeError for facts that JSON cannot hold.
         """
+        if not ranks.current().first:
+            return
         held: dict[str, torch.Tensor] = {}
         seen: set[int] = set()
         for name, tensor in tensors.items():
             here = tensor.detach().cpu().contiguous()
             held[name] = here.clone() if here.data_ptr() in seen else here  # tied: a file holds no memory twice
             seen.add(here.data_ptr())
-        said = json.dumps({"members": list(self.members), "finished": finished, **facts})
-        data = safetensors.torch.save(held, metadata={"facts": said})
+        data = _packed(held, {"members": list(self.members), "finished": finished, **facts})
         files.write(self.path, files.sha256(data).encode() + b"\n" + data)
 
     def load(self) -> Read | None:
         """What `save` wrote, on the CPU; None where there is no file, or a damaged one, which is removed with a warning."""
+        here = ranks.current()
+        found = self._load() if here.first else None
+        if here.alone:
+            return found
+        data = here.shared(_packed(*found) if found else b"")
+        return _unpacked(data) if data else None
+
+    def _load(self) -> Read | None:
         if not self.path.exists():
             return None
         found = _read(self.path)
@@ -88,11 +100,15 @@ class Kept:
         """Lock the folder below `work` where the trainings that write `out` keep their states.
 
         members: the identities of all nets that will be trained. States are removed when the block ends without an error;
-        with `keep`, those that were used stay for the next time. anew: start without the states of before.
+        with `keep`, those that were used stay for the next time. anew: start without the states of before. Of several ranks
+        the first one holds the folder, and others have nothing that is finished.
         Raises BusyError where another process trains the same.
         """
         path = str(files.resolved(out))
         folder = work / "trainings" / f"{out.name}-{files.sha256(path.encode())[:12]}"
+        if not ranks.current().first:
+            yield cls(folder)
+            return
         with files.locked_folder(folder, f"training of {out.name}"):
             for state in folder.glob("*.state") if anew else ():
                 files.remove(state)
@@ -199,6 +215,15 @@ def _facts(path: Place) -> dict[str, Any] | None:
         return None
 
 
+def _packed(tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> bytes:
+    """The bytes of a state, but for its digest. Raises TypeError for facts that JSON cannot hold."""
+    return safetensors.torch.save(dict(tensors), metadata={"facts": json.dumps(facts)})
+
+
+def _unpacked(data: bytes) -> Read:
+    return safetensors.torch.load(data), _parsed(data)
+
+
 def _parsed(data: bytes) -> dict[str, Any]:
     """The facts in a safetensors file, or in its first bytes: 8 bytes with the size of the header, and the header."""
     facts: dict[str, Any] = json.loads(json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]["facts"])
@@ -215,6 +240,6 @@ def _read(path: Place) -> Read | None:
         digest, _, data = path.read_bytes().partition(b"\n")
         if files.sha256(data).encode() != digest:
             return None
-        return safetensors.torch.load(data), _parsed(data)
+        return _unpacked(data)
     except (OSError, *_DAMAGE):
         return None

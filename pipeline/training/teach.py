@@ -2,7 +2,7 @@
 
 import torch
 
-from pipeline.base import files, runtime
+from pipeline.base import files, ranks, runtime
 from pipeline.base.errors import InputError
 from pipeline.base.places import Place
 from pipeline.base.spec import witnesses
@@ -17,7 +17,7 @@ from pipeline.models.predict import predict
 from pipeline.models.rows import Rows
 from pipeline.models.transformers import Probe, probe_of
 from pipeline.training.examples import Examples
-from pipeline.training.fit import Epoch, Validation, fit, identity
+from pipeline.training.fit import Epoch, Validation, fit, identity, synced
 from pipeline.training.inputs import Computed, inputs_of
 from pipeline.training.objective import HARD, Objective
 from pipeline.training.recipe import Recipe
@@ -65,7 +65,7 @@ def teach(
     if recipe.selects:
         valid.require_unfolded("keep: best")
     spec = parse_model(model)
-    net = placed(build(spec, train.inputs, len(train.classes), seed=seed), device)
+    net = synced(placed(build(spec, train.inputs, len(train.classes), seed=seed), device))
     seen = Policy.parse(policy, seed)
     seen.require_kind(train.inputs.kind)
     learner, inputs = net, inputs_of(train, seen, net)
@@ -82,7 +82,7 @@ def teach(
     own = {"views": seen.to_dict()} | ({"files": [each.digest for each in files_read]} if files_read else {})
     member = identity(spec, recipe, seed, own, train, valid, device)
     read = [train.witness, *files_read, *witnesses(spec, *recipe.specs, *seen.steps)]
-    with Kept.hold(work, out, [member]) as kept, files.replaced_folder(out, read=read) as folder:
+    with Kept.hold(work, out, [member]) as kept, ranks.only_first(files.replaced_folder(out, read=read)) as folder:
         [fitted] = fit(
             learner, examples, objective, recipe, validation, seed=seed, name=f"teacher {out.name}", state=kept.state([member])
         )
@@ -90,6 +90,8 @@ def teach(
             what, found = f"training of teacher {out.name}, epoch {fitted.diverged}", "infinite or NaN ones: it diverged"
             raise InputError(what, expected="a finite loss and finite logits", found=found, fix="Lower the learning rate.")
         kept_epoch = fitted.kept(recipe)
+        if folder is None:
+            return kept_epoch
         taught = Net(seed, None, kept_epoch.epoch, chance=validation.at_chance(kept_epoch, f"teacher {out.name}"))
         Checkpoint.write(
             folder, kind="teacher", name=out.name, model=spec, split=train, data=Data.of(train, valid), nets={taught: net},

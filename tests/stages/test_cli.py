@@ -146,7 +146,7 @@ def test_progress_in_a_log_is_a_line_now_and_then(project):
 def test_too_little_memory_is_a_message(project, monkeypatch, error):
     from pipeline.training.fit import _Training
 
-    monkeypatch.setattr(_Training, "_step", lambda self, batch, progress: (_ for _ in ()).throw(error))
+    monkeypatch.setattr(_Training, "_step", lambda self, *given: (_ for _ in ()).throw(error))
     message = says(2, "distill", "s", "-T", "2")
     assert "Not enough memory" in message
     assert "Lower batch_size, tile, views, `memory` or the size of the net, or choose another --device." in message
@@ -155,7 +155,7 @@ def test_too_little_memory_is_a_message(project, monkeypatch, error):
 def test_what_is_our_own_fault_is_not_hidden(project, monkeypatch):
     from pipeline.training.fit import _Training
 
-    monkeypatch.setattr(_Training, "_step", lambda self, batch, progress: (_ for _ in ()).throw(RuntimeError("a bug")))
+    monkeypatch.setattr(_Training, "_step", lambda self, *given: (_ for _ in ()).throw(RuntimeError("a bug")))
     result = CliRunner().invoke(main, ["distill", "s", "-T", "2"])
     assert isinstance(result.exception, RuntimeError)
 

@@ -1,0 +1,194 @@
+"""Trainings by several ranks: run by test_ranks.py as a process of its own.
+
+python rank_trainings.py <folder> <ranks> [<lesson> …]
+
+The launcher behind torchrun forks the ranks from this process, so that torch is imported once. They train lessons into
+<folder>/<ranks>: those that are named, or all. Then `softcache distill` runs, is killed on a rank, and runs again; with all
+lessons it fails on a rank too, and a sweep is tried. Prints what came of it as JSON.
+"""
+
+import os
+
+os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+
+import json
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import torch
+import torch._dynamo  # DistributedDataParallel would import it in every rank
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from pipeline.base import ranks, runtime
+from pipeline.base.errors import InputError
+from pipeline.data.settings import Views
+from pipeline.training import fit
+from pipeline.training.course import Course
+from pipeline.training.curriculum import parse_curriculum
+from pipeline.training.distill import distill
+from pipeline.training.features import FeatureLoss
+from pipeline.training.lesson import Soft
+from pipeline.training.losses import SoftLoss
+from pipeline.training.objective import HARD, LossWeights
+from pipeline.training.recipe import Recipe
+from pipeline.training.teach import teach
+
+ROWS = 61
+CNN, MLP = "cnn(channels=[6, 7])", "mlp(hidden=[7])"
+VIEWS = Views("shift(1)", 3, 5)
+STREAMED = 2.5e-6  # GB: half of the rows at a time
+FEATURES = (
+    "hint(teacher=layer1, student=layer1)",
+    "fsp(teacher=[layer1, layer1], student=[layer1, layer1])",
+    "sp(teacher='layer2 | pool', student='layer2', weight=30)",
+    "rkd_angle(teacher='layer2 | pool', student='layer2')",
+    "crd(teacher='layer2 | pool', student='layer2', width=4)",
+)
+PARAMS = """
+views: {policy: shift(1), views: 3, view_seed: 5}
+recipe: {optimizer: "adamw(lr=0.01)", epochs: 10, batch_size: 60, ema: 0.8, keep: best, patience: 9}
+distill: {teachers: [a, b], alpha: 0.8}
+students: {s: {model: "mlp(hidden=[7], dropout=0.3)"}}
+"""
+
+
+def recipe(**changes: Any) -> Recipe:
+    usual = {"optimizer": "sgd(lr=0.2, momentum=0.9)", "schedule": "constant", "epochs": 3, "batch_size": 12}
+    return Recipe.parse(**(usual | changes))
+
+
+def lessons(folder: Path, out: Path) -> dict[str, Callable[[], object]]:
+    """What is trained, into folders of these names: each is a way in which ranks could differ from one process."""
+
+    def student(
+        name: str, how: Recipe, *, loss: str = "kl", model: str = MLP, views: Views = VIEWS, hard: bool = False,
+        live: bool = False, features: tuple[str, ...] = (), rule: str = "logits", heat: str | None = None,
+        seeds: tuple[int, ...] = (3,), rows: str = "all", correct: tuple[int, ...] = (),
+    ) -> Callable[[], object]:  # fmt: skip
+        names = {each: folder / ("teachers" if live else "caches") / each for each in ("c" if features else "ab")}
+        learned = None if heat is None else parse_curriculum(heat)
+        soft = Soft(
+            names, rule, SoftLoss.parse(loss), None, live, Course.parse(), tuple(map(FeatureLoss.parse, features)), learned
+        )
+        weighting = HARD if hard else LossWeights(4.0, 0.8, features=bool(features))
+        return lambda: distill(
+            model=model, recipe=how, views=views, rows=rows, soft=None if hard else soft, weighting=weighting, correct=correct,
+            seeds=seeds, splits=folder / "transfer", work=out / "work", out=out / name, device=torch.device("cpu"),
+        )  # fmt: skip
+
+    every = recipe(
+        optimizer="adamw(lr=0.01, decay_biases=False)", epochs=9, keep="best", patience=3, max_norm=0.7, clip_grad=0.1, ema=0.8,
+        draws=2, label_smoothing=0.1,
+    )  # fmt: skip
+    slow = "sgd(lr=0.01)"
+    made = {
+        "hundred": student("hundred", recipe(epochs=100, batch_size=ROWS), rule="probabilities"),
+        "last": student("last", recipe(batch_size=ROWS - 1), model=CNN),  # the last batch leaves a rank without rows
+        "streamed": student("streamed", recipe(memory=STREAMED, batch_size=7), seeds=(0, 1)),
+        "mixed": student("mixed", recipe(memory=STREAMED, batch_size=7), views=Views("mixup(100)", 3, 5), hard=True),
+        "every": student("every", every),
+        "some": student("some", recipe(), rows="only([0, 2])", correct=(1,), model=CNN),
+        "live": student("live", recipe(batch_size=ROWS - 1), live=True),
+        "dist": student("dist", recipe(optimizer=slow, batch_size=ROWS - 1), loss="dist"),
+        "mlkd": student("mlkd", recipe(optimizer=slow, draws=2), loss="mlkd"),
+        "features": student("features", recipe(optimizer=slow, batch_size=ROWS - 1), model=CNN, features=FEATURES),
+        "heat": student("heat", recipe(), heat="ctkd(epochs=2)"),
+    }
+    kept = recipe(optimizer="adamw(lr=0.01)", epochs=10, batch_size=60, ema=0.8, keep="best", patience=9)
+    made["s-T4"] = student("s-T4", kept, model="mlp(hidden=[7], dropout=0.3)", seeds=(0,), rule="probabilities")  # as PARAMS
+    made["teach"] = lambda: teach(
+        model=CNN, recipe=recipe(), policy="shift(1)", seed=1, splits=folder / "transfer", work=out / "work", out=out / "teach",
+        device=torch.device("cpu"),
+    )  # fmt: skip
+    return made
+
+
+def history(out: Path) -> list[dict[str, float]]:
+    found: list[dict[str, float]] = pq.read_table(out / "history.parquet").to_pylist()
+    return found
+
+
+def train(folder: str, out: str, names: list[str]) -> None:
+    """What each rank does for the lessons of these names, or for all."""
+    with ranks.joined("cpu") as device:
+        runtime.prepare(device, threads=1)
+        fit.TILE = 2  # so that each rank has validation rows
+        made = lessons(Path(folder), Path(out))
+        for name in names or made:
+            made[name]()
+
+
+def command(folder: str, words: list[str], mishap: str) -> None:
+    """What each rank does for a command; rank 1 meets with a mishap in the sixth epoch, if any."""
+    from stages.cli import main
+
+    real = fit._Training.epoch
+
+    def epoch(self: Any, bar: Any) -> None:
+        if self.done == 5 and ranks.current().number == 1:
+            if mishap == "killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise InputError("the sixth epoch", expected="nothing", found="a mishap", fix="Do nothing.")
+        real(self, bar)
+
+    fit.SAVING = float("inf")  # keep every epoch
+    if mishap:
+        fit._Training.epoch = epoch  # type: ignore[method-assign]
+    os.chdir(folder)
+    main(words)
+
+
+def launched(count: int, work: Callable[..., None], *given: Any) -> int:
+    """Run in so many ranks; the exit code of the first that failed, 0 for none."""
+    config = LaunchConfig(
+        min_nodes=1, max_nodes=1, nproc_per_node=count, start_method="fork", max_restarts=0, monitor_interval=0.05,
+        rdzv_backend="c10d", rdzv_endpoint="127.0.0.1:0", run_id=str(os.getpid()),
+    )  # fmt: skip
+    try:
+        elastic_launch(config, work)(*given)
+    except ChildFailedError as error:
+        return error.get_first_failure()[1].exitcode
+    return 0
+
+
+def told(path: Path, count: int, work: Callable[..., None], *given: Any) -> dict[str, Any]:
+    """Run in so many ranks, and note what they print."""
+    kept = [os.dup(number) for number in (1, 2)]
+    with path.open("wb") as file:
+        for number in (1, 2):
+            os.dup2(file.fileno(), number)
+    try:
+        code = launched(count, work, *given)
+    finally:
+        for number, held in zip((1, 2), kept, strict=True):
+            os.dup2(held, number)
+            os.close(held)
+    return {"code": code, "said": path.read_text()}
+
+
+def commanded(folder: Path, count: int, mishap: str) -> dict[str, Any]:
+    """Run `softcache distill`: its exit code, what it says, and how many states it leaves."""
+    out = folder / str(count)
+    words = ["distill", "s", "-T", "4", "--data", str(folder), "--work", str(out / "work"), "--device", "cpu"]
+    found = told(out / "said", count, command, str(folder), words, mishap)
+    return found | {"states": len(list(out.glob("work/trainings/*/*.state")))}
+
+
+def main(folder: Path, count: int, names: list[str]) -> None:
+    out = folder / str(count)
+    (folder / "params.yaml").write_text(PARAMS)
+    found: dict[str, Any] = {"lessons": {"code": launched(count, train, str(folder), str(out), names)}}
+    for run, mishap in (("killed", "killed"), ("resumed", ""), *([] if names else [("fails", "fails")])):
+        found[run] = commanded(folder, count, mishap)
+    if not names:
+        found["sweep"] = told(out / "said", count, command, str(folder), ["sweep", "s", "--temperatures", "4"], "")
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])
