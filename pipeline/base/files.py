@@ -368,11 +368,11 @@ def holds(folder: Place, name: str) -> bool:
     return (current(folder) / name).is_file()
 
 
-def set_current(folder: ObjectPlace, name: str) -> None:
-    """Make a generation the present one, and remove the former, with the folder of its work if it has one."""
+def set_current(folder: ObjectPlace, name: str, *, keep: bool = False) -> None:
+    """Make a generation the present one; unless `keep`, remove the former, with the folder of its work if it has one."""
     former = current(folder)
     (folder / CURRENT).write(readable_json({"folder": name, "digest": sha256(name.encode())}))
-    if former not in (folder, folder / name):
+    if not keep and former not in (folder, folder / name):
         for each in (former, former.parent / f"{former.name}{WORK}"):
             remove(each)
 

@@ -17,6 +17,7 @@ from pipeline.base import files, runtime, spec
 from pipeline.base.errors import InputError
 from pipeline.base.places import Place
 from pipeline.base.settings import check
+from pipeline.cache.address import Address
 from pipeline.cache.identity import identity
 from pipeline.cache.knowledge.head import Head
 from pipeline.cache.knowledge.knowledge import Knowledge
@@ -54,6 +55,7 @@ def capture(
     provenance: Place,
     device: torch.device,
     anew: bool = False,
+    store: Place | None = None,
 ) -> Captured:
     """Write a teacher's cache: its raw logits, or what gives them, and features if asked for.
 
@@ -72,6 +74,7 @@ def capture(
         provenance: The JSON file to write, about the machine and the time taken.
         device: Where the teacher runs, see `runtime.prepare`.
         anew: Whether to discard the spans in `work` and compute all.
+        store: Where spans are kept instead of in `out`, which then has the manifest and their address; see address.py.
 
     Returns:
         The manifest of the cache, and how many spans were computed and kept.
@@ -83,6 +86,9 @@ def capture(
     """
     check(views)
     check(keep)
+    if store is not None:
+        store = files.resolved(store)
+        _require_local(out)
     opened = open_splits(splits, SPLITS)
     view_policy, view_count = open_views(views)
     view_policy.require_kind(opened["transfer"].inputs.kind)
@@ -96,7 +102,7 @@ def capture(
     counts = {split: view_count if split == "transfer" else 1 for split in opened}
     extents = {split: Extent(found.rows, counts[split], found.inputs_digest) for split, found in opened.items()}
     started = time.monotonic()
-    with Work.hold(work, out, cache_identity, source.knowledge, extents) as progress:
+    with Work.hold(work, out, cache_identity, source.knowledge, extents, store) as progress:
         # Load the teacher before spans are discarded: if it is damaged, they could not be computed again.
         if anew:
             source.load()
@@ -109,6 +115,8 @@ def capture(
                 source.fill(progress, opened, missing)
             plugins = spec.witnesses(*view_policy.steps)
             manifest = progress.seal([checkpoint.witness, opened["transfer"].witness, *source.witnesses, *plugins])
+            if store is not None and isinstance(out, Path):
+                Address(str(progress.room.sealed)).write(out, manifest)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT) and isinstance(work, Path):
                 raise _without_room(progress, work) from error
@@ -157,6 +165,13 @@ class _Table:
             found = [self.lookup.read(split, view, *splits[split].spans()[span])]
             publish(work, self.lookup.teacher.name, splits[split], split, view, span, found.copy, bar)
         bar.close()
+
+
+def _require_local(out: Place) -> None:
+    """Raise InputError for a folder in a store, whose spans need no other."""
+    if not isinstance(out, Path):
+        fix = "Leave out --store, or name a folder of this machine with --data."
+        raise InputError("store", expected="a cache whose manifest is on this machine", found=str(out), fix=fix)
 
 
 def _without_room(work: Work, root: Path) -> InputError:
