@@ -6,7 +6,7 @@ READY := .venv/.ready
 # The commands in dvc.yaml find what is installed in .venv.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: repro plots test test-zoo banking77 generations machines soak bench fairness lint mnist cifar10 readme commands
+.PHONY: repro plots test test-zoo banking77 generations machines soak bench fairness lint mnist cifar10 readme commands scaling
 
 repro: $(READY) ## teachers, caches, students and report on the embedded digits
 	.venv/bin/dvc repro
@@ -58,6 +58,7 @@ bench: $(READY) ## speed and memory against what one would do instead; MNIST=fol
 	.venv/bin/python -m benchmarks.loops
 	.venv/bin/python -m benchmarks.export
 	.venv/bin/python -m benchmarks.page
+	.venv/bin/python -m benchmarks.scaling
 	.venv/bin/python -m benchmarks.training $(if $(MNIST),--mnist=$(abspath $(MNIST)))
 	.venv/bin/python -m benchmarks.features $(if $(CIFAR),--cifar=$(abspath $(CIFAR)))
 
@@ -132,6 +133,12 @@ readme: repro ## tables and pictures of README.md, from the last run, and of exa
 	$(call fill,examples/banking77/README.md,results,examples/banking77/results/published.md)
 	$(call fill,examples/banking77/README.md,speed,examples/banking77/speed.md)
 	$(call fill,examples/generations/README.md,results,examples/generations/results/published.md)
+
+scaling: $(READY) ## measures what a span costs here, and writes the tables of docs/scaling.md anew from that; two minutes
+	.venv/bin/python -m benchmarks.scaling --keep
+	.venv/bin/python -m benchmarks.scaling --table > docs/scaling.table
+	$(call fill,docs/scaling.md,plan,docs/scaling.table)
+	rm docs/scaling.table
 
 commands: $(READY) ## docs/commands.md, from what the commands say of themselves
 	.venv/bin/python docs/commands.py

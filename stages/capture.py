@@ -7,6 +7,7 @@ from pipeline.base.places import Place
 from pipeline.cache.settings import Keep
 from pipeline.data.settings import Views
 from stages.options import (
+    Folder,
     Name,
     Stage,
     anew_option,
@@ -16,6 +17,7 @@ from stages.options import (
     example,
     keys,
     machine_options,
+    option,
     options_of,
     params_option,
     work_option,
@@ -27,11 +29,12 @@ from stages.terminal import echo
     cls=Stage,
     short_help="Run a teacher once and cache its raw logits.",
     epilog=example('softcache capture a --views 8 --policy "shift(2)"'),
-    sections={"capture": keys(Keep), "views": keys(Views)},
+    sections={"capture": (*keys(Keep), "store"), "views": keys(Views)},
 )
 @click.argument("name", type=Name())
 @options_of(Views, "views")
 @options_of(Keep, "keep")
+@option("--store", type=Folder(), help="Where spans are kept: a path or a URL; the folder of the cache then has no spans.")
 @anew_option
 @params_option
 @data_option
@@ -42,6 +45,7 @@ def command(
     name: str,
     views: Views,
     keep: Keep,
+    store: Place | None,
     anew: bool,
     params: str | None,
     data: Place,
@@ -55,6 +59,9 @@ def command(
     With --knowledge hidden it keeps what goes into its last layer, and that layer, which give all logits: smaller where classes
     are many.
     With --features it keeps outputs of other layers beside them, for students that learn from these too.
+
+    With --store the spans are kept apart, such as in an object store, and stay there when another cache of this name is made:
+    data/caches/NAME/ has the manifest and their address, which are small enough for DVC, or git, to track.
 
     A capture that was stopped goes on from the spans that it finished.
 
@@ -71,6 +78,7 @@ def command(
         views=views,
         keep=keep,
         anew=anew,
+        store=store,
         work=work,
         out=out,
         provenance=data / "provenance" / f"{name}.json",

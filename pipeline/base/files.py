@@ -8,6 +8,7 @@ import contextlib
 import datetime
 import errno
 import fcntl
+import functools
 import hashlib
 import json
 import os
@@ -53,8 +54,35 @@ def canonical_json(value: Any) -> bytes:
 
 
 def readable_json(value: Any) -> bytes:
-    """JSON for people: indented, keys in the given order, a newline at the end."""
-    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    """JSON for people: indented, keys in the given order, a newline at the end. Raises ValueError for NaN and infinity."""
+    return (_indented(value, "\n") + "\n").encode()
+
+
+def _indented(value: Any, line: str) -> str:
+    """What json.dumps gives with indent=2, in a third of its time: its fast encoder, which cannot indent, writes what is flat.
+
+    line: a newline, and the indentation of the value.
+    """
+    inner = f"{line}  "
+    encode = _encoder(inner)
+    if not isinstance(value, dict | list | tuple) or not value:
+        return encode(value)
+    if not any(
+        isinstance(each, dict | list | tuple) and each for each in (value.values() if isinstance(value, dict) else value)
+    ):
+        text = encode(value)[1:-1]
+    elif isinstance(value, dict):
+        text = f",{inner}".join(f"{encode({key: 0})[1:-2]}{_indented(each, inner)}" for key, each in value.items())
+    else:
+        text = f",{inner}".join(_indented(each, inner) for each in value)
+    start, end = "{}" if isinstance(value, dict) else "[]"
+    return f"{start}{inner}{text}{line}{end}"
+
+
+@functools.cache
+def _encoder(line: str) -> Callable[[Any], str]:
+    """Gives flat JSON, in which `line` follows every comma."""
+    return json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(f",{line}", ": ")).encode
 
 
 def read(path: Place, fix: str) -> bytes:
@@ -345,11 +373,11 @@ def artifacts(folder: Place, name: str) -> list[Place]:
     return [each for each in sorted(folder.iterdir()) if holds(each, name)] if folder.is_dir() else []
 
 
-def set_current(folder: ObjectPlace, name: str) -> None:
-    """Make a generation the present one, and remove the former, with the folder of its work if it has one."""
+def set_current(folder: ObjectPlace, name: str, *, keep: bool = False) -> None:
+    """Make a generation the present one; unless `keep`, remove the former, with the folder of its work if it has one."""
     former = current(folder)
     (folder / CURRENT).write(readable_json({"folder": name, "digest": sha256(name.encode())}))
-    if former not in (folder, folder / name):
+    if not keep and former not in (folder, folder / name):
         for each in (former, former.parent / f"{former.name}{WORK}"):
             remove(each)
 

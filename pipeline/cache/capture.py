@@ -12,10 +12,11 @@ from typing import Any
 
 import torch
 
-from pipeline.base import runtime
+from pipeline.base import files, runtime
 from pipeline.base.crew import HERE, Workers
 from pipeline.base.errors import InputError
 from pipeline.base.places import Place
+from pipeline.cache.address import Address
 from pipeline.cache.manifest import Manifest
 from pipeline.cache.provenance import Provenance
 from pipeline.cache.running import Running
@@ -47,6 +48,7 @@ def capture(
     device: torch.device,
     anew: bool = False,
     workers: Workers = HERE,
+    store: Place | None = None,
 ) -> Captured:
     """Write a teacher's cache: its raw logits, or what gives them, and features if asked for.
 
@@ -66,6 +68,7 @@ def capture(
         device: Where the teacher runs, see `runtime.prepare`; with workers, where this process finds out what is kept.
         anew: Whether to discard the spans in `work` and compute all.
         workers: Who runs the teacher; logits that were made elsewhere are looked up here, whoever they are.
+        store: Where spans are kept instead of in `out`, which then has the manifest and their address; see address.py.
 
     Returns:
         The manifest of the cache, and how many spans were computed and kept.
@@ -75,11 +78,14 @@ def capture(
         IntegrityError: The teacher or the data are damaged, or a logit is NaN, infinite, or too large for `dtype`.
         BusyError: Another process runs the same capture, or has replaced the teacher or the data meanwhile.
     """
+    if store is not None:
+        store = files.resolved(store)
+        _require_local(out)
     request = Request(teacher, splits, views, keep, work)
     subject = Subject.open(request, device)
     opened, source = subject.splits, subject.source
     started = time.monotonic()
-    with Work.hold(work, out, subject.identity, source.knowledge, subject.extents) as progress:
+    with Work.hold(work, out, subject.identity, source.knowledge, subject.extents, store) as progress:
         # Load the teacher before spans are discarded: if it is damaged, they could not be computed again.
         if anew:
             source.load()
@@ -95,6 +101,8 @@ def capture(
                 source.fill(progress, opened, missing)
                 made_by |= runtime.provenance(device)  # with the threads that it took
             manifest = progress.seal(subject.witnesses)
+            if store is not None and isinstance(out, Path):
+                Address(str(progress.room.sealed)).write(out, manifest)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT) and isinstance(work, Path):
                 raise _without_room(progress, work) from error
@@ -103,6 +111,13 @@ def capture(
     facts |= {"spans_computed": len(missing), "spans_kept": kept, "seconds": round(time.monotonic() - started, 3)}
     Provenance(**facts).write(provenance)
     return Captured(manifest, len(missing), kept)
+
+
+def _require_local(out: Place) -> None:
+    """Raise InputError for a folder in a store, whose spans need no other."""
+    if not isinstance(out, Path):
+        fix = "Leave out --store, or name a folder of this machine with --data."
+        raise InputError("store", expected="a cache whose manifest is on this machine", found=str(out), fix=fix)
 
 
 def _without_room(work: Work, root: Path) -> InputError:

@@ -13,6 +13,7 @@ from pipeline.base import commands, files
 from pipeline.base.differences import differences
 from pipeline.base.errors import InputError, IntegrityError
 from pipeline.base.places import Place
+from pipeline.cache.address import base_of
 from pipeline.cache.knowledge.features import FeatureArray
 from pipeline.cache.knowledge.head import FILE_NAME as HEAD
 from pipeline.cache.knowledge.head import Head
@@ -59,13 +60,13 @@ class Cache:
 
     @cached_property
     def base(self) -> Place:
-        """The folder of its files: its own, in a store that of its generation."""
-        return files.current(self.path)
+        """The folder of its files: its own, in a store that of its generation; see address.py for spans that are kept apart."""
+        return base_of(self.path)
 
     @property
     def witness(self) -> files.Witness:
         """The witness of the manifest."""
-        return files.Witness.of_file(self.base / FILE_NAME, files.sha256(self.manifest.to_json()))
+        return files.Witness.of_file(files.current(self.path) / FILE_NAME, files.sha256(self.manifest.to_json()))
 
     @classmethod
     def listed(cls, path: Place) -> "Cache":
@@ -81,6 +82,12 @@ class Cache:
             IntegrityError: The manifest is missing or damaged.
         """
         return cls(path, Manifest.read(path))
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """All options of `softcache capture` that give this cache, whatever params.yaml says."""
+        apart = self.base != files.current(self.path)
+        return (*self.manifest.options, *(("--store", str(self.base.parent.parent)) if apart else ()))
 
     @property
     def knowledge(self) -> Knowledge:
@@ -389,7 +396,7 @@ class Cache:
         """
         first, total = findings[0], len(self.manifest.records) + len(self.manifest.files_sha256)
         found = f"{first.found} ({len(findings)} of {total} files missing or damaged)"
-        fix = commands.capture_again(self.path, *self.manifest.options)
+        fix = commands.capture_again(self.path, *self.options)
         return IntegrityError(first.where, expected=first.expected, found=found, fix=fix)
 
     @cached_property

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
 from pipeline.base import files
 from pipeline.base.places import Place
 from pipeline.cache.layout import ENDING
-from pipeline.cache.manifest import Manifest, Part, Record
+from pipeline.cache.manifest import Extent, Manifest, Part, Record
 
 PLAN, IDENTITY = "plan.json", "identity.json"
 
@@ -53,10 +54,20 @@ class Room(Protocol):
     def former_identity(self) -> Mapping[str, Any]:
         """The identity of the last cache of this name, where it was another; otherwise empty."""
 
+    @property
+    def sealed(self) -> Place:
+        """The folder of the files of the cache, once it is sealed."""
+
     def seal(
         self, records: Sequence[Record], others: Mapping[str, bytes], manifest: bytes, read: Iterable[files.Witness]
     ) -> None:
         """Make these spans, other files by their paths, and the manifest the cache; nothing is done if `read` has changed."""
+
+
+def generation(identity: Mapping[str, Any], extents: Mapping[str, Extent]) -> str:
+    """The name of the folder of a cache's files in a store: of equal name is what is of the same teacher, rows and views."""
+    said = {"identity": dict(identity), "extents": {split: asdict(extent) for split, extent in extents.items()}}
+    return files.sha256(files.canonical_json(said))[:16]
 
 
 def shard(knowledge_shard: Path, array: str, split: str) -> str:

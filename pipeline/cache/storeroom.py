@@ -6,7 +6,7 @@ writes the same, and helps. Sealing puts the manifest there, and then makes curr
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from pipeline.base import files
@@ -14,29 +14,29 @@ from pipeline.base.errors import IntegrityError
 from pipeline.base.places import ObjectPlace
 from pipeline.cache import room
 from pipeline.cache.knowledge.knowledge import Knowledge
-from pipeline.cache.manifest import FILE_NAME, Extent, Manifest, Record
+from pipeline.cache.manifest import FILE_NAME, Manifest, Record
 
 
 @dataclass(frozen=True)
 class StoreRoom:
-    """A room.Room. out: the folder of the cache. generation: the name of the folder in it, see `of`."""
+    """A room.Room. out: the folder of the cache. generation: the name of the folder in it, see room.generation.
+
+    lasting: whether other generations stay, because manifests that lie elsewhere name them.
+    """
 
     out: ObjectPlace
     generation: str
     identity: Mapping[str, Any]
     knowledge: Knowledge
-
-    @classmethod
-    def of(
-        cls, out: ObjectPlace, identity: Mapping[str, Any], knowledge: Knowledge, extents: Mapping[str, Extent]
-    ) -> "StoreRoom":
-        """The room of a cache of this identity and these extents: together they say of every row which it is."""
-        said = {"identity": dict(identity), "extents": {split: asdict(extent) for split, extent in extents.items()}}
-        return cls(out, files.sha256(files.canonical_json(said))[:16], identity, knowledge)
+    lasting: bool = False
 
     @property
     def spans(self) -> ObjectPlace:
         return self.out / self.generation
+
+    @property
+    def sealed(self) -> ObjectPlace:
+        return self.spans
 
     @property
     def kept(self) -> ObjectPlace:
@@ -89,13 +89,13 @@ class StoreRoom:
     def seal(
         self, records: Sequence[Record], others: Mapping[str, bytes], manifest: bytes, read: Iterable[files.Witness]
     ) -> None:
-        """Nothing is copied. Afterwards the former cache is removed."""
+        """Nothing is copied. Afterwards the former cache is removed, unless they last."""
         self._require_stored(records)
         for name, data in others.items():
             self._put(name, data)
         files.require_unchanged(read)
         self._put(FILE_NAME, manifest)
-        files.set_current(self.out, self.generation)
+        files.set_current(self.out, self.generation, keep=self.lasting)
 
     def _put(self, name: str, data: bytes) -> None:
         """Create a file, or put it in place of one from before spans of the same cache were repaired."""

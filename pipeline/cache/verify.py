@@ -132,7 +132,7 @@ def verify(path: Place, *, work: Place, progress: Callable[[int], object] = lamb
     with ThreadPoolExecutor(runtime.cores()) as pool:
         findings += [finding for finding in pool.map(check, records) if finding]
     findings += cache.strays()
-    return Verified(path, spans, sum(record.size_bytes for record in records), findings, cache.manifest.options)
+    return Verified(path, spans, sum(record.size_bytes for record in records), findings, cache.options)
 
 
 def size_bytes(path: Place) -> int:

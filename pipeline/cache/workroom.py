@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.base import facts, files, runtime
-from pipeline.base.errors import BusyError
+from pipeline.base.errors import BusyError, IntegrityError
 from pipeline.base.places import Place
 from pipeline.cache import room
 from pipeline.cache.knowledge.knowledge import Knowledge
@@ -23,11 +23,19 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class WorkRoom:
-    """A room.Room. folder: of the work. out: the folder that the cache will be sealed into."""
+    """A room.Room. folder: of the work. out: the folder that the cache will be sealed into.
+
+    lasting: whether that is a folder of one generation in a store, where others stay beside it.
+    """
 
     folder: Path
     out: Path
     knowledge: Knowledge
+    lasting: bool = False
+
+    @property
+    def sealed(self) -> Path:
+        return self.out
 
     @property
     def spans(self) -> Path:
@@ -67,10 +75,17 @@ class WorkRoom:
         return removed
 
     def former(self) -> Manifest | None:
-        """None: its spans are still in this room, or in that of another identity."""
+        """That of the store, which others may have captured; otherwise none: its spans are still in this room, if they fit."""
+        with contextlib.suppress(IntegrityError):
+            return Manifest.read(self.out) if self.lasting else None
         return None
 
     def inherit(self, record: Record) -> bool:
+        """Linked; compared with its record later."""
+        path = self._path(record)
+        with contextlib.suppress(FileNotFoundError, FileExistsError):
+            _link(self.out / path, self.spans / path)
+            return True
         return False
 
     def former_identity(self) -> Mapping[str, Any]:
@@ -88,10 +103,8 @@ class WorkRoom:
         copied = 0
         with files.replaced_folder(self.out, read=read) as folder:
             for record in records:
-                place = room.shard(
-                    self.knowledge.arrays[record.array].shard(record.view, record.span), record.array, record.split
-                )
-                copied += not _link(self.spans / place, folder / place)
+                path = self._path(record)
+                copied += not _link(self.spans / path, folder / path)
             for name, data in others.items():
                 files.write(folder / name, data)
             files.write(folder / FILE_NAME, manifest)
@@ -99,13 +112,20 @@ class WorkRoom:
             told = "%s: %d spans were copied, because links from %s failed; put SOFTCACHE_WORK on the same file system"
             _log.warning(told, self.out.name, copied, self.folder)
         self._clear_former()
-        files.write(self.folder / _SEALED, files.readable_json({"out": str(files.resolved(self.out))}))
+        files.write(self.folder / _SEALED, files.readable_json(self._marker))
+
+    @property
+    def _marker(self) -> dict[str, Any]:
+        """What sealed.json holds: into which cache this work was sealed, of whatever generation."""
+        return {"out": str(files.resolved(self.out.parent if self.lasting else self.out))}
+
+    def _path(self, record: Record) -> str:
+        return room.shard(self.knowledge.arrays[record.array].shard(record.view, record.span), record.array, record.split)
 
     def _former(self) -> Iterator[Path]:
-        """Other work folders that were sealed into `out`."""
-        sealed = {"out": str(files.resolved(self.out))}
+        """Other work folders that were sealed into this cache."""
         for marker in self.folder.parent.glob(f"*/{_SEALED}"):
-            if marker.parent != self.folder and plain(marker) == sealed:
+            if marker.parent != self.folder and plain(marker) == self._marker:
                 yield marker.parent
 
     def _clear_former(self) -> None:

@@ -23,7 +23,7 @@ from pipeline.cache.knowledge.head import Head
 from pipeline.cache.knowledge.knowledge import Knowledge, Stored
 from pipeline.cache.layout import Damaged, ends
 from pipeline.cache.manifest import FILE_NAME, Extent, Manifest, Part, Record, fingerprint, metadata_path, parts
-from pipeline.cache.room import IDENTITY, PLAN, Room, record_name, records_of, shard
+from pipeline.cache.room import IDENTITY, PLAN, Room, generation, record_name, records_of, shard
 from pipeline.cache.storeroom import StoreRoom
 from pipeline.cache.workroom import WorkRoom, plain
 
@@ -74,14 +74,21 @@ class Work:
     @classmethod
     @contextlib.contextmanager
     def hold(
-        cls, root: Place, out: Place, identity: Mapping[str, Any], knowledge: Knowledge, extents: Mapping[str, Extent]
+        cls,
+        root: Place,
+        out: Place,
+        identity: Mapping[str, Any],
+        knowledge: Knowledge,
+        extents: Mapping[str, Extent],
+        store: Place | None = None,
     ) -> Iterator["Work"]:
         """Open the room of this identity; raises BusyError if another process holds it.
 
         root: where it is made, unless the cache lies in a store. out: the folder that the cache will be sealed into.
+        store: where that is instead, under its name and generation, beside those of before.
         Raises InputError for a root in a store and an `out` that is not, and for a store that cannot be written safely.
         """
-        room = _room(root, out, identity, knowledge, extents)
+        room = _room(root, out, identity, knowledge, generation(identity, extents), store)
         with room.held():
             work = cls(room, out.name, identity, knowledge, extents)
             work._announce_changes()
@@ -302,12 +309,13 @@ class Work:
 _ANEW = "Run the capture with --anew."
 
 
-def _room(root: Place, out: Place, identity: Mapping[str, Any], knowledge: Knowledge, extents: Mapping[str, Extent]) -> Room:
-    """The room of a cache: in a store if that is where it will be."""
-    if isinstance(out, ObjectPlace):
-        return StoreRoom.of(out, identity, knowledge, extents)
-    if isinstance(root, Path) and isinstance(out, Path):
-        return WorkRoom(root / fingerprint(identity), out, knowledge)
+def _room(root: Place, out: Place, identity: Mapping[str, Any], knowledge: Knowledge, name: str, store: Place | None) -> Room:
+    """The room of a cache: in a store if that is where it will be. name: of its generation."""
+    lasting, place = store is not None, out if store is None else store / out.name
+    if isinstance(place, ObjectPlace):
+        return StoreRoom(place, name, identity, knowledge, lasting)
+    if isinstance(root, Path) and isinstance(place, Path):
+        return WorkRoom(root / fingerprint(identity), place / name if lasting else place, knowledge, lasting)
     fix = "Name a folder of this machine, such as .softcache."
     raise InputError("work", expected=f"a place on the same machine as {out}", found=str(root), fix=fix)
 

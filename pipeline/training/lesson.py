@@ -251,7 +251,7 @@ class Lesson:
     def train(
         self, model: Spec, recipe: Recipe, weightings: Sequence[LossWeights], *, seed: int, names: Sequence[str], kept: Kept
     ) -> list[Student]:
-        """Train one student per weighting, all with this seed; see `fit`. Of several ranks the first one gets them, others none."""
+        """Train one student per weighting, all with this seed; see `fit`. Of several ranks only the first one gets them."""
         fitted = self.fit(model, recipe, weightings, seed=seed, names=names, kept=kept)
         if not ranks.current().first:
             return []

@@ -1,5 +1,6 @@
 """Files are whole or absent; locks are real."""
 
+import json
 import math
 import os
 import subprocess
@@ -26,6 +27,27 @@ def test_canonical_json():
     assert files.canonical_json({"b": [1, 2.5], "a": "é"}) == '{"a":"é","b":[1,2.5]}'.encode()
     with pytest.raises(ValueError, match="not JSON compliant"):
         files.canonical_json(math.nan)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {
+            "é": [],
+            "b": {},
+            "flat": [1, 2.5e-7, "a, b: [c]", None],
+            "deep": [{"x": 1, "y": [0.1, 1e16]}, [], [[True]]],
+            7: {8: "\n"},
+        },
+        [{"one": 1}, {"two": (2, {"three": '"}, {'})}],
+        "alone",
+        [],
+    ],
+)
+def test_readable_json_is_what_json_writes(value):
+    assert files.readable_json(value) == (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        files.readable_json([value, [math.inf]])
 
 
 def test_write_leaves_nothing_else(tmp_path):
