@@ -23,6 +23,10 @@ class SoftcacheError(Exception):
         super().__init__(f"{what}: expected {expected}, found {found}. {printable(fix)}")
         self.what, self.expected, self.found, self.fix = what, expected, found, printable(fix)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """So that an error of another process arrives whole."""
+        return _made, (type(self), self.what, self.expected, self.found, self.fix)
+
 
 class InputError(SoftcacheError):
     """The input or a setting is wrong."""
@@ -58,6 +62,10 @@ def first_line(error: BaseException) -> str:
 def lacks_memory(error: BaseException) -> bool:
     """Whether Python or torch ran out of memory; torch may not be imported, so its error is known by its name."""
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate" in first_line(error)
+
+
+def _made(kind: type[SoftcacheError], what: str, expected: str, found: str, fix: str) -> SoftcacheError:
+    return kind(what, expected=expected, found=found, fix=fix)
 
 
 def _cut(text: str) -> str:
