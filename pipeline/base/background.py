@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 @contextlib.contextmanager
 def processes(workers: int) -> Iterator[Executor]:
-    """Processes for `ahead`, started when they are needed; jobs and results are pickled. They end with this one, even if it is killed.
+    """Processes for `ahead`, started when they are needed; jobs and results are pickled. They end when this one does.
 
     Each is started anew, not forked: a fork of a process with threads may wait for ever.
     """
@@ -29,8 +29,13 @@ def processes(workers: int) -> Iterator[Executor]:
 
 def _end_with_parent() -> None:
     """Let this process end when the one that started it does."""
-    if parent := multiprocessing.parent_process():
-        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+
+    def wait() -> None:
+        if parent := multiprocessing.parent_process():
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def ahead(
