@@ -3,11 +3,15 @@
 import contextlib
 import multiprocessing
 import os
+import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
+
+from pipeline.base.errors import InputError
 
 T = TypeVar("T")
 
@@ -22,13 +26,14 @@ def processes(workers: int) -> Iterator[Executor]:
     with ProcessPoolExecutor(workers, context, initializer=_end_with_parent) as pool:
         try:
             yield pool
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        except BrokenProcessPool as error:
+            fix = "Free memory and run this again; a script of yours must call it below `if __name__ == '__main__':`."
+            raise InputError("a process", expected="to do its work", found="that it was ended", fix=fix) from error
 
 
 def _end_with_parent() -> None:
-    """Let this process end when the one that started it does."""
+    """Let this process end when the one that started it does, which an interrupt from the keyboard is for."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def wait() -> None:
         if parent := multiprocessing.parent_process():
@@ -38,9 +43,7 @@ def _end_with_parent() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def ahead(
-    jobs: Iterable[Callable[[], T]], *, depth: int = 1, workers: int = 1, pool: Executor | None = None
-) -> Iterator[T]:
+def ahead(jobs: Iterable[Callable[[], T]], *, depth: int = 1, workers: int = 1, pool: Executor | None = None) -> Iterator[T]:
     """Yield the results of `jobs` in order, while `workers` threads, or those of a pool, run up to `depth` of the next jobs.
 
     A job's exception is raised when its result is due.

@@ -48,6 +48,11 @@ def span_rows(classes: int, row_bytes: int) -> int:
     return min(1 << max(0, fitting.bit_length() - 1), SPAN_ROWS)
 
 
+def narrow(numbers: np.ndarray) -> np.ndarray:
+    """The same whole numbers in the smallest signed type that holds them."""
+    return numbers.astype(np.min_scalar_type(min(int(numbers.min(initial=0)), -1 - int(numbers.max(initial=0)))))
+
+
 # ---------------------------------------------------------------- digests
 
 

@@ -432,7 +432,7 @@ def test_a_source_that_vanishes_while_writing_leaves_nothing(tmp_path, source, m
         calls.append(args)
         if len(calls) == 2:
             raise OSError("disk")
-        original(*args, **kwargs)
+        return original(*args, **kwargs)
 
     original = job.write_split
     monkeypatch.setattr(job, "write_split", fails)
