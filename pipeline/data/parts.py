@@ -87,7 +87,7 @@ class Parts:
 
     def _numbers(self, number: int, column: str, missing: int) -> np.ndarray:
         path, (footer, _) = self._place(number), self._held_footer(number)
-        source: Any = path.open("rb").raw if isinstance(path, ObjectPlace) else path  # unbuffered: a column lies in pieces
+        source: Any = path.open("rb").detach() if isinstance(path, ObjectPlace) else path  # unbuffered: a column lies in pieces
         with pq.ParquetFile(source, metadata=footer) as file:  # read_table imports ten times as much
             found: np.ndarray = file.read(columns=[column]).column(column).fill_null(missing).to_numpy().astype(np.int64)
         return found
