@@ -56,25 +56,27 @@ def use(folder: Path, room: str) -> None:
     _room = _Room(folder, int(size)) if size else None
 
 
-def data(name: str, fetch: Callable[[], bytes]) -> bytes:
-    """The bytes of this name, from the folder where they are there, else as `fetch` gives them; then they are put there.
+@contextlib.contextmanager
+def sound(name: str, fetch: Callable[[], bytes]) -> Iterator[bytes]:
+    """The bytes of this name, from the folder where they are there, else as `fetch` gives them.
 
+    These are kept when the block is done, which must raise an error where they are not what they should be.
     name: of a file; equal names must mean equal bytes.
     """
     room = _room  # another thread may switch it off
-    if room is None:
-        return fetch()
-    path = room.folder / name
-    if (found := _found(path)) is not None:
+    if room is None or (found := _found(room.folder / name)) is None:
+        fetched = fetch()
+        yield fetched
+        if room is not None:
+            _keep(room, room.folder / name, fetched)
+    else:
+        yield found
+
+
+def data(name: str, fetch: Callable[[], bytes]) -> bytes:
+    """The bytes of this name, see `sound`, where `fetch` raises an error for what is not what it should be."""
+    with sound(name, fetch) as found:
         return found
-    fetched = fetch()
-    if not room.broken:
-        try:
-            _keep(room, path, fetched)
-        except OSError as error:  # it is a convenience: a full disk stops nothing
-            room.broken = True
-            _log.warning("%s: %s; nothing more is kept there", room.folder, error)
-    return fetched
 
 
 def _found(path: Path) -> bytes | None:
@@ -96,19 +98,23 @@ def _found(path: Path) -> bytes | None:
 def _keep(room: _Room, path: Path, content: bytes) -> None:
     """Add a file, once others have made room for it; one that is larger than the room is not kept."""
     size = len(content) + _DIGEST
-    if size > room.size:
+    if room.broken or size > room.size:
         return
-    room.folder.mkdir(parents=True, exist_ok=True)
-    with _locked(room.folder):
-        _make_room(room.folder, room.size - size)
-        partial = path.with_name(f"{path.name}{_PARTIAL}")
-        try:
-            with partial.open("wb") as file:
-                file.write(content)
-                file.write(_sha256(path.name, content))
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+    partial = path.with_name(f"{path.name}{_PARTIAL}")
+    try:
+        room.folder.mkdir(parents=True, exist_ok=True)
+        with _locked(room.folder):
+            _make_room(room.folder, room.size - size)
+            try:
+                with partial.open("wb") as file:
+                    file.write(content)
+                    file.write(_sha256(path.name, content))
+                partial.replace(path)
+            finally:
+                partial.unlink(missing_ok=True)
+    except OSError as error:  # it is a convenience: a full disk stops nothing
+        room.broken = True
+        _log.warning("%s: %s; nothing more is kept there", room.folder, error)
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """Parts: the Parquet files that the rows of a split lie in: one file, or some in a folder, each of whole spans but the last."""
 
+import contextlib
 import functools
 import io
 import os
@@ -68,17 +69,24 @@ class Parts:
         """The file of a span."""
         return self._place(bisect_right(self._spans, span) - 1)
 
-    def batches(self, span: int, columns: Sequence[str], digest: str) -> Iterator[pa.RecordBatch]:
-        """The rows of a span, which are whole row groups. digest: names them where what a store gave is kept nearby."""
+    @contextlib.contextmanager
+    def batches(self, span: int, columns: Sequence[str], digest: str) -> Iterator[Iterator[pa.RecordBatch]]:
+        """The rows of a span, which are whole row groups. digest: of them.
+
+        What a store gave is kept nearby, unless the block raises an error.
+        """
         number = bisect_right(self._spans, span) - 1
         footer, groups = self._held_footer(number)
         wanted, path = groups[span - self._spans[number]], self._place(number)
         source: Any = path
-        if isinstance(path, ObjectPlace):
-            start, stop = _extent(footer, wanted)
-            source = _Excerpt(nearby.data(f"{digest}.rows", partial(path.read_range, start, stop)), start)
-        with pq.ParquetFile(source, metadata=footer) as file:
-            yield from file.iter_batches(row_groups=wanted, columns=list(columns))
+        with contextlib.ExitStack() as stack:
+            if isinstance(path, ObjectPlace):
+                start, stop = _extent(footer, wanted)
+                name = files.sha256(files.canonical_json([digest, self._parts[number].footer, start, stop]))
+                fetch = partial(path.read_range, start, stop)
+                source = _Excerpt(stack.enter_context(nearby.sound(name, fetch)), start)
+            file = stack.enter_context(pq.ParquetFile(source, metadata=footer))
+            yield file.iter_batches(row_groups=wanted, columns=list(columns))
 
     def labels(self, column: str, missing: int) -> np.ndarray:
         """The whole numbers of a column of all rows, (N,) int64. missing: what stands for null."""
@@ -103,10 +111,14 @@ class Parts:
     def _read_footer(self, number: int) -> tuple[pq.FileMetaData, list[list[int]]]:
         """The footer of a part, and the row groups of each of its spans."""
         part, path = self._parts[number], self._place(number)
-        kept = nearby.data if isinstance(path, ObjectPlace) else lambda _, fetch: fetch()
-        data = kept(f"{part.footer}.footer", partial(footer_of, path))
-        if files.sha256(data) != part.footer:
-            raise ValueError("another footer")
+
+        def fetch() -> bytes:
+            data = footer_of(path)
+            if files.sha256(data) != part.footer:
+                raise ValueError("another footer")
+            return data
+
+        data = nearby.data(part.footer, fetch) if isinstance(path, ObjectPlace) else fetch()
         footer = pq.read_metadata(pa.BufferReader(data))
         groups: list[list[int]] = [[] for _ in range(-(-part.rows // self._span))]
         first_row = 0

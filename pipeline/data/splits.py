@@ -249,15 +249,16 @@ class Split(Facts):
         found: list[bytes | None] = []
         path = self._parts.place(span)
         try:
-            for batch in self._parts.batches(span, ["id", self.inputs.COLUMN], self.span_digests[span]):
-                ids += batch.column("id").to_pylist()
-                found += self.inputs.stored(batch.column(self.inputs.COLUMN))
+            with self._parts.batches(span, ["id", self.inputs.COLUMN], self.span_digests[span]) as batches:
+                for batch in batches:
+                    ids += batch.column("id").to_pylist()
+                    found += self.inputs.stored(batch.column(self.inputs.COLUMN))
+                stored = [data for data in found if data is not None]
+                if None in ids or len(stored) < len(found):
+                    raise ValueError("a row without id or input")
+                self._check(f"rows {start} to {stop - 1}", self.span_digests[span], rows_digest(ids, stored))
         except DAMAGE as error:
             raise self._damaged(path, error) from error
-        stored = [data for data in found if data is not None]
-        if None in ids or len(stored) < len(found):
-            raise self._damaged(path, ValueError("a row without id or input"))
-        self._check(f"rows {start} to {stop - 1}", self.span_digests[span], rows_digest(ids, stored))
         return ids, stored
 
     def _damaged(self, path: Place, error: BaseException) -> IntegrityError:
