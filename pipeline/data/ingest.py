@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar
 
@@ -35,6 +35,7 @@ from pipeline.data.splits import UNLABELLED, Split, bind_splits, open_splits, sp
 
 VERSION = 1  # of the assignment of rows to splits, and of their order
 DAMAGED = ("fail", "exclude")
+SHARED_BYTES = 64 << 20  # of inputs, from which on it is quicker to start processes that write them
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T", covariant=True)
@@ -124,14 +125,17 @@ def ingest(
         stored = taken.stored_bytes / max(taken.rows, 1)
         # Who reads a span holds its stored bytes too, and photos may be larger than the pixels that they are brought to.
         span = span_rows(len(classes), max(inputs.row_bytes(stored), round(stored)))
+        jobs = []
         for name, held in buckets.items():
             lost = sorted(taken.damaged[name])
             shape = Shape(name, classes, inputs, span, [identity for _, identity in lost], fold and name == "valid")
             path, places = folder / f"{name}.parquet", plan.sizes[name]
-            jobs = _writes(path, held, places, [place for place, _ in lost], shape, part_rows(span, stored))
-            written = list(_done(jobs, f"writing {name}", places - len(lost), pool))
-            if path.is_dir():
-                list_parts(path, shape, written)
+            jobs.append(_writes(path, held, places, [place for place, _ in lost], shape, part_rows(span, stored)))
+        every, total = [job for some in jobs for job in some], sum(plan.sizes.values())
+        written = _done(every, "writing", total, pool if taken.stored_bytes > SHARED_BYTES else None)
+        for (first, *_), some in ((each, list(islice(written, len(each)))) for each in jobs):
+            if not first.whole:
+                list_parts(first.path.parent, first.shape, some)
         shutil.rmtree(room)
         bind_splits(folder, list(buckets))
         if labels != "all":
@@ -284,10 +288,10 @@ class _Job(Protocol[T]):
     def __call__(self, tell: Callable[[int], object] = ...) -> T: ...
 
 
-def _done(jobs: Sequence[_Job[C]], what: str, rows: int, pool: Executor) -> Iterator[C]:
-    """What the jobs give, in order; processes do them unless there is but one job, or one core."""
+def _done(jobs: Sequence[_Job[C]], what: str, rows: int, pool: Executor | None) -> Iterator[C]:
+    """What the jobs give, in order; the processes of a pool do them unless there is but one job, or one core."""
     with runtime.progress((), what, total=rows, unit="rows") as bar:
-        if len(jobs) < 2 or runtime.cores() < 2:
+        if pool is None or len(jobs) < 2 or runtime.cores() < 2:
             for job in jobs:
                 yield job(bar.update)
             return

@@ -752,6 +752,7 @@ def in_parts(monkeypatch) -> None:
     """Spans of four rows, parts of eight, and row groups of a source that are read by themselves."""
     monkeypatch.setattr("pipeline.data.splits.SPAN_ROWS", 4)
     monkeypatch.setattr(splitfile, "PART_BYTES", 8 * 100)
+    monkeypatch.setattr(job, "SHARED_BYTES", 1)
     monkeypatch.setattr(parquet, "PART_BYTES", 1)
 
 
