@@ -17,6 +17,7 @@ from click.core import ParameterSource
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from pipeline.base import nearby
 from pipeline.base import settings as base
 from pipeline.base.commands import short
 from pipeline.base.crew import Workers
@@ -153,6 +154,8 @@ class Stage(click.Command):
             from pipeline.data import decoded
 
             decoded.use(local(given["work"]) / "decoded", room)
+        if "work" in given and (room := os.environ.get(nearby.NEARBY)):
+            nearby.use(local(given["work"]) / "nearby", room)
         if "work" not in given or ctx.obj is None or not isinstance(given["data"], Path):  # a store has no times.csv
             return super().invoke(ctx)
         what = {"command": ctx.info_name, "name": given.get("name") or "", "run": self.run_name(given)}

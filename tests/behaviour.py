@@ -172,7 +172,7 @@ def _ingest() -> Any:
         for name in ("digits", str(file)):
             source = parse_source(name, "train")
             index = Index.read(source, "train", 3)
-            _, chunk, ids = next(index.chunks())
+            _, chunk, ids = next(index.parts[0].read())
             shown = [pixels.decode(data, "L", "it").astype(int).sum() for data in chunk.inputs[:20]]
             found[Path(name).stem] = [ids[:5], len(index), index.labels[:20], index.classes, shown]
     return found

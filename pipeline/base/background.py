@@ -1,22 +1,56 @@
-"""Background threads: `ahead` prefetches results, `Behind` runs jobs later; both bound how many are held in memory."""
+"""Background work: `ahead` prefetches results, `Behind` runs jobs later; both bound how many are held in memory."""
 
 import contextlib
+import multiprocessing
+import os
+import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
+
+from pipeline.base.errors import InputError
 
 T = TypeVar("T")
 
 
-def ahead(jobs: Iterable[Callable[[], T]], *, depth: int = 1, workers: int = 1) -> Iterator[T]:
-    """Yield the results of `jobs` in order, while `workers` threads run up to `depth` of the next jobs.
+@contextlib.contextmanager
+def processes(workers: int) -> Iterator[Executor]:
+    """Processes for `ahead`, started when they are needed; jobs and results are pickled. They end when this one does.
+
+    Each is started anew, not forked: a fork of a process with threads may wait for ever.
+    """
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, initializer=_end_with_parent) as pool:
+        try:
+            yield pool
+        except BrokenProcessPool as error:
+            fix = "Free memory and run this again; a script of yours must call it below `if __name__ == '__main__':`."
+            raise InputError("a process", expected="to do its work", found="that it was ended", fix=fix) from error
+
+
+def _end_with_parent() -> None:
+    """Let this process end when the one that started it does, which an interrupt from the keyboard is for."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def wait() -> None:
+        if parent := multiprocessing.parent_process():
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def ahead(jobs: Iterable[Callable[[], T]], *, depth: int = 1, workers: int = 1, pool: Executor | None = None) -> Iterator[T]:
+    """Yield the results of `jobs` in order, while `workers` threads, or those of a pool, run up to `depth` of the next jobs.
 
     A job's exception is raised when its result is due.
     """
     pending: deque[Future[T]] = deque()
-    with ThreadPoolExecutor(workers, thread_name_prefix="ahead") as pool:
+    with contextlib.ExitStack() as stack:
+        pool = pool or stack.enter_context(ThreadPoolExecutor(workers, thread_name_prefix="ahead"))
         try:
             for job in jobs:
                 pending.append(pool.submit(job))

@@ -3,13 +3,13 @@
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline.base import commands, files
+from pipeline.base import commands, files, nearby
 from pipeline.base.differences import differences
 from pipeline.base.errors import InputError, IntegrityError
 from pipeline.base.places import Place
@@ -237,7 +237,7 @@ class Cache:
 
     def _bytes(self, record: Record) -> bytes:
         """The file of a span, compared with its sha256: at first and whenever it has changed; in a store always."""
-        file, version = self.file(record), None
+        file = self.file(record)
         try:
             if isinstance(file, Path):
                 with file.open("rb") as opened:
@@ -245,14 +245,20 @@ class Cache:
                     data = opened.read()
                 version = (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
             else:
-                data = file.read_bytes()
+                return nearby.data(record.sha256, partial(self._fetched, record))
         except OSError:
             raise self.error([Finding(self.where(record), f"{record.size_bytes:,} bytes", _kind(file))]) from None
-        if version is None or self._verified.get(record) != version:
+        if self._verified.get(record) != version:
             if difference := self._difference(record, files.sha256(data)):
                 raise self.error([difference])
-            if version is not None:
-                self._verified[record] = version
+            self._verified[record] = version
+        return data
+
+    def _fetched(self, record: Record) -> bytes:
+        """The object of a span, compared with its sha256."""
+        data = self.file(record).read_bytes()
+        if difference := self._difference(record, files.sha256(data)):
+            raise self.error([difference])
         return data
 
     def record(self, split: str, view: int, span: int) -> Record:

@@ -45,6 +45,12 @@ class Places:
             if (found != NOWHERE).any():
                 yield name, found
 
+    def cut(self, start: int, stop: int) -> "Places":
+        """Those of the rows from start to stop."""
+        return Places(
+            self.splits[start:stop], self.places[start:stop], {name: held[start:stop] for name, held in self.also.items()}
+        )
+
     def with_also(self, split: str, places: np.ndarray) -> "Places":
         """The same, and these places of rows that the split does not have yet: (N,), NOWHERE for the others."""
         held = self.also.get(split, np.full_like(places, NOWHERE))

@@ -4,15 +4,15 @@ It takes a byte or two a row for labels, and until ids have been compared 16 for
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from pipeline.base import runtime
 from pipeline.base.errors import InputError
-from pipeline.data.sources.source import Chunk, Source, without_rows
-from pipeline.data.splits import UNLABELLED
+from pipeline.data.sources.source import Chunk, Source, SourcePart, without_rows
+from pipeline.data.splits import UNLABELLED, narrow
 
 _DIGEST = "S16"  # of an id; equal digests mean equal ids
 
@@ -22,7 +22,7 @@ class Index:
     """The rows of one source, in its order.
 
     role: train, valid, test or transfer. first: number of its first row, in ids that are made of role and number.
-    ids: (N,) digests; empty after `without_ids`. ids_digest: of all of them. labels: (N,) of the smallest signed type that
+    ids: (N,) digests; empty after `without_ids`. parts: those of the source. labels: (N,) of the smallest signed type that
     holds them, in the order of `classes`, -1 where unknown. classes: None where labels are numbers without names.
     """
 
@@ -30,7 +30,7 @@ class Index:
     role: str
     first: int
     ids: np.ndarray
-    ids_digest: bytes
+    parts: tuple["IndexedPart", ...]
     labels: np.ndarray
     classes: tuple[str, ...] | None
 
@@ -53,7 +53,7 @@ class Index:
                     where = place(chunk, row, names(chunk, role, first + rows)[row])
                     raise InputError(where, expected=expected, found=repr(name), fix="Correct the label.")
             coded = [UNLABELLED if value is None else codes[value] if isinstance(value, str) else value for value in values]
-            labels.append(_narrow(np.array(coded, np.int64)))
+            labels.append(narrow(np.array(coded, np.int64)))
             rows += len(values)
         if not rows:
             raise without_rows(f"{role} source {source.text}")
@@ -61,28 +61,20 @@ class Index:
         if codes and not known:
             classes = tuple(sorted(codes))
             order = np.array([classes.index(name) for name in codes], np.int64)
-            found_labels = _narrow(np.where(found_labels < 0, found_labels, order[found_labels]))
+            found_labels = narrow(np.where(found_labels < 0, found_labels, order[found_labels]))
         ids = np.frombuffer(digests, _DIGEST)
-        return cls(source, role, first, ids, hashlib.sha256(digests).digest(), found_labels, classes)
+        parts, start = [], 0
+        for part in source.parts or (SourcePart(rows, source.chunks),):
+            stop = start + part.rows
+            digest = hashlib.sha256(ids[start:stop].tobytes()).digest()
+            parts.append(IndexedPart(part.chunks, role, source.text, start, stop, first + start, digest))
+            start = stop
+        if start != rows:
+            raise _changed(role, source.text)
+        return cls(source, role, first, ids, tuple(parts), found_labels, classes)
 
     def __len__(self) -> int:
         return len(self.labels)
-
-    def chunks(self) -> Iterator[tuple[int, Chunk, Sequence[str]]]:
-        """Each chunk with its inputs, after the number of its first row, and before its ids.
-
-        Raises InputError where the source has other rows than when the index was made.
-        """
-        start, digest = 0, hashlib.sha256()
-        for chunk in self.source.chunks(True):
-            ids = names(chunk, self.role, self.first + start)
-            digest.update(id_digests(ids).tobytes())
-            if start + len(ids) > len(self):
-                raise self._changed()
-            yield start, chunk, ids
-            start += len(ids)
-        if start != len(self) or digest.digest() != self.ids_digest:
-            raise self._changed()
 
     def without_ids(self) -> "Index":
         """The same without the digests of ids, which take most of its memory."""
@@ -109,7 +101,7 @@ class Index:
             if row < start + len(chunk.labels):
                 return chunk, row - start, names(chunk, self.role, self.first + start)[row - start]
             start += len(chunk.labels)
-        raise self._changed()
+        raise _changed(self.role, self.source.text)
 
     def present(self) -> np.ndarray:
         """The labels that some row has, ascending."""
@@ -128,7 +120,7 @@ class Index:
         if self.classes is not None or not is_known.any():
             return self
         order = np.where(is_known, np.cumsum(is_known) - 1, UNLABELLED)
-        return replace(self, labels=_narrow(order[codes]), classes=tuple(map(str, numbers[is_known].tolist())))
+        return replace(self, labels=narrow(order[codes]), classes=tuple(map(str, numbers[is_known].tolist())))
 
     def renamed(self, classes: tuple[str, ...]) -> "Index":
         """The same rows with labels in the order of other class names, which must hold all that these rows have."""
@@ -137,13 +129,45 @@ class Index:
         own = self.classes or ()
         order = np.array([classes.index(name) if name in classes else len(classes) for name in own], np.int64)
         labels = np.where(self.labels < 0, self.labels, order[np.clip(self.labels, 0, len(own) - 1)])
-        return replace(self, labels=_narrow(labels), classes=classes)
+        return replace(self, labels=narrow(labels), classes=classes)
 
-    def _changed(self) -> InputError:
-        what = f"{self.role} source {self.source.text}"
-        return InputError(
-            what, expected="the same rows all the time", found="others", fix="Run this again when it is left alone."
-        )
+
+@dataclass(frozen=True)
+class IndexedPart:
+    """Rows of a source that are read by themselves, whoever reads the others.
+
+    chunks: gives them, see source.SourcePart. role: that of the index. source: its text. start, stop: their numbers in the
+    source. first: number of the first one, in ids. digest: of the digests of their ids.
+    """
+
+    chunks: Callable[[bool], Iterator[Chunk]]
+    role: str
+    source: str
+    start: int
+    stop: int
+    first: int
+    digest: bytes
+
+    def read(self) -> Iterator[tuple[int, Chunk, Sequence[str]]]:
+        """Each chunk with its inputs, after the number of its first row, counted from `start`, and before its ids.
+
+        Raises InputError where the source has other rows than when the index was made.
+        """
+        count, digest = 0, hashlib.sha256()
+        for chunk in self.chunks(True):
+            ids = names(chunk, self.role, self.first + count)
+            digest.update(id_digests(ids).tobytes())
+            if self.start + count + len(ids) > self.stop:
+                raise _changed(self.role, self.source)
+            yield count, chunk, ids
+            count += len(ids)
+        if self.start + count != self.stop or digest.digest() != self.digest:
+            raise _changed(self.role, self.source)
+
+
+def _changed(role: str, source: str) -> InputError:
+    fix = "Run this again when it is left alone."
+    return InputError(f"{role} source {source}", expected="the same rows all the time", found="others", fix=fix)
 
 
 def names(chunk: Chunk, role: str, first: int) -> Sequence[str]:
@@ -163,8 +187,3 @@ def id_digests(ids: Sequence[str]) -> np.ndarray:
     """A digest of 16 bytes for each id."""
     joined = b"".join(hashlib.blake2b(each.encode(), digest_size=16).digest() for each in ids)
     return np.frombuffer(joined, _DIGEST)
-
-
-def _narrow(numbers: np.ndarray) -> np.ndarray:
-    """The same whole numbers in the smallest signed type that holds them."""
-    return numbers.astype(np.min_scalar_type(min(int(numbers.min(initial=0)), -1 - int(numbers.max(initial=0)))))

@@ -1,40 +1,45 @@
 """Ingest: from sources of rows to the splits that all other commands read.
 
 Rows are shuffled once, here, and keep that order. Sources are read twice: first ids and labels, which decide where each row
-goes, then inputs, which are checked in parallel and put into buckets on disk. Memory holds some chunks and a bucket.
+goes, then inputs, which are checked and put into buckets on disk, out of which splits are written. Where there is much to do,
+processes share it: parts of the sources, then parts of the splits. Memory of each one holds some chunks and a bucket.
 """
 
-import hashlib
 import logging
 import shutil
-from collections import defaultdict
-from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from itertools import islice, pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol, TypeVar
 
 import numpy as np
 
 from pipeline.base import files, runtime, spec
-from pipeline.base.background import ahead
+from pipeline.base.background import ahead, processes
 from pipeline.base.errors import InputError
 from pipeline.base.places import Place
-from pipeline.data.assignment import NOWHERE, SPLITS, Assignment
+from pipeline.data import intake
+from pipeline.data.assignment import SPLITS, Assignment
 from pipeline.data.buckets import Buckets
-from pipeline.data.index import Index, id_digests, place
+from pipeline.data.index import Index
 from pipeline.data.inputs.form import Form
 from pipeline.data.inputs.kinds import KINDS
 from pipeline.data.inputs.resizing import Resizing
-from pipeline.data.sources.source import Chunk, Source
+from pipeline.data.intake import Intake, Wanted
+from pipeline.data.sources.source import Source
 from pipeline.data.sources.table import parse_source
-from pipeline.data.splitfile import Rows, write_split
+from pipeline.data.splitfile import Rows, Shape, WrittenPart, list_parts, part_rows, write_part, write_split
 from pipeline.data.splits import UNLABELLED, Split, bind_splits, open_splits, span_rows
 
 VERSION = 1  # of the assignment of rows to splits, and of their order
 DAMAGED = ("fail", "exclude")
-_AHEAD = 2  # chunks that wait for each thread that checks
+SHARED_BYTES = 64 << 20  # of inputs, from which on it is quicker to start processes that write them
 _log = logging.getLogger(__name__)
+
+T = TypeVar("T", covariant=True)
+C = TypeVar("C", Intake, WrittenPart)
 
 
 def ingest(
@@ -53,8 +58,10 @@ def ingest(
 ) -> dict[str, Split]:
     """Write {train,valid,test}.parquet in `out`, and transfer.parquet if the transfer set has rows of its own.
 
-    Memory does not grow with the size of the inputs. It grows with the number of rows: by some 60 bytes a row while it is
-    planned where each goes, before any input is read, and by 6 afterwards. After an error or a kill `out` is unchanged.
+    A split of more than splitfile.PART_BYTES is a folder of parts. The bytes are the same for any number of cores. Memory
+    of a process does not grow with the size of the inputs. That of the first grows with the number of rows: by some 60 bytes
+    a row while it is planned where each goes, before any input is read, and by 6 afterwards. After an error or a kill `out`
+    is unchanged.
 
     Args:
         train: A source: its spec, such as `csv("train.csv", text="question")`, or a path; see sources.table.
@@ -99,7 +106,7 @@ def ingest(
     _require_filled(sources["train"][0], damaged)
     form = _form(sources)
     plug_ins = spec.witnesses(*(source.spec for some in sources.values() for source in some if source.spec))
-    with runtime.lean_memory(), files.replaced_folder(out, read=plug_ins) as folder:
+    with runtime.lean_memory(), files.replaced_folder(out, read=plug_ins) as folder, processes(runtime.cores()) as pool:
         indices = {name: list(_indices(name, some)) for name, some in sources.items() if some}
         runtime.release_memory()
         indices = _named(indices)
@@ -112,21 +119,25 @@ def ingest(
         runtime.release_memory()
         room = folder / "buckets"
         room.mkdir()
-        taken = _Taken.of(plan, room)
-        taken.read(form, damaged, resizing)
+        buckets = _buckets(plan, room)
+        taken = _taken(plan, Wanted(form, damaged, resizing, plan.twice), buckets, pool)
         inputs = KINDS[form.kind].settle(form, taken.seen, resizing)
         stored = taken.stored_bytes / max(taken.rows, 1)
         # Who reads a span holds its stored bytes too, and photos may be larger than the pixels that they are brought to.
         span = span_rows(len(classes), max(inputs.row_bytes(stored), round(stored)))
-        excluded = taken.excluded()
-        for name, buckets in taken.buckets.items():
-            rows = runtime.counting(buckets, f"writing {name}", len, total=plan.sizes[name])
-            write_split(
-                folder / f"{name}.parquet", rows, role=name, classes=classes, inputs=inputs, span=span,
-                excluded=excluded[name], folded=fold and name == "valid",
-            )  # fmt: skip
+        jobs = []
+        for name, held in buckets.items():
+            lost = sorted(taken.damaged[name])
+            shape = Shape(name, classes, inputs, span, [identity for _, identity in lost], fold and name == "valid")
+            path, places = folder / f"{name}.parquet", plan.sizes[name]
+            jobs.append(_writes(path, held, places, [place for place, _ in lost], shape, part_rows(span, stored)))
+        every, total = [job for some in jobs for job in some], sum(plan.sizes.values())
+        written = _done(every, "writing", total, pool if taken.stored_bytes > SHARED_BYTES else None)
+        for (first, *_), some in ((each, list(islice(written, len(each)))) for each in jobs):
+            if not first.whole:
+                list_parts(first.path.parent, first.shape, some)
         shutil.rmtree(room)
-        bind_splits(folder, list(taken.buckets))
+        bind_splits(folder, list(buckets))
         if labels != "all":
             _require_kept(open_splits(folder, ["train"])["train"].labels(), classes, labels)
     return open_splits(out, [name for name in SPLITS if name in plan.sizes])
@@ -271,102 +282,81 @@ def _check_labels(indices: Mapping[str, Sequence[Index]], classes: tuple[str, ..
 # ---------------------------------------------------------------- inputs
 
 
-@dataclass
-class _Taken:
-    """The inputs, read once and put into buckets, and what was seen of them.
+class _Job(Protocol[T]):
+    """Some of the work. It can be pickled, and what it gives knows of how many rows it is."""
 
-    damaged: by split, the place and id of rows that are left out. sums: sha256 of the inputs of those rows that are in the
-    validation split and in the transfer set, by the digest of their id.
-    """
-
-    plan: Assignment
-    buckets: dict[str, Buckets]
-    rows: int = 0
-    stored_bytes: int = 0
-    seen: dict[Hashable, str] = field(default_factory=dict)  # → the first row that it was seen of
-    damaged: dict[str, list[tuple[int, str]]] = field(default_factory=lambda: defaultdict(list))
-    sums: dict[bytes, bytes] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, plan: Assignment, folder: Path) -> "_Taken":
-        whole = sum(index.source.size_bytes for index in plan.indices)
-        total = sum(len(index) for index in plan.indices)
-        every = sum(plan.sizes.values())  # a row in two splits counts twice
-        return cls(
-            plan,
-            {name: Buckets(folder / name, rows, whole * rows // total, rows / every) for name, rows in plan.sizes.items()},
-        )
-
-    def read(self, form: Form, damaged: str, resizing: Resizing) -> None:
-        """Read and check all rows. Raises InputError for the first damaged one, unless they are to be excluded."""
-        total = sum(len(index) for index in self.plan.indices)
-        workers = runtime.cores()
-        jobs = (
-            partial(_checked, form, number, start, chunk, ids)
-            for number, index in enumerate(self.plan.indices)
-            for start, chunk, ids in index.chunks()
-        )
-        with runtime.progress((), "checking", total=total, unit="rows") as bar:
-            for number, start, chunk, ids, stored, results in ahead(jobs, depth=_AHEAD * workers, workers=workers):
-                sound = np.ones(len(results), bool)
-                for row, found in enumerate(results):
-                    if isinstance(found, InputError):
-                        if damaged == "fail":
-                            raise found
-                        _log.warning("left out: %s: expected %s, found %s", found.what, found.expected, found.found)
-                        sound[row] = False
-                    elif found not in self.seen:
-                        self.seen[found] = place(chunk, row, ids[row])
-                        both = {each: self.seen[each] for each in (next(iter(self.seen)), found)}
-                        KINDS[form.kind].settle(form, both, resizing)  # every row must go with the first
-                labels = self.plan.indices[number].labels[start : start + len(results)]
-                self._put(number, start, Rows.of(ids, stored, labels), sound)
-                bar.update(len(results))
-        for name, size in self.plan.sizes.items():
-            if len(self.damaged[name]) == size:
-                fix = "Repair them."
-                raise InputError(f"{name} split", expected="inputs that are sound", found="none", fix=fix)
-
-    def excluded(self) -> dict[str, list[str]]:
-        """By split, the ids of the rows that are left out, in order."""
-        return {name: [identity for _, identity in sorted(self.damaged[name])] for name in self.plan.sizes}
-
-    def _put(self, number: int, start: int, rows: Rows, sound: np.ndarray) -> None:
-        """Put the sound rows of a chunk into their buckets, and note the others."""
-        self.rows += int(sound.sum())
-        self.stored_bytes += int(rows.ends()[-1])
-        for name, places in self.plan.places[number].of(start, start + len(rows)):
-            here = np.flatnonzero(sound & (places != NOWHERE))
-            self.buckets[name].add(places[here], rows.take(here))
-            self.damaged[name] += [
-                (int(places[row]), rows.ids[row].as_py()) for row in np.flatnonzero(~sound & (places != NOWHERE)).tolist()
-            ]
-        if len(self.plan.twice):
-            self._compare(id_digests(rows.ids.to_pylist()), rows)
-
-    def _compare(self, digests: np.ndarray, rows: Rows) -> None:
-        """Raise InputError where a row is in the validation split and in the transfer set, with different inputs."""
-        for row in np.flatnonzero(np.isin(digests, self.plan.twice)).tolist():
-            found = hashlib.sha256(rows.stored[row].as_buffer()).digest()
-            if self.sums.setdefault(bytes(digests[row]), found) != found:
-                said, fix = f"{rows.ids[row].as_py()!r} in transfer and in valid, with different inputs", "Make the ids unique."
-                raise InputError("transfer split, ids", expected="each id once", found=said, fix=fix)
+    def __call__(self, tell: Callable[[int], object] = ...) -> T: ...
 
 
-_Checked = tuple[int, int, Chunk, Sequence[str], list[bytes], list[Hashable | InputError]]
+def _done(jobs: Sequence[_Job[C]], what: str, rows: int, pool: Executor | None) -> Iterator[C]:
+    """What the jobs give, in order; the processes of a pool do them unless there is but one job, or one core."""
+    with runtime.progress((), what, total=rows, unit="rows") as bar:
+        if pool is None or len(jobs) < 2 or runtime.cores() < 2:
+            for job in jobs:
+                yield job(bar.update)
+            return
+        for found in ahead(jobs, depth=2 * runtime.cores(), pool=pool):
+            bar.update(found.rows)
+            yield found
 
 
-def _checked(form: Form, number: int, start: int, chunk: Chunk, ids: Sequence[str]) -> _Checked:
-    """All that was given but the form, the bytes of each row, and what was seen of it; an InputError for a damaged one."""
-    examine = KINDS[form.kind].examine
-    results: list[Hashable | InputError] = []
-    for row, data in enumerate(chunk.inputs):
-        try:
-            if isinstance(data, InputError):
-                raise data
-            results.append(examine(form, data, ""))
-        except InputError as error:
-            where = place(chunk, row, ids[row])
-            results.append(InputError(where, expected=error.expected, found=error.found, fix=error.fix))
-    stored = [data if isinstance(data, bytes) else b"" for data in chunk.inputs]
-    return number, start, chunk, ids, stored, results
+def _buckets(plan: Assignment, folder: Path) -> dict[str, Buckets]:
+    """Empty buckets for every split."""
+    whole = sum(index.source.size_bytes for index in plan.indices)
+    total = sum(len(index) for index in plan.indices)
+    every = sum(plan.sizes.values())  # a row in two splits counts twice
+    return {name: Buckets(folder / name, rows, whole * rows // total, rows / every) for name, rows in plan.sizes.items()}
+
+
+def _taken(plan: Assignment, wanted: Wanted, buckets: Mapping[str, Buckets], pool: Executor) -> Intake:
+    """Read and check all rows, and put them into buckets. Raises InputError for a damaged one that is not to be left out."""
+    taken = Intake(wanted)
+    for index, jobs in zip(plan.indices, intake.jobs(plan, wanted, buckets), strict=True):
+        for each in _done(jobs, "checking", len(index), pool):
+            for error in each.left_out:
+                _log.warning("left out: %s: expected %s, found %s", error.what, error.expected, error.found)
+            taken.join(each)
+    for name, size in plan.sizes.items():
+        if len(taken.damaged[name]) == size:
+            raise InputError(f"{name} split", expected="inputs that are sound", found="none", fix="Repair them.")
+    return taken
+
+
+@dataclass(frozen=True)
+class _Write:
+    """Writing the rows of these places of a split, as the file of it, or as a part if it is a folder."""
+
+    buckets: Buckets
+    start: int
+    stop: int
+    path: Path
+    shape: Shape
+    whole: bool
+
+    def __call__(self, tell: Callable[[int], object] = lambda rows: None) -> WrittenPart:
+        with runtime.lean_memory():
+            rows = _told(self.buckets.between(self.start, self.stop), tell)
+            return write_split(self.path, rows, **vars(self.shape)) if self.whole else write_part(self.path, rows, self.shape)
+
+
+def _told(pieces: Iterator[Rows], tell: Callable[[int], object]) -> Iterator[Rows]:
+    """The same pieces, of whose rows somebody is told; none is held while the next one is made."""
+    for piece in pieces:
+        tell(len(piece))
+        yield piece
+        del piece
+
+
+def _writes(path: Path, buckets: Buckets, places: int, damaged: Sequence[int], shape: Shape, most: int) -> list[_Write]:
+    """The jobs that write a split of so many places. damaged: places without rows, ascending. most: rows of a file."""
+    rows = places - len(damaged)
+    if rows <= most:
+        return [_Write(buckets, 0, places, path, shape, whole=True)]
+    path.mkdir()
+    shifted = np.array(damaged, np.int64) - np.arange(len(damaged))
+    first_rows = np.arange(0, rows, most)
+    starts = (first_rows + np.searchsorted(shifted, first_rows, side="right")).tolist()  # places of these rows
+    return [
+        _Write(buckets, start, stop, path / f"part-{number:05d}.parquet", shape, whole=False)
+        for number, (start, stop) in enumerate(pairwise([*starts, places]))
+    ]

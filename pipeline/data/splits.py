@@ -1,19 +1,19 @@
 """Splits: inputs and labels in Parquet, in one fixed row order.
 
-A split file has the columns `id` (string), `label` (int64, null where unknown), and one for the inputs, by their kind: `image`
-(struct of bytes and path, as Hugging Face datasets write it), `array` (binary: C order, little-endian) or `text` (string).
-Its footer holds, under `softcache`, what every reader needs: class names, what the inputs are, span, and digests. splits.json
-binds the splits of one ingest to each other: it holds the sha256 of every file's footer, by the split's name.
+A split is a file, or where it is large a folder of files, its parts, of whole spans each but the last. A file has the columns
+`id` (string), `label` (int64, null where unknown), and one for the inputs, by their kind: `image` (struct of bytes and path, as
+Hugging Face datasets write it), `array` (binary: C order, little-endian) or `text` (string). Its footer holds, under
+`softcache`, what every reader needs: class names, what the inputs are, span, and digests. In a folder _split.json holds these
+for all parts, and the sha256 of every part's footer. splits.json binds the splits of one ingest to each other: by the split's
+name it holds the sha256 of the file's footer, or of _split.json.
 """
 
 import hashlib
 import json
-import os
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,16 +26,17 @@ from pipeline.base.places import Place
 from pipeline.data import decoded
 from pipeline.data.inputs.image import Images
 from pipeline.data.inputs.kinds import Inputs
+from pipeline.data.parts import Part, Parts, footer_of
 from pipeline.data.pixels import DECODER
 
 FORMAT = 6
 BINDING = "splits.json"
+LISTING = "_split.json"  # in the folder of a split; readers of Parquet leave out such names
 SPAN_BYTES = 64 << 20
 SPAN_ROWS = 8192  # at most
 UNLABELLED = -1
 DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError, MemoryError, OverflowError)  # pyarrow's errors for damaged files
 KEY = "softcache"  # of the facts in a file's footer; their sha256 is beside them
-_MAGIC = b"PAR1"  # the end of a Parquet file, after the size of its footer
 
 
 def span_rows(classes: int, row_bytes: int) -> int:
@@ -45,6 +46,11 @@ def span_rows(classes: int, row_bytes: int) -> int:
     """
     fitting = SPAN_BYTES // max(classes * 4, row_bytes, 1)
     return min(1 << max(0, fitting.bit_length() - 1), SPAN_ROWS)
+
+
+def narrow(numbers: np.ndarray) -> np.ndarray:
+    """The same whole numbers in the smallest signed type that holds them."""
+    return numbers.astype(np.min_scalar_type(min(int(numbers.min(initial=0)), -1 - int(numbers.max(initial=0)))))
 
 
 # ---------------------------------------------------------------- digests
@@ -93,7 +99,7 @@ def ranges(rows: int, span: int) -> Iterator[tuple[int, int]]:
 
 @dataclass(frozen=True)
 class Facts:
-    """The facts in a split's file."""
+    """The facts in a split's file, or of all its parts."""
 
     role: str  # train, valid, test or transfer
     rows: int
@@ -108,13 +114,22 @@ class Facts:
 
 
 @dataclass(frozen=True)
+class Listing(Facts):
+    """The content of _split.json."""
+
+    version: int
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True)
 class Split(Facts):
     """One opened split: its facts are in memory, its rows are read on demand.
 
-    witness: of splits.json if `open_splits` opened it, else of the file's own footer.
+    path: the file, or the folder of its parts. witness: of splits.json if `open_splits` opened it, else of its own facts.
     """
 
     path: Place
+    parts: tuple[Part, ...]
     witness: files.Witness = field(compare=False)
 
     @classmethod
@@ -122,42 +137,24 @@ class Split(Facts):
         """Open one split; `open_splits` also checks that it belongs to the others.
 
         Args:
-            path: The Parquet file.
+            path: The Parquet file, or the folder of its parts.
 
         Returns:
-            The split. No rows are read.
+            The split. No rows are read, and of parts nothing.
 
         Raises:
-            InputError: The file is missing, was not written by ingest, or is of another format or decoder.
-            IntegrityError: The file is damaged.
+            InputError: The split is missing, was not written by ingest, or is of another format or decoder.
+            IntegrityError: It is damaged.
         """
         fix = f"Run {commands.ingest(path.parent)}."
-        try:
-            metadata = _footer(path).metadata or {}
-        except FileNotFoundError as error:
-            raise InputError(str(path), expected="a split written by ingest", found="no file", fix=fix) from error
-        except DAMAGE as error:
-            raise IntegrityError(str(path), expected="Parquet", found=first_line(error), fix=fix) from error
-        if KEY.encode() not in metadata:
-            raise InputError(str(path), expected="a split written by ingest", found="another Parquet file", fix=fix)
-        text = metadata[KEY.encode()]
-        if files.sha256(text) != metadata.get(f"{KEY}_sha256".encode(), b"").decode(errors="replace"):
-            raise IntegrityError(str(path), expected="its facts as ingest wrote them", found="other facts", fix=fix)
-        try:
-            found = json.loads(text)
-            version = found.pop("version")
-        except (*facts.NOT_JSON, KeyError, TypeError, AttributeError) as error:
-            raise IntegrityError(str(path), expected="facts of a split", found="something else", fix=fix) from error
-        if version != FORMAT:
-            raise InputError(str(path), expected=f"format {FORMAT}", found=f"format {version}", fix=fix)
-        read = facts.typed(Facts, found, str(path), fix)
+        is_folder = not path.is_file() and path.is_dir()
+        read, parts, witness = _listed(path / LISTING, fix) if is_folder else _in_footer(path, fix)
         if isinstance(read.inputs, Images) and read.inputs.decoder != DECODER:
             raise InputError(f"{path}, decoder", expected=f"{DECODER} as it is now", found=read.inputs.decoder, fix=fix)
         if min(read.rows, read.span, *read.inputs.shape) < 1 or len(read.span_digests) != -(-read.rows // read.span):
             found = f"{read.rows:,} rows, spans of {read.span:,} and {len(read.span_digests):,} digests"
             raise IntegrityError(str(path), expected="a digest for every span of rows", found=found, fix=fix)
-        footer = files.Witness(str(path), _footer_sha256(path) or "", lambda: _footer_sha256(path))
-        return cls(**vars(read), path=path, witness=footer)
+        return cls(**{each.name: getattr(read, each.name) for each in fields(Facts)}, path=path, parts=parts, witness=witness)
 
     def require_unfolded(self, what: str) -> None:
         """Check that models may be chosen by these validation rows.
@@ -180,11 +177,9 @@ class Split(Facts):
     def labels(self) -> np.ndarray:
         """All labels: (N,) int64, -1 where unknown. Raises IntegrityError if the file was changed."""
         try:
-            with self.path.open("rb") as held, pq.ParquetFile(held) as file:  # read_table imports ten times as much
-                column = file.read(columns=["label"]).column("label")
-            labels: np.ndarray = column.fill_null(UNLABELLED).to_numpy().astype(np.int64)
+            labels = self._parts.labels("label", UNLABELLED)
         except DAMAGE as error:
-            raise self._damaged(error) from error
+            raise self._damaged(self.path, error) from error
         self._check("labels", self.labels_digest, labels_digest(labels))
         return labels
 
@@ -216,7 +211,7 @@ class Split(Facts):
         Raises:
             IntegrityError: The span's bytes have changed.
         """
-        start, stop = self.spans()[span]
+        start, stop = self._rows(span)
         facts = [described(self.inputs), self.span_digests[span]]
         if self.inputs.kind == "image" and (indices is None or decoded.has(facts)):
             shape = (stop - start, *self.inputs.shape)
@@ -240,38 +235,34 @@ class Split(Facts):
         return np.concatenate([self.read(span) for span in spans])
 
     @cached_property
-    def _groups(self) -> tuple[pq.FileMetaData, list[list[int]]]:
-        """The footer, which takes long to parse, and the row groups of every span."""
-        footer = _footer(self.path)
-        groups: list[list[int]] = [[] for _ in self.span_digests]
-        first_row = 0
-        for group in range(footer.num_row_groups):
-            if first_row < self.rows:
-                groups[first_row // self.span].append(group)
-            first_row += footer.row_group(group).num_rows
-        return footer, groups
+    def _parts(self) -> Parts:
+        return Parts(self.path, self.parts, self.span)
+
+    def _rows(self, span: int) -> tuple[int, int]:
+        """The (start, stop) row numbers of a span. Raises IndexError if there is none."""
+        return range(0, self.rows, self.span)[span], min((span + 1) * self.span, self.rows)
 
     def _read(self, span: int) -> tuple[list[str], list[bytes]]:
-        """Ids and stored inputs of one span, which consists of whole row groups, compared with their digest."""
-        start, stop = self.spans()[span]
+        """Ids and stored inputs of one span, compared with their digest."""
+        start, stop = self._rows(span)
         ids: list[str] = []
         found: list[bytes | None] = []
+        path = self._parts.place(span)
         try:
-            footer, groups = self._groups
-            with self.path.open("rb") as held, pq.ParquetFile(held, metadata=footer) as file:
-                for batch in file.iter_batches(row_groups=groups[span], columns=["id", self.inputs.COLUMN]):
+            with self._parts.batches(span, ["id", self.inputs.COLUMN], self.span_digests[span]) as batches:
+                for batch in batches:
                     ids += batch.column("id").to_pylist()
                     found += self.inputs.stored(batch.column(self.inputs.COLUMN))
+                stored = [data for data in found if data is not None]
+                if None in ids or len(stored) < len(found):
+                    raise ValueError("a row without id or input")
+                self._check(f"rows {start} to {stop - 1}", self.span_digests[span], rows_digest(ids, stored))
         except DAMAGE as error:
-            raise self._damaged(error) from error
-        stored = [data for data in found if data is not None]
-        if None in ids or len(stored) < len(found):
-            raise self._damaged(ValueError("a row without id or input"))
-        self._check(f"rows {start} to {stop - 1}", self.span_digests[span], rows_digest(ids, stored))
+            raise self._damaged(path, error) from error
         return ids, stored
 
-    def _damaged(self, error: BaseException) -> IntegrityError:
-        return IntegrityError(str(self.path), expected="Parquet as ingest wrote it", found=first_line(error), fix=self._fix)
+    def _damaged(self, path: Place, error: BaseException) -> IntegrityError:
+        return IntegrityError(str(path), expected="Parquet as ingest wrote it", found=first_line(error), fix=self._fix)
 
     @property
     def _fix(self) -> str:
@@ -281,6 +272,41 @@ class Split(Facts):
         if expected != found:
             expected, found = f"digest {expected[:12]}…", f"{found[:12]}…"
             raise IntegrityError(f"{self.path}, {what}", expected=expected, found=found, fix=self._fix)
+
+
+def _in_footer(path: Place, fix: str) -> tuple[Facts, tuple[Part, ...], files.Witness]:
+    """The facts of a split that is one file, itself as its only part, and the witness of its footer."""
+    try:
+        footer = footer_of(path)
+        metadata = pq.read_metadata(pa.BufferReader(footer)).metadata or {}
+    except FileNotFoundError as error:
+        raise InputError(str(path), expected="a split written by ingest", found="no file", fix=fix) from error
+    except DAMAGE as error:
+        raise IntegrityError(str(path), expected="Parquet", found=first_line(error), fix=fix) from error
+    if KEY.encode() not in metadata:
+        raise InputError(str(path), expected="a split written by ingest", found="another Parquet file", fix=fix)
+    text = metadata[KEY.encode()]
+    if files.sha256(text) != metadata.get(f"{KEY}_sha256".encode(), b"").decode(errors="replace"):
+        raise IntegrityError(str(path), expected="its facts as ingest wrote them", found="other facts", fix=fix)
+    try:
+        found = json.loads(text)
+        version = found.pop("version")
+    except (*facts.NOT_JSON, KeyError, TypeError, AttributeError) as error:
+        raise IntegrityError(str(path), expected="facts of a split", found="something else", fix=fix) from error
+    if version != FORMAT:
+        raise InputError(str(path), expected=f"format {FORMAT}", found=f"format {version}", fix=fix)
+    read, digest = facts.typed(Facts, found, str(path), fix), files.sha256(footer)
+    return read, (Part("", read.rows, digest),), files.Witness(str(path), digest, lambda: bound_sha256(path))
+
+
+def _listed(path: Place, fix: str) -> tuple[Facts, tuple[Part, ...], files.Witness]:
+    """The facts of a split that is a folder, its parts, and the witness of the file that holds these."""
+    found, witness = facts.read(Listing, path, fix, FORMAT)
+    counts, span = [part.rows for part in found.parts], found.span
+    if sum(counts) != found.rows or min(span, *counts) < 1 or any(count % span for count in counts[:-1]):
+        expected = f"{found.rows:,} rows, in parts of whole spans of {found.span:,}"
+        raise IntegrityError(str(path), expected=expected, found=f"parts of {counts}", fix=fix)
+    return found, found.parts, witness
 
 
 def class_numbers(these: Sequence[int | str], names: Sequence[str], what: str) -> list[int]:
@@ -310,15 +336,15 @@ def class_numbers(these: Sequence[int | str], names: Sequence[str], what: str) -
 
 @dataclass(frozen=True)
 class _Binding:
-    """The content of splits.json. footers: the sha256 of each file's footer, by the split's name."""
+    """The content of splits.json. footers: the sha256 of each file's footer, or folder's _split.json, by the split's name."""
 
     version: int
     footers: Mapping[str, str]
 
 
-def bind_splits(folder: Path, names: Sequence[str]) -> None:
+def bind_splits(folder: Place, names: Sequence[str]) -> None:
     """Write splits.json, which binds these splits in `folder` to each other."""
-    binding = _Binding(FORMAT, {name: _footer_sha256(folder / f"{name}.parquet") or "" for name in names})
+    binding = _Binding(FORMAT, {name: bound_sha256(folder / f"{name}.parquet") or "" for name in names})
     files.write(folder / BINDING, facts.sealed(asdict(binding)))
 
 
@@ -352,7 +378,7 @@ def open_splits(folder: Place, names: Sequence[str]) -> dict[str, Split]:
         path = folder / f"{role}.parquet"
         if role not in binding.footers or not path.exists():
             raise IntegrityError(str(path), expected="a split written by ingest", found="no file", fix=fix)
-        if _footer_sha256(path) != binding.footers[role]:
+        if bound_sha256(path) != binding.footers[role]:
             raise IntegrityError(str(path), expected=f"the {role} split that belongs to {BINDING}", found="another", fix=fix)
         split = Split.open(path)
         if split.role != role:
@@ -361,21 +387,9 @@ def open_splits(folder: Place, names: Sequence[str]) -> dict[str, Split]:
     return splits
 
 
-def _footer(path: Place) -> pq.FileMetaData:
-    with path.open("rb") as file:
-        return pq.read_metadata(file)
-
-
-def _footer_sha256(path: Place) -> str | None:
-    """sha256 of a Parquet file's footer: its metadata, their size, and the magic bytes. None if it has no footer."""
+def bound_sha256(path: Place) -> str | None:
+    """What binds a split: the sha256 of its file's footer, or of the _split.json in its folder; None where there is none."""
     try:
-        with path.open("rb") as file:
-            end = file.seek(0, os.SEEK_END)
-            file.seek(max(0, end - 8))
-            size, magic = struct.unpack("<I4s", file.read(8))
-            if magic != _MAGIC or size + 8 > end:
-                return None
-            file.seek(end - size - 8)
-            return files.sha256(file.read())
-    except (IsADirectoryError, struct.error):
+        return files.sha256(footer_of(path) if path.is_file() else (path / LISTING).read_bytes())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return None

@@ -3,7 +3,7 @@
 import functools
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,11 +17,12 @@ from pipeline.base.facts import NOT_JSON
 from pipeline.data.inputs.form import Form
 from pipeline.data.sources import columns as chosen
 from pipeline.data.sources import paths, tensors
-from pipeline.data.sources.source import Chunk, Label, Source, pieces, rows_that_fit, without_rows
+from pipeline.data.sources.source import Chunk, Label, Source, SourcePart, chain, pieces, rows_that_fit, without_rows
 
 _WHAT = "a Parquet file"
 _FIRST_ROWS = 16  # that tell how large the others are
 _BUFFER_BYTES = 1 << 20  # of a column; without a buffer, a row group is read as a whole
+PART_BYTES = 64 << 20  # of row groups, uncompressed, that a part has at least
 
 
 def parquet(path: str | list[str], input: str | None = None, label: str | None = None, id: str | None = None) -> Source:
@@ -46,11 +47,12 @@ def parquet(path: str | list[str], input: str | None = None, label: str | None =
     """
     chosen.require_names("parquet", input=input, label=label, id=id)
     found = paths.several(path, ".parquet", _WHAT)
-    agreed, first, size = None, None, 0
+    agreed, first, size, parts = None, None, 0, []
     for file in found:
         with paths.reading(file, _WHAT), opened(file) as held:
             columns = _Columns.of(held.schema_arrow, file, input, label, id)
             size += sum(size_bytes for _, size_bytes in _groups(held))
+            parts += [(file, *part) for part in _parts(held)]
             first = first or (file if held.metadata.num_rows else None)
         agreed = agreed or columns
         if columns != agreed:
@@ -59,8 +61,13 @@ def parquet(path: str | list[str], input: str | None = None, label: str | None =
     if first is None or agreed is None:
         raise without_rows(f"source {path}")
     form = _form(first, agreed)
-    chunks = functools.partial(_chunks, found, agreed, form)
-    return Source(form, chunks, tuple(map(files.resolved, found)), size, agreed.classes, chosen.lacking(agreed.label))
+    read = tuple(
+        SourcePart(rows, functools.partial(_chunks, file, groups, start, agreed, form)) for file, groups, start, rows in parts
+    )
+    return Source(
+        form, functools.partial(chain, read), tuple(map(files.resolved, found)), size, agreed.classes,
+        chosen.lacking(agreed.label), parts=read,
+    )  # fmt: skip
 
 
 # ---------------------------------------------------------------- columns
@@ -166,6 +173,16 @@ def _groups(file: pq.ParquetFile) -> Iterator[tuple[int, int]]:
         yield group.num_rows, group.total_byte_size
 
 
+def _parts(file: pq.ParquetFile) -> Iterator[tuple[range, int, int]]:
+    """A file's row groups in parts that have rows, each with the number of its first row, and of its rows."""
+    first_group, start, rows, size = 0, 0, 0, 0
+    for number, (count, size_bytes) in enumerate(_groups(file)):
+        rows, size = rows + count, size + size_bytes
+        if rows and (size >= PART_BYTES or number == file.metadata.num_row_groups - 1):
+            yield range(first_group, number + 1), start, rows
+            first_group, start, rows, size = number + 1, start + rows, 0, 0
+
+
 def _form(path: Path, columns: _Columns) -> Form:
     """What the rows are; the lengths of lists are those of the first row."""
     if columns.kind in ("image", "text"):
@@ -179,15 +196,14 @@ def _form(path: Path, columns: _Columns) -> Form:
     return Form("array", tensors.dtype_of(column.type, str(path)), shape)
 
 
-def _chunks(found: Sequence[Path], columns: _Columns, form: Form, with_inputs: bool) -> Iterator[Chunk]:
+def _chunks(path: Path, groups: range, first: int, columns: _Columns, form: Form, with_inputs: bool) -> Iterator[Chunk]:
+    """The rows of some row groups. first: the number of the first row."""
     named = [name for name in (columns.id, columns.label, columns.input if with_inputs else None) if name is not None]
-    for path in found:
-        with paths.reading(path, _WHAT), opened(path) as file:
-            rows = rows_that_fit(_row_bytes(file, columns.input, form) if with_inputs else 1)
-            first = 0
-            for batch in file.iter_batches(rows, columns=named):
-                yield from _of_batch(batch, path, first, columns, form, with_inputs)
-                first += len(batch)
+    with paths.reading(path, _WHAT), opened(path) as file:
+        rows = rows_that_fit(_row_bytes(file, columns.input, form) if with_inputs else 1)
+        for batch in file.iter_batches(rows, row_groups=groups, columns=named):
+            yield from _of_batch(batch, path, first, columns, form, with_inputs)
+            first += len(batch)
 
 
 def _row_bytes(file: pq.ParquetFile, column: str, form: Form) -> int:

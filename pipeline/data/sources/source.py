@@ -36,6 +36,14 @@ class Chunk:
 
 
 @dataclass(frozen=True)
+class SourcePart:
+    """Some rows of a source, which follow each other. chunks: gives them, as Source.chunks all; it can be pickled."""
+
+    rows: int
+    chunks: Callable[[bool], Iterator[Chunk]]
+
+
+@dataclass(frozen=True)
 class Source:
     """Rows of one form. A function that returns one, without text and spec, is a source, built in or a plug-in.
 
@@ -47,6 +55,7 @@ class Source:
     classes: names in label order, if it knows them.
     unlabelled: of a source without labels, what would hold them, such as "a column `label`", for a message; else empty.
     written: whether labels are texts, of which those that look like whole numbers are given as such, as in CSV.
+    parts: all rows in order, for several processes, which read them at the same time; empty where one has to read them.
     empty: where rows of more classes would be, such as folders, but none are.
     text: as the user wrote it. spec: what it stands for.
     """
@@ -59,6 +68,7 @@ class Source:
     unlabelled: str = ""
     written: bool = False
     empty: tuple[str, ...] = ()
+    parts: tuple[SourcePart, ...] = ()
     text: str = ""
     spec: Spec | None = None
 
@@ -104,6 +114,12 @@ def pieces(sizes: Sequence[int] | np.ndarray) -> Iterator[slice]:
 def rows_that_fit(row_bytes: int) -> int:
     """How many rows of this size a chunk holds: at least one."""
     return min(CHUNK_ROWS, max(1, CHUNK_BYTES // max(1, row_bytes)))
+
+
+def chain(parts: Sequence[SourcePart], with_inputs: bool) -> Iterator[Chunk]:
+    """The chunks of all parts, in order."""
+    for part in parts:
+        yield from part.chunks(with_inputs)
 
 
 def without_rows(what: str) -> InputError:

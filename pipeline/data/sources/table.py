@@ -62,8 +62,13 @@ def parse_source(text: str, role: str) -> Source:
     if not found.labelled and role != "transfer":
         fix = "Name what holds the labels; only the transfer set may lack them."
         raise InputError(what, expected=f"labels ({found.unlabelled})", found="none", fix=fix)
-    given = functools.partial(_guarded, read, found.chunks) if read.source is not None else found.chunks
-    return replace(found, text=text, spec=read, chunks=functools.partial(_checked, given, what))
+    given, parts = found.chunks, found.parts
+    if read.source is not None:  # of a plug-in, which other processes do not know
+        given, parts = functools.partial(_guarded, read, given), ()
+    return replace(
+        found, text=text, spec=read, chunks=functools.partial(_checked, given, what),
+        parts=tuple(replace(part, chunks=functools.partial(_checked, part.chunks, what)) for part in parts),
+    )  # fmt: skip
 
 
 def parse_spec(text: str) -> Spec:

@@ -1,5 +1,7 @@
 """Errors: one line that a terminal can be trusted with."""
 
+import pickle
+
 import pytest
 
 from pipeline.base.errors import (
@@ -77,3 +79,8 @@ class OutOfMemoryError(RuntimeError):
 )
 def test_too_little_memory(error, lacks):
     assert lacks_memory(error) == lacks
+
+
+def test_an_error_of_another_process_arrives_whole():
+    found = pickle.loads(pickle.dumps(IntegrityError("a", expected="b", found="c", fix="Mend it.")))
+    assert (type(found), str(found), found.fix) == (IntegrityError, "a: expected b, found c. Mend it.", "Mend it.")

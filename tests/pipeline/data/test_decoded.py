@@ -182,7 +182,8 @@ def test_a_full_disk_stops_nothing(tmp_path, store, times, monkeypatch, failing,
 
     held = split(tmp_path / "a")
     if failing == "writing":
-        monkeypatch.setattr(Path, "open", lambda path, mode: os.fdopen(os.open("/dev/full", os.O_WRONLY), mode))
+        opens = Path.open
+        monkeypatch.setattr(Path, "open", lambda path, mode: opens(path if mode == "rb" else Path("/dev/full"), mode))
     else:
         monkeypatch.setattr(Path, failing, full)
     with caplog.at_level("INFO"):

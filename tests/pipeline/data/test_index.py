@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from pipeline.base.errors import InputError
 from pipeline.data.index import Index, id_digests, names, place
 from pipeline.data.inputs.form import Form
-from pipeline.data.sources.source import Chunk, Label, Source
+from pipeline.data.sources.source import Chunk, Label, Source, SourcePart
 
 
 def source(*chunks: tuple[Sequence[str] | None, Sequence[Label]], classes: tuple[str, ...] | None = None) -> Source:
@@ -95,8 +96,24 @@ def test_other_class_names_give_other_labels():
 
 def test_chunks_come_with_the_number_of_their_first_row_and_their_ids():
     index = Index.read(source((["a", "b"], [0, 1]), (["c"], [0])), "train")
-    found = [(start, list(chunk.inputs), list(ids)) for start, chunk, ids in index.chunks()]
+    [part] = index.parts
+    found = [(start, list(chunk.inputs), list(ids)) for start, chunk, ids in part.read()]
     assert found == [(0, [b"0", b"1"], ["a", "b"]), (2, [b"0"], ["c"])]
+
+
+def test_parts_are_read_by_themselves():
+    """Ids that are numbers go on from one to the next, and each is compared with what the index saw of it alone."""
+    pieces = [(None, [0, 1]), (None, [2]), (None, [1, 0])]
+    whole = source(*pieces)
+    parts = tuple(SourcePart(sum(len(labels) for _, labels in some), source(*some).chunks) for some in (pieces[:2], pieces[2:]))
+    index = Index.read(replace(whole, parts=parts), "train", first=7)
+    assert [(part.start, part.stop) for part in index.parts] == [(0, 3), (3, 5)]
+    assert [list(ids) for _, _, ids in index.parts[1].read()] == [["train-000010", "train-000011"]]
+    assert [start for start, _, _ in index.parts[0].read()] == [0, 2]
+    with pytest.raises(InputError, match="expected the same rows all the time"):
+        list(replace(index.parts[0], chunks=parts[1].chunks).read())
+    with pytest.raises(InputError, match="expected the same rows all the time"):
+        Index.read(replace(whole, parts=parts[:1]), "train")
 
 
 CHANGES = {
@@ -112,12 +129,12 @@ CHANGES = {
 def test_a_source_that_has_changed_is_noticed(change):
     """Before ingest is done with it; chunks may be cut elsewhere."""
     index = Index.read(source((["a", "b"], [0, 1]), (["c"], [0])), "train")
-    changed = Index(**{**vars(index), "source": source(*CHANGES[change])})
+    changed = replace(index.parts[0], chunks=source(*CHANGES[change]).chunks)
     if change == "other borders":
-        assert [start for start, _, _ in changed.chunks()] == [0, 1]
+        assert [start for start, _, _ in changed.read()] == [0, 1]
         return
     with pytest.raises(InputError, match="train source it: expected the same rows all the time, found others"):
-        list(changed.chunks())
+        list(changed.read())
 
 
 def test_what_a_row_is_called():
@@ -134,10 +151,9 @@ def test_without_ids_only_labels_take_memory():
     index = Index.read(source((["a", "b"], [0, 1])), "train")
     slim = index.without_ids()
     assert (slim.ids.nbytes, slim.labels.tolist(), len(slim)) == (0, [0, 1], 2)
-    assert [list(ids) for _, _, ids in slim.chunks()] == [["a", "b"]]
-    changed = Index(**{**vars(slim), "source": source((["a", "x"], [0, 1]))})
+    assert [list(ids) for _, _, ids in slim.parts[0].read()] == [["a", "b"]]
     with pytest.raises(InputError, match="expected the same rows"):
-        list(changed.chunks())
+        list(replace(slim.parts[0], chunks=source((["a", "x"], [0, 1])).chunks).read())
 
 
 def test_equal_digests_are_of_equal_ids():

@@ -18,14 +18,17 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from conftest import images, png, write_parquet
+from conftest import images, png, tree, write_parquet
+from pipeline.base import runtime
 from pipeline.base.errors import InputError, IntegrityError
-from pipeline.data import buckets
+from pipeline.data import buckets, splitfile
 from pipeline.data import ingest as job
+from pipeline.data.assignment import SPLITS
 from pipeline.data.ingest import ingest
 from pipeline.data.inputs.array import Arrays
 from pipeline.data.inputs.image import Images
 from pipeline.data.inputs.text import Texts
+from pipeline.data.sources import parquet
 from pipeline.data.splits import Split, bind_splits, open_splits
 
 
@@ -432,7 +435,7 @@ def test_a_source_that_vanishes_while_writing_leaves_nothing(tmp_path, source, m
         calls.append(args)
         if len(calls) == 2:
             raise OSError("disk")
-        original(*args, **kwargs)
+        return original(*args, **kwargs)
 
     original = job.write_split
     monkeypatch.setattr(job, "write_split", fails)
@@ -742,6 +745,55 @@ def test_buckets_change_no_byte(tmp_path, source, monkeypatch, least):
     monkeypatch.setattr(buckets, "BUCKET_BYTES", (least, 10**9))
     for name, split in run(tmp_path / "out", source, **settings).items():
         assert split.path.read_bytes() == plain[name].path.read_bytes()
+
+
+@pytest.fixture
+def in_parts(monkeypatch) -> None:
+    """Spans of four rows, parts of eight, and row groups of a source that are read by themselves."""
+    monkeypatch.setattr("pipeline.data.splits.SPAN_ROWS", 4)
+    monkeypatch.setattr(splitfile, "PART_BYTES", 8 * 100)
+    monkeypatch.setattr(job, "SHARED_BYTES", 1)
+    monkeypatch.setattr(parquet, "PART_BYTES", 1)
+
+
+def test_neither_processes_nor_parts_change_a_row(tmp_path, monkeypatch, in_parts, caplog):
+    """Of damaged rows, of several sources, of rows in two splits; nor what is told of them, nor its order."""
+    encoded, labels = images(48)
+    encoded[5], encoded[30] = b"no image", b"nor this"
+    write_parquet(tmp_path / "all.parquet", encoded, labels, names=["low", "middle", "high"])
+    pq.write_table(pq.read_table(tmp_path / "all.parquet"), tmp_path / "source.parquet", row_group_size=7)
+    other = write_parquet(tmp_path / "other.parquet", images(30, seed=5)[0], None)
+    settings = {"transfer_set": [str(other)], "fold": True, "damaged": "exclude"}
+    found, told = {}, {}
+    for cores in (1, 2):
+        monkeypatch.setattr(runtime, "cores", lambda cores=cores: cores)
+        caplog.clear()
+        found[cores] = run(tmp_path / f"{cores}", tmp_path / "source.parquet", **settings)
+        told[cores] = caplog.messages
+    assert len(told[1]) == 2
+    assert told[1] == told[2]
+    assert tree(tmp_path / "1") == tree(tmp_path / "2")
+    assert {name: len(split.parts) > 1 for name, split in found[2].items()} == dict.fromkeys(SPLITS, True)
+    monkeypatch.setattr(splitfile, "PART_BYTES", 1 << 30)
+    for name, whole in run(tmp_path / "whole", tmp_path / "source.parquet", **settings).items():
+        cut = found[2][name]
+        assert (tmp_path / f"whole/{name}.parquet").is_file()
+        assert (cut.inputs_digest, cut.labels_digest, cut.span_digests) == (
+            whole.inputs_digest, whole.labels_digest, whole.span_digests,
+        )  # fmt: skip
+        assert rows_of(cut) == rows_of(whole)
+        assert ids(cut) == ids(whole)
+
+
+def test_an_error_of_another_process_is_this_one_s(tmp_path, monkeypatch, in_parts):
+    encoded, labels = images(48)
+    encoded[30] = b"no image"
+    write_parquet(tmp_path / "all.parquet", encoded, labels)
+    pq.write_table(pq.read_table(tmp_path / "all.parquet"), tmp_path / "source.parquet", row_group_size=20)
+    monkeypatch.setattr(runtime, "cores", lambda: 2)
+    with pytest.raises(InputError, match=r"source.parquet, row 30 \(path 30.png\), id train-000030: expected a PNG"):
+        run(tmp_path / "out", tmp_path / "source.parquet")
+    assert not list(tmp_path.glob("*out*"))
 
 
 def killed(root: Path, first: int, step: int) -> int:

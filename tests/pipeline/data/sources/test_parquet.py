@@ -1,6 +1,7 @@
 """Parquet: the layouts of Hugging Face datasets, and every kind of file that is none."""
 
 import json
+import pickle
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +11,7 @@ import pytest
 from conftest import images, write_parquet
 from pipeline.base.errors import InputError
 from pipeline.data.inputs.form import DTYPES, Form
+from pipeline.data.sources import parquet
 from pipeline.data.sources.table import parse_source
 from reading import read, refused
 
@@ -26,6 +28,29 @@ def write(path, **columns):
 def spec(path, **settings):
     """The source of a path with settings."""
     return f"parquet({path!r}, {', '.join(f'{name}={value!r}' for name, value in settings.items())})"
+
+
+# ---------------------------------------------------------------- parts
+
+
+def test_parts_hold_all_rows_in_order_and_travel(tmp_path, monkeypatch):
+    """Row groups of three rows, two or more of them a part: 6 + 1 of the first file, 4 of the second, none of an empty one."""
+    for name, count in {"a": 7, "b": 4, "c": 0}.items():
+        ids = [f"{name}{row}" for row in range(count)]
+        table = pa.table({"text": pa.array(ids, pa.string()), "label": [row % 2 for row in range(count)], "id": ids})
+        pq.write_table(
+            table.cast(table.schema.set(2, pa.field("id", pa.string()))), tmp_path / f"{name}.parquet", row_group_size=3
+        )
+    group = pq.read_metadata(tmp_path / "a.parquet").row_group(0).total_byte_size
+    monkeypatch.setattr(parquet, "PART_BYTES", group + 1)
+    source = parse_source(str(tmp_path), "train")
+    assert [part.rows for part in source.parts] == [6, 1, 4]
+    found = [list(pickle.loads(pickle.dumps(part.chunks))(True)) for part in source.parts]
+    names = [f"a{row}" for row in range(7)] + [f"b{row}" for row in range(4)]
+    assert [data.decode() for chunks in found for chunk in chunks for data in chunk.inputs] == names
+    assert [name for chunk in source.chunks(False) for name in chunk.ids] == names
+    [last] = found[1]
+    assert last.place(0) == f"{tmp_path / 'a.parquet'}, row 6 (id a6)"
 
 
 # ---------------------------------------------------------------- images
