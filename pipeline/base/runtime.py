@@ -9,6 +9,7 @@ import os
 import platform
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -264,6 +265,8 @@ def _bars() -> "tuple[type[tqdm[Any]], type[tqdm[Any]]]":
     lock that the start holds.
     """
     from tqdm import tqdm
+
+    tqdm.set_lock(threading.RLock())  # its own has a semaphore for other processes, which a worker that is killed leaves behind
 
     class Bar(tqdm):  # type: ignore[misc]  # tqdm has no types
         monitor_interval = 0
