@@ -212,10 +212,11 @@ def stored(proxy: faults.Proxy) -> int:
 
 
 def workers_of(process: int) -> list[int]:
-    """The processes that this one has started, but for multiprocessing's own."""
-    listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,args="], check=True, capture_output=True, text=True).stdout
-    found = [line.split(None, 2) for line in listed.splitlines()]
-    return [int(pid) for pid, parent, arguments in found if int(parent) == process and "resource_tracker" not in arguments]
+    """The processes that this one has started, but for the dead and multiprocessing's own."""
+    listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,stat=,args="], check=True, capture_output=True, text=True).stdout
+    found = [line.split(None, 3) for line in listed.splitlines()]
+    ours = [(pid, state, given) for pid, parent, state, given in found if int(parent) == process]
+    return [int(pid) for pid, state, given in ours if not state.startswith("Z") and "resource_tracker" not in given]
 
 
 def upload(folder: Path, url: str) -> None:
