@@ -1,7 +1,7 @@
 """Object stores on loopback: SeaweedFS, and s3rver, which ignores If-None-Match; each dies with the process that started it."""
 
+import itertools
 import os
-import random
 import shutil
 import socket
 import subprocess
@@ -19,6 +19,8 @@ BUCKET = "bucket"
 ENTRIES = ("s3", "filer", "master", "volume", "admin")
 S3RVER = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "softcache-tests/s3rver"
 SECONDS = 30
+BLOCKS = 1200  # of ten ports
+_tried = itertools.count()
 
 # The end of its input is the end of whoever holds the other side, however that ended.
 WATCH = '"$@" & read -r line; kill -9 $!; wait $!; rm -rf "$SERVED"; rm -f /tmp/seaweedfs-*-"${PORT%0}"[0-9].sock'
@@ -127,10 +129,13 @@ def until_it_listens(port: int, log: Path) -> None:
 
 
 def free_ports(count: int) -> int:
-    """The first of so many ports in a row that nobody listens on, from a multiple of 10, below those that systems give out."""
-    for _ in range(100):
-        first = random.SystemRandom().randrange(20_000, 32_000, 10)
-        if all(free(first + number) for number in range(count)):
+    """The first of so many ports in a row that nobody listens on, a multiple of 10, below those that systems give out.
+
+    Processes that start servers at the same time look in different places.
+    """
+    for number in itertools.islice(_tried, BLOCKS):
+        first = 20_000 + 10 * ((os.getpid() + number * 397) % BLOCKS)
+        if all(free(first + port) for port in range(count)):
             return first
     raise OSError("no free ports from 20000 to 32000")
 

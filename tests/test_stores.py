@@ -200,14 +200,23 @@ def test_a_store_that_ignores_if_none_match_is_refused_and_nothing_is_written(in
 # ---------------------------------------------------------------- eight workers, a hundred kills
 
 COMMAND = [sys.executable, "-c", "from stages.cli import main; main()"]
-SPANS, EIGHT, KILLS, COORDINATORS = 60, 8, 100, 10
+SPANS, WORKERS, KILLS, COORDINATORS = 60, 8, 100, 10
+
+
+STORED = re.compile(r"/c/|/records/")
+
+
+def stored(proxy: faults.Proxy) -> int:
+    """How many spans and records the store holds."""
+    return sum(1 for path in list(proxy.kept) if STORED.search(path))
 
 
 def workers_of(process: int) -> list[int]:
-    """The processes that this one has started, but for multiprocessing's own."""
-    listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,args="], check=True, capture_output=True, text=True).stdout
-    found = [line.split(None, 2) for line in listed.splitlines()]
-    return [int(pid) for pid, parent, arguments in found if int(parent) == process and "resource_tracker" not in arguments]
+    """The processes that this one has started, but for the dead and multiprocessing's own."""
+    listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,stat=,args="], check=True, capture_output=True, text=True).stdout
+    found = [line.split(None, 3) for line in listed.splitlines()]
+    ours = [(pid, state, given) for pid, parent, state, given in found if int(parent) == process]
+    return [int(pid) for pid, state, given in ours if not state.startswith("Z") and "resource_tracker" not in given]
 
 
 def upload(folder: Path, url: str) -> None:
@@ -226,24 +235,27 @@ def test_eight_workers_and_a_hundred_kills_lose_no_span_and_write_none_twice(sea
     chance = random.Random(0)
     plan = faults.by_chance(0, lost=0.06, conflict=0.05, busy=0.03, broken=0.03, gone=0.03, cut=0.03, slow=0.05)
     with faults.proxy(seaweed["AWS_ENDPOINT_URL"], plan) as proxy:
-        command = [*COMMAND, "capture", "a", "--data", bucket, *keep, "--on", "processes", "--workers", str(EIGHT)]
+        command = [*COMMAND, "capture", "a", "--data", bucket, *keep, "--on", "processes", "--workers", str(WORKERS)]
         environment = os.environ | {"AWS_ENDPOINT_URL": proxy.url}
         coordinators = set(chance.sample(range(KILLS), COORDINATORS))
         running = subprocess.Popen(command, cwd=tmp_path, env=environment)
         try:
-            for kill in range(KILLS):
-                wanted = len(proxy.kept) + chance.randint(1, 8)  # spans and records
-                while len(proxy.kept) < wanted:
-                    assert running.poll() is None, f"ended with {running.returncode} before the last kill"
+            kills = 0
+            while kills < KILLS:
+                wanted = stored(proxy) + chance.randint(1, 8)
+                while stored(proxy) < wanted:
+                    assert running.poll() is None, f"ended with {running.returncode} after {kills} kills"
                     time.sleep(0.005)
                 time.sleep(chance.uniform(0, 0.05))
-                if kill in coordinators:
+                if kills in coordinators:
                     running.kill()
                     running.wait()
                     running = subprocess.Popen(command, cwd=tmp_path, env=environment)
+                    kills += 1
                 elif workers := workers_of(running.pid):
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(chance.choice(workers), signal.SIGKILL)
+                        kills += 1
             assert running.wait(600) == 0
         finally:
             running.kill()
@@ -252,7 +264,6 @@ def test_eight_workers_and_a_hundred_kills_lose_no_span_and_write_none_twice(sea
     assert {path: data for path, data in made.items() if path.startswith("caches/")} == {
         f"caches/{path}": data for path, data in tree(local / "caches").items()
     }
-    spans = {path: kept for path, kept in proxy.kept.items() if re.search(r"/c/|/records/", path)}
-    assert len(spans) == 2 * (8 * SPANS + 2)
-    assert [path for path, kept in spans.items() if len(kept) > 1] == []
+    assert stored(proxy) == 2 * (8 * SPANS + 2)
+    assert [path for path, kept in proxy.kept.items() if STORED.search(path) and len(kept) > 1] == []
     assert proxy.done.keys() == set(Fault)

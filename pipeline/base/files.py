@@ -145,7 +145,7 @@ def write(path: Place, data: bytes) -> None:
     sync_folder(_local(path).parent)
 
 
-def create(path: Place, data: bytes) -> bool:
+def create(path: Place, data: bytes | memoryview) -> bool:
     """Write a file durably and atomically unless there is one; returns whether it holds these bytes now, whoever wrote them."""
     if isinstance(path, ObjectPlace):
         return path.create(data)
@@ -164,7 +164,7 @@ def create(path: Place, data: bytes) -> bool:
 
 
 @contextlib.contextmanager
-def _aside(path: Path, data: bytes) -> Iterator[Path]:
+def _aside(path: Path, data: bytes | memoryview) -> Iterator[Path]:
     """A file beside `path` that holds these bytes durably, and is removed afterwards."""
     make_folder(path.parent)
     partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident():x}.partial")

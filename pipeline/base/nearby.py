@@ -13,8 +13,11 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from pipeline.base.errors import InputError
+
+D = TypeVar("D", bound=bytes | memoryview)
 
 NEARBY = "SOFTCACHE_NEARBY"  # the variable that says how many GB of disk it may take
 _DIGEST = 32  # bytes of the sha256 at the end of a file
@@ -57,7 +60,7 @@ def use(folder: Path, room: str) -> None:
 
 
 @contextlib.contextmanager
-def sound(name: str, fetch: Callable[[], bytes]) -> Iterator[bytes]:
+def sound(name: str, fetch: Callable[[], D]) -> Iterator[bytes | D]:
     """The bytes of this name, from the folder where they are there, else as `fetch` gives them.
 
     These are kept when the block is done, which must raise an error where they are not what they should be.
@@ -73,7 +76,7 @@ def sound(name: str, fetch: Callable[[], bytes]) -> Iterator[bytes]:
         yield found
 
 
-def data(name: str, fetch: Callable[[], bytes]) -> bytes:
+def data(name: str, fetch: Callable[[], D]) -> bytes | D:
     """The bytes of this name, see `sound`, where `fetch` raises an error for what is not what it should be."""
     with sound(name, fetch) as found:
         return found
@@ -95,7 +98,7 @@ def _found(path: Path) -> bytes | None:
     return bytes(content)
 
 
-def _keep(room: _Room, path: Path, content: bytes) -> None:
+def _keep(room: _Room, path: Path, content: bytes | memoryview) -> None:
     """Add a file, once others have made room for it; one that is larger than the room is not kept."""
     size = len(content) + _DIGEST
     if room.broken or size > room.size:

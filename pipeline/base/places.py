@@ -176,6 +176,16 @@ class ObjectPlace:
 
         return self._ask(lambda store: bytes(obstore.get(store, self.key).bytes()))
 
+    def read_version(self) -> tuple[memoryview, str | None]:
+        """Its bytes, not copied once more, and its ETag, by which the store tells it from what was or will be there."""
+        import obstore
+
+        def found(store: "ObjectStore") -> tuple[memoryview, str | None]:
+            result = obstore.get(store, self.key)
+            return memoryview(result.bytes()), result.meta["e_tag"]
+
+        return self._ask(found)
+
     def read_range(self, start: int, stop: int) -> bytes:
         """Its bytes from start to stop, which must lie within it."""
         import obstore
@@ -233,7 +243,7 @@ class ObjectPlace:
             time.sleep(pause)
         raise self._unanswered(_CONFLICTS)
 
-    def create(self, data: bytes) -> bool:
+    def create(self, data: bytes | memoryview) -> bool:
         """Put these bytes unless there are some; returns whether they are there now, whoever has put them.
 
         A request whose reply was lost looks like a conflict when it is repeated, and so does one that met another (HTTP 409):

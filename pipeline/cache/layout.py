@@ -80,15 +80,15 @@ class Layout:
         # half of the last of 11 significant bits; and of the smallest number that float16 has
         return size * np.float32(2.0**-11) + np.float32(2.0**-25) if self.dtype == "float16" else np.zeros_like(size)
 
-    def encode(self, block: np.ndarray) -> bytes:
-        """The bytes of one shard. block: (rows, *shape) of the layout's dtype, at most a span of rows."""
+    def encode(self, block: np.ndarray) -> memoryview:
+        """The bytes of one shard, not copied once more. block: (rows, *shape) of the layout's dtype, at most a span of rows."""
         if block.shape[1:] != self.shape or not 0 < len(block) <= self.span:
             raise ValueError(f"expected at most {self.span} rows of {self.shape} numbers, found {block.shape}")
         held: dict[str, Buffer] = {}
         self._array(held, (1, *block.shape))[0] = block
-        return held[str(self.shard(0, 0))].to_bytes()
+        return held[str(self.shard(0, 0))].as_numpy_array().data.cast("B")
 
-    def decode(self, data: bytes, rows: int, out: np.ndarray | None = None) -> np.ndarray:
+    def decode(self, data: bytes | memoryview, rows: int, out: np.ndarray | None = None) -> np.ndarray:
         """The numbers in the bytes of one shard: (rows, *shape) of the layout's dtype, in `out` if given.
 
         It takes half of zarr's time, because it makes no task per chunk. Raises Damaged unless all checksums match.

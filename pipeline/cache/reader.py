@@ -12,7 +12,7 @@ import numpy as np
 from pipeline.base import commands, files, nearby
 from pipeline.base.differences import differences
 from pipeline.base.errors import InputError, IntegrityError
-from pipeline.base.places import Place
+from pipeline.base.places import ObjectPlace, Place
 from pipeline.cache.address import base_of
 from pipeline.cache.knowledge.features import FeatureArray
 from pipeline.cache.knowledge.head import FILE_NAME as HEAD
@@ -38,7 +38,7 @@ class Cache:
 
     path: Place
     manifest: Manifest
-    _verified: dict[Record, tuple[int, ...]] = field(default_factory=dict, repr=False, compare=False)
+    _verified: dict[Record, tuple[int, ...] | str] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def open(cls, path: Place) -> "Cache":
@@ -235,8 +235,8 @@ class Cache:
             finding = Finding(self.where(record), "chunks that match their checksums", str(error))
             raise self.error([finding]) from error
 
-    def _bytes(self, record: Record) -> bytes:
-        """The file of a span, compared with its sha256: at first and whenever it has changed; in a store always."""
+    def _bytes(self, record: Record) -> bytes | memoryview:
+        """The file of a span, compared with its sha256: at first and whenever it has changed, as file system or store tell."""
         file = self.file(record)
         try:
             if isinstance(file, Path):
@@ -254,11 +254,17 @@ class Cache:
             self._verified[record] = version
         return data
 
-    def _fetched(self, record: Record) -> bytes:
-        """The object of a span, compared with its sha256."""
-        data = self.file(record).read_bytes()
-        if difference := self._difference(record, files.sha256(data)):
-            raise self.error([difference])
+    def _fetched(self, record: Record) -> memoryview:
+        """The object of a span, compared with its sha256 where its ETag is new."""
+        file = self.file(record)
+        if not isinstance(file, ObjectPlace):
+            raise TypeError(f"expected an object in a store, found {file}")
+        data, version = file.read_version()
+        if version is None or self._verified.get(record) != version:
+            if difference := self._difference(record, files.sha256(data)):
+                raise self.error([difference])
+            if version is not None:
+                self._verified[record] = version
         return data
 
     def record(self, split: str, view: int, span: int) -> Record:

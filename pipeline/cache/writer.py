@@ -208,7 +208,7 @@ class Work:
         """
         part, records = (split, view, span), []
         for array, held in self.knowledge.stored(self.head, logits, hidden, features).items():
-            data = self.knowledge.arrays[array].encode(held.block)
+            data: bytes | memoryview = self.knowledge.arrays[array].encode(held.block)
             if not files.create(self._span_path(array, part), data):
                 data, held = self._taken(array, part, held)
             sha256 = files.sha256(data)

@@ -160,3 +160,13 @@ def test_a_span_that_vanished_is_not_sealed(out):
         with pytest.raises(IntegrityError, match="found none. Something else writes into this store: run this again"):
             work.seal()
     assert files.current(out) == out
+
+
+def test_a_span_that_is_replaced_after_it_was_read_is_noticed(out):
+    sealed(out)
+    cache = Cache.open(out)
+    record = cache.records[0]
+    block = cache.span(record)
+    cache.file(record).write(bytes(cache.layout.encode(block + 1)))  # whole, and of the same size
+    with pytest.raises(IntegrityError, match=f"expected sha256 {record.sha256}"):
+        cache.span(record)
