@@ -84,9 +84,10 @@ def require_resumed(root: Path, count: int, found: dict[str, Any]) -> None:
 
 
 def test_two_ranks_are_one_process_and_a_kill_changes_no_bit(root):
-    found = by_ranks(root, 2, "hundred", "s-T4")
+    found = by_ranks(root, 2, "hundred", "features", "s-T4")
     assert len(history(root / "2/hundred")) == 100  # each a step on all rows
-    near_one_process(root, 2, "hundred")
+    for name in ("hundred", "features"):
+        near_one_process(root, 2, name)
     require_resumed(root, 2, found)
 
 
