@@ -44,7 +44,7 @@ def root(tmp_path_factory) -> Path:
 
 def by_ranks(root: Path, count: int, *names: str) -> dict[str, Any]:
     command = [sys.executable, rank_trainings.__file__, str(root), str(count), *names]
-    found: dict[str, Any] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    found: dict[str, Any] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=500).stdout)
     assert found["lessons"]["code"] == 0
     return found
 
@@ -111,7 +111,7 @@ def test_torchrun_itself(root):
     folder = Path(sys.executable).parent
     (root / "params.yaml").write_text(rank_trainings.PARAMS)
     words = ["--no-python", "--nproc-per-node", "2", str(folder / "softcache"), "distill", "s", "-T", "4", "--data", "."]
-    done = subprocess.run([folder / "torchrun", *words], cwd=root, capture_output=True, text=True, check=True)
+    done = subprocess.run([folder / "torchrun", *words], cwd=root, capture_output=True, text=True, check=True, timeout=500)
     assert done.stdout.count("wrote students/s-T4: 1 seed") == 1
     assert "Warning" not in done.stderr
 
