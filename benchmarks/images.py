@@ -93,7 +93,7 @@ def part_of_an_epoch(training: _Training, steps: int) -> Callable[[], None]:
 
     def run() -> None:
         for batch in itertools.islice(batches, steps):
-            training._step(batch, START)
+            training._step(batch, START, len(batch.rows))
 
     return run
 
@@ -105,7 +105,7 @@ def steps_alone(training: _Training, steps: int) -> Callable[[], None]:
 
     def run() -> None:
         for batch in itertools.islice(itertools.cycle(made), steps):
-            training._step(batch, START)
+            training._step(batch, START, len(batch.rows))
 
     return run
 

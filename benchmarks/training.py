@@ -123,7 +123,7 @@ def tenths(training: _Training) -> Way:
     def one() -> None:
         with suited(training):
             for batch in itertools.islice(batches, max(training.steps // 10, 1)):
-                training._step(batch, START)
+                training._step(batch, START, len(batch.rows))
 
     return one
 
@@ -145,7 +145,7 @@ def steps_on(training: _Training, count: int) -> None:
     """The same on as many threads as there are now."""
     training.model.train()
     for batch in itertools.islice(training.examples.epoch(training.seed, training.done, BATCH), count):
-        training._step(batch, START)
+        training._step(batch, START, len(batch.rows))
 
 
 def timed(ways: Mapping[str, _Training], count: int, times: int) -> dict[str, list[float]]:

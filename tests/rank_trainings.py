@@ -2,18 +2,22 @@
 
 python rank_trainings.py <folder> <ranks> [<lesson> …]
 
-The launcher behind torchrun forks the ranks from this process, so that torch is imported once. They train lessons into
-<folder>/<ranks>: those that are named, or all. Then `softcache distill` runs, is killed on a rank, and runs again; with all
-lessons it fails on a rank too, and a sweep is tried. Prints what came of it as JSON.
+The ranks are forked from this process, so that torch is imported once. They train lessons into <folder>/<ranks>: those that
+are named, or all. Then `softcache distill` is killed on a rank, and runs again; with all lessons it fails on a rank too, and a sweep
+is tried. Prints what came of it as JSON.
 """
 
 import os
 
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
+import atexit
+import contextlib
 import json
 import signal
+import socket
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,8 +25,6 @@ from typing import Any
 import pyarrow.parquet as pq
 import torch
 import torch._dynamo  # DistributedDataParallel would import it in every rank
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from pipeline.base import ranks, runtime
 from pipeline.base.errors import InputError
@@ -144,16 +146,39 @@ def command(folder: str, words: list[str], mishap: str) -> None:
 
 
 def launched(count: int, work: Callable[..., None], *given: Any) -> int:
-    """Run in so many ranks; the exit code of the first that failed, 0 for none."""
-    config = LaunchConfig(
-        min_nodes=1, max_nodes=1, nproc_per_node=count, start_method="fork", max_restarts=0, monitor_interval=0.05,
-        rdzv_backend="c10d", rdzv_endpoint="127.0.0.1:0", run_id=str(os.getpid()),
-    )  # fmt: skip
+    """Run in so many ranks, and end the others when one fails, as torchrun does; the exit code of the first that failed."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    children = [forked(number, count, port, work, *given) for number in range(count)]
+    failed = 0
+    while children:
+        child, status = os.wait()
+        children.remove(child)
+        if not failed and (failed := os.waitstatus_to_exitcode(status)):
+            for other in children:
+                os.kill(other, signal.SIGTERM)
+    return failed
+
+
+def forked(number: int, count: int, port: int, work: Callable[..., None], *given: Any) -> int:
+    """A rank, with the environment that torchrun gives it; its process id. This process has started no thread yet."""
+    if child := os.fork():
+        return child
+    os.environ |= {"TORCHELASTIC_RUN_ID": "test", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ |= {"RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": str(count)}
+    code = 1
     try:
-        elastic_launch(config, work)(*given)
-    except ChildFailedError as error:
-        return error.get_first_failure()[1].exitcode
-    return 0
+        runtime.die_with_parent()
+        work(*given)
+        code = 0
+    except SystemExit as end:
+        code = int(end.code or 0)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(OSError):
+            atexit._run_exitfuncs()
+        os._exit(code)
 
 
 def told(path: Path, count: int, work: Callable[..., None], *given: Any) -> dict[str, Any]:

@@ -258,11 +258,9 @@ class _Training:
             factor = recipe.schedule(progress.done)
             for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
                 group["lr"] = rate * factor
-            rows = len(batch.rows)
-            if not self.ranks.alone:  # of all ranks
-                size = recipe.settings.batch_size
-                rows = min(size, self.examples.rows - step * size) * self.examples.draws
-            total += self._step(batch, progress, rows)
+            size = recipe.settings.batch_size
+            every = min(size, self.examples.rows - step * size) * self.examples.draws
+            total += self._step(batch, progress, len(batch.rows) if self.ranks.alone else every)
             if self.average:
                 self._follow(self.done * self.steps + step + 1)
             bar.update()
@@ -280,11 +278,11 @@ class _Training:
         logits, features = self._forward(self.learner, batch.inputs)
         return self.objective(logits, batch, progress, features).sum(0)
 
-    def _step(self, batch: Batch, progress: Progress, rows: int) -> torch.Tensor:
-        """One update; returns the summed loss of each net, detached: (nets,). rows: examples of the step, in all ranks."""
+    def _step(self, batch: Batch, progress: Progress, examples: int) -> torch.Tensor:
+        """One update; returns the summed loss of each net, detached: (nets,). examples: of the step, in all ranks."""
         total = self.loss(batch, progress)
         self.optimizer.zero_grad(set_to_none=True)
-        mean = total / rows if self.ranks.alone else total * (self.ranks.count / rows)
+        mean = total / examples if self.ranks.alone else total * (self.ranks.count / examples)
         torch.autograd.backward(mean.sum() if mean.dim() else mean)  # summed over nets, none of which depends on another
         if self.recipe.settings.clip_grad is not None:
             self._clip_gradients(self.recipe.settings.clip_grad)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -158,6 +159,49 @@ def test_what_is_our_own_fault_is_not_hidden(project, monkeypatch):
     monkeypatch.setattr(_Training, "_step", lambda self, *given: (_ for _ in ()).throw(RuntimeError("a bug")))
     result = CliRunner().invoke(main, ["distill", "s", "-T", "2"])
     assert isinstance(result.exception, RuntimeError)
+
+
+# ---------------------------------------------------------------- torchrun
+
+
+@pytest.fixture
+def rank(monkeypatch):
+    """Take this process for one of two ranks. What would end it is noted instead."""
+    ended = []
+    monkeypatch.setattr("stages.terminal.atexit", SimpleNamespace(register=lambda *given: ended.append(given[1])))
+    monkeypatch.setattr("stages.terminal.time", SimpleNamespace(sleep=lambda seconds: None))
+    monkeypatch.setattr("stages.terminal.os._exit", lambda code: (_ for _ in ()).throw(SystemExit(code)))
+
+    def started(number: int) -> list[int]:
+        for key, value in {"TORCHELASTIC_RUN_ID": "r", "RANK": number, "WORLD_SIZE": 2, "LOCAL_RANK": number}.items():
+            monkeypatch.setenv(key, str(value))
+        return ended
+
+    return started
+
+
+@pytest.mark.parametrize("words", [("capture", "a"), ("sweep", "x"), ("report", "x"), ("adopt", "a", "--model", "mlp")])
+def test_what_ranks_cannot_share_is_refused_in_one_message(project, rank, words):
+    ended = rank(0)
+    expected = f"expected softcache distill or teach, whose training is shared, found softcache {words[0]}, 2 times."
+    assert f"torchrun: {expected}" in says(2, *words)
+    assert ended == [2]
+    rank(1)
+    result = CliRunner().invoke(main, words)
+    assert (result.exit_code, result.output) == (2, "")
+
+
+def test_a_wrong_option_is_said_once(project, rank):
+    rank(0)
+    assert "No such option '--nope'" in says(2, "distill", "s", "--nope")
+    rank(1)
+    assert CliRunner().invoke(main, ["distill", "s", "--nope"]).output == ""
+
+
+def test_help_is_for_every_rank(project, rank):
+    ended = rank(0)
+    assert "--no-python" in says(0, "distill", "--help")
+    assert not ended
 
 
 # ---------------------------------------------------------------- plug-ins

@@ -44,7 +44,7 @@ def root(tmp_path_factory) -> Path:
 
 def by_ranks(root: Path, count: int, *names: str) -> dict[str, Any]:
     command = [sys.executable, rank_trainings.__file__, str(root), str(count), *names]
-    found: dict[str, Any] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    found: dict[str, Any] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=500).stdout)
     assert found["lessons"]["code"] == 0
     return found
 
@@ -84,9 +84,10 @@ def require_resumed(root: Path, count: int, found: dict[str, Any]) -> None:
 
 
 def test_two_ranks_are_one_process_and_a_kill_changes_no_bit(root):
-    found = by_ranks(root, 2, "hundred", "s-T4")
+    found = by_ranks(root, 2, "hundred", "features", "s-T4")
     assert len(history(root / "2/hundred")) == 100  # each a step on all rows
-    near_one_process(root, 2, "hundred")
+    for name in ("hundred", "features"):
+        near_one_process(root, 2, name)
     require_resumed(root, 2, found)
 
 
@@ -110,7 +111,7 @@ def test_torchrun_itself(root):
     folder = Path(sys.executable).parent
     (root / "params.yaml").write_text(rank_trainings.PARAMS)
     words = ["--no-python", "--nproc-per-node", "2", str(folder / "softcache"), "distill", "s", "-T", "4", "--data", "."]
-    done = subprocess.run([folder / "torchrun", *words], cwd=root, capture_output=True, text=True, check=True)
+    done = subprocess.run([folder / "torchrun", *words], cwd=root, capture_output=True, text=True, check=True, timeout=500)
     assert done.stdout.count("wrote students/s-T4: 1 seed") == 1
     assert "Warning" not in done.stderr
 

@@ -13,7 +13,9 @@ import torch
 
 from conftest import recipe, write_split
 from pipeline.base import randomness, runtime
+from pipeline.base.errors import InputError
 from pipeline.base.randomness import Use
+from pipeline.base.ranks import Ranks
 from pipeline.data.inputs.image import Images
 from pipeline.data.views import Policy
 from pipeline.models.build import build, parse_model
@@ -254,3 +256,28 @@ def test_training_learns():
 def test_a_loss_that_is_not_finite_stops_at_once():
     [fitted] = trained(optimizer="sgd(lr=1e30)", model="mlp(hidden=[5, 5])", epochs=5)[1]
     assert (fitted.history, fitted.diverged) == ([], 1)
+
+
+# ---------------------------------------------------------------- several ranks
+
+
+def refused_by_ranks(model: str, how: Recipe, count: int, folder: Path) -> str:
+    """What the second of so many ranks says; nothing is asked of the others before."""
+    net, made = build(parse_model(model), SPLIT.inputs, CLASSES), replace(examples("none", None), ranks=Ranks(1, count))
+    objective = lambda z, batch, progress, features: losses.cross_entropy(z, LABELS[batch.rows])  # noqa: E731
+    with pytest.raises(InputError) as caught:
+        fit(net, made, objective, how, VALIDATION, seed=0, name="t", state=State(folder, [{}]))
+    return str(caught.value)
+
+
+def test_ranks_on_a_cpu_share_no_statistics_of_a_batch(tmp_path):
+    message = refused_by_ranks("wide_resnet(depth=10, width=1)", recipe(), 2, tmp_path)
+    assert message.startswith("model under torchrun: expected a net without statistics of a batch")
+    assert message.endswith("Train it without torchrun.")
+
+
+def test_each_rank_has_a_row_in_a_step(tmp_path):
+    message = refused_by_ranks("mlp(hidden=[5])", recipe(batch_size=4), 5, tmp_path)
+    assert message == (
+        "batch_size: expected 5 rows a step or more, one for each rank, found 4. Choose another, or start fewer ranks."
+    )
