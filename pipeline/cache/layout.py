@@ -88,7 +88,7 @@ class Layout:
         self._array(held, (1, *block.shape))[0] = block
         return held[str(self.shard(0, 0))].to_bytes()
 
-    def decode(self, data: bytes, rows: int, out: np.ndarray | None = None) -> np.ndarray:
+    def decode(self, data: bytes | memoryview, rows: int, out: np.ndarray | None = None) -> np.ndarray:
         """The numbers in the bytes of one shard: (rows, *shape) of the layout's dtype, in `out` if given.
 
         It takes half of zarr's time, because it makes no task per chunk. Raises Damaged unless all checksums match.

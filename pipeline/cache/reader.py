@@ -12,7 +12,7 @@ import numpy as np
 from pipeline.base import commands, files, nearby
 from pipeline.base.differences import differences
 from pipeline.base.errors import InputError, IntegrityError
-from pipeline.base.places import Place
+from pipeline.base.places import ObjectPlace, Place
 from pipeline.cache.address import base_of
 from pipeline.cache.knowledge.features import FeatureArray
 from pipeline.cache.knowledge.head import FILE_NAME as HEAD
@@ -235,17 +235,16 @@ class Cache:
             finding = Finding(self.where(record), "chunks that match their checksums", str(error))
             raise self.error([finding]) from error
 
-    def _bytes(self, record: Record) -> bytes:
+    def _bytes(self, record: Record) -> nearby.Data:
         """The file of a span, compared with its sha256: at first and whenever it has changed; in a store always."""
         file = self.file(record)
         try:
-            if isinstance(file, Path):
-                with file.open("rb") as opened:
-                    facts = os.fstat(opened.fileno())
-                    data = opened.read()
-                version = (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
-            else:
-                return nearby.data(record.sha256, partial(self._fetched, record))
+            if isinstance(file, ObjectPlace):
+                return nearby.data(record.sha256, partial(self._fetched, record, file))
+            with file.open("rb") as opened:
+                facts = os.fstat(opened.fileno())
+                data = opened.read()
+            version = (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
         except OSError:
             raise self.error([Finding(self.where(record), f"{record.size_bytes:,} bytes", _kind(file))]) from None
         if self._verified.get(record) != version:
@@ -254,9 +253,9 @@ class Cache:
             self._verified[record] = version
         return data
 
-    def _fetched(self, record: Record) -> bytes:
+    def _fetched(self, record: Record, file: ObjectPlace) -> memoryview:
         """The object of a span, compared with its sha256."""
-        data = self.file(record).read_bytes()
+        data = file.content()
         if difference := self._difference(record, files.sha256(data)):
             raise self.error([difference])
         return data
