@@ -52,6 +52,7 @@ bench: $(READY) ## speed and memory against what one would do instead; MNIST=fol
 	.venv/bin/python -m benchmarks.imported
 	.venv/bin/python -m benchmarks.reading
 	PYTHONPATH=tests .venv/bin/python -m benchmarks.stores
+	.venv/bin/python -m benchmarks.streaming
 	.venv/bin/python -m benchmarks.knowledge
 	.venv/bin/python -m benchmarks.views
 	.venv/bin/python -m benchmarks.images $(if $(CIFAR),--cifar=$(abspath $(CIFAR)))

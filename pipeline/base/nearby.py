@@ -25,6 +25,8 @@ _LOCK = "lock"
 _PARTIAL = ".partial"
 _log = logging.getLogger(__name__)
 
+Data = bytes | memoryview
+
 
 @dataclass
 class _Room:
@@ -60,7 +62,7 @@ def use(folder: Path, room: str) -> None:
 
 
 @contextlib.contextmanager
-def sound(name: str, fetch: Callable[[], D]) -> Iterator[bytes | D]:
+def sound(name: str, fetch: Callable[[], Data]) -> Iterator[Data]:
     """The bytes of this name, from the folder where they are there, else as `fetch` gives them.
 
     These are kept when the block is done, which must raise an error where they are not what they should be.
@@ -76,29 +78,30 @@ def sound(name: str, fetch: Callable[[], D]) -> Iterator[bytes | D]:
         yield found
 
 
-def data(name: str, fetch: Callable[[], D]) -> bytes | D:
+def data(name: str, fetch: Callable[[], Data]) -> Data:
     """The bytes of this name, see `sound`, where `fetch` raises an error for what is not what it should be."""
     with sound(name, fetch) as found:
         return found
 
 
-def _found(path: Path) -> bytes | None:
+def _found(path: Path) -> Data | None:
     """What a file holds; None if there is none, or a damaged one, which is removed."""
     try:
-        held = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(max(0, os.fstat(file.fileno()).st_size - _DIGEST))
+            digest = file.read()
     except OSError:
         return None
-    content = memoryview(held)[:-_DIGEST]
     with contextlib.suppress(OSError):  # another process was faster, or nobody may write there
-        if _sha256(path.name, content) != held[-_DIGEST:]:
+        if _sha256(path.name, content) != digest:
             _log.warning("%s: damaged, so it is fetched again", path)
             path.unlink()
             return None
         os.utime(path)  # it was read now
-    return bytes(content)
+    return content
 
 
-def _keep(room: _Room, path: Path, content: bytes | memoryview) -> None:
+def _keep(room: _Room, path: Path, content: Data) -> None:
     """Add a file, once others have made room for it; one that is larger than the room is not kept."""
     size = len(content) + _DIGEST
     if room.broken or size > room.size:
@@ -148,7 +151,7 @@ def _make_room(folder: Path, most: int) -> None:
         held -= size
 
 
-def _sha256(name: str, content: bytes | memoryview) -> bytes:
+def _sha256(name: str, content: Data) -> bytes:
     """Of the name and the content, so that a file under another's name is found."""
     digest = hashlib.sha256(name.encode())
     digest.update(content)

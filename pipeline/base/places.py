@@ -177,14 +177,18 @@ class ObjectPlace:
         return self._ask(lambda store: bytes(obstore.get(store, self.key).bytes()))
 
     def read_version(self) -> tuple[memoryview, str | None]:
-        """Its bytes, not copied once more, and its ETag, by which the store tells it from what was or will be there."""
+        """Its bytes, held once, and its ETag, by which the store tells it from what was or will be there."""
         import obstore
 
-        def found(store: "ObjectStore") -> tuple[memoryview, str | None]:
-            result = obstore.get(store, self.key)
-            return memoryview(result.bytes()), result.meta["e_tag"]
+        def received(store: "ObjectStore") -> tuple[memoryview, str | None]:
+            found = obstore.get(store, self.key)
+            data, at = bytearray(found.meta["size"]), 0
+            for some in found.stream(min_chunk_size=_BUFFER_BYTES):  # bytes() would join them into a copy
+                data[at : at + len(some)] = memoryview(some)
+                at += len(some)
+            return memoryview(data), found.meta["e_tag"]
 
-        return self._ask(found)
+        return self._ask(received)
 
     def read_range(self, start: int, stop: int) -> bytes:
         """Its bytes from start to stop, which must lie within it."""

@@ -235,17 +235,16 @@ class Cache:
             finding = Finding(self.where(record), "chunks that match their checksums", str(error))
             raise self.error([finding]) from error
 
-    def _bytes(self, record: Record) -> bytes | memoryview:
+    def _bytes(self, record: Record) -> nearby.Data:
         """The file of a span, compared with its sha256: at first and whenever it has changed, as file system or store tell."""
         file = self.file(record)
         try:
-            if isinstance(file, Path):
-                with file.open("rb") as opened:
-                    facts = os.fstat(opened.fileno())
-                    data = opened.read()
-                version = (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
-            else:
-                return nearby.data(record.sha256, partial(self._fetched, record))
+            if isinstance(file, ObjectPlace):
+                return nearby.data(record.sha256, partial(self._fetched, record, file))
+            with file.open("rb") as opened:
+                facts = os.fstat(opened.fileno())
+                data = opened.read()
+            version = (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
         except OSError:
             raise self.error([Finding(self.where(record), f"{record.size_bytes:,} bytes", _kind(file))]) from None
         if self._verified.get(record) != version:
@@ -254,11 +253,8 @@ class Cache:
             self._verified[record] = version
         return data
 
-    def _fetched(self, record: Record) -> memoryview:
+    def _fetched(self, record: Record, file: ObjectPlace) -> memoryview:
         """The object of a span, compared with its sha256 where its ETag is new."""
-        file = self.file(record)
-        if not isinstance(file, ObjectPlace):
-            raise TypeError(f"expected an object in a store, found {file}")
         data, version = file.read_version()
         if version is None or self._verified.get(record) != version:
             if difference := self._difference(record, files.sha256(data)):

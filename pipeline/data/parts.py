@@ -112,7 +112,7 @@ class Parts:
         """The footer of a part, and the row groups of each of its spans."""
         part, path = self._parts[number], self._place(number)
 
-        def fetch() -> bytes:
+        def fetch() -> nearby.Data:
             data = footer_of(path)
             if files.sha256(data) != part.footer:
                 raise ValueError("another footer")
@@ -139,7 +139,7 @@ def _extent(footer: pq.FileMetaData, groups: Sequence[int]) -> tuple[int, int]:
 class _Excerpt(io.RawIOBase):
     """Some bytes of a file, as if they were the whole of it. start: where in the file they begin."""
 
-    def __init__(self, data: bytes, start: int):
+    def __init__(self, data: nearby.Data, start: int):
         self._data, self._start, self._at = memoryview(data), start, 0
 
     def readable(self) -> bool:
