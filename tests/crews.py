@@ -3,6 +3,7 @@
 python crews.py <folder> <workers as JSON>     captures in a process of its own what `stage` wrote to the folder
 """
 
+import contextlib
 import itertools
 import json
 import logging
@@ -91,6 +92,13 @@ def work(folder: Path, task: str) -> str:
 def unable(folder: Path) -> Callable[[str], str]:
     note(folder, "unable")
     os._exit(3)
+
+
+def alive(process: int) -> bool:
+    """Whether it runs: one that waits to be buried does not."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
 
 
 # ---------------------------------------------------------------- captures

@@ -1,6 +1,5 @@
 """Crews: every task is done however many workers die; what a worker raises and logs arrives."""
 
-import contextlib
 import logging
 import multiprocessing
 import os
@@ -86,7 +85,7 @@ def test_workers_die_with_the_coordinator(tmp_path):
         coordinator.send_signal(signal.SIGKILL)
         coordinator.wait()
         workers = [int(path.name.partition("-")[2]) for path in tmp_path.glob("started-*")]
-        wait_for(lambda: not any(map(alive, workers)))
+        wait_for(lambda: not any(map(crews.alive, workers)))
     finally:
         coordinator.kill()
 
@@ -96,9 +95,3 @@ def wait_for(there, seconds: float = 60) -> None:
     while not there():
         assert time.monotonic() < ends
         time.sleep(0.02)
-
-
-def alive(process: int) -> bool:
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return False
