@@ -155,7 +155,7 @@ def main(folder: Path, workers: dict[str, object]) -> None:
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     runtime.prepare("cpu", threads=1)
-    done = run_capture(folder, workers=Workers(**workers, device="cpu", threads=1))
+    done = run_capture(folder, workers=Workers(**workers, device="cpu"))
     print(f"computed {done.computed}, kept {done.kept}")
 
 

@@ -36,6 +36,13 @@ def test_stores(monkeypatch, capsys):
     assert capsys.readouterr().out.count("store adds to computing") == 2
 
 
+def test_workers(tmp_path, monkeypatch):
+    monkeypatch.setattr(workers, "WIDER", "mlp(hidden=[16])")
+    monkeypatch.setattr(workers, "TEACHER", "mlp(hidden=[16])")
+    workers.several(tmp_path / "several", 16, 1)
+    workers.handed(tmp_path / "handed", 1, 1)
+
+
 def test_import(tmp_path):
     imported.growing(tmp_path, 100, 12_000)
 
