@@ -6,7 +6,7 @@ import pytest
 import torch
 from ruamel.yaml import YAML
 
-from benchmarks import capture, export, fairness, features, imported, loops, page, reading, stores, training, views
+from benchmarks import capture, export, fairness, features, imported, loops, page, reading, stores, training, views, workers
 from benchmarks.measure import write_splits, write_teacher
 from pipeline.base import runtime
 
