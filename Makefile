@@ -49,6 +49,7 @@ soak: $(READY) ## the long tests: hundreds of kills and thousands of flipped bit
 bench: $(READY) ## speed and memory against what one would do instead; MNIST=folder and CIFAR=folder add theirs
 	.venv/bin/python -m benchmarks.ingest $(if $(CIFAR),--cifar=$(abspath $(CIFAR)))
 	.venv/bin/python -m benchmarks.capture $(if $(MNIST),--mnist=$(abspath $(MNIST)))
+	.venv/bin/python -m benchmarks.workers
 	.venv/bin/python -m benchmarks.imported
 	.venv/bin/python -m benchmarks.reading
 	PYTHONPATH=tests .venv/bin/python -m benchmarks.stores

@@ -647,8 +647,7 @@ def crew_options(function: Callable[..., Any]) -> Callable[..., Any]:
         **given: Any,
     ) -> Any:  # fmt: skip
         gpus = 0 if gpus_per_worker is None and given["device"] not in ("auto", "cuda") else gpus_per_worker
-        machine = {key: given[key] for key in ("device", "threads")}
-        return function(**given, workers=Workers(on, workers, address, gpus, cpus_per_worker, **machine))
+        return function(**given, workers=Workers(on, workers, address, gpus, cpus_per_worker, given["device"]))
 
     return _CREW(command)
 

@@ -3,6 +3,7 @@
 python crews.py <folder> <workers as JSON>     captures in a process of its own what `stage` wrote to the folder
 """
 
+import contextlib
 import itertools
 import json
 import logging
@@ -93,6 +94,13 @@ def unable(folder: Path) -> Callable[[str], str]:
     os._exit(3)
 
 
+def alive(process: int) -> bool:
+    """Whether it runs: one that waits to be buried does not."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
 # ---------------------------------------------------------------- captures
 
 
@@ -147,7 +155,7 @@ def main(folder: Path, workers: dict[str, object]) -> None:
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     runtime.prepare("cpu", threads=1)
-    done = run_capture(folder, workers=Workers(**workers, device="cpu", threads=1))
+    done = run_capture(folder, workers=Workers(**workers, device="cpu"))
     print(f"computed {done.computed}, kept {done.kept}")
 
 

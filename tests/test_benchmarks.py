@@ -6,7 +6,7 @@ import pytest
 import torch
 from ruamel.yaml import YAML
 
-from benchmarks import capture, export, fairness, features, imported, loops, page, reading, stores, training, views
+from benchmarks import capture, export, fairness, features, imported, loops, page, reading, stores, training, views, workers
 from benchmarks.measure import write_splits, write_teacher
 from pipeline.base import runtime
 
@@ -34,6 +34,13 @@ def test_stores(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["stores", "--times", "1"])
     stores.main()
     assert capsys.readouterr().out.count("store adds to computing") == 2
+
+
+def test_workers(tmp_path, monkeypatch):
+    monkeypatch.setattr(workers, "WIDER", "mlp(hidden=[16])")
+    monkeypatch.setattr(workers, "TEACHER", "mlp(hidden=[16])")
+    workers.several(tmp_path / "several", 16, 1)
+    workers.handed(tmp_path / "handed", 1, 1)
 
 
 def test_import(tmp_path):

@@ -121,6 +121,6 @@ def _join(ray: Any, address: str) -> None:
     alone = {"object_store_memory": _STORE_BYTES, "include_dashboard": False} if address == "local" else {}
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **alone)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         fix = "Start one with `ray start --head`, or correct --address."
         raise InputError(f"--address {address}", expected="a Ray cluster", found=first_line(error), fix=fix) from error

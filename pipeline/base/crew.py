@@ -30,7 +30,7 @@ class Workers:
     on: `here`, in this process; `processes` of this machine; or actors on `ray`. count: how many; None for one on each GPU or,
     where there is none, on each core; a Ray cluster that grows then gets more. address: of the Ray cluster; None for the
     one that RAY_ADDRESS names, or a new one of this machine alone. gpus, cpus: what an actor takes of a Ray cluster; None for
-    a GPU where the cluster has some, and one core. device, threads: what each worker is to take, see runtime.prepare.
+    a GPU where the cluster has some, and one core. device: what each worker is to take, see runtime.prepare.
     """
 
     on: Literal["here", "processes", "ray"] = "here"
@@ -39,7 +39,6 @@ class Workers:
     gpus: float | None = None
     cpus: float | None = None
     device: str = "auto"
-    threads: int | None = None
 
 
 HERE = Workers()

@@ -1,7 +1,7 @@
 """Workers: a capture that a crew does. Each worker runs the teacher on spans and writes them; one process seals the cache.
 
 What is done, the records say that the workers leave, not their word. So fewer or more of them, or others, go on where these
-stopped, and give the same bytes.
+stopped, and give the same bytes; for that, each of them runs the teacher on one thread, or on as many as the user has set.
 """
 
 import logging
@@ -49,7 +49,8 @@ def spread(work: Work, request: Request, missing: Sequence[Part], workers: Worke
     _log.info("%s: %s views of %s spans to run, on %s", work.name, f"{len(missing):,}", f"{len(plan):,}", workers.on)
     bar, pids = progress_of(work, missing, work.name), set()
     made_by: dict[str, Any] = {}
-    with open_crew(workers, partial(start, request, work.ticket, workers.device, workers.threads), depth=IN_HAND) as crew:
+    begin = partial(start, request, work.ticket, workers.device, runtime.threads_set() or 1)
+    with open_crew(workers, begin, depth=IN_HAND) as crew:
         for span, (pid, made_by) in crew.run(plan):
             if left := work.gather(span.parts):
                 what, found = f"work of {made_by['host']} in {work.folder}", f"none of {len(left)}, {left[0]} among them"
@@ -61,7 +62,7 @@ def spread(work: Work, request: Request, missing: Sequence[Part], workers: Worke
 
 
 def start(
-    request: Request, ticket: Ticket, device: str, threads: int | None
+    request: Request, ticket: Ticket, device: str, threads: int
 ) -> Callable[[SpanViews], tuple[int, dict[str, str | int]]]:
     """What a worker calls once: it loads the teacher, and returns what fills a span."""
     chosen = runtime.prepare(device, threads=threads)

@@ -1,104 +1,100 @@
-"""Crews: every task is done however many workers die; what a worker raises and logs arrives."""
+"""Crews: what is handed to whom, and what becomes of it; with workers that do as the test says."""
 
-import contextlib
-import logging
-import multiprocessing
-import os
-import signal
-import subprocess
-import sys
-import time
-from functools import partial
-from pathlib import Path
+from collections import deque
+from dataclasses import dataclass, field
 
 import pytest
 
-import crews
-from pipeline.base.crew import DEATHS, Workers, open_crew
-from pipeline.base.errors import InputError, IntegrityError
-
-TWO = Workers("processes", 2)
+from pipeline.base.crew import DEATHS, Crew, Died, Done, Started
+from pipeline.base.errors import InputError
+from pipeline.base.hand import Outcome
 
 
-def done(folder: Path, tasks: list[str], workers: Workers = TWO, depth: int = 3) -> dict[str, str]:
-    with open_crew(workers, partial(crews.begin, folder), depth=depth) as crew:
-        return dict(crew.run(tasks))
+@dataclass(eq=False)
+class Worker:
+    name: str
+    hand: deque = field(default_factory=deque)
+
+    def give(self, number, task):
+        self.hand.append((number, task))
 
 
-def test_every_task_is_done_though_workers_die_and_what_they_log_is_told_once(tmp_path, caplog):
-    caplog.set_level(logging.INFO, "pipeline")
-    tasks = [f"plain {n}" for n in range(6)] + ["stumble 1", "complain 1", "stumble 2", "complain 2"]
-    assert done(tmp_path, tasks) == {task: f"{task} done" for task in tasks}
-    assert [(tmp_path / f"stumble {n}").stat().st_size for n in (1, 2)] == [2, 2]
-    deaths = sum("was ended by SIGKILL" in text for text in caplog.messages)
-    assert deaths in (1, 2)  # one, if a worker had both in hand
-    assert 2 < len(list(tmp_path.glob("started-*"))) <= 2 + deaths
-    assert all(path.stat().st_size <= 1 + deaths for path in tmp_path.iterdir())  # no task more often than deaths explain
-    assert caplog.messages.count("rows are few") == 1
-    assert sum("deprecated" in text for text in caplog.messages) == 1
-    assert not multiprocessing.active_children()
+@dataclass
+class Agency:
+    """Workers that do one task in turn; of `mortal` tasks they die as often as it says. room: of them, at each look."""
+
+    room: list[int]
+    mortal: dict[str, int] = field(default_factory=dict)
+    stillborn: int = 0
+    workers: list[Worker] = field(default_factory=list)
+    hired: list[Worker] = field(default_factory=list)
+    most: int = 0  # that one had in hand
+
+    def wanted(self):
+        return self.room.pop(0) if len(self.room) > 1 else self.room[0]
+
+    def hire(self):
+        worker = Worker(f"worker {len(self.hired) + 1}")
+        self.hired.append(worker)
+        return worker
+
+    def events(self):
+        found = []
+        for worker in [each for each in self.hired if each not in self.workers and each.name]:
+            if self.stillborn:
+                self.stillborn -= 1
+                worker.name = ""
+                found.append((worker, Died("never began")))
+            else:
+                self.workers.append(worker)
+                found.append((worker, Started(Outcome(None, None, []))))
+        for worker in list(self.workers):
+            self.most = max(self.most, len(worker.hand))
+            if not worker.hand:
+                continue
+            number, task = worker.hand.popleft()
+            if self.mortal.get(task, 0):
+                self.mortal[task] -= 1
+                self.workers.remove(worker)
+                worker.name = ""
+                found.append((worker, Died("fell")))
+            else:
+                found.append((worker, Done(number, Outcome(f"{task} by {worker.name}", None, []))))
+        return found
 
 
-def test_what_a_worker_raises_arrives_as_it_was(tmp_path):
-    with pytest.raises(IntegrityError) as raised:
-        done(tmp_path, ["fail 1", *(f"plain {n}" for n in range(100))], Workers("processes", 1))
-    expected = IntegrityError("task\n", expected="a\x1b[31m", found="b", fix="Mend it.")
-    assert str(raised.value) == str(expected)
-    assert vars(raised.value) == vars(expected)
-    assert len(list(tmp_path.glob("plain*"))) < 100
-    with pytest.raises(RuntimeError, match="Odd: axis 3 of 1") as other:
-        done(tmp_path, ["odd 1"], Workers("processes", 1))
-    assert "crews.py" in other.value.__notes__[0]
+def test_every_task_is_done_once_whoever_dies():
+    agency = Agency([2], {"2": 3, "5": 1}, stillborn=2)
+    tasks = [str(number) for number in range(9)]
+    found = list(Crew(agency, 3).run(tasks))
+    assert sorted(task for task, _ in found) == tasks
+    assert len(agency.hired) == 2 + 2 + 4
+    assert agency.most == 3
 
 
-@pytest.mark.soak
-def test_a_task_that_kills_every_worker_ends_in_one_message(tmp_path):
-    with pytest.raises(InputError, match=f"task die 1: .*found {DEATHS} that died, the last of which was ended by SIGKILL"):
-        done(tmp_path, ["die 1"])
-    assert (tmp_path / "die 1").stat().st_size == DEATHS
-    with (
-        pytest.raises(InputError, match=f"expected workers that start, found {DEATHS} .* exit code 3"),
-        open_crew(TWO, partial(crews.unable, tmp_path)) as crew,
-    ):
-        list(crew.run(["plain 1"]))
+def test_towards_the_end_nobody_has_more_than_a_share():
+    agency = Agency([2])
+    crew = Crew(agency, 3)
+    assert len(list(crew.run("ab"))) == 2
+    assert agency.most == 1
+    assert {worker for _, found in crew.run("cd") for worker in [found[-1]]} == {"1", "2"}  # the same two, once more
+    assert len(agency.hired) == 2
 
 
-COORDINATOR = """
-import sys, crews
-from functools import partial
-from pathlib import Path
-from pipeline.base.crew import Workers, open_crew
-if __name__ == "__main__":
-    with open_crew(Workers("processes", 2), partial(crews.begin, Path(sys.argv[1])), depth=2) as crew:
-        for _ in crew.run(f"plain {n}" for n in range(10**6)):
-            pass
-"""
+def test_more_workers_come_where_there_is_room():
+    agency = Agency([1, 1, 1, 3])
+    assert {found[-1] for _, found in Crew(agency, 1).run("abcdefghijkl")} == {"1", "2", "3"}
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux to end workers")
-def test_workers_die_with_the_coordinator(tmp_path):
-    script = tmp_path / "coordinator.py"
-    script.write_text(COORDINATOR)
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    coordinator = subprocess.Popen([sys.executable, script, tmp_path], env=environment)
-    try:
-        wait_for(lambda: len(list(tmp_path.glob("started-*"))) == 2)
-        coordinator.send_signal(signal.SIGKILL)
-        coordinator.wait()
-        workers = [int(path.name.partition("-")[2]) for path in tmp_path.glob("started-*")]
-        wait_for(lambda: not any(map(alive, workers)))
-    finally:
-        coordinator.kill()
+def test_there_are_no_more_workers_than_tasks():
+    agency = Agency([50])
+    assert len(list(Crew(agency, 3).run("abc"))) == 3
+    assert len(agency.hired) == 3
 
 
-def wait_for(there, seconds: float = 60) -> None:
-    ends = time.monotonic() + seconds
-    while not there():
-        assert time.monotonic() < ends
-        time.sleep(0.02)
-
-
-def alive(process: int) -> bool:
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return False
+def test_a_task_that_nobody_survives_ends_in_one_message():
+    agency = Agency([2], {"b": 10**6})
+    with pytest.raises(InputError, match=f"task b: expected a worker that .* found {DEATHS} that died, the last of which fell"):
+        list(Crew(agency, 1).run("abc"))
+    with pytest.raises(InputError, match=f"workers: expected workers that start, found {DEATHS} that died"):
+        list(Crew(Agency([2], stillborn=10**6), 1).run("abc"))
