@@ -3,8 +3,8 @@
 python rank_trainings.py <folder> <ranks> [<lesson> …]
 
 The ranks are forked from this process, so that torch is imported once. They train lessons into <folder>/<ranks>: those that
-are named, or all. Then `softcache distill` is killed on a rank, and runs again; with all lessons it fails on a rank too, and a sweep
-is tried. Prints what came of it as JSON.
+are named, or all. Then `softcache distill` is killed on a rank, and runs again; with all lessons it fails on a rank too, and a
+sweep is tried. Prints what came of it as JSON.
 """
 
 import os

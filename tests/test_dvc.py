@@ -1,11 +1,9 @@
 """Only what changed reruns: dvc.yaml read against the commands, and real `dvc repro` runs in a temporary repository."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
-import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from ruamel.yaml import YAML
 import stages.versions
 from conftest import images, measured, tree, write_parquet
 from pipeline.results.footprint import beside
+from repositories import Repository
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = sorted(path.parent for path in (ROOT / "examples").glob("**/dvc.yaml"))
@@ -145,78 +144,8 @@ def test_footprint_keeps_its_file_and_depends_on_every_net_that_it_measures_and_
 
 # ---------------------------------------------------------------- real runs
 
-PARAMS = """
-ingest: {train: data/source/source.parquet, valid: 0.25, test: 0.25, seed: 0}
-teach: {optimizer: "sgd(lr=0.1, momentum=0.9)", epochs: 1, batch_size: 8, policy: shift(1)}
-teachers:
-  a: {model: "mlp(hidden=[5])", seed: 1}
-  b: {model: "mlp(hidden=[5])", seed: 2}
-views: {policy: shift(1), views: 2, view_seed: 0}
-capture: {dtype: float32, tile: 16}
-recipe: {optimizer: sgd(lr=0.1), epochs: 1, batch_size: 8, seeds: [0, 1]}
-students:
-  tiny: {model: "mlp(hidden=[3])"}
-temperatures: [1]
-distill: {teachers: [a, b], rule: probabilities, alpha: 0.9}
-exports: {}
-"""
-
 EVERY = ["versions", "ingest", *(f"{stage}@{name}" for name in "ab" for stage in ("teach", "capture"))]
 EVERY += ["baseline@tiny", "distill@tiny-1", "footprint", "evaluate", "report"]
-
-
-class Repository:
-    """A git and DVC repository with this project's own code and dvc.yaml."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        for name in ("pipeline", "stages"):
-            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copyfile(ROOT / "softcache_export.py", folder / "softcache_export.py")
-        for name in ("dvc.yaml", ".gitignore", ".dvcignore", ".dvc/config", ".dvc/.gitignore"):
-            (folder / name).parent.mkdir(exist_ok=True)
-            shutil.copyfile(ROOT / name, folder / name)
-        shutil.copytree(ROOT / ".dvc/plots", folder / ".dvc/plots")
-        for absent in ("      - data/caches/c\n", "      - data/caches/d\n"):  # a teacher less takes its line away
-            self.edit("dvc.yaml", absent, "")
-        self.edit("pipeline/models/latency.py", "SECONDS = 0.5", "SECONDS = 0.01")
-        write_parquet(folder / "data/source/source.parquet", *images(48), names=["low", "middle", "high"])
-        (folder / "params.yaml").write_text(PARAMS)
-        subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
-
-    def softcache(self, *args: str) -> str:
-        return self.run([sys.executable, "-c", "from stages.cli import main; main()", *args])
-
-    def dvc(self, *args: str, code: int = 0) -> str:
-        return self.run([sys.executable, "-m", "dvc", *args], code)
-
-    def run(self, words: list[str], code: int = 0) -> str:
-        bin_folder = Path(sys.executable).parent
-        env = os.environ | {
-            "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONPATH": str(self.folder),
-            "SOFTCACHE_DEVICE": "cpu",
-            "DVC_NO_ANALYTICS": "1",
-        }
-        done = subprocess.run(
-            words,
-            cwd=self.folder,
-            env=env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        assert done.returncode == code, done.stdout
-        return done.stdout
-
-    def repro(self, *args: str) -> list[str]:
-        """Run `dvc repro`; returns the stages whose command ran (with --dry: would run)."""
-        return re.findall(r"^Running stage '(.+)':$", self.dvc("repro", *args), re.MULTILINE)
-
-    def edit(self, path: str, old: str, new: str) -> None:
-        text = (self.folder / path).read_text()
-        assert old in text
-        (self.folder / path).write_text(text.replace(old, new))
 
 
 @pytest.fixture(scope="module")

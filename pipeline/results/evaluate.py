@@ -212,8 +212,8 @@ def measured_caches(teachers: Mapping[str, tuple[Place, Place]], splits: Mapping
         The cache of each teacher by name.
 
     Raises:
-        InputError: A cache is of other data or another teacher, or of one that was trained again since.
-        IntegrityError: A cache is missing, unfinished or damaged.
+        InputError: A cache is of other data or another teacher, or of one that was trained again since; or there is no teacher.
+        IntegrityError: A cache or a teacher is missing, unfinished or damaged.
     """
     for _, folder in teachers.values():
         require_sealed(folder, work)
@@ -222,6 +222,7 @@ def measured_caches(teachers: Mapping[str, tuple[Place, Place]], splits: Mapping
         cache.require_data({split: splits[split] for split in STORED})
         cache.require_of(name)
         require_teacher(cache, teachers[name][0])
+        Checkpoint.teacher(teachers[name][0])  # students need a cache alone, but it is measured as well
     return caches
 
 
