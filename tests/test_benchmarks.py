@@ -6,7 +6,21 @@ import pytest
 import torch
 from ruamel.yaml import YAML
 
-from benchmarks import capture, export, fairness, features, imported, loops, page, reading, stores, training, views, workers
+from benchmarks import (
+    capture,
+    export,
+    fairness,
+    features,
+    imported,
+    loops,
+    page,
+    reading,
+    stores,
+    streaming,
+    training,
+    views,
+    workers,
+)
 from benchmarks.measure import write_splits, write_teacher
 from pipeline.base import runtime
 
@@ -41,6 +55,15 @@ def test_workers(tmp_path, monkeypatch):
     monkeypatch.setattr(workers, "TEACHER", "mlp(hidden=[16])")
     workers.several(tmp_path / "several", 16, 1)
     workers.handed(tmp_path / "handed", 1, 1)
+
+
+def test_streaming(tmp_path, capfd):
+    """From a store of links, all rows of all spans come; what that takes is judged on more of them."""
+    streaming.prepare(tmp_path, 12)
+    with streaming.store(tmp_path) as variables:
+        streaming.streamed("it", "s3://bucket/data", 6 * streaming.SPAN_BYTES, variables, 2, str(tmp_path / "nearby"), "1")
+    assert "0.4 GB an epoch" in capfd.readouterr().out
+    assert len(list((tmp_path / "nearby").iterdir())) > streaming.SPANS
 
 
 def test_import(tmp_path):
