@@ -51,7 +51,7 @@ def _lines(facts: dict[str, Any]) -> dict[str, str]:
     low, high = facts["logit_range"]
     accuracy, made = facts["accuracy"], facts["created_by"]
     lines = {
-        "cache": facts["cache"],
+        "cache": facts["cache"] + (f", its spans in {facts['lies_in']}" if facts["lies_in"] != facts["cache"] else ""),
         "teacher": ": ".join(facts["teacher"][key] for key in ("name", "model") if key in facts["teacher"]),
         "weights": f"sha256 {facts['teacher']['weights_sha256']}",
         "transfer set": f"{facts['arrays']['transfer']['shape'][1]:,} rows, inputs digest {inputs['digest']}",

@@ -24,9 +24,9 @@ def inspect(path: Place, *, splits: Place, provenance: Place, work: Place) -> di
         work: The folder for work in progress, where an unfinished capture is looked up.
 
     Returns:
-        By name: the teacher, classes, inputs, views, the arrays that give logits, dtype, what is kept and its bytes, sizes in
-        bytes, how far logits are from the teacher's, the range of the logits, the share of labelled transfer and validation
-        rows that the teacher gets right, and where the cache was made.
+        By name: where the files lie, the teacher, classes, inputs, views, the arrays that give logits, dtype, what is kept and
+        its bytes, sizes in bytes, how far logits are from the teacher's, the range of the logits, the share of labelled
+        transfer and validation rows that the teacher gets right, and where the cache was made.
 
     Raises:
         IntegrityError: The cache is unfinished or incomplete, or the splits or the provenance file are damaged.
@@ -39,6 +39,7 @@ def inspect(path: Place, *, splits: Place, provenance: Place, work: Place) -> di
     size = sum(files.sizes(cache.base).values())
     return {
         "cache": str(path),
+        "lies_in": str(cache.base),
         "digest": manifest.digest,
         "teacher": manifest.identity["teacher"],
         "classes": manifest.identity["classes"],

@@ -44,7 +44,9 @@ def test_the_manifest_alone_stands_for_a_cache(store):
     assert set(exact) == {"manifest.json", "address.json"}
     assert exact["manifest.json"] == ordinary
     assert "as sealed" in projects.says(0, "verify", "a")
-    assert "3 × 20 × 3 (views, rows, classes)" in projects.says(0, "inspect", "a")
+    said = projects.says(0, "inspect", "a")
+    assert "3 × 20 × 3 (views, rows, classes)" in said
+    assert f"data/caches/a, its spans in {store}/a/" in said
     projects.says(0, *DISTILL)
     assert tree(STUDENTS) == student
 
