@@ -54,6 +54,9 @@ def seaweedfs() -> Iterator[dict[str, str]]:
     keys = environment(first)
     command = [str(program), "mini", f"-bucket={BUCKET}", *(f"-{name}={value}" for name, value in flags.items()), "-dir"]
     with running(command, first, keys):
+        with pytest.MonkeyPatch.context() as patch:
+            enter(patch, keys)
+            put(f"s3://{BUCKET}", {"ready": b""})  # the bucket may come later than the port
         yield keys
 
 
