@@ -3,7 +3,7 @@
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,13 +40,17 @@ class Actors:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to its makers
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # nor is a user told of a change to come
         self._ray = ray = needed("ray", "--on ray")
+        address = workers.address or os.environ.get("RAY_ADDRESS") or "local"
         self._mine = not ray.is_initialized()
         if self._mine:
-            _join(ray, workers.address or os.environ.get("RAY_ADDRESS") or "local")
-        has_gpus = ray.cluster_resources().get("GPU", 0) > 0
-        self._takes = {"CPU": 1.0 if workers.cpus is None else workers.cpus, "GPU": float(has_gpus)}
-        if workers.gpus is not None:
-            self._takes["GPU"] = workers.gpus
+            _join(ray, address)
+        there = ray.cluster_resources()
+        self._takes = {
+            "CPU": 1.0 if workers.cpus is None else workers.cpus,
+            "GPU": float(there.get("GPU", 0) > 0) if workers.gpus is None else workers.gpus,
+        }
+        if self._mine and address == "local":
+            self._require_room(there)
         self._kind = ray.remote(Hand).options(
             num_cpus=self._takes["CPU"], num_gpus=self._takes["GPU"], max_concurrency=depth, scheduling_strategy="SPREAD"
         )
@@ -56,6 +60,14 @@ class Actors:
         self._living: set[_Actor] = set()
         self._due: dict[Any, tuple[_Actor, int | None]] = {}  # references to results: whose they are, and of which task
         self._placed = time.monotonic()  # when an actor was last heard of
+
+    def _require_room(self, there: Mapping[str, float]) -> None:
+        """Raise InputError where this machine, which is the whole cluster, is too small for an actor; others may grow."""
+        for name, size in self._takes.items():
+            if size > (most := there.get(name, 0)):
+                self._ray.shutdown()
+                what, fix = f"--{name.lower()}s-per-worker", "Lower it, or name a cluster with --address."
+                raise InputError(what, expected=f"{most:g} at most, which this machine has", found=f"{size:g}", fix=fix)
 
     def wanted(self) -> int:
         if self._count is not None:
