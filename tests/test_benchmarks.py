@@ -15,6 +15,7 @@ from benchmarks import (
     loops,
     page,
     reading,
+    scaling,
     stores,
     streaming,
     training,
@@ -127,3 +128,10 @@ def test_page(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["page", "--times", "1"])
     page.main()
     assert "size of the page" in capsys.readouterr().out
+
+
+def test_scaling(monkeypatch):
+    monkeypatch.setattr(scaling, "MANY", (100,))
+    found = scaling.measure(1)
+    assert found.span_bytes == 64 * (64 * 16_000 + 4) + 64 * 16 + 4
+    assert found.manifest_bytes > 300
