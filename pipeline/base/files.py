@@ -11,6 +11,7 @@ import fcntl
 import functools
 import hashlib
 import json
+import logging
 import os
 import platform
 import shutil
@@ -32,6 +33,8 @@ WORK = ".work"  # how the folder is called, after its generation, of what belong
 REQUESTS = 32  # to a store, at a time
 NO_LINKS = (errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EMLINK)  # how file systems refuse hardlinks
 LOCK = "lock"  # the lock file of a folder in use; it says who holds it
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -325,21 +328,36 @@ def replaced_folder(path: Place, *, read: Iterable[Witness] = (), keep_others: b
 @contextlib.contextmanager
 def _replaced_generation(path: ObjectPlace, read: Iterable[Witness], keep_others: bool) -> Iterator[Path]:
     """Yield a folder of this machine to fill, whose files become the present generation of a folder in a store."""
-    with tempfile.TemporaryDirectory(prefix="softcache-") as room:
-        folder = Path(room, path.name)
-        folder.mkdir()
+    path.require_writable()
+    room = Path(tempfile.mkdtemp(prefix="softcache-"))
+    folder = room / path.name
+    folder.mkdir()
+    try:
         yield folder
         require_unchanged(read)
-        found = {str(file.relative_to(folder)): file for file in sorted(folder.rglob("*")) if file.is_file()}
-        former, tops = current(path), {name.partition("/")[0] for name in found}
-        names = [name for name in sizes(former) if name.partition("/")[0] not in tops] if keep_others and former != path else []
-        facts = {"files": {name: sha256_file(file) for name, file in found.items()}, "kept": [former.name, names]}
-        target = path / sha256(canonical_json(facts if names else facts["files"]))[:16]
-        with ThreadPoolExecutor(REQUESTS) as pool:
-            list(pool.map(lambda name: (target / name).write(found[name]), found))
-        for name in names:
-            (path / former.name / name).copy(target / name)
-        set_current(path, target.name)
+    except BaseException:
+        shutil.rmtree(room, ignore_errors=True)
+        raise
+    try:
+        _publish(folder, path, keep_others)
+    except BaseException:
+        _log.warning("%s: what was to be put there is kept in %s", path, folder)
+        raise
+    shutil.rmtree(room, ignore_errors=True)
+
+
+def _publish(folder: Path, path: ObjectPlace, keep_others: bool) -> None:
+    """Put the files of a folder as a new generation, and make it the present one."""
+    found = {str(file.relative_to(folder)): file for file in sorted(folder.rglob("*")) if file.is_file()}
+    former, tops = current(path), {name.partition("/")[0] for name in found}
+    names = [name for name in sizes(former) if name.partition("/")[0] not in tops] if keep_others and former != path else []
+    facts = {"files": {name: sha256_file(file) for name, file in found.items()}, "kept": [former.name, names]}
+    target = path / sha256(canonical_json(facts if names else facts["files"]))[:16]
+    with ThreadPoolExecutor(REQUESTS) as pool:
+        list(pool.map(lambda name: (target / name).write(found[name]), found))
+    for name in names:
+        (path / former.name / name).copy(target / name)
+    set_current(path, target.name)
 
 
 def current(folder: Place) -> Place:
@@ -373,13 +391,9 @@ def artifacts(folder: Place, name: str) -> list[Place]:
     return [each for each in sorted(folder.iterdir()) if holds(each, name)] if folder.is_dir() else []
 
 
-def set_current(folder: ObjectPlace, name: str, *, keep: bool = False) -> None:
-    """Make a generation the present one; unless `keep`, remove the former, with the folder of its work if it has one."""
-    former = current(folder)
+def set_current(folder: ObjectPlace, name: str) -> None:
+    """Make a generation the present one. Others stay, because somebody may be reading them; see cache/prune.py."""
     (folder / CURRENT).write(readable_json({"folder": name, "digest": sha256(name.encode())}))
-    if not keep and former not in (folder, folder / name):
-        for each in (former, former.parent / f"{former.name}{WORK}"):
-            remove(each)
 
 
 def _discard(former: Path, path: Path, keep_others: bool) -> None:

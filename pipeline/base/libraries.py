@@ -10,7 +10,7 @@ from pipeline.base.errors import InputError, first_line
 
 EXTRA = {
     "timm": "timm", "torchvision": "timm", "transformers": "transformers", "onnx": "export", "onnxruntime": "export",
-    "tensorboard": "tensorboard", "ray": "ray",
+    "tensorboard": "tensorboard", "obstore": "stores", "ray": "ray",
 }  # fmt: skip
 
 

@@ -12,10 +12,12 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from pipeline.base.errors import InputError, first_line
+from pipeline.base.libraries import needed
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -26,11 +28,17 @@ SCHEMES = ("s3", "gs", "az")
 GENERATION = re.compile(r"[0-9a-f]{16}")  # the name of a folder that holds one generation of an artifact in a store
 _URL = re.compile(rf"({'|'.join(SCHEMES)})://([^/]+)(/.*)?", re.DOTALL)
 _VARIABLES = ("AWS_", "GOOGLE_", "AZURE_")  # how those begin that say where a store is, and who asks
-TRIES = 6  # of a request, besides those of obstore, which does not repeat a conditional one whose reply was lost
+_KEYS = {
+    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY", "gs": "GOOGLE_APPLICATION_CREDENTIALS",
+    "az": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
+}  # fmt: skip
+_ASKED_FOR_KEYS = ("169.254.169.254", "metadata.google.internal", "metadata/identity")  # where a machine's role is asked for
+PATIENCE = 60.0  # seconds for which a request is repeated, after obstore gave it up; a conditional one it does not repeat
 _PAUSE_SECONDS = (0.05, 5.0)  # between two of them: at first, and at most
 _BUFFER_BYTES = 1 << 20
 _PART_BYTES = 128 << 20
 _REQUEST_SECONDS = 300  # obstore's own 30 seconds are few for a span on a slow line
+_FIRST_SECONDS = 10
 _CONFLICTS = "HTTP 409 again and again"
 _answered: set[str] = set()  # the buckets that have answered this process
 
@@ -72,12 +80,19 @@ class Place(Protocol):
 
 
 def place(text: str) -> Place:
-    """The place that a text names: a URL of a store, or a path. Raises InputError for a URL of another kind."""
+    """The place that a text names: a URL of a store, or a path. Raises InputError for another URL, and without obstore."""
     if "://" not in text:
         return Path(text)
-    if not _URL.fullmatch(text):
+    found = _URL.fullmatch(text)
+    if not found or {"", ".", ".."} & set((found[3] or "/x").rstrip("/").split("/")[1:]):
         known = ", ".join(f"{scheme}://bucket/folder" for scheme in SCHEMES)
-        raise InputError(text, expected=f"a path, or {known}", found="another URL", fix="Correct it.")
+        raise InputError(
+            text,
+            expected=f"a path, or {known}",
+            found="another URL" if not found else "one with an empty part, or with dots for a part",
+            fix="Correct it.",
+        )
+    needed("obstore", text)
     return ObjectPlace(text.rstrip("/"))
 
 
@@ -241,7 +256,7 @@ class ObjectPlace:
         from obstore.exceptions import AlreadyExistsError
 
         for pause in _pauses():
-            with contextlib.suppress(AlreadyExistsError):  # HTTP 409: it met another request
+            with contextlib.suppress(AlreadyExistsError), self._in_a_bucket():  # HTTP 409: it met another request
                 self._ask(lambda store: obstore.put(store, self.key, data))
                 return
             time.sleep(pause)
@@ -259,7 +274,10 @@ class ObjectPlace:
         failure: object = _CONFLICTS
         for pause in _pauses():
             try:
-                self._ask(lambda store: obstore.put(store, self.key, data, mode="create", use_multipart=False), GenericError)
+                with self._in_a_bucket():
+                    self._ask(
+                        lambda store: obstore.put(store, self.key, data, mode="create", use_multipart=False), GenericError
+                    )
                 return True
             except AlreadyExistsError:
                 with contextlib.suppress(FileNotFoundError):  # of two requests at a time the other one failed
@@ -285,9 +303,19 @@ class ObjectPlace:
         with contextlib.suppress(FileNotFoundError):  # another has removed it meanwhile
             self._ask(lambda store: obstore.delete(store, found))
 
+    def require_writable(self) -> None:
+        """Raise InputError where nothing can be put: before hours of work whose result would have no place."""
+        probe = self._probe
+        probe.write(b"")
+        probe.remove()
+
+    @property
+    def _probe(self) -> "ObjectPlace":
+        return self / f"probe-{os.getpid():x}-{random.getrandbits(64):x}"
+
     def require_conditional(self) -> None:
         """Raise InputError where the store ignores If-None-Match: two workers could then overwrite each other's spans."""
-        probe = self / f"probe-{os.getpid():x}-{random.getrandbits(64):x}"
+        probe = self._probe
         try:
             obeys = probe.create(b"first") and not probe.create(b"second")
         finally:
@@ -303,7 +331,7 @@ class ObjectPlace:
         failure: object = None
         for pause in _pauses():
             try:
-                found = request(_store(self.root, _variables()))
+                found = request(_store(self.root, _variables(), self.root in _answered))
                 _answered.add(self.root)
                 return found
             except (AlreadyExistsError, *raised):  # type: ignore[misc]  # a tuple of them
@@ -317,12 +345,24 @@ class ObjectPlace:
                 raise self._unanswered(error) from error
         raise self._unanswered(failure)
 
+    @contextlib.contextmanager
+    def _in_a_bucket(self) -> Iterator[None]:
+        """Raise InputError where something is to be put, and there is no bucket."""
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise self._unanswered("no such bucket") from error
+
     def _unanswered(self, error: object) -> InputError:
-        said = first_line(error) if isinstance(error, Exception) else str(error)
+        scheme, text = self.root.partition(":")[0], str(error)
+        said = first_line(error) if isinstance(error, Exception) else text
         said = said.partition("Error performing ")[2] or said
-        fix = (
-            "Check bucket, credentials and address (such as AWS_ENDPOINT_URL), then run again: what is stored already is kept."
-        )
+        if code := re.search(r"<Code>(\w+)</Code>", text):
+            said = f"{said.partition('<?xml')[0].strip(' :')} {code[1]}"
+        if any(sign in text for sign in _ASKED_FOR_KEYS):
+            said = "no credentials, neither in the environment nor from the machine's own role"
+        named = f"credentials ({_KEYS[scheme]}) and address" + (" (AWS_ENDPOINT_URL)" if scheme == "s3" else "")
+        fix = f"Check bucket, {named}, then run again: what is stored already is kept."
         return InputError(str(self), expected="a store that answers", found=said, fix=fix)
 
 
@@ -357,13 +397,15 @@ class _Ranges(io.RawIOBase):
 
 def _pauses() -> Iterator[float]:
     """Seconds to wait after each try, longer every time, and not the same for all who wait."""
-    for number in range(TRIES):
-        yield min(_PAUSE_SECONDS[0] * 2**number, _PAUSE_SECONDS[1]) * random.uniform(0.5, 1)
+    end, pause = time.monotonic() + PATIENCE, _PAUSE_SECONDS[0]
+    while time.monotonic() < end:
+        yield pause * random.uniform(0.5, 1)
+        pause = min(2 * pause, _PAUSE_SECONDS[1])
 
 
 def _passes(error: Exception, root: str) -> bool:
     """Whether a failure may pass: not that of a request that is refused, nor of a bucket that has never given an answer."""
-    refused = re.search(r"status code: (4\d\d|501)", str(error))
+    refused = re.search(r"status code: (4(?!08|29)\d\d|501)", str(error))
     return not refused and (root in _answered or not re.search(r"after \d+ retries", str(error)))
 
 
@@ -372,12 +414,20 @@ def _variables() -> tuple[tuple[str, str], ...]:
 
 
 @functools.cache
-def _store(root: str, variables: tuple[tuple[str, str], ...]) -> "ObjectStore":
-    """The client of a bucket. variables: what it takes from the environment, as another client is needed where they differ."""
-    try:
-        from obstore.store import from_url
-    except ImportError as error:
-        fix = "Install it: pip install 'softcache[stores]'."
-        raise InputError(root, expected="the package obstore, to reach a store", found="none", fix=fix) from error
-    plain = any(value.startswith("http://") for _, value in variables)  # an address that was given like that is meant
-    return from_url(root, client_options={"timeout": f"{_REQUEST_SECONDS}s", "allow_http": plain})
+def _store(root: str, variables: tuple[tuple[str, str], ...], known: bool) -> "ObjectStore":
+    """The client of a bucket. variables: what it takes from the environment, as another client is needed where they differ.
+
+    known: whether it has answered before. If not, patience is short: an address may be wrong, and without keys obstore asks a
+    service for them that most machines lack.
+    """
+    from obstore.store import from_url
+
+    addresses = {name: value for name, value in variables if "ENDPOINT" in name and value}
+    for name, value in addresses.items():
+        if not re.match(r"https?://[^/]", value):
+            raise InputError(name, expected="an address such as https://host:port", found=value, fix="Correct it.")
+    plain = any(value.startswith("http://") for value in addresses.values())  # an address that was given like that is meant
+    seconds = _REQUEST_SECONDS if known else _FIRST_SECONDS
+    options: Any = {"timeout": f"{seconds}s", "connect_timeout": "5s", "allow_http": plain}
+    retries: Any = {} if known else {"retry_config": {"max_retries": 3, "retry_timeout": timedelta(seconds=seconds)}}
+    return from_url(root, client_options=options, **retries)

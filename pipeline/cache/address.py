@@ -28,12 +28,12 @@ class Address:
             files.write(folder / MANIFEST, manifest.to_json())
 
 
-def base_of(cache: Place) -> Place:
-    """Where the files of a cache lie, its manifest apart: at its address if it has one.
+def base_of(cache: Place, folder: Place) -> Place:
+    """Where the files of a cache lie, its manifest apart: at its address if it has one. folder: where the manifest is.
 
     Raises IntegrityError if the address is damaged.
     """
-    if not isinstance(cache, Path) or not (cache / FILE_NAME).is_file():
-        return files.current(cache)
-    found, _ = facts.read(Address, cache / FILE_NAME, f"Run {commands.capture(cache)}, which writes it anew.")
+    if not isinstance(folder, Path) or not (folder / FILE_NAME).is_file():
+        return folder
+    found, _ = facts.read(Address, folder / FILE_NAME, f"Run {commands.capture(cache)}, which writes it anew.")
     return place(found.place)

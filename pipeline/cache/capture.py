@@ -85,7 +85,7 @@ def capture(
     subject = Subject.open(request, device)
     opened, source = subject.splits, subject.source
     started = time.monotonic()
-    with Work.hold(work, out, subject.identity, source.knowledge, subject.extents, store) as progress:
+    with Work.hold(work, out, subject.identity, source.knowledge, subject.extents, store, anew) as progress:
         # Load the teacher before spans are discarded: if it is damaged, they could not be computed again.
         if anew:
             source.load()

@@ -141,7 +141,12 @@ class Manifest:
 
         Raises IntegrityError if there is none (the cache is unfinished), or if it is of another format or was edited.
         """
-        path = files.current(cache) / FILE_NAME
+        return cls.of(cache, files.current(cache))
+
+    @classmethod
+    def of(cls, cache: Place, base: Place) -> "Manifest":
+        """Read the manifest in `base`, where the files of a cache lie; see `read`."""
+        path = base / FILE_NAME
         fix = f"Run {commands.capture(cache)}, or correct the name."
         try:
             data = files.read(path, fix)

@@ -34,9 +34,13 @@ class Finding:
 
 @dataclass(frozen=True)
 class Cache:
-    """A sealed cache, opened for reading. Whatever it keeps, it gives logits."""
+    """A sealed cache, opened for reading. Whatever it keeps, it gives logits.
+
+    path: what it is called. folder: where its manifest lies, see files.current.
+    """
 
     path: Place
+    folder: Place
     manifest: Manifest
     _verified: dict[Record, tuple[int, ...] | str] = field(default_factory=dict, repr=False, compare=False)
 
@@ -61,12 +65,12 @@ class Cache:
     @cached_property
     def base(self) -> Place:
         """The folder of its files: its own, in a store that of its generation; see address.py for spans that are kept apart."""
-        return base_of(self.path)
+        return base_of(self.path, self.folder)
 
     @property
     def witness(self) -> files.Witness:
         """The witness of the manifest."""
-        return files.Witness.of_file(files.current(self.path) / FILE_NAME, files.sha256(self.manifest.to_json()))
+        return files.Witness.of_file(self.folder / FILE_NAME, files.sha256(self.manifest.to_json()))
 
     @classmethod
     def listed(cls, path: Place) -> "Cache":
@@ -81,12 +85,13 @@ class Cache:
         Raises:
             IntegrityError: The manifest is missing or damaged.
         """
-        return cls(path, Manifest.read(path))
+        folder = files.current(path)  # once: it may be replaced meanwhile
+        return cls(path, folder, Manifest.of(path, folder))
 
     @property
     def options(self) -> tuple[str, ...]:
         """All options of `softcache capture` that give this cache, whatever params.yaml says."""
-        apart = self.base != files.current(self.path)
+        apart = self.base != self.folder
         return (*self.manifest.options, *(("--store", str(self.base.parent.parent)) if apart else ()))
 
     @property

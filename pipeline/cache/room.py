@@ -1,8 +1,9 @@
 """A room: where a capture lies until it is sealed. It is a folder of this machine, or of an object store."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
+from itertools import count
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -45,11 +46,11 @@ class Room(Protocol):
     def tidy(self) -> int:
         """Remove what can never be used, before any worker starts; returns how many spans had no record."""
 
-    def former(self) -> Manifest | None:
-        """The manifest of the cache that is here now, where this room knows of one."""
+    def former(self) -> tuple[Place, Manifest] | None:
+        """The cache that is here now, where this room knows of one: the folder of its files, and its manifest."""
 
-    def inherit(self, record: Record) -> bool:
-        """Take a span of the cache that is here now, of equal identity, into the room; returns whether that could be done."""
+    def inherit(self, source: Place, path: str) -> bool:
+        """Take a span of that cache into the room, by its path in both; returns whether that could be done."""
 
     def former_identity(self) -> Mapping[str, Any]:
         """The identity of the last cache of this name, where it was another; otherwise empty."""
@@ -64,10 +65,20 @@ class Room(Protocol):
         """Make these spans, other files by their paths, and the manifest the cache; nothing is done if `read` has changed."""
 
 
-def generation(identity: Mapping[str, Any], extents: Mapping[str, Extent]) -> str:
-    """The name of the folder of a cache's files in a store: of equal name is what is of the same teacher, rows and views."""
+def generation(identity: Mapping[str, Any], extents: Mapping[str, Extent], there: Callable[[str], bool], *, anew: bool) -> str:
+    """The name of the folder of a cache's files in a store: of equal name is what is of the same teacher, rows and views.
+
+    there: whether there is one of this name. anew: whether all is to be computed once more: then the name is one that is not
+    there yet, which later captures go on with.
+    """
     said = {"identity": dict(identity), "extents": {split: asdict(extent) for split, extent in extents.items()}}
-    return files.sha256(files.canonical_json(said))[:16]
+    names = (files.sha256(files.canonical_json(said | ({"anew": turn} if turn else {})))[:16] for turn in count())
+    last = next(names)
+    if not there(last):
+        return last
+    while there(following := next(names)):
+        last = following
+    return following if anew else last
 
 
 def shard(knowledge_shard: Path, array: str, split: str) -> str:

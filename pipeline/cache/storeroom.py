@@ -11,24 +11,21 @@ from typing import Any
 
 from pipeline.base import files
 from pipeline.base.errors import IntegrityError
-from pipeline.base.places import ObjectPlace
+from pipeline.base.places import ObjectPlace, Place
 from pipeline.cache import room
 from pipeline.cache.knowledge.knowledge import Knowledge
-from pipeline.cache.manifest import FILE_NAME, Manifest, Record
+from pipeline.cache.manifest import FILE_NAME, Extent, Manifest, Record
 
 
 @dataclass(frozen=True)
 class StoreRoom:
-    """A room.Room. out: the folder of the cache. generation: the name of the folder in it, see room.generation.
-
-    lasting: whether other generations stay, because manifests that lie elsewhere name them.
-    """
+    """A room.Room. out: the folder of the cache. generation: the name of the folder in it, see room.generation."""
 
     out: ObjectPlace
     generation: str
     identity: Mapping[str, Any]
+    extents: Mapping[str, Extent]
     knowledge: Knowledge
-    lasting: bool = False
 
     @property
     def spans(self) -> ObjectPlace:
@@ -57,45 +54,43 @@ class StoreRoom:
         yield
 
     def clear(self) -> None:
-        files.remove(self.kept / "records")
-        files.remove(self.spans)
+        """Nothing: whoever computes all once more does so in a folder of its own, see room.generation."""
 
     def tidy(self) -> int:
         """Nothing: a span without a record may be that of a worker who is about to write it."""
         return 0
 
-    def former(self) -> Manifest | None:
-        """The present cache, unless it is damaged, or is this one."""
+    def former(self) -> tuple[ObjectPlace, Manifest] | None:
+        """The present cache, unless it is damaged, or is this one, or this one before it is computed anew."""
         with contextlib.suppress(IntegrityError):
-            if files.current(self.out) != self.spans:
-                return Manifest.read(self.out)
+            now = files.current(self.out)
+            if isinstance(now, ObjectPlace) and now != self.spans:
+                manifest = Manifest.of(self.out, now)
+                same = (manifest.identity, manifest.extents) == (self.identity, self.extents)
+                return None if same else (now, manifest)
         return None
 
-    def inherit(self, record: Record) -> bool:
+    def inherit(self, source: Place, path: str) -> bool:
         """Copied within the store. What was copied is compared with its record later, as all earlier work is."""
-        source, target = files.current(self.out), self.spans
-        if not isinstance(source, ObjectPlace):
-            return False
-        path = self._path(record)
         with contextlib.suppress(FileNotFoundError):
-            (source / path).copy(target / path)
+            ObjectPlace(f"{source}/{path}").copy(self.spans / path)
             return True
         return False
 
     def former_identity(self) -> Mapping[str, Any]:
         former = self.former()
-        return {} if former is None or former.identity == self.identity else former.identity
+        return {} if former is None or former[1].identity == self.identity else former[1].identity
 
     def seal(
         self, records: Sequence[Record], others: Mapping[str, bytes], manifest: bytes, read: Iterable[files.Witness]
     ) -> None:
-        """Nothing is copied. Afterwards the former cache is removed, unless they last."""
+        """Nothing is copied. The former cache stays where it is, for those who read it."""
         self._require_stored(records)
         for name, data in others.items():
             self._put(name, data)
         files.require_unchanged(read)
         self._put(FILE_NAME, manifest)
-        files.set_current(self.out, self.generation, keep=self.lasting)
+        files.set_current(self.out, self.generation)
 
     def _put(self, name: str, data: bytes) -> None:
         """Create a file, or put it in place of one from before spans of the same cache were repaired."""

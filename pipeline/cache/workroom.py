@@ -65,7 +65,7 @@ class WorkRoom:
     def tidy(self) -> int:
         """Remove whole and partial spans that have no record: no worker is left that could still write one."""
         for path in self.folder.glob("**/.*.partial"):
-            path.unlink()
+            path.unlink(missing_ok=True)
         removed, recorded = 0, set(room.records_of(self.kept))
         for path in sorted(self.spans.glob("*/*/c/*/*")):
             array, split, _, view, span = path.relative_to(self.spans).parts
@@ -74,17 +74,19 @@ class WorkRoom:
                 files.remove(path)
         return removed
 
-    def former(self) -> Manifest | None:
+    def former(self) -> tuple[Path, Manifest] | None:
         """That of the store, which others may have captured; otherwise none: its spans are still in this room, if they fit."""
         with contextlib.suppress(IntegrityError):
-            return Manifest.read(self.out) if self.lasting else None
+            return (self.out, Manifest.read(self.out)) if self.lasting else None
         return None
 
-    def inherit(self, record: Record) -> bool:
-        """Linked; compared with its record later."""
-        path = self._path(record)
-        with contextlib.suppress(FileNotFoundError, FileExistsError):
-            _link(self.out / path, self.spans / path)
+    def inherit(self, source: Place, path: str) -> bool:
+        """Linked, or copied; compared with its record later."""
+        with contextlib.suppress(FileNotFoundError):
+            try:
+                _link(Path(str(source), path), self.spans / path)
+            except FileExistsError:
+                return False
             return True
         return False
 

@@ -27,7 +27,7 @@ from pipeline.cache.room import IDENTITY, PLAN, Room, generation, record_name, r
 from pipeline.cache.storeroom import StoreRoom
 from pipeline.cache.workroom import WorkRoom, plain
 
-NEAR = 1e-5  # share of the largest number by which those of two workers may differ, see verify.TOLERANCE
+NEAR = 1e-3  # share of the largest number by which those of two processors may differ; wrong rows and nets do by far more
 _log = logging.getLogger(__name__)
 
 
@@ -38,13 +38,6 @@ class _Published:
     cache: str
     record: Record
     head: str | None = None
-
-
-@dataclass(frozen=True)
-class _KeptHead:
-    """What is known of the head that lies in a room."""
-
-    sha256: str
 
 
 @dataclass(frozen=True)
@@ -81,14 +74,16 @@ class Work:
         knowledge: Knowledge,
         extents: Mapping[str, Extent],
         store: Place | None = None,
+        anew: bool = False,
     ) -> Iterator["Work"]:
         """Open the room of this identity; raises BusyError if another process holds it.
 
         root: where it is made, unless the cache lies in a store. out: the folder that the cache will be sealed into.
         store: where that is instead, under its name and generation, beside those of before.
+        anew: whether nothing of before will be used, see `resume`.
         Raises InputError for a root in a store and an `out` that is not, and for a store that cannot be written safely.
         """
-        room = _room(root, out, identity, knowledge, generation(identity, extents), store)
+        room = _room(root, out, identity, knowledge, extents, store, anew)
         with room.held():
             work = cls(room, out.name, identity, knowledge, extents)
             work._announce_changes()
@@ -108,7 +103,7 @@ class Work:
         work = cls(ticket.room, ticket.name, ticket.identity, ticket.knowledge, ticket.extents)
         if ticket.knowledge.main.headed and not work._load_head():
             fix = "Run the capture again."
-            raise IntegrityError(str(ticket.room.kept / HEAD), expected="the head of the teacher", found="none", fix=fix)
+            raise IntegrityError(str(work._head_path), expected="the head of the teacher", found="none", fix=fix)
         return work
 
     @property
@@ -128,27 +123,33 @@ class Work:
 
     def keep_head(self, make: Callable[[], Head], *, anew: bool = False) -> None:
         """Write the head, before the first span. make: makes it, where an earlier run has not kept one, or it is damaged."""
-        if not anew and self._load_head():
+        if anew and isinstance(self.room, WorkRoom):
+            files.remove(self._head_path)
+        if self._load_head():
             return
-        path = self.room.kept / HEAD
-        for each in (path.with_suffix(".json"), path):
-            files.remove(each)
         data = make().to_bytes()
-        files.create(path, data)
-        data = path.read_bytes()  # of two who make it at a time, the first one's
-        files.write(path.with_suffix(".json"), facts.sealed(asdict(_KeptHead(files.sha256(data)))))
-        self.head, self._head_sha256 = Head.of_bytes(data), files.sha256(data)
+        files.create(self._head_path, files.sha256(data).encode() + b"\n" + data)  # of two at a time, the first one's stays
+        if not self._load_head():
+            fix = "Run the capture again."
+            raise IntegrityError(str(self._head_path), expected="the head that was just kept", found="none", fix=fix)
 
     def _load_head(self) -> bool:
-        """Take the head that is kept; returns whether there is one, undamaged."""
-        path = self.room.kept / HEAD
-        with contextlib.suppress(IntegrityError, InputError, OSError, ValueError):
-            kept, _ = facts.read(_KeptHead, path.with_suffix(".json"), "It is made again.")
-            data = path.read_bytes()
-            if files.sha256(data) == kept.sha256:
-                self.head, self._head_sha256 = Head.of_bytes(data), kept.sha256
+        """Take the head that is kept; returns whether there is one. A damaged one is removed."""
+        try:
+            digest, _, data = self._head_path.read_bytes().partition(b"\n")
+        except OSError:
+            return False
+        with contextlib.suppress(ValueError):
+            if files.sha256(data).encode() == digest:
+                self.head, self._head_sha256 = Head.of_bytes(data), digest.decode()
                 return True
+        files.remove(self._head_path)
         return False
+
+    @property
+    def _head_path(self) -> Place:
+        """The head after its sha256 and a newline, in one file."""
+        return self.room.kept / "head"
 
     def resume(self, digests: Mapping[str, Sequence[str]], *, anew: bool = False) -> list[Part]:
         """Adopt the spans that an earlier run recorded; returns the parts that are missing.
@@ -162,7 +163,7 @@ class Work:
             self._inherit(digests)
         unrecorded = self.room.tidy()
         planned, names = list(parts(self.extents, self.span)), set(records_of(self.room.kept))
-        recorded = [part for part in planned if all(record_name(array, part) in names for array in self.knowledge.arrays)]
+        recorded = [part for part in planned if any(record_name(array, part) in names for array in self.knowledge.arrays)]
         with ThreadPoolExecutor(self.room.readers) as pool:
             checked = pool.map(lambda part: self._whole(part, digests[part[0]][part[2]]), recorded)
             bar = runtime.progress(checked, f"checking earlier work on {self.name}", total=len(recorded), unit="spans")
@@ -219,12 +220,16 @@ class Work:
     def _record(self, record: Record) -> Record:
         """Write a record; returns it, or that which another worker has written of the same bytes."""
         path = self._record_path(record.array, record.part)
-        if files.create(path, facts.sealed(asdict(_Published(fingerprint(self.identity), record, self._head_sha256)))):
+        own = _Published(fingerprint(self.identity), record, self._head_sha256)
+        if files.create(path, facts.sealed(asdict(own))):
             return record
-        there, _ = facts.read(_Published, path, _ANEW)
-        if (there.record.sha256, there.record.rows) != (record.sha256, record.rows):
-            found = f"one of sha256 {there.record.sha256[:12]}…"
-            raise IntegrityError(str(path), expected=f"the record of sha256 {record.sha256[:12]}…", found=found, fix=_ANEW)
+        there, _ = facts.read(_Published, path, fix := f"Remove it, then run this again: {path}.")
+        for what, mine, found in (
+            ("sha256", record.sha256, there.record.sha256), ("rows", record.rows, there.record.rows),
+            ("cache", own.cache, there.cache), ("head", own.head, there.head),
+        ):  # fmt: skip
+            if mine != found:
+                raise IntegrityError(f"{path}, {what}", expected=f"{str(mine)[:12]}…", found=f"{str(found)[:12]}…", fix=fix)
         return there.record
 
     def _taken(self, array: str, part: Part, own: Stored) -> tuple[bytes, Stored]:
@@ -240,7 +245,8 @@ class Work:
                     return data, Stored(block, own.low, own.high, own.kl)
                 return data, Stored(block, *ends(block), own.kl)
             found = f"others, by {np.abs(mine - theirs).max():.2g}"
-        raise IntegrityError(str(path), expected="what the teacher gives, as another worker wrote it", found=found, fix=_ANEW)
+        fix = f"One of two workers is wrong: find out which, remove {path}, then run this again."
+        raise IntegrityError(str(path), expected="what the teacher gives, as another worker wrote it", found=found, fix=fix)
 
     def seal(self, read: Iterable[files.Witness] = ()) -> Manifest:
         """Put the finished cache in place of the former one. read: what it was made of; see files.replaced_folder."""
@@ -266,14 +272,22 @@ class Work:
 
     def _inherit(self, digests: Mapping[str, Sequence[str]]) -> None:
         """Take the spans of the present cache into the room, if it is of the same identity, and has these rows."""
-        former = self.room.former()
-        if former is None or former.identity != self.identity or former.files_sha256.get(HEAD) != self._head_sha256:
+        if (found := self.room.former()) is None:
             return
-        there, planned = set(records_of(self.room.kept)), set(parts(self.extents, self.span))
+        source, former = found
+        if former.identity != self.identity or former.files_sha256.get(HEAD) != self._head_sha256:
+            return
+        planned, recorded, there = (
+            set(parts(self.extents, self.span)),
+            set(records_of(self.room.kept)),
+            files.sizes(self.room.spans),
+        )
 
         def take(record: Record) -> None:
+            path = self._shard(record.array, record.part)
             fits = record.part in planned and record.rows == digests[record.split][record.span]
-            if fits and record_name(record.array, record.part) not in there and self.room.inherit(record):
+            missing = path not in there and record_name(record.array, record.part) not in recorded
+            if fits and missing and self.room.inherit(source, path):
                 self._record(record)
 
         with ThreadPoolExecutor(self.room.readers) as pool:
@@ -286,36 +300,56 @@ class Work:
 
     def _whole_array(self, array: str, part: Part, rows: str) -> Record | None:
         record_path, path = self._record_path(array, part), self._span_path(array, part)
-        with contextlib.suppress(IntegrityError, FileNotFoundError):
+        with contextlib.suppress(IntegrityError, InputError, FileNotFoundError):
             published, _ = facts.read(_Published, record_path, "It is computed again.")
             record = published.record
             made = (published.cache, published.head, record.array, record.part, record.rows)
             wanted = made == (fingerprint(self.identity), self._head_sha256, array, part, rows)
-            whole = wanted and path.is_file() and path.stat().st_size == record.size_bytes
-            if whole and files.sha256_file(path) == record.sha256:
+            if wanted and _is_whole(path, record):
                 return record
         files.remove(record_path)
         files.remove(path)
         return None
 
     def _span_path(self, array: str, part: Part) -> Place:
+        return self.room.spans / self._shard(array, part)
+
+    def _shard(self, array: str, part: Part) -> str:
         split, view, span = part
-        return self.room.spans / shard(self.knowledge.arrays[array].shard(view, span), array, split)
+        return shard(self.knowledge.arrays[array].shard(view, span), array, split)
 
     def _record_path(self, array: str, part: Part) -> Place:
         return self.room.kept / "records" / f"{record_name(array, part)}.json"
 
 
-_ANEW = "Run the capture with --anew."
+def _is_whole(path: Place, record: Record) -> bool:
+    """Whether the file of a span has its size and its sha256."""
+    if isinstance(path, ObjectPlace):
+        data, _ = path.read_version()
+        return len(data) == record.size_bytes and files.sha256(data) == record.sha256
+    return path.is_file() and path.stat().st_size == record.size_bytes and files.sha256_file(path) == record.sha256
 
 
-def _room(root: Place, out: Place, identity: Mapping[str, Any], knowledge: Knowledge, name: str, store: Place | None) -> Room:
-    """The room of a cache: in a store if that is where it will be. name: of its generation."""
-    lasting, place = store is not None, out if store is None else store / out.name
+def _room(
+    root: Place,
+    out: Place,
+    identity: Mapping[str, Any],
+    knowledge: Knowledge,
+    extents: Mapping[str, Extent],
+    store: Place | None,
+    anew: bool,
+) -> Room:
+    """The room of a cache: in a store if that is where it will be."""
+    place = out if store is None else store / out.name
     if isinstance(place, ObjectPlace):
-        return StoreRoom(place, name, identity, knowledge, lasting)
+        name = generation(identity, extents, lambda name: (place / f"{name}{files.WORK}" / PLAN).is_file(), anew=anew)
+        return StoreRoom(place, name, identity, extents, knowledge)
     if isinstance(root, Path) and isinstance(place, Path):
-        return WorkRoom(root / fingerprint(identity), place / name if lasting else place, knowledge, lasting)
+        work = root / fingerprint(identity)
+        if store is None:
+            return WorkRoom(work, place, knowledge)
+        name = generation(identity, extents, lambda name: (place / name).exists(), anew=anew)
+        return WorkRoom(work, place / name, knowledge, lasting=True)
     fix = "Name a folder of this machine, such as .softcache."
     raise InputError("work", expected=f"a place on the same machine as {out}", found=str(root), fix=fix)
 
@@ -324,7 +358,8 @@ def require_sealed(cache: Place, root: Place) -> None:
     """Raise IntegrityError, which says how far it is, if `cache` is unfinished. root: where captures outside of stores are."""
     if files.holds(cache, FILE_NAME):
         return
-    for plan in cache.glob(f"*/{PLAN}") if isinstance(cache, ObjectPlace) else root.glob(f"*/{PLAN}"):
+    rooms = cache if isinstance(cache, ObjectPlace) else root
+    for plan in (each / PLAN for each in (sorted(rooms.iterdir()) if rooms.is_dir() else ())):
         found = plain(plan)
         if found.get("out") == str(files.resolved(cache)):
             main = found.get("array", "logits")

@@ -11,6 +11,8 @@ from conftest import tree
 from pipeline.base import files
 from pipeline.base.errors import IntegrityError
 from pipeline.base.places import place
+from pipeline.cache.knowledge.head import Head
+from pipeline.cache.knowledge.hidden import Hidden
 from pipeline.cache.knowledge.knowledge import Knowledge
 from pipeline.cache.manifest import FILE_NAME, Extent
 from pipeline.cache.reader import Cache
@@ -23,9 +25,9 @@ def out(bucket):
     return place(bucket) / "caches/a"
 
 
-def hold(out, extents=EXTENTS, **facts):
+def hold(out, extents=EXTENTS, anew=False, **facts):
     known = Knowledge.of_logits(caches.CLASSES, "float32", SPAN)
-    return Work.hold(out / "unused", out, identity() | facts, known, extents)
+    return Work.hold(out / "unused", out, identity() | facts, known, extents, anew=anew)
 
 
 def held(out) -> dict[str, bytes]:
@@ -106,6 +108,34 @@ def test_workers_who_meet_write_one_version(out):
         files.remove(record_path)  # the first one was killed before it recorded its span
         assert publish(second, part, add=1e-7) == record
         assert json.loads(record_path.read_bytes())["record"]["sha256"] == record.sha256
+        with pytest.raises(IntegrityError, match="rows: expected others…, found rows-transfe…"):
+            second.publish(*part, "others", logits("transfer")[0, SPAN : 2 * SPAN])
+
+
+def int8(out):
+    """A work on hidden states as int8, and how it publishes a span with a head of these channels."""
+    kept = Knowledge(Hidden.plan(2, "int8", SPAN, "fc", "rows"))
+    said = identity() | {"layout": kept.layout.to_dict(), "knowledge": kept.to_dict()}
+    return Work.hold(out / "unused", out, said, kept, {"transfer": Extent(SPAN, 1, "t")})
+
+
+def test_of_two_heads_the_first_one_stays(out):
+    """Heads of two processors, whose last bits differ: spans of both go with the one that is kept, and stay."""
+    heads = [
+        Head(np.eye(3, 2, dtype="float32"), np.zeros(3, "float32"), np.full(2, 1 + 1e-6 * each, "float32")) for each in (0, 1)
+    ]
+    hidden = np.random.default_rng(0).normal(size=(SPAN, 2)).astype("float32")
+    with int8(out) as first, int8(out) as second:
+        first.keep_head(lambda: heads[0])
+        second.keep_head(lambda: heads[1])
+        assert [work.head.to_bytes() for work in (first, second)] == [heads[0].to_bytes()] * 2
+        for work in (first, second):
+            work.publish("transfer", 0, 0, "rows", heads[0].logits(hidden), hidden)
+        second.seal()
+    with int8(out) as again:
+        again.keep_head(lambda: heads[1])
+        assert again.resume({"transfer": ["rows"]}) == []
+        assert again.head.to_bytes() == heads[0].to_bytes()
 
 
 def test_a_worker_joins_and_its_records_are_gathered(out):
@@ -123,27 +153,47 @@ def test_data_that_grew_keep_the_spans_of_rows_that_are_as_they_were(out):
     sealed(out, extents=EXTENTS | {"transfer": Extent(10, 1, "t")})
     former = files.current(out)
     assert sealed(out) == 3, "the second view"
-    assert not former.exists()
+    assert former.exists(), "who reads it can go on"
     assert np.array_equal(Cache.open(out).read("transfer"), logits("transfer"))
     assert not list(Cache.open(out).strays())
 
 
-def test_another_identity_leaves_the_former_cache_alone_until_it_is_sealed(out, caplog):
+def test_another_identity_leaves_the_former_cache_alone(out, caplog):
     sealed(out)
-    before = held(out)
+    before, reader = held(out), Cache.open(out)
     with caplog.at_level("INFO"), hold(out, tile=8) as work:
         fill(work)
         assert held(out) == before
         work.seal()
     assert any("another cache than the last one" in each and "tile was 4, is 8" in each for each in caplog.messages)
     assert Cache.open(out).manifest.identity["tile"] == 8
-    assert {name.partition("/")[0].partition(".")[0] for name in files.sizes(out)} == {"current", files.current(out).name}
+    assert np.array_equal(reader.read("transfer"), logits("transfer")), "opened before"
 
 
-def test_anew_keeps_nothing(out):
+def test_captures_that_cross_leave_a_whole_cache(out):
+    """A is there; another identity is sealed while A is captured once more: whichever is named last is whole."""
     sealed(out)
-    with hold(out) as work:
+    with hold(out) as again, hold(out, tile=8) as other:
+        fill(other)
+        assert fill(again) == 0
+        other.seal()
+        again.seal()
+    assert Cache.open(out).manifest.identity["tile"] == 4
+    assert np.array_equal(Cache.open(out).read("transfer"), logits("transfer"))
+
+
+def test_anew_keeps_nothing_and_destroys_nothing(out):
+    """It goes on where it was stopped, in a folder of its own; the sealed cache is there until it is done."""
+    sealed(out)
+    first, before = files.current(out), held(out)
+    with hold(out, anew=True) as work:
         assert work.resume(DIGESTS, anew=True) == PARTS
+        publish(work, PARTS[0])
+    assert (files.current(out), held(out)) == (first, before)
+    assert sealed(out) == len(PARTS) - 1
+    assert files.current(out) != first
+    assert held(out) == before
+    assert sealed(out) == 0
 
 
 def test_strays_are_found(out, tmp_path):
