@@ -24,6 +24,7 @@ COMMANDS = (
     "capture",
     "verify",
     "inspect",
+    "prune",
     "distill",
     "sweep",
     "evaluate",

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.base import files
 from pipeline.cache.knowledge.knowledge import Knowledge
 from pipeline.cache.manifest import Extent, parts
 from pipeline.cache.writer import Work
@@ -67,3 +68,29 @@ def sealed(tmp_path: Path, dtype="float32") -> Path:
 
 def span_file(cache: Path, split="transfer", view=1, span=1) -> Path:
     return cache / "logits.zarr" / split / "c" / str(view) / str(span) / "0"
+
+
+def hold_in(out, extents=EXTENTS, anew=False, **facts):
+    """The work of a cache in a store. facts: changes to its identity."""
+    known = Knowledge.of_logits(CLASSES, "float32", SPAN)
+    return Work.hold(out / "unused", out, identity() | facts, known, extents, anew=anew)
+
+
+def held(out) -> dict[str, bytes]:
+    """Every file of the present generation."""
+    base = files.current(out)
+    return {name: (base / name).read_bytes() for name in files.sizes(base)}
+
+
+def sealed_in(out, **how):
+    """Capture it to its end; returns how many spans that took."""
+    with hold_in(out, **how) as work:
+        computed = fill(work)
+        work.seal()
+    return computed
+
+
+def publish(work, part, add=0.0):
+    """Publish a span, whose logits are off by so much."""
+    split, view, span = part
+    return work.publish(*part, DIGESTS[split][span], logits(split)[view, span * SPAN : (span + 1) * SPAN] + np.float32(add))

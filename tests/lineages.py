@@ -63,7 +63,7 @@ def opened(plots: str = "data/plots") -> Chapter:
 
 def telling(told: Lineage) -> Chapter:
     """A chapter of this lineage, and no tables."""
-    chapter = Chapter("", Tables(Path("nowhere"), Basis({}, {}, {}), {}, ""))
+    chapter = Chapter("", Tables(Path("nowhere"), Path("nowhere"), Basis({}, {}, {}), {}, ""))
     vars(chapter)["lineage"] = told
     return chapter
 

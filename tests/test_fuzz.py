@@ -240,7 +240,7 @@ def test_any_table_of_any_bytes(often):
 
 def test_any_bytes_as_a_shard(often):
     laid = layout.Layout.plan((3,), "float32", 8)
-    whole = laid.encode(np.zeros((8, 3), np.float32))
+    whole = bytes(laid.encode(np.zeros((8, 3), np.float32)))
 
     def decoded(data: bytes) -> None:
         if len(data) == laid.shard_bytes(8):  # what a cache has looked at before

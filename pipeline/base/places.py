@@ -32,7 +32,12 @@ _KEYS = {
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY", "gs": "GOOGLE_APPLICATION_CREDENTIALS",
     "az": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
 }  # fmt: skip
-_ASKED_FOR_KEYS = ("169.254.169.254", "metadata.google.internal", "metadata/identity")  # where a machine's role is asked for
+_ASKED_FOR_KEYS = (
+    "/latest/api/token",
+    "/latest/meta-data",
+    "metadata.google.internal",
+    "metadata/identity",
+)  # where a machine's role is asked for
 PATIENCE = 60.0  # seconds for which a request is repeated, after obstore gave it up; a conditional one it does not repeat
 _PAUSE_SECONDS = (0.05, 5.0)  # between two of them: at first, and at most
 _BUFFER_BYTES = 1 << 20

@@ -39,7 +39,7 @@ def inspect(path: Place, *, splits: Place, provenance: Place, work: Place) -> di
     size = sum(files.sizes(cache.base).values())
     return {
         "cache": str(path),
-        "lies_in": str(cache.base),
+        "lies_in": str(cache.base if cache.base != cache.folder else path),
         "digest": manifest.digest,
         "teacher": manifest.identity["teacher"],
         "classes": manifest.identity["classes"],

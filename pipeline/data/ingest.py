@@ -28,6 +28,7 @@ from pipeline.data.inputs.form import Form
 from pipeline.data.inputs.kinds import KINDS
 from pipeline.data.inputs.resizing import Resizing
 from pipeline.data.intake import Intake, Wanted
+from pipeline.data.parts import part_name
 from pipeline.data.sources.source import Source
 from pipeline.data.sources.table import parse_source
 from pipeline.data.splitfile import Rows, Shape, WrittenPart, list_parts, part_rows, write_part, write_split
@@ -357,6 +358,6 @@ def _writes(path: Path, buckets: Buckets, places: int, damaged: Sequence[int], s
     first_rows = np.arange(0, rows, most)
     starts = (first_rows + np.searchsorted(shifted, first_rows, side="right")).tolist()  # places of these rows
     return [
-        _Write(buckets, start, stop, path / f"part-{number:05d}.parquet", shape, whole=False)
+        _Write(buckets, start, stop, path / part_name(number), shape, whole=False)
         for number, (start, stop) in enumerate(pairwise([*starts, places]))
     ]

@@ -53,6 +53,11 @@ def footer_of(path: Place) -> bytes:
         return file.read()
 
 
+def part_name(number: int) -> str:
+    """What the file of a part is called."""
+    return f"part-{number:05d}.parquet"
+
+
 class Parts:
     """The rows of a split, read a span at a time. Whatever is damaged raises one of pyarrow's errors, OSError or ValueError.
 

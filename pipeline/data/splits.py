@@ -26,7 +26,7 @@ from pipeline.base.places import Place
 from pipeline.data import decoded
 from pipeline.data.inputs.image import Images
 from pipeline.data.inputs.kinds import Inputs
-from pipeline.data.parts import Part, Parts, footer_of
+from pipeline.data.parts import Part, Parts, footer_of, part_name
 from pipeline.data.pixels import DECODER
 
 FORMAT = 6
@@ -306,6 +306,9 @@ def _listed(path: Place, fix: str) -> tuple[Facts, tuple[Part, ...], files.Witne
     if sum(counts) != found.rows or min(span, *counts) < 1 or any(count % span for count in counts[:-1]):
         expected = f"{found.rows:,} rows, in parts of whole spans of {found.span:,}"
         raise IntegrityError(str(path), expected=expected, found=f"parts of {counts}", fix=fix)
+    for number, part in enumerate(found.parts):  # a name of another kind could be a path out of the folder
+        if part.name != (name := part_name(number)):
+            raise IntegrityError(f"{path}, parts", expected=name, found=repr(part.name), fix=fix)
     return found, found.parts, witness
 
 

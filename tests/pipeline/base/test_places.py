@@ -1,7 +1,10 @@
 """A folder of a store answers as a folder of this machine does; what only a store can do, and what it may refuse."""
 
 import pickle
+import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -114,7 +117,72 @@ def test_a_store_that_refuses_says_so_at_once(seaweed, monkeypatch):
 
 
 def test_a_library_that_is_missing_is_named(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "obstore.store", None)
-    places._store.cache_clear()
-    with pytest.raises(InputError, match=r"pip install 'softcache\[stores\]'"):
-        place("s3://b/x").read_bytes()
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    with pytest.raises(InputError, match=r'pip install "softcache\[stores\]"'):
+        place("s3://b/x")
+
+
+@pytest.mark.parametrize(
+    ("variables", "url", "said"),
+    [
+        ({"AWS_ENDPOINT_URL": "localhost:9000"}, "s3://b/x", "AWS_ENDPOINT_URL: expected an address such as https://host:port"),
+        ({}, "s3://b/../x", "found one with an empty part, or with dots for a part"),
+        ({}, "s3://b//x", "found one with an empty part, or with dots for a part"),
+    ],
+)
+def test_addresses_that_cannot_be_meant(seaweed, monkeypatch, variables, url, said):
+    servers.enter(monkeypatch, seaweed | variables)
+    with pytest.raises(InputError, match=said):
+        place(url).read_bytes()
+
+
+class _Answers(BaseHTTPRequestHandler):
+    """Says 404 to everything, as of a bucket that is not there; before that, as often as `busy` says, 429."""
+
+    busy = 0
+
+    def answer(self) -> None:
+        self.rfile.read(int(self.headers.get("content-length", 0)))
+        code, status = ("SlowDown", 429) if type(self).busy > 0 else ("NoSuchBucket", 404)
+        type(self).busy -= 1
+        body = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code></Error>'.encode()
+        self.send_response(status)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_PUT = do_POST = do_DELETE = answer
+
+    def log_message(self, *given: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("busy", [0, 2])
+def test_a_bucket_that_is_missing_is_one_message(monkeypatch, busy):
+    """Whatever is asked; and what says that it is asked too often is asked once more."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Answers) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        servers.enter(monkeypatch, servers.environment(server.server_address[1]))
+        folder = place(servers.folder())
+        for ask in (
+            lambda: folder.write(b""),
+            lambda: folder.create(b""),
+            folder.require_writable,
+            lambda: list(folder.objects()),
+        ):
+            monkeypatch.setattr(_Answers, "busy", busy)
+            with pytest.raises(
+                InputError, match="expected a store that answers, found .*(no such bucket|404 Not Found NoSuchBucket)"
+            ):
+                ask()
+        server.shutdown()
+
+
+def test_without_credentials_it_says_so(monkeypatch, seaweed):
+    """obstore then asks the machine for its role, at an address that nobody has here."""
+    keys = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_METADATA_ENDPOINT": "http://127.0.0.1:9"}
+    servers.enter(monkeypatch, seaweed | keys)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    with pytest.raises(InputError, match="found no credentials"):
+        place("s3://never-seen/x").read_bytes()

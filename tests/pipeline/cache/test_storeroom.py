@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import caches
-from caches import DIGESTS, EXTENTS, PARTS, SPAN, fill, identity, logits
+from caches import DIGESTS, EXTENTS, PARTS, SPAN, fill, held, hold_in, identity, logits, publish, sealed_in
 from conftest import tree
 from pipeline.base import files
 from pipeline.base.errors import IntegrityError
@@ -25,54 +25,31 @@ def out(bucket):
     return place(bucket) / "caches/a"
 
 
-def hold(out, extents=EXTENTS, anew=False, **facts):
-    known = Knowledge.of_logits(caches.CLASSES, "float32", SPAN)
-    return Work.hold(out / "unused", out, identity() | facts, known, extents, anew=anew)
-
-
-def held(out) -> dict[str, bytes]:
-    """Every file of the present generation."""
-    base = files.current(out)
-    return {name: (base / name).read_bytes() for name in files.sizes(base)}
-
-
-def sealed(out, **how):
-    with hold(out, **how) as work:
-        computed = fill(work)
-        work.seal()
-    return computed
-
-
-def publish(work, part, add=0.0):
-    split, view, span = part
-    return work.publish(*part, DIGESTS[split][span], logits(split)[view, span * SPAN : (span + 1) * SPAN] + np.float32(add))
-
-
 def test_the_bytes_are_those_on_disk(out, tmp_path):
-    assert sealed(out) == len(PARTS)
+    assert sealed_in(out) == len(PARTS)
     with caches.hold(tmp_path) as work:
         fill(work)
         work.seal()
     assert held(out) == tree(tmp_path / "caches/a")
     assert np.array_equal(Cache.open(out).read("transfer"), logits("transfer"))
-    assert sealed(out) == 0
+    assert sealed_in(out) == 0
 
 
 def test_an_unfinished_capture_says_how_far_it_is_and_goes_on(out, tmp_path):
     require_sealed(out, tmp_path)
-    with hold(out) as work:
+    with hold_in(out) as work:
         fill(work, PARTS[:3])
     with pytest.raises(IntegrityError, match="found an unsealed one: 3 of 8 spans captured"):
         require_sealed(out, tmp_path)
     with pytest.raises(IntegrityError, match=f"expected a sealed cache, found no {FILE_NAME}"):
         Cache.open(out)
-    assert sealed(out) == len(PARTS) - 3
+    assert sealed_in(out) == len(PARTS) - 3
     require_sealed(out, tmp_path)
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "missing", "record"])
 def test_damaged_spans_are_found_and_computed_again(out, damage, tmp_path, caplog):
-    sealed(out)
+    sealed_in(out)
     before, span = held(out), files.current(out) / "logits.zarr/transfer/c/1/1/0"
     data = span.read_bytes()
     if damage == "record":
@@ -88,14 +65,14 @@ def test_damaged_spans_are_found_and_computed_again(out, damage, tmp_path, caplo
         with pytest.raises(IntegrityError, match="transfer view 1, rows 4 to 7"):
             Cache.open(out).read("transfer")
     with caplog.at_level("INFO"):
-        assert sealed(out) == 1
+        assert sealed_in(out) == 1
     assert held(out) == before
     assert not verify(out, work=tmp_path).findings
 
 
 def test_workers_who_meet_write_one_version(out):
     """The first bytes stay; last bits may differ; other numbers are refused; a lost reply is no conflict."""
-    with hold(out) as first, hold(out) as second:
+    with hold_in(out) as first, hold_in(out) as second:
         part = PARTS[1]
         record = publish(first, part)
         assert publish(second, part) == record
@@ -139,7 +116,7 @@ def test_of_two_heads_the_first_one_stays(out):
 
 
 def test_a_worker_joins_and_its_records_are_gathered(out):
-    with hold(out) as work:
+    with hold_in(out) as work:
         worker = Work.join(work.ticket)
         for part in PARTS[:5]:
             publish(worker, part)
@@ -150,18 +127,18 @@ def test_a_worker_joins_and_its_records_are_gathered(out):
 
 
 def test_data_that_grew_keep_the_spans_of_rows_that_are_as_they_were(out):
-    sealed(out, extents=EXTENTS | {"transfer": Extent(10, 1, "t")})
+    sealed_in(out, extents=EXTENTS | {"transfer": Extent(10, 1, "t")})
     former = files.current(out)
-    assert sealed(out) == 3, "the second view"
+    assert sealed_in(out) == 3, "the second view"
     assert former.exists(), "who reads it can go on"
     assert np.array_equal(Cache.open(out).read("transfer"), logits("transfer"))
     assert not list(Cache.open(out).strays())
 
 
 def test_another_identity_leaves_the_former_cache_alone(out, caplog):
-    sealed(out)
+    sealed_in(out)
     before, reader = held(out), Cache.open(out)
-    with caplog.at_level("INFO"), hold(out, tile=8) as work:
+    with caplog.at_level("INFO"), hold_in(out, tile=8) as work:
         fill(work)
         assert held(out) == before
         work.seal()
@@ -172,8 +149,8 @@ def test_another_identity_leaves_the_former_cache_alone(out, caplog):
 
 def test_captures_that_cross_leave_a_whole_cache(out):
     """A is there; another identity is sealed while A is captured once more: whichever is named last is whole."""
-    sealed(out)
-    with hold(out) as again, hold(out, tile=8) as other:
+    sealed_in(out)
+    with hold_in(out) as again, hold_in(out, tile=8) as other:
         fill(other)
         assert fill(again) == 0
         other.seal()
@@ -184,27 +161,27 @@ def test_captures_that_cross_leave_a_whole_cache(out):
 
 def test_anew_keeps_nothing_and_destroys_nothing(out):
     """It goes on where it was stopped, in a folder of its own; the sealed cache is there until it is done."""
-    sealed(out)
+    sealed_in(out)
     first, before = files.current(out), held(out)
-    with hold(out, anew=True) as work:
+    with hold_in(out, anew=True) as work:
         assert work.resume(DIGESTS, anew=True) == PARTS
         publish(work, PARTS[0])
     assert (files.current(out), held(out)) == (first, before)
-    assert sealed(out) == len(PARTS) - 1
+    assert sealed_in(out) == len(PARTS) - 1
     assert files.current(out) != first
     assert held(out) == before
-    assert sealed(out) == 0
+    assert sealed_in(out) == 0
 
 
 def test_strays_are_found(out, tmp_path):
-    sealed(out)
+    sealed_in(out)
     files.write(files.current(out) / "logits.zarr/x", b"")
     [finding] = verify(out, work=tmp_path).findings
     assert (finding.expected, finding.found) == ("nothing", "a stray object")
 
 
 def test_a_span_that_vanished_is_not_sealed(out):
-    with hold(out) as work:
+    with hold_in(out) as work:
         fill(work)
         files.remove(work.room.spans / "logits.zarr/test/c/0/0/0")
         with pytest.raises(IntegrityError, match="found none. Something else writes into this store: run this again"):
@@ -213,7 +190,7 @@ def test_a_span_that_vanished_is_not_sealed(out):
 
 
 def test_a_span_that_is_replaced_after_it_was_read_is_noticed(out):
-    sealed(out)
+    sealed_in(out)
     cache = Cache.open(out)
     record = cache.records[0]
     block = cache.span(record)

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from obstore.store import LocalStore
 
-from pipeline.base import nearby, places
+from pipeline.base import facts, nearby, places
 from pipeline.base.errors import InputError, IntegrityError
 from pipeline.base.places import ObjectPlace
 from pipeline.data import parts, splitfile
@@ -42,7 +42,7 @@ def read(split: Split) -> tuple[list[str], list[list[int]], list[int]]:
 @pytest.fixture
 def stored(tmp_path, monkeypatch) -> ObjectPlace:
     """The folder of the test, as a store has it; obstore is asked for every object."""
-    monkeypatch.setattr(places, "_store", lambda root, variables: LocalStore(tmp_path))
+    monkeypatch.setattr(places, "_store", lambda root, variables, known: LocalStore(tmp_path))
     return ObjectPlace("s3://bucket")
 
 
@@ -148,3 +148,14 @@ def test_the_listing_is_plain_json(tmp_path):
         ("part-00000.parquet", 4), ("part-00001.parquet", 4), ("part-00002.parquet", 2),
     ]  # fmt: skip
     assert (found["version"], found["rows"], found["span"]) == (6, 10, 2)
+
+
+def test_a_part_is_no_path_out_of_its_folder(tmp_path):
+    """As a list of parts might say that somebody else has made."""
+    folder = write(tmp_path / "train.parquet")
+    said = json.loads((folder / LISTING).read_bytes())
+    del said["digest"]
+    said["parts"][1]["name"] = "../../elsewhere.parquet"
+    (folder / LISTING).write_bytes(facts.sealed(said))
+    with pytest.raises(IntegrityError, match=r"parts: expected part-00001.parquet, found '../../elsewhere.parquet'"):
+        Split.open(folder)
