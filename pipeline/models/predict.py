@@ -24,6 +24,9 @@ class Inputs(Protocol):
     def split(self, size: int, /) -> Iterable[torch.Tensor]:
         """`size` rows at a time, from the first one on; the last piece may have fewer."""
 
+    def __getitem__(self, rows: slice, /) -> "Inputs":
+        """Some of these rows, which follow each other."""
+
 
 def predict(model: torch.nn.Module, inputs: Inputs, *, tile: int = TILE) -> np.ndarray:
     """Raw logits of a net in evaluation mode; the net keeps its own mode.

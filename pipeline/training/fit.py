@@ -12,12 +12,12 @@ the gradient of one process.
 
 import contextlib
 import copy
-import itertools
 import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from pipeline.base import plugins, randomness, ranks, runtime
 from pipeline.base.errors import InputError, SoftcacheError, lacks_memory
 from pipeline.base.randomness import Use
-from pipeline.base.ranks import Ranks
 from pipeline.base.spec import Spec
 from pipeline.data.splits import Split, described
 from pipeline.models.build import flops
@@ -239,15 +238,21 @@ class _Training:
         """Measure each net on the validation rows, whose tiles the ranks share; rank 0 has the word."""
         if self.ranks.alone:
             return self.validation.measure(self.model)
-        inputs = self.validation.inputs
-        own = np.arange(len(inputs)) // TILE % self.ranks.count == self.ranks.number
         nets = (len(self.model),) if isinstance(self.model, Stack) else ()
-        logits = np.zeros((len(inputs), *nets, len(self.examples.inputs.classes)), np.float32)
-        if own.any():
-            logits[own] = predict(self.model, _Tiles(inputs, int(own.sum()), self.ranks), tile=TILE)
+        logits = np.zeros((len(self.validation.inputs), *nets, len(self.examples.inputs.classes)), np.float32)
+        own, inputs = self._own_tiles
+        if len(inputs):
+            logits[own] = predict(self.model, inputs, tile=TILE)
         logits = self.ranks.total(torch.from_numpy(logits)).numpy()  # the same bits: all but one are 0
         measured = self.validation.measured(logits) if self.ranks.first else []
         return [Measured(*each) for each in self.ranks.agreed([[each.valid_accuracy, each.valid_nll] for each in measured])]
+
+    @cached_property
+    def _own_tiles(self) -> tuple[slice, Inputs]:
+        """Which validation rows this rank measures, whole tiles that follow each other; held for all epochs, where they fit."""
+        tiles = self.ranks.piece(-(-len(self.validation.inputs) // TILE))
+        own = slice(tiles.start * TILE, tiles.stop * TILE)
+        return own, self.validation.inputs[own]
 
     def learn(self, batches: Iterable[Batch], bar: Any) -> torch.Tensor:
         """Take a step on each of these batches, the next ones of the epoch; returns the summed loss of each net: (nets,)."""
@@ -479,21 +484,6 @@ def _shared(loss: Callable[[Batch, Progress], torch.Tensor], learner: torch.nn.M
     return torch.nn.parallel.DistributedDataParallel(
         _Shared(loss, learner), broadcast_buffers=False, find_unused_parameters=True
     )
-
-
-@dataclass(frozen=True)
-class _Tiles:
-    """The tiles of one rank, among those of the validation rows. rows: how many these have."""
-
-    inputs: Inputs
-    rows: int
-    ranks: Ranks
-
-    def __len__(self) -> int:
-        return self.rows
-
-    def split(self, size: int) -> Iterable[torch.Tensor]:
-        return itertools.islice(self.inputs.split(size), self.ranks.number, None, self.ranks.count)
 
 
 def synced(net: torch.nn.Module) -> torch.nn.Module:

@@ -86,6 +86,26 @@ def test_what_is_held(split, monkeypatch):
         reads.clear()
 
 
+@pytest.mark.parametrize(("first", "end", "spans"), [(0, 9, [0, 1, 2]), (9, 12, [2]), (12, 23, [3, 4, 5]), (20, 40, [5])])
+def test_some_rows_are_read_alone(split, first, end, spans, monkeypatch):
+    net, reads = net_for(split), []
+    wanted = expected(split, net)[first:end]
+    whole = predict(net, Rows(split, CPU, 0).of(net), tile=3)
+    read = Split._read
+    monkeypatch.setattr(Split, "_read", lambda split, span: reads.append(span) or read(split, span))
+    room = len(wanted) * ROW_BYTES[split.inputs.kind]  # for these rows, and no others
+    for most, passes in ((room, 1), (room - 1, 2)):
+        rows = Rows(split, CPU, most).of(net)[first:end]
+        for _ in range(2):
+            assert torch.equal(torch.cat(list(rows.split(5))), wanted)
+        assert len(rows) == len(wanted)
+        assert reads == spans * passes
+        if first % 3 == 0:
+            assert predict(net, rows, tile=3).tobytes() == whole[first:end].tobytes()
+        reads.clear()
+    assert torch.equal(torch.cat(list(rows[1:][:2].split(1))), wanted[1:3])
+
+
 def test_numbers_are_held_once_for_all_nets_and_texts_by_each(split):
     rows = Rows(split, CPU, 10**9)
     assert (rows.of(net_for(split)) is rows) == (split.inputs.kind != "text")
