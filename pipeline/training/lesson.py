@@ -47,7 +47,7 @@ from pipeline.training.resume import Identity, Kept, State
 from pipeline.training.signal import NoTeacher, Signal
 from pipeline.training.targets import Targets
 
-Trained = tuple[torch.nn.Module, Fitted]  # a net after its training, and how it went
+Outcome = tuple[torch.nn.Module, Fitted]  # a net after its training, and how it went
 
 STACKED_WEIGHTS = 200_000  # of a net, on a CPU: with more weights a single net keeps the cores busy
 _log = logging.getLogger(__name__)
@@ -259,12 +259,13 @@ class Lesson:
 
     def fit(
         self, model: Spec, recipe: Recipe, weightings: Sequence[LossWeights], *, seed: int, names: Sequence[str], kept: Kept
-    ) -> list[Trained]:
+    ) -> list[Outcome]:
         """Train one net per weighting, all with this seed, and as one stack where possible; `kept` has them then.
 
         All have the same order of rows, views, initial weights and dropout. They are trained one by one where a stack would
         couple them (batch statistics, some losses and optimizers of the user), and where a single net keeps the CPU busy.
         A net whose finished training is in `kept` is not trained again. names: of the students, for messages.
+        Of several ranks only the first one gets those too.
         Raises InputError for settings that do not make a model.
         """
         members = [self.identity(model, recipe, each, seed) for each in weightings]
@@ -282,7 +283,7 @@ class Lesson:
             )  # fmt: skip
             for index, (net, one) in zip(indices, trained, strict=True):
                 nets[index], fitted[index] = net, one
-        return [(nets[index], fitted[index]) for index in range(len(nets))]
+        return [(nets[index], fitted[index]) for index in sorted(fitted)]
 
     def train_cohort(
         self, model: Spec, recipe: Recipe, weighting: LossWeights, *, seeds: Sequence[int], name: str, kept: Kept
@@ -293,7 +294,7 @@ class Lesson:
 
     def fit_cohort(
         self, model: Spec, recipe: Recipe, weighting: LossWeights, *, seeds: Sequence[int], name: str, kept: Kept
-    ) -> list[Trained]:
+    ) -> list[Outcome]:
         """Train one net per seed, as one stack in which each learns from the others; see objective.py.
 
         Each has the initial weights of its own seed, and all the order of rows, the views and the dropout of the first one.
@@ -390,7 +391,7 @@ class Lesson:
         seed: int,
         name: str,
         state: State,
-    ) -> list[Trained]:
+    ) -> list[Outcome]:
         """Train these nets, several as one stack; each as it is afterwards, and how it went."""
         model = Stack(nets).to(self.examples.device) if len(nets) > 1 else nets[0]
         guidance, heat = self._guidance(nets[0], weightings[0], seed), self._heat(weightings[0])  # of a net that is alone
