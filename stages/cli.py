@@ -119,10 +119,11 @@ def main(ctx: click.Context) -> None:
     _show_log()
     if not ranks.started().alone:  # torch would doubt how fit.py shares gradients; set before it is imported
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+        runtime.die_with_parent(os.getppid())  # else ranks go on after a torchrun that was killed, and hold their folders
     runtime.asked_threads()
     if ctx.invoked_subcommand not in SHARED:
         ranks.require_alone(f"softcache {ctx.invoked_subcommand}")
-    ctx.obj = times.noted  # set here, so that no command imports it
+    ctx.obj = times.noted if ranks.started().first else None  # set here, so that no command imports it
     if "DVC_STAGE" in os.environ:  # else a killed `dvc repro` leaves its stage running, and the next run starts it twice
         runtime.die_with_parent()
 

@@ -33,7 +33,10 @@ def echo(*lines: str, err: bool = False) -> None:
 
 @contextlib.contextmanager
 def one_voice() -> Iterator[None]:
-    """Let one of several ranks say why they end: the first to fail. The others wait until torchrun ends them."""
+    """Let one of several ranks say why they end: the first to fail. The others wait until torchrun ends them.
+
+    Where the user interrupts them, torchrun tells all ranks and waits for each, so they go at once.
+    """
     try:
         yield
     except BaseException as error:
@@ -41,7 +44,8 @@ def one_voice() -> Iterator[None]:
         if ranks.started().alone or code == 0:
             raise
         if not ranks.fails_first():
-            time.sleep(_LAST_SECONDS)
+            with contextlib.suppress(KeyboardInterrupt):
+                time.sleep(0 if isinstance(error.__cause__, KeyboardInterrupt) else _LAST_SECONDS)
             os._exit(code)
         atexit.register(_leave, code)
         raise

@@ -1,9 +1,11 @@
 """Whatever a user can do ends in a message, or in the work being done: pipes, links, odd settings, odd data, odd plug-ins."""
 
+import contextlib
 import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -15,9 +17,11 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+import crews
 import projects
 from conftest import images, measured, tree, write_parquet
 from pipeline.base import files, runtime
+from pipeline.base.errors import InputError
 from projects import PARAMS, says
 from stages.cli import main
 
@@ -171,6 +175,7 @@ def rank(monkeypatch):
     monkeypatch.setattr("stages.terminal.atexit", SimpleNamespace(register=lambda *given: ended.append(given[1])))
     monkeypatch.setattr("stages.terminal.time", SimpleNamespace(sleep=lambda seconds: None))
     monkeypatch.setattr("stages.terminal.os._exit", lambda code: (_ for _ in ()).throw(SystemExit(code)))
+    monkeypatch.setattr("pipeline.base.runtime.die_with_parent", lambda parent: None)
 
     def started(number: int) -> list[int]:
         for key, value in {"TORCHELASTIC_RUN_ID": "r", "RANK": number, "WORLD_SIZE": 2, "LOCAL_RANK": number}.items():
@@ -196,6 +201,38 @@ def test_a_wrong_option_is_said_once(project, rank):
     assert "No such option '--nope'" in says(2, "distill", "s", "--nope")
     rank(1)
     assert CliRunner().invoke(main, ["distill", "s", "--nope"]).output == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "waits"), [(KeyboardInterrupt(), False), (InputError("a", expected="b", found="c", fix="D."), True)]
+)
+def test_a_rank_that_is_interrupted_waits_for_nobody(project, rank, monkeypatch, error, waits):
+    waited = []
+    monkeypatch.setattr("stages.terminal.time", SimpleNamespace(sleep=waited.append))
+    monkeypatch.setattr("pipeline.base.ranks.joined", lambda device: (_ for _ in ()).throw(error))
+    rank(1)
+    result = CliRunner().invoke(main, ["distill", "s", "-T", "2"])
+    assert (result.exit_code, result.output) == (getattr(error, "exit_code", 1), "")
+    assert [seconds > 0 for seconds in waited] == [waits]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent has ended")
+def test_ranks_end_with_their_torchrun_however_it_ends(tmp_path):
+    os.mkfifo(tmp_path / "params.yaml")  # a rank waits there for its settings
+    started = {"TORCHELASTIC_RUN_ID": "r", "RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}
+    line = ["sh", "-c", f'"{SOFTCACHE}" distill s -T 2 & echo $!; wait']
+    with subprocess.Popen(line, cwd=tmp_path, env=os.environ | started, stdout=subprocess.PIPE) as torchrun:
+        process = int(torchrun.stdout.readline())
+        try:
+            with open(tmp_path / "params.yaml", "wb"):  # when it has begun to wait
+                torchrun.kill()
+                for _ in range(2000):
+                    if crews.alive(process):
+                        time.sleep(0.01)
+                assert not crews.alive(process)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
 
 
 def test_help_is_for_every_rank(project, rank):
