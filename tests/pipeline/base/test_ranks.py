@@ -1,6 +1,7 @@
 """Trainings that several ranks share: the losses and weights of one process, and the same bits after a kill."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -44,7 +45,11 @@ def root(tmp_path_factory) -> Path:
 
 def by_ranks(root: Path, count: int, *names: str) -> dict[str, Any]:
     command = [sys.executable, rank_trainings.__file__, str(root), str(count), *names]
-    found: dict[str, Any] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=500).stdout)
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)
+    }  # else tests/pipeline is first
+    done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, timeout=500)
+    found: dict[str, Any] = json.loads(done.stdout)
     assert found["lessons"]["code"] == 0
     return found
 
