@@ -1,10 +1,10 @@
 """Trainings by several ranks: run by test_ranks.py as a process of its own.
 
-python rank_trainings.py <folder> <ranks> [<lesson> …]
+python rank_trainings.py <folder> <ranks> [all]
 
-The ranks are forked from this process, so that torch is imported once. They train lessons into <folder>/<ranks>: those that
-are named, or all. Then `softcache distill` is killed on a rank, and runs again; with all lessons it fails on a rank too, and a
-sweep is tried. Prints what came of it as JSON.
+The ranks are forked from this process, so that torch is imported once. `softcache distill s` is killed on a rank, while it
+trains the second of two seeds, and runs again. With `all` the ranks train all lessons first, into <folder>/<ranks>; it is
+`drops` then that is killed, it fails on a rank too, and a sweep is tried. Prints what came of it as JSON.
 """
 
 import os
@@ -55,7 +55,7 @@ PARAMS = """
 views: {policy: shift(1), views: 3, view_seed: 5}
 recipe: {optimizer: "adamw(lr=0.01)", epochs: 10, batch_size: 60, ema: 0.8, keep: best, patience: 9}
 distill: {teachers: [a, b], alpha: 0.8}
-students: {s: {model: "mlp(hidden=[7], dropout=0.3)"}}
+students: {s: {model: "mlp(hidden=[7])", seeds: [0, 1]}, drops: {model: "mlp(hidden=[7], dropout=0.3)", seeds: [0, 1]}}
 """
 
 
@@ -102,7 +102,8 @@ def lessons(folder: Path, out: Path) -> dict[str, Callable[[], object]]:
         "heat": student("heat", recipe(), heat="ctkd(epochs=2)"),
     }
     kept = recipe(optimizer="adamw(lr=0.01)", epochs=10, batch_size=60, ema=0.8, keep="best", patience=9)
-    made["s-T4"] = student("s-T4", kept, model="mlp(hidden=[7], dropout=0.3)", seeds=(0,), rule="probabilities")  # as PARAMS
+    for name, model in (("s-T4", MLP), ("drops-T4", "mlp(hidden=[7], dropout=0.3)")):  # as PARAMS
+        made[name] = student(name, kept, model=model, seeds=(0, 1), rule="probabilities")
     made["teach"] = lambda: teach(
         model=CNN, recipe=recipe(), policy="shift(1)", seed=1, splits=folder / "transfer", work=out / "work", out=out / "teach",
         device=torch.device("cpu"),
@@ -115,29 +116,29 @@ def history(out: Path) -> list[dict[str, float]]:
     return found
 
 
-def train(folder: str, out: str, names: list[str]) -> None:
-    """What each rank does for the lessons of these names, or for all."""
+def train(folder: str, out: str) -> None:
+    """What each rank does for all lessons."""
     with ranks.joined("cpu") as device:
         runtime.prepare(device, threads=1)
         fit.TILE = 2  # so that each rank has validation rows
-        made = lessons(Path(folder), Path(out))
-        for name in names or made:
-            made[name]()
+        for lesson in lessons(Path(folder), Path(out)).values():
+            lesson()
 
 
 def command(folder: str, words: list[str], mishap: str) -> None:
-    """What each rank does for a command; rank 1 meets with a mishap in the sixth epoch, if any."""
+    """What each rank does for a command; rank 1 meets with a mishap in the sixth epoch of the second seed, if any."""
     from stages.cli import main
 
     real = fit._Training.epoch
 
     def epoch(self: Any, bar: Any) -> None:
-        if self.done == 5 and ranks.current().number == 1:
+        if (self.seed, self.done) == (1, 5) and ranks.current().number == 1:
             if mishap == "killed":
                 os.kill(os.getpid(), signal.SIGKILL)
             raise InputError("the sixth epoch", expected="nothing", found="a mishap", fix="Do nothing.")
         real(self, bar)
 
+    fit.TILE = 2  # as above
     fit.SAVING = float("inf")  # keep every epoch
     if mishap:
         fit._Training.epoch = epoch  # type: ignore[method-assign]
@@ -196,24 +197,33 @@ def told(path: Path, count: int, work: Callable[..., None], *given: Any) -> dict
     return {"code": code, "said": path.read_text()}
 
 
-def commanded(folder: Path, count: int, mishap: str) -> dict[str, Any]:
-    """Run `softcache distill`: its exit code, what it says, and how many states it leaves."""
-    out = folder / str(count)
-    words = ["distill", "s", "-T", "4", "--data", str(folder), "--work", str(out / "work"), "--device", "cpu"]
+def commanded(folder: Path, count: int, student: str, mishap: str) -> dict[str, Any]:
+    """Run `softcache distill`: its exit code, what it says, how many states it leaves, and how it ended by times.csv."""
+    out, before = folder / str(count), len(timed(folder))
+    words = ["distill", student, "-T", "4", "--data", str(folder), "--work", str(out / "work"), "--device", "cpu"]
     found = told(out / "said", count, command, str(folder), words, mishap)
-    return found | {"states": len(list(out.glob("work/trainings/*/*.state")))}
+    return found | {"states": len(list(out.glob("work/trainings/*/*.state"))), "ended": timed(folder)[before:]}
 
 
-def main(folder: Path, count: int, names: list[str]) -> None:
+def timed(folder: Path) -> list[str]:
+    """How the commands in times.csv ended."""
+    path = folder / "times.csv"
+    return [line.split(",")[5] for line in path.read_text().splitlines()[1:]] if path.exists() else []
+
+
+def main(folder: Path, count: int, whole: bool) -> None:
     out = folder / str(count)
+    out.mkdir(exist_ok=True)
     (folder / "params.yaml").write_text(PARAMS)
-    found: dict[str, Any] = {"lessons": {"code": launched(count, train, str(folder), str(out), names)}}
-    for run, mishap in (("killed", "killed"), ("resumed", ""), *([] if names else [("fails", "fails")])):
-        found[run] = commanded(folder, count, mishap)
-    if not names:
+    found: dict[str, Any] = {}
+    if whole:
+        found["lessons"] = {"code": launched(count, train, str(folder), str(out))}
+    for run, mishap in (("killed", "killed"), ("resumed", ""), *([("fails", "fails")] if whole else [])):
+        found[run] = commanded(folder, count, "drops" if whole else "s", mishap)
+    if whole:
         found["sweep"] = told(out / "said", count, command, str(folder), ["sweep", "s", "--temperatures", "4"], "")
     print(json.dumps(found))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])
+    main(Path(sys.argv[1]), int(sys.argv[2]), bool(sys.argv[3:]))
