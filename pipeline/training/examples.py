@@ -32,6 +32,7 @@ from pipeline.training.targets import Targets
 
 BLOCK_BYTES = 1 << 20  # gathered at a time and cut into batches: one big gather is faster than many small ones
 _HOST = torch.device("cpu")
+SPARE = 12  # one span in so many is left for what readers hold beside it: stored bytes, and what libraries keep
 READERS = 2  # threads that read spans: one waits for the disk or hashes while the other decodes
 
 
@@ -230,11 +231,12 @@ class Examples:
 
     @property
     def window_spans(self) -> int:
-        """Number of spans in a window while streaming: two windows fit in memory, and the two spans that are being read.
+        """Number of spans in a window while streaming: two windows fit in memory, the two spans that are being read, and more.
 
         Of spans with only some chosen rows, a window holds more, up to the same number of rows.
         """
-        return (self.memory_bytes // self._span_bytes - READERS) // 2
+        spans = self.memory_bytes // self._span_bytes
+        return (spans - spans // SPARE - READERS) // 2
 
     def epoch(self, seed: int, epoch: int, batch_size: int) -> Iterator[Batch]:
         """Every row once, in batches of `batch_size` rows (the last may be smaller); a pure function of (seed, epoch).

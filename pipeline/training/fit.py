@@ -45,7 +45,7 @@ from pipeline.training.resume import WEIGHTS, Identity, State
 # logits (B, classes), a batch, and features of the net → losses (B,); of a stack, (B, nets, classes) → (B, nets)
 Objective = Callable[[torch.Tensor, Batch, Progress, Sequence[torch.Tensor]], torch.Tensor]
 
-VERSION = 2  # of what the loop computes: order of rows, drawing of views, steps, which epoch is kept
+VERSION = 3  # of what the loop computes: order of rows, drawing of views, steps, which epoch is kept
 SHARE = 0.25  # of the memory for rows to train on: so much more may validation rows take
 SAVING = 0.05  # share of its time that a training may spend on saving its state
 _log = logging.getLogger(__name__)
