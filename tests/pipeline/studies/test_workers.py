@@ -8,12 +8,13 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from conftest import run_capture, tree, write_stage_one
-from pipeline.base import runtime
+from pipeline.base import nearby, runtime
 from pipeline.base.crew import HERE, Workers
 from pipeline.base.errors import InputError, IntegrityError
 from pipeline.data.settings import Views
@@ -124,6 +125,7 @@ def start(data, tmp_path, monkeypatch) -> Start:
     held: list[Start] = []
 
     def stop(workers, start):
+        assert workers == replace(TWO, device="cpu")  # so none of them takes a GPU
         held.append(pickle.loads(pickle.dumps(start)))
         raise KeyboardInterrupt
 
@@ -148,6 +150,27 @@ def test_a_worker_that_does_not_see_the_states_is_refused(start):
         InputError, match="worker on .*: expected nowhere, .* found no such folder. Give all workers the same files"
     ):
         replace(start, states=Path("nowhere"))()
+
+
+def test_a_worker_that_forms_other_groups_is_refused(start):
+    with pytest.raises(IntegrityError, match="worker on .*, groups: expected 5, found 4. Give all workers the same data"):
+        replace(start, expected=(*start.expected, start.expected[0]))()
+
+
+def test_a_worker_keeps_what_stores_give_where_the_sweep_does(start, monkeypatch):
+    monkeypatch.setattr(nearby, "_room", None)  # put back afterwards
+    monkeypatch.setenv(nearby.NEARBY, "1")
+    start()
+    nearby.data("piece", lambda: b"x")
+    assert (start.work / "nearby/piece").exists()
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda", "cuda:1"])
+def test_workers_take_the_gpu_that_is_named(device):
+    ground = SimpleNamespace(device=torch.device(device), work=Path("work"))
+    group = SimpleNamespace(lesson=SimpleNamespace(ground=ground), stacks=[(0,)], members_of=lambda seeds: ["identity"])
+    bench = SimpleNamespace(groups=[group], kept=SimpleNamespace(folder=Path("states")))
+    assert Start.of(bench, lambda ground: [], Path("splits")).device == device
 
 
 @pytest.mark.parametrize("threads", [None, 3])
