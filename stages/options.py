@@ -630,7 +630,7 @@ _CREW = options(
     _crew_option("--address", "Of the Ray cluster.  [default: RAY_ADDRESS, or a new one of this machine alone]", type=Text()),
     _crew_option(
         "--gpus-per-worker",
-        "Of the Ray cluster, for each actor.  [default: 1 where it has any]",
+        "Of the Ray cluster, for each actor; 0 for the CPU.  [default: 1 where it has any]",
         type=Share(),
     ),
     _crew_option("--cpus-per-worker", "Likewise, cores.  [default: 1]", type=Share()),

@@ -1,6 +1,7 @@
 """Captures by several workers: whoever dies, and however many there are, the bytes are those of one process."""
 
 import dataclasses
+import multiprocessing
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
@@ -37,7 +38,11 @@ def folder(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def test_a_process_that_dies_is_replaced_and_the_bytes_are_those_of_this_process(folder, caplog):
+@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.soak)])
+def test_a_process_that_dies_is_replaced_and_the_bytes_are_those_of_this_process(folder, monkeypatch, caplog, method):
+    """A fork takes no time; a process that is spawned, as they all are in earnest, imports torch and the plug-in itself."""
+    context = multiprocessing.get_context(method)
+    monkeypatch.setattr("pipeline.base.processes.multiprocessing.get_context", lambda kind: context)
     (folder / "notes/die").mkdir()
     done = run_capture(folder, workers=ONE)
     assert (done.computed, done.kept) == (4 * 3 + 2 + 2, 0)
