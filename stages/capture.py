@@ -72,6 +72,10 @@ def command(
     from pipeline.cache.capture import capture
 
     out = data / "caches" / name
+    if workers.on == "here":
+        chosen = runtime.prepare(device, threads=threads)
+    else:  # on as many threads as its workers, so that it measures what they will
+        chosen = runtime.prepare("cpu", threads=runtime.asked_threads(threads) or 1)
     done = capture(
         teacher=data / "teachers" / name,
         splits=data / "transfer",
@@ -82,7 +86,7 @@ def command(
         work=work,
         out=out,
         provenance=data / "provenance" / f"{name}.json",
-        device=runtime.prepare(device if workers.on == "here" else "cpu", threads=threads),
+        device=chosen,
         workers=workers,
     )
     extent = done.manifest.extents["transfer"]

@@ -3,7 +3,6 @@
 import difflib
 import functools
 import math
-import os
 import re
 import reprlib
 import types
@@ -17,17 +16,17 @@ from click.core import ParameterSource
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from pipeline.base import nearby
 from pipeline.base import settings as base
 from pipeline.base.commands import short
 from pipeline.base.crew import Workers
 from pipeline.base.errors import InputError, first_line
 from pipeline.base.places import ObjectPlace, Place, place
 from pipeline.base.settings import Setting, gathered, settings_of
-from pipeline.data.settings import DECODED
+from pipeline.data import scratch
+from pipeline.data.scratch import WORK
 from pipeline.models.temperature import LEAST, MOST
 
-WORK = ".softcache"  # where work in progress is, unless it is said
+_LEAST_SHARE = 0.0001  # that Ray can count
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 _repr = reprlib.Repr()
@@ -150,12 +149,8 @@ class Stage(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; where it has --work, inside `ctx.obj`, which notes its time (see cli.py)."""
         given = ctx.params
-        if "work" in given and (room := os.environ.get(DECODED)):
-            from pipeline.data import decoded
-
-            decoded.use(local(given["work"]) / "decoded", room)
-        if "work" in given and (room := os.environ.get(nearby.NEARBY)):
-            nearby.use(local(given["work"]) / "nearby", room)
+        if "work" in given:
+            scratch.use(given["work"])
         if "work" not in given or ctx.obj is None or not isinstance(given["data"], Path):  # a store has no times.csv
             return super().invoke(ctx)
         what = {"command": ctx.info_name, "name": given.get("name") or "", "run": self.run_name(given)}
@@ -314,11 +309,6 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun if number == 1 else f'{noun}s'}"
 
 
-def local(work: Place) -> Path:
-    """The folder for work that can be made again, which is on this machine wherever other work is."""
-    return work if isinstance(work, Path) else Path(WORK)
-
-
 def cache_folder(data: Place, cache: str) -> Place:
     """The folder of a cache: a teacher's name means data/caches/<name>; a text with a slash is a path, or a URL."""
     return place(cache) if "/" in cache else data / "caches" / cache
@@ -376,6 +366,16 @@ class Number(Type):
         if not math.isfinite(number):
             self.fails(value, "a finite number", param, ctx)
         return number
+
+
+class Share(Number):
+    """What a worker takes of something that Ray counts: parts of one, or several whole ones."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        share = super().convert(value, param, ctx)
+        if share and not (share.is_integer() if share > 1 else share >= _LEAST_SHARE):
+            self.fails(value, f"0, {_LEAST_SHARE} to 1, or a whole number", param, ctx)
+        return share
 
 
 class Temperature(Type):
@@ -630,24 +630,40 @@ _CREW = options(
     _crew_option("--address", "Of the Ray cluster.  [default: RAY_ADDRESS, or a new one of this machine alone]", type=Text()),
     _crew_option(
         "--gpus-per-worker",
-        "Of the Ray cluster, for each actor.  [default: 1 where it has any]",
-        type=Number(),
-        setting=Setting("", least=0),
+        "Of the Ray cluster, for each actor; 0 for the CPU.  [default: 1 where it has any]",
+        type=Share(),
     ),
-    _crew_option("--cpus-per-worker", "Likewise, cores.  [default: 1]", type=Number(), setting=Setting("", least=0)),
+    _crew_option("--cpus-per-worker", "Likewise, cores.  [default: 1]", type=Share()),
 )
 
 
+_ONLY = {"workers": ("processes", "ray"), "address": ("ray",), "gpus_per_worker": ("ray",), "cpus_per_worker": ("ray",)}
+
+
+def _require_use(on: str) -> None:
+    """Raise UsageError for an option on the command line that says nothing of such workers; variables may."""
+    context = click.get_current_context()
+    for name, kinds in _ONLY.items():
+        if on not in kinds and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            option = f"--{name.replace('_', '-')}"
+            raise click.UsageError(f"{option} is for {' or '.join(f'--on {kind}' for kind in kinds)}, not for --on {on}.")
+
+
 def crew_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Who works, see crew.Workers; the command gets it as one argument, `workers`. It needs machine_options too."""
+    """Who works, see crew.Workers; the command gets it as one argument, `workers`. It needs machine_options too.
+
+    On Ray no GPU for each worker means the CPU, unless a device is named: else all would share one.
+    """
 
     @functools.wraps(function)
     def command(
         on: Any, workers: int | None, address: str | None, gpus_per_worker: float | None, cpus_per_worker: float | None,
         **given: Any,
     ) -> Any:  # fmt: skip
-        gpus = 0 if gpus_per_worker is None and given["device"] not in ("auto", "cuda") else gpus_per_worker
-        return function(**given, workers=Workers(on, workers, address, gpus, cpus_per_worker, given["device"]))
+        _require_use(on)
+        if on == "ray" and gpus_per_worker == 0 and given["device"] == "auto":
+            given["device"] = "cpu"
+        return function(**given, workers=Workers(on, workers, address, gpus_per_worker, cpus_per_worker, given["device"]))
 
     return _CREW(command)
 

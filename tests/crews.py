@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -82,6 +83,8 @@ def work(folder: Path, task: str) -> str:
     if word == "complain":
         logging.getLogger("pipeline.base.crews").info("rows are few")
         warnings.warn("deprecated", stacklevel=1)
+    if word == "sleep":
+        time.sleep(600)
     if word == "fail":
         raise IntegrityError("task\n", expected="a\x1b[31m", found="b", fix="Mend it.")
     if word == "odd":

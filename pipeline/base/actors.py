@@ -1,9 +1,11 @@
 """Actors: the workers of a crew on a Ray cluster, of one machine or of many."""
 
+import contextlib
 import logging
 import os
+import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +17,8 @@ from pipeline.base.libraries import needed
 PATIENCE = 30.0  # seconds after which it is said that the cluster has no room for an actor
 _STORE_BYTES = 100 << 20  # of a cluster of this machine alone: what actors return is small
 _SHARED = "SOFTCACHE_"  # how the names of variables begin that actors shall have
+_REPLY_S = 5.0  # within which a cluster has to answer
+_PRINTS = "print_to_stdstream"  # what prints, in Ray
 _log = logging.getLogger(__name__)
 
 
@@ -41,22 +45,21 @@ class Actors:
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # nor is a user told of a change to come
         self._ray = ray = needed("ray", "--on ray")
         address = workers.address or os.environ.get("RAY_ADDRESS") or "local"
-        self._mine = not ray.is_initialized()
-        if self._mine:
-            _join(ray, address)
-        there = ray.cluster_resources()
-        self._takes = {
-            "CPU": 1.0 if workers.cpus is None else workers.cpus,
-            "GPU": float(there.get("GPU", 0) > 0) if workers.gpus is None else workers.gpus,
-        }
-        if self._mine and address == "local":
-            self._require_room(there)
-        self._kind = ray.remote(Hand).options(
-            num_cpus=self._takes["CPU"], num_gpus=self._takes["GPU"], max_concurrency=depth, scheduling_strategy="SPREAD"
-        )
-        shared = {name: value for name, value in os.environ.items() if name.startswith(_SHARED)}
-        self._post = Post.here(start, max(1, int(self._takes["CPU"])), shared)
-        self._count, self._hired = workers.count, 0  # how many were ever hired, which names them
+        with contextlib.ExitStack() as ending:
+            mine = not ray.is_initialized()
+            if mine:
+                ending.enter_context(_joined(ray, address))
+            there = ray.cluster_resources()
+            self._takes = {"CPU": 1.0 if workers.cpus is None else workers.cpus, "GPU": _gpus(workers, there.get("GPU", 0))}
+            if mine and address == "local":
+                self._require_room(there)
+            self._kind = ray.remote(Hand).options(
+                num_cpus=self._takes["CPU"], num_gpus=self._takes["GPU"], max_concurrency=depth, scheduling_strategy="SPREAD"
+            )
+            shared = {name: value for name, value in os.environ.items() if name.startswith(_SHARED)}
+            self._post = Post.here(start, max(1, int(self._takes["CPU"])), shared)
+            self._ending = ending.pop_all()
+        self._count, self._hired = workers.most, 0  # how many were ever hired, which names them
         self._living: set[_Actor] = set()
         self._due: dict[Any, tuple[_Actor, int | None]] = {}  # references to results: whose they are, and of which task
         self._placed = time.monotonic()  # when an actor was last heard of
@@ -65,7 +68,6 @@ class Actors:
         """Raise InputError where this machine, which is the whole cluster, is too small for an actor; others may grow."""
         for name, size in self._takes.items():
             if size > (most := there.get(name, 0)):
-                self._ray.shutdown()
                 what, fix = f"--{name.lower()}s-per-worker", "Lower it, or name a cluster with --address."
                 raise InputError(what, expected=f"{most:g} at most, which this machine has", found=f"{size:g}", fix=fix)
 
@@ -122,17 +124,51 @@ class Actors:
         for actor in self._living:
             self._ray.kill(actor.handle)
         self._living, self._due = set(), {}
-        if self._mine:
-            self._ray.shutdown()
+        self._ending.close()
 
 
-def _join(ray: Any, address: str) -> None:
-    """Connect to a cluster, or start one on this machine."""
-    # Ray would print a page to the standard output for each actor that died; no setting of it keeps that away.
-    ray._private.worker.print_to_stdstream = lambda *given, **settings: None
+def _gpus(workers: Workers, there: float) -> float:
+    """What an actor takes of the GPUs of a cluster, of which there are so many."""
+    if workers.device == "cpu":
+        return 0.0
+    if workers.gpus is None:
+        return float(there > 0 and workers.any_gpu)
+    return workers.gpus
+
+
+@contextlib.contextmanager
+def _joined(ray: Any, address: str) -> Iterator[None]:
+    """Within the block be connected to a cluster, or to one that is started on this machine."""
     alone = {"object_store_memory": _STORE_BYTES, "include_dashboard": False} if address == "local" else {}
+    with _silenced(ray):
+        try:
+            _require_reply(address)
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **alone)
+        except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+            fix = "Start one with `ray start --head`, or correct --address."
+            raise InputError(f"--address {address}", expected="a Ray cluster", found=first_line(error), fix=fix) from error
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _require_reply(address: str) -> None:
+    """Raise OSError where nobody answers at an address with a port: Ray itself would try for four minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdecimal() and int(port) < 1 << 16:
+        socket.create_connection((host.strip("[]"), int(port)), _REPLY_S).close()
+
+
+@contextlib.contextmanager
+def _silenced(ray: Any) -> Iterator[None]:
+    """Within the block Ray prints no page for each actor that died; no setting of it keeps that from the standard output."""
+    inner = getattr(getattr(ray, "_private", None), "worker", None)
+    if (real := getattr(inner, _PRINTS, None)) is None:  # in another version of it
+        yield
+        return
+    setattr(inner, _PRINTS, lambda *given, **settings: None)
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **alone)
-    except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
-        fix = "Start one with `ray start --head`, or correct --address."
-        raise InputError(f"--address {address}", expected="a Ray cluster", found=first_line(error), fix=fix) from error
+        yield
+    finally:
+        setattr(inner, _PRINTS, real)

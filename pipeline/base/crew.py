@@ -20,6 +20,8 @@ R = TypeVar("R")
 
 DEATHS = 20  # of workers that had one task in hand, or of those that did not even start, one after the other
 SECONDS = 1.0  # at most, until a crew looks whether there should be more workers
+_WORKING = "If it wants more memory than there is, take fewer --workers, or more for each; else see what ends them."
+_STARTING = "Install this program wherever they are to run, at one version; if they want more memory, take fewer --workers."
 _log = logging.getLogger(__name__)
 
 
@@ -30,7 +32,8 @@ class Workers:
     on: `here`, in this process; `processes` of this machine; or actors on `ray`. count: how many; None for one on each GPU or,
     where there is none, on each core; a Ray cluster that grows then gets more. address: of the Ray cluster; None for the
     one that RAY_ADDRESS names, or a new one of this machine alone. gpus, cpus: what an actor takes of a Ray cluster; None for
-    a GPU where the cluster has some, and one core. device: what each worker is to take, see runtime.prepare.
+    a GPU where the cluster has some, and one core. device: what each worker is to take, see runtime.prepare; a GPU that it
+    names is that of one worker, unless `count` says otherwise.
     """
 
     on: Literal["here", "processes", "ray"] = "here"
@@ -39,6 +42,16 @@ class Workers:
     gpus: float | None = None
     cpus: float | None = None
     device: str = "auto"
+
+    @property
+    def most(self) -> int | None:
+        """How many, where that is said."""
+        return 1 if self.count is None and self.device.startswith("cuda:") else self.count
+
+    @property
+    def any_gpu(self) -> bool:
+        """Whether each is to take a GPU of its own, where there are some."""
+        return self.device in ("auto", "cuda")
 
 
 HERE = Workers()
@@ -99,13 +112,14 @@ class Crew(Generic[T, R]):
         self._stillborn = 0  # workers that died before they were ready, since one was
         self._told: set[str] = set()  # what workers have logged: what several say is shown once
 
-    def run(self, tasks: Iterable[T]) -> Iterator[tuple[T, R]]:
+    def run(self, tasks: Iterable[T], name: Callable[[T], str] = str) -> Iterator[tuple[T, R]]:
         """Do tasks, on whichever workers there are; yields each with its result, in the order in which they are done.
 
         A worker that dies is replaced, and its tasks are done again. Read it to its end, or close the crew.
 
         Args:
             tasks: What is handed to the workers' function; each can be pickled.
+            name: What a task is called in messages.
 
         Returns:
             Pairs of a task and its result.
@@ -131,7 +145,7 @@ class Crew(Generic[T, R]):
                         self._hands[worker].discard(number)
                         yield numbered[number], result
                     case Died(how):
-                        waiting.extendleft(self._bury(worker, how, numbered, deaths))
+                        waiting.extendleft(self._bury(worker, how, deaths, lambda number: name(numbered[number])))
 
     def _hire(self, left: int) -> None:
         """Replace the dead, and take on more where the agency has room for them; never more than there are tasks."""
@@ -158,25 +172,23 @@ class Crew(Generic[T, R]):
             raise outcome.error
         return outcome.value
 
-    def _bury(self, worker: Worker, how: str, numbered: dict[int, T], deaths: Counter[int]) -> list[int]:
-        """What the dead worker had in hand. Raises InputError where too many died like that."""
+    def _bury(self, worker: Worker, how: str, deaths: Counter[int], name: Callable[[int], str]) -> list[int]:
+        """What the dead worker had in hand. Raises InputError where too many died like that. name: of a task."""
         self._starting.discard(worker)
         lost = sorted(self._hands.get(worker, ()), reverse=True)
         self._stillborn += worker not in self._hands
         self._hands.pop(worker, None)
-        deaths.update(lost)
-        worst = max(lost, key=lambda number: deaths[number], default=None)
         if self._stillborn >= DEATHS:
-            raise _hopeless("workers", "workers that start", self._stillborn, how)
-        if worst is not None and deaths[worst] >= DEATHS:
-            raise _hopeless(f"task {numbered[worst]}", "a worker that does it", deaths[worst], how)
+            raise _hopeless("workers", "workers that start", self._stillborn, how, _STARTING)
+        deaths.update(lost)
+        if lost and deaths[worst := max(lost, key=lambda number: deaths[number])] >= DEATHS:
+            raise _hopeless(name(worst), "a worker that does it", deaths[worst], how, _WORKING)
         again = f"; what it had in hand, {len(lost)}, is done again" if lost else ""
         _log.warning("%s %s%s", worker.name, how, again)
         return lost
 
 
-def _hopeless(what: str, expected: str, count: int, how: str) -> InputError:
-    fix = "If they want more memory than there is, take fewer --workers, or more for each; else see what ends them."
+def _hopeless(what: str, expected: str, count: int, how: str, fix: str) -> InputError:
     return InputError(what, expected=expected, found=f"{count} that died, the last of which {how}", fix=fix)
 
 

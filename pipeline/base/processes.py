@@ -41,8 +41,8 @@ class Processes:
 
     def __init__(self, workers: Workers, start: Callable[[], Callable[[Any], Any]], depth: int):
         self._start, self._depth = start, depth
-        self._gpus = _gpus() if workers.gpus != 0 else []
-        self._count = workers.count or len(self._gpus) or runtime.cores()
+        self._gpus = _gpus() if workers.any_gpu else []
+        self._count = workers.most or len(self._gpus) or runtime.cores()
         self._hired: list[_Process] = []
 
     def wanted(self) -> int:
@@ -117,8 +117,8 @@ def _work(wire: "Connection[Any, Any]", post: Post, parent: int, depth: int) -> 
 
     try:
         wire.send((None, hand.start()))
-        with ThreadPoolExecutor(depth, thread_name_prefix="task") as pool:
-            while True:
-                pool.submit(do, *wire.recv())
+        pool = ThreadPoolExecutor(depth, thread_name_prefix="task")  # as a context it would wait for what is in hand
+        while True:
+            pool.submit(do, *wire.recv())
     except (EOFError, OSError):  # where Linux is not there to end it
         os._exit(1)

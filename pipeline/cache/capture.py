@@ -65,7 +65,8 @@ def capture(
         work: The folder for work in progress. Spans that it holds for an equal identity are reused.
         out: The cache folder to write or replace.
         provenance: The JSON file to write, about the machine and the time taken.
-        device: Where the teacher runs, see `runtime.prepare`; with workers, where this process finds out what is kept.
+        device: Where the teacher runs, see `runtime.prepare`; with workers, where this process finds out what is kept: prepare
+            it with the threads of a worker then, which are 1 unless they are set.
         anew: Whether to discard the spans in `work` and compute all.
         workers: Who runs the teacher; logits that were made elsewhere are looked up here, whoever they are.
         store: Where spans are kept instead of in `out`, which then has the manifest and their address; see address.py.

@@ -25,7 +25,7 @@ from pipeline.cache.knowledge.knowledge import Kind, Knowledge
 from pipeline.cache.knowledge.logits import Logits
 from pipeline.cache.manifest import Part, SpanViews, by_span
 from pipeline.cache.settings import Keep
-from pipeline.cache.source import progress_of, publish
+from pipeline.cache.source import progress_of, publish, size_of
 from pipeline.cache.writer import Work
 from pipeline.data.splits import Split
 from pipeline.data.views import Policy
@@ -215,10 +215,6 @@ def _announce(work: Work, net: torch.nn.Module, splits: Mapping[str, Split], mis
     """Say how large the cache will be and, unless little is missing, by a few rows' time, how long the teacher will take."""
     ends = {split: found.spans() for split, found in splits.items()}
     rows = sum(stop - start for split, _, span in missing for start, stop in [ends[split][span]])
-    size = sum(
-        extent.views * sum(work.knowledge.shard_bytes(stop - start) for start, stop in ends[split])
-        for split, extent in work.extents.items()
-    )
     views = work.extents["transfer"].views
     estimate = ""
     if len(missing) >= TIMED_SHARE * work.total:
@@ -226,8 +222,8 @@ def _announce(work: Work, net: torch.nn.Module, splits: Mapping[str, Split], mis
         estimate = f", about {_duration(rows * each)} at {1 / each:,.0f} rows a second"
     _log.info(
         "%s: %s MB, %s rows × %s %s; %s rows to run%s",
-        work.name, f"{size / 1e6:,.1f}", f"{splits['transfer'].rows:,}", f"{views:,}", "view" if views == 1 else "views",
-        f"{rows:,}", estimate,
+        work.name, f"{size_of(work) / 1e6:,.1f}", f"{splits['transfer'].rows:,}", f"{views:,}",
+        "view" if views == 1 else "views", f"{rows:,}", estimate,
     )  # fmt: skip
 
 

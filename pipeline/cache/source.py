@@ -45,6 +45,16 @@ def progress_of(work: Work, missing: Sequence[Part], name: str) -> Any:
     return bar
 
 
+def size_of(work: Work) -> int:
+    """Bytes of all spans of the finished cache."""
+    total = 0
+    for extent in work.extents.values():
+        whole, rest = divmod(extent.rows, work.span)
+        each = whole * work.knowledge.shard_bytes(work.span) + (work.knowledge.shard_bytes(rest) if rest else 0)
+        total += extent.views * each
+    return total
+
+
 def publish(
     work: Work,
     name: str,

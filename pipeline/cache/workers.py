@@ -9,7 +9,6 @@ import os
 import platform
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from pipeline.base import runtime
@@ -19,10 +18,10 @@ from pipeline.base.errors import InputError, IntegrityError
 from pipeline.cache.manifest import Part, SpanViews, by_span
 from pipeline.cache.room import PLAN
 from pipeline.cache.running import Running
-from pipeline.cache.source import progress_of
+from pipeline.cache.source import progress_of, size_of
 from pipeline.cache.subject import Request, Subject
 from pipeline.cache.writer import Ticket, Work
-from pipeline.data.settings import DECODED
+from pipeline.data import scratch
 
 IN_HAND = 3  # spans of a worker: one is read, one is run, one is written
 _SHARE = "Give all workers the same files: --work in a folder that they share, or --data in a store."
@@ -46,12 +45,13 @@ def spread(work: Work, request: Request, missing: Sequence[Part], workers: Worke
         IntegrityError: A worker's teacher, data or versions are others.
     """
     plan = by_span(missing)
-    _log.info("%s: %s views of %s spans to run, on %s", work.name, f"{len(missing):,}", f"{len(plan):,}", workers.on)
+    size, to_run = f"{size_of(work) / 1e6:,.1f}", f"{len(missing):,} views of {len(plan):,} spans"
+    _log.info("%s: %s MB; %s to run, on %s", work.name, size, to_run, workers.on)
     bar, pids = progress_of(work, missing, work.name), set()
     made_by: dict[str, Any] = {}
     begin = partial(start, request, work.ticket, workers.device, runtime.threads_set() or 1)
     with open_crew(workers, begin, depth=IN_HAND) as crew:
-        for span, (pid, made_by) in crew.run(plan):
+        for span, (pid, made_by) in crew.run(plan, lambda each: f"{work.name}, span {each.span} of {each.split}"):
             if left := work.gather(span.parts):
                 what, found = f"work of {made_by['host']} in {work.folder}", f"none of {len(left)}, {left[0]} among them"
                 raise InputError(what, expected="its records", found=found, fix=_SHARE)
@@ -66,10 +66,7 @@ def start(
 ) -> Callable[[SpanViews], tuple[int, dict[str, str | int]]]:
     """What a worker calls once: it loads the teacher, and returns what fills a span."""
     chosen = runtime.prepare(device, threads=threads)
-    if (room := os.environ.get(DECODED)) and isinstance(request.work, Path):
-        from pipeline.data import decoded
-
-        decoded.use(request.work / "decoded", room)
+    scratch.use(request.work)
     if not (ticket.room.kept / PLAN).is_file():
         what = f"work of {platform.node()}"
         raise InputError(what, expected=f"{ticket.room.kept}, as the others see it", found="no such folder", fix=_SHARE)

@@ -8,7 +8,7 @@ import logging
 import os
 import platform
 from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.base import runtime
@@ -16,8 +16,7 @@ from pipeline.base.crew import Workers, open_crew
 from pipeline.base.differences import differences
 from pipeline.base.errors import InputError, IntegrityError
 from pipeline.base.places import Place
-from pipeline.data import decoded
-from pipeline.data.settings import DECODED
+from pipeline.data import scratch
 from pipeline.studies.groups import Group
 from pipeline.studies.tasks import Bench, Task
 from pipeline.training.lesson import Ground
@@ -50,7 +49,7 @@ class Start:
     def of(cls, bench: Bench, form: Form, splits: Place) -> "Start":
         """For the tasks of a bench."""
         ground = bench.groups[0].lesson.ground
-        machine = (ground.device.type, runtime.threads_set(), runtime.cores())  # each worker may have a GPU of its own
+        machine = (str(ground.device), runtime.threads_set(), runtime.cores())  # a bare "cuda" is each worker's own GPU
         return cls(form, splits, ground.work, bench.kept.folder, *machine, tuple(map(_sample, bench.groups)))
 
     def __call__(self) -> Callable[[Task], None]:
@@ -65,14 +64,13 @@ class Start:
         runtime.be_one_of_several(self.cores)
         os.environ.pop("OMP_NUM_THREADS", None)  # which Ray sets; the sweep has seen its own
         device = runtime.prepare(self.device, threads=self.threads)
-        if (room := os.environ.get(DECODED)) and isinstance(self.work, Path):
-            decoded.use(self.work / "decoded", room)
+        scratch.use(self.work)
         bench = Bench(list(self.form(Ground.open(self.splits, SPLITS, self.work, device))), Kept.joined(self.states))
+        if len(bench.groups) != len(self.expected):
+            raise _other("groups", len(self.expected), len(bench.groups))
         for expected, own in zip(self.expected, map(_sample, bench.groups), strict=True):
             for field, wanted, found in differences(expected, own):
-                what = f"worker on {platform.node()}, {field}"
-                fix = "Give all workers the same data, plug-ins, kind of processor and version of this program."
-                raise IntegrityError(what, expected=str(wanted), found=str(found), fix=fix)
+                raise _other(field, wanted, found)
 
         def work(task: Task) -> None:
             bench.kept.refresh()
@@ -102,15 +100,26 @@ def spread(bench: Bench, workers: Workers, form: Form, splits: Place) -> Generat
     left = [task for task, finished in done.items() if not finished]
     if not left:
         return
-    if runtime.threads_set() is None and workers.count != 1:
+    if runtime.threads_set() is None and workers.most != 1:
         _log.warning("each worker takes as many threads as one process would; give --threads where they share a machine")
-    with open_crew(workers, Start.of(bench, form, splits)) as crew:
-        for task, _ in crew.run(left):
+
+    def name(task: Task) -> str:
+        return f"{bench.groups[task.group].name}, seed {', '.join(map(str, task.seeds))}"
+
+    start = Start.of(bench, form, splits)
+    with open_crew(replace(workers, device=start.device), start) as crew:
+        for task, _ in crew.run(left, name):
             bench.kept.refresh()
             if not bench.finished(task):
-                what, found = f"{bench.kept.folder}", f"none of {bench.groups[task.group].name}, seeds {task.seeds}"
+                what, found = f"{bench.kept.folder}", f"none of {name(task)}"
                 raise InputError(what, expected="what the workers have trained", found=found, fix=_SHARE)
             yield task
+
+
+def _other(what: str, expected: object, found: object) -> IntegrityError:
+    """This worker would train other students than the sweep."""
+    fix = "Give all workers the same data, plug-ins, kind of processor and version of this program."
+    return IntegrityError(f"worker on {platform.node()}, {what}", expected=str(expected), found=str(found), fix=fix)
 
 
 def _sample(group: Group) -> Identity:

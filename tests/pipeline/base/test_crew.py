@@ -94,7 +94,11 @@ def test_there_are_no_more_workers_than_tasks():
 
 def test_a_task_that_nobody_survives_ends_in_one_message():
     agency = Agency([2], {"b": 10**6})
-    with pytest.raises(InputError, match=f"task b: expected a worker that .* found {DEATHS} that died, the last of which fell"):
-        list(Crew(agency, 1).run("abc"))
-    with pytest.raises(InputError, match=f"workers: expected workers that start, found {DEATHS} that died"):
+    message = (
+        f"^span b: expected a worker that does it, found {DEATHS} that died, the last of which fell. If it wants more memory"
+    )
+    with pytest.raises(InputError, match=message):
+        list(Crew(agency, 1).run("abc", "span {}".format))
+    message = f"^workers: expected workers that start, found {DEATHS} that died, .* Install this program wherever they"
+    with pytest.raises(InputError, match=message):
         list(Crew(Agency([2], stillborn=10**6), 1).run("abc"))

@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 
 import crews
+from pipeline.base import processes
 from pipeline.base.crew import DEATHS, Workers, open_crew
 from pipeline.base.errors import InputError, IntegrityError
+from pipeline.base.hand import Post
 
 TWO = Workers("processes", 2)
 
@@ -52,7 +54,7 @@ def test_what_a_worker_raises_arrives_as_it_was(tmp_path):
 
 @pytest.mark.soak
 def test_a_task_that_kills_every_worker_ends_in_one_message(tmp_path):
-    with pytest.raises(InputError, match=f"task die 1: .*found {DEATHS} that died, the last of which was ended by SIGKILL"):
+    with pytest.raises(InputError, match=f"^die 1: .*found {DEATHS} that died, the last of which was ended by SIGKILL"):
         done(tmp_path, ["die 1"])
     assert (tmp_path / "die 1").stat().st_size == DEATHS
     with (
@@ -68,7 +70,7 @@ from functools import partial
 from pathlib import Path
 from pipeline.base.crew import Workers, open_crew
 if __name__ == "__main__":
-    with open_crew(Workers("processes", 2), partial(crews.begin, Path(sys.argv[1])), depth=2) as crew:
+    with open_crew(Workers("processes", 2, device="cpu"), partial(crews.begin, Path(sys.argv[1])), depth=2) as crew:
         for _ in crew.run(f"plain {n}" for n in range(10**6)):
             pass
 """
@@ -88,6 +90,40 @@ def test_workers_die_with_the_coordinator(tmp_path):
         wait_for(lambda: not any(map(crews.alive, workers)))
     finally:
         coordinator.kill()
+
+
+def test_a_worker_ends_without_its_coordinator_though_it_has_a_task_in_hand(tmp_path, monkeypatch):
+    """As on macOS, where the system ends nobody."""
+    monkeypatch.setattr("pipeline.base.runtime.die_with_parent", lambda parent: None)
+    context = multiprocessing.get_context("fork")
+    mine, its = context.Pipe()
+    post = Post.here(partial(crews.begin, tmp_path), 1, {})
+
+    def work() -> None:
+        mine.close()
+        processes._work(its, post, os.getpid(), 2)
+
+    worker = context.Process(target=work, daemon=True)
+    worker.start()
+    its.close()
+    assert mine.recv()[0] is None  # it has started
+    mine.send((0, "sleep 1"))
+    wait_for((tmp_path / "sleep 1").exists)
+    mine.close()
+    worker.join(60)
+    try:
+        assert worker.exitcode == 1
+    finally:
+        worker.kill()
+
+
+@pytest.mark.parametrize(("device", "count"), [("auto", 3), ("cuda", 3), ("cuda:1", 1), ("cpu", 5)])
+def test_there_is_a_worker_for_each_gpu_or_core_and_one_for_a_gpu_that_is_named(monkeypatch, device, count):
+    monkeypatch.setattr(processes, "_gpus", lambda: ["4", "5", "7"])
+    monkeypatch.setattr("pipeline.base.runtime.cores", lambda: 5)
+    start = partial(crews.begin, Path())
+    assert processes.Processes(Workers("processes", device=device), start, 1).wanted() == count
+    assert processes.Processes(Workers("processes", 2, device=device), start, 1).wanted() == 2
 
 
 def wait_for(there, seconds: float = 60) -> None:

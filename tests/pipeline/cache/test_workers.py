@@ -1,21 +1,25 @@
 """Captures by several workers: whoever dies, and however many there are, the bytes are those of one process."""
 
 import dataclasses
+import multiprocessing
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 import crews
 from conftest import run_capture, tree, write_stage_one, write_teacher, write_texts
-from pipeline.base import files, runtime
+from pipeline.base import files, nearby, runtime
 from pipeline.base.crew import Workers
 from pipeline.base.errors import InputError, IntegrityError
 from pipeline.cache import workers
 from pipeline.cache.manifest import by_span
 from pipeline.cache.provenance import Provenance
 from pipeline.cache.settings import Keep
+from pipeline.cache.source import size_of
 from pipeline.cache.subject import Request, Subject
 from pipeline.cache.writer import Work
 from pipeline.data.settings import Views
@@ -34,7 +38,11 @@ def folder(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def test_a_process_that_dies_is_replaced_and_the_bytes_are_those_of_this_process(folder, caplog):
+@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.soak)])
+def test_a_process_that_dies_is_replaced_and_the_bytes_are_those_of_this_process(folder, monkeypatch, caplog, method):
+    """A fork takes no time; a process that is spawned, as they all are in earnest, imports torch and the plug-in itself."""
+    context = multiprocessing.get_context(method)
+    monkeypatch.setattr("pipeline.base.processes.multiprocessing.get_context", lambda kind: context)
     (folder / "notes/die").mkdir()
     done = run_capture(folder, workers=ONE)
     assert (done.computed, done.kept) == (4 * 3 + 2 + 2, 0)
@@ -46,6 +54,7 @@ def test_a_process_that_dies_is_replaced_and_the_bytes_are_those_of_this_process
     assert found.workers == 1
 
 
+@pytest.mark.soak
 def test_actors_one_of_which_dies_give_the_bytes_of_this_process(folder):
     pytest.importorskip("ray")
     (folder / "notes/die").mkdir()
@@ -96,8 +105,36 @@ def test_three_threads_of_a_worker_give_what_this_process_gives_of_every_kind(tm
         fill(by_span(missing)[0])  # once more, as after a death
         assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "work").rglob("*.json")}
         assert work.gather(missing) == []
-        work.seal()
+        manifest = work.seal()
+        assert size_of(work) == sum(record.size_bytes for record in manifest.records)  # which it says beforehand
     assert tree(tmp_path / "caches") == expected
+
+
+def test_a_worker_keeps_what_stores_give_where_its_coordinator_does(tmp_path, monkeypatch):
+    monkeypatch.setattr(nearby, "_room", None)  # put back afterwards
+    monkeypatch.setenv(nearby.NEARBY, "1")
+    runtime.prepare("cpu")
+    request, subject = requested(write_stage_one(tmp_path))
+    with hold(tmp_path, request, subject) as work:
+        workers.start(request, work.ticket, "cpu", 1)
+    nearby.data("piece", lambda: b"x")
+    assert (tmp_path / "work/nearby/piece").exists()
+
+
+def test_a_capture_says_how_large_it_becomes_and_calls_spans_by_their_splits(folder, monkeypatch, caplog):
+    class Stop(Exception):
+        pass
+
+    def run(tasks, name):
+        raise Stop(name(tasks[0]), name(tasks[-1]))
+
+    caplog.set_level("INFO")
+    monkeypatch.setattr(workers, "open_crew", lambda *given, **settings: nullcontext(SimpleNamespace(run=run)))
+    monkeypatch.setattr(workers, "size_of", lambda work: 2_345_678_901)
+    with pytest.raises(Stop) as raised:
+        run_capture(folder, workers=ONE)
+    assert raised.value.args == ("a, span 0 of transfer", "a, span 1 of test")
+    assert "a: 2,345.7 MB; 16 views of 8 spans to run, on processes" in caplog.messages
 
 
 def test_a_worker_with_other_files_is_refused(tmp_path):
