@@ -35,6 +35,7 @@ def test_options_and_variables_say_who_works(tmp_path, monkeypatch, words, varia
 
     monkeypatch.setattr("pipeline.cache.capture.capture", capture)
     monkeypatch.setattr("pipeline.base.runtime.prepare", lambda device, threads: (device, threads))
+    monkeypatch.delenv("SOFTCACHE_THREADS", raising=False)
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(main, ["capture", "a", *words], env=variables)
     assert result.exit_code == 0, result.output
