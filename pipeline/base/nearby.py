@@ -20,6 +20,7 @@ from pipeline.base.errors import InputError
 D = TypeVar("D", bound=bytes | memoryview)
 
 NEARBY = "SOFTCACHE_NEARBY"  # the variable that says how many GB of disk it may take
+SPARE = 20  # one byte in so many is freed besides where there is no room
 _DIGEST = 32  # bytes of the sha256 at the end of a file
 _LOCK = "lock"
 _PARTIAL = ".partial"
@@ -109,8 +110,11 @@ def _keep(room: _Room, path: Path, content: Data) -> None:
     partial = path.with_name(f"{path.name}{_PARTIAL}")
     try:
         room.folder.mkdir(parents=True, exist_ok=True)
-        with _locked(room.folder):
-            _make_room(room.folder, room.size - size)
+        with _locked(room.folder) as lock:
+            held = _noted(lock)
+            if held is None or held + size > room.size:
+                held = _make_room(room.folder, room.size - size)
+            _note(lock, held + size)  # before it is: after a kill the number is too large, at most
             try:
                 with partial.open("wb") as file:
                     file.write(content)
@@ -124,15 +128,32 @@ def _keep(room: _Room, path: Path, content: Data) -> None:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder, for threads and processes; the kernel releases it however its holder ends."""
-    with (folder / _LOCK).open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def _locked(folder: Path) -> Iterator[int]:
+    """Hold the lock of a folder, for threads and processes; the kernel releases it however its holder ends. Yields its file."""
+    descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
-def _make_room(folder: Path, most: int) -> None:
-    """Remove what a kill left half written, then what was read longest ago, until the files take no more than `most` bytes."""
+def _noted(lock: int) -> int | None:
+    """How many bytes the files take at most, as the lock file says, so that they are not counted for each piece."""
+    text = os.pread(lock, 32, 0)
+    return int(text) if text.isdigit() else None
+
+
+def _note(lock: int, held: int) -> None:
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, str(held).encode(), 0)
+
+
+def _make_room(folder: Path, most: int) -> int:
+    """Remove what a kill left half written, then what was read longest ago, until the files take no more than `most` bytes.
+
+    If they took more, a twentieth is freed besides, for the next pieces. Returns how many they take.
+    """
     found, held = [], 0
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -143,12 +164,15 @@ def _make_room(folder: Path, most: int) -> None:
                     facts = entry.stat()
                     found.append((facts.st_mtime_ns, facts.st_size, entry.path))
                     held += facts.st_size
+    if held <= most:
+        return held
     for _, size, path in sorted(found):
-        if held <= most:
+        if held <= most - most // SPARE:
             break
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
         held -= size
+    return held
 
 
 def _sha256(name: str, content: Data) -> bytes:

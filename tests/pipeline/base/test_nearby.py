@@ -83,10 +83,25 @@ def test_what_turns_out_wrong_is_not_kept(tmp_path, fetched):
 
 
 def test_what_a_kill_left_half_written_goes(tmp_path, fetched):
+    """When room is wanted, or when what there is has not been noted."""
     read("a", fetched)
+    (tmp_path / "nearby/b.partial").write_bytes(bytes(1000))
+    for name in "cde":
+        read(name, fetched)
+    assert held(tmp_path / "nearby") == {"c", "d", "e"}
     (tmp_path / "nearby/b.partial").write_bytes(bytes(10**6))
-    read("c", fetched)
-    assert held(tmp_path / "nearby") == {"a", "c"}
+    (tmp_path / "nearby/lock").write_bytes(b"")
+    read("f", fetched)
+    assert held(tmp_path / "nearby") == {"d", "e", "f"}
+
+
+def test_what_is_held_is_counted_once_not_for_each_piece(tmp_path, fetched, monkeypatch):
+    counts, count = [], nearby._make_room
+    monkeypatch.setattr(nearby, "_make_room", lambda *given: counts.append(given) or count(*given))
+    for name in "abc":
+        read(name, fetched)
+    assert len(counts) == 1
+    assert sum(path.stat().st_size for path in (tmp_path / "nearby").iterdir() if path.name != "lock") == 3 * FILE_BYTES
 
 
 def test_a_full_disk_stops_nothing(tmp_path, fetched, monkeypatch, caplog):
