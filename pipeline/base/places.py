@@ -198,15 +198,16 @@ class ObjectPlace:
 
     def read_version(self) -> tuple[memoryview, str | None]:
         """Its bytes, held once, and its ETag, by which the store tells it from what was or will be there."""
+        import numpy as np
         import obstore
 
         def received(store: "ObjectStore") -> tuple[memoryview, str | None]:
             found = obstore.get(store, self.key)
-            data, at = bytearray(found.meta["size"]), 0
+            data, at = memoryview(np.empty(found.meta["size"], np.uint8)), 0  # bytearray would fill it first
             for some in found.stream(min_chunk_size=_BUFFER_BYTES):  # bytes() would join them into a copy
                 data[at : at + len(some)] = memoryview(some)
                 at += len(some)
-            return memoryview(data), found.meta["e_tag"]
+            return data, found.meta["e_tag"]
 
         return self._ask(received)
 
