@@ -203,7 +203,7 @@ class ObjectPlace:
 
         def received(store: "ObjectStore") -> tuple[memoryview, str | None]:
             found = obstore.get(store, self.key)
-            data, at = memoryview(np.empty(found.meta["size"], np.uint8)), 0  # bytearray would fill it first
+            data, at = np.empty(found.meta["size"], np.uint8).data, 0  # bytearray would fill it first
             for some in found.stream(min_chunk_size=_BUFFER_BYTES):  # bytes() would join them into a copy
                 data[at : at + len(some)] = memoryview(some)
                 at += len(some)
