@@ -482,6 +482,8 @@ class Folder(Type):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Place:
         if isinstance(value, Path | ObjectPlace):
             return value
+        if value == "":
+            self.fails(value, "a folder", param, ctx)
         try:
             found = place(Text().convert(value, param, ctx))
         except InputError as error:

@@ -25,6 +25,8 @@ def command(dry_run: bool, data: Place) -> None:
     if not isinstance(data, ObjectPlace):
         fix = "Name a store with --data; on a disk nothing former is kept."
         raise InputError("data", expected="a store, such as s3://bucket/run", found=str(data), fix=fix)
+    if not data.is_dir():
+        raise InputError(str(data), expected="a folder of data in a store", found="nothing", fix="Correct --data.")
     found = superseded(data)
     for each in found:
         echo(f"{each.place}  {each.size_bytes / 1e6:,.1f} MB")

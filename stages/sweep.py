@@ -3,6 +3,7 @@
 import copy
 import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -150,7 +151,8 @@ def command(
     )
     for row in found.best:
         echo(finding(row))
-    echo(f"To see every run: {shlex.join(('softcache', 'report', str(out), '--out', str(out / 'report')))}")
+    elsewhere = () if data == Path("data") else ("--data", str(data))
+    echo(f"To see every run: {shlex.join(('softcache', 'report', str(out), '--out', str(out / 'report'), *elsewhere))}")
     count, lost = (sum(len(getattr(run, side)) for run in found.runs if run.student) for side in ("seeds", "diverged"))
     detail = f"; {lost} more diverged" if lost else ""
     echo(f"wrote {out}: {counted(count, 'student')} over all seeds, metrics and plots{detail}")

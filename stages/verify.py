@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pipeline.base.errors import InputError
-from pipeline.base.places import Place
+from pipeline.base.places import ObjectPlace, Place
 from stages.options import Whole, cache_folder, counted, data_option, example, machine_options, option, work_option
 from stages.terminal import echo
 
@@ -39,8 +39,9 @@ def command(caches: tuple[str, ...], deep: int, data: Place, work: Place, device
     if len({files.resolved(path) for path in folders}) < len(folders):
         raise click.UsageError("CACHE: the same one twice; name each once.")
     for path in folders:
-        if not path.is_dir():
+        if isinstance(path, ObjectPlace) or not path.is_dir():
             require_sealed(path, work)  # raises another error for a capture that is under way
+        if not path.is_dir():
             fix = f"Run {commands.capture(path)}, or correct the name."
             raise InputError(str(path), expected="a cache", found="no such folder", fix=fix)
     done = []

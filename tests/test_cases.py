@@ -203,7 +203,7 @@ def test_an_unsealed_cache_says_how_far_it_has_come(project, monkeypatch):
     for command in (DISTILL, ("inspect", "a"), ("verify", "a")):
         message = says(3, *command)
         assert "an unsealed one: 11 of 11 spans captured" in message
-        assert "`softcache capture a`" in message
+        assert "`softcache capture a --policy 'shift(pixels=1)' --views 3 " in message, "whatever params.yaml says now"
 
 
 def test_half_a_cache_that_dvc_committed(project):

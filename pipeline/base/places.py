@@ -86,7 +86,7 @@ class Place(Protocol):
 
 def place(text: str) -> Place:
     """The place that a text names: a URL of a store, or a path. Raises InputError for another URL, and without obstore."""
-    if "://" not in text:
+    if not re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text):  # one slash, too: it was meant to be a URL
         return Path(text)
     found = _URL.fullmatch(text)
     if not found or {"", ".", ".."} & set((found[3] or "/x").rstrip("/").split("/")[1:]):

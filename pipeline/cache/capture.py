@@ -81,7 +81,7 @@ def capture(
     """
     if store is not None:
         store = files.resolved(store)
-        _require_local(out)
+        _require_apart(store, out)
     request = Request(teacher, splits, views, keep, work)
     subject = Subject.open(request, device)
     opened, source = subject.splits, subject.source
@@ -114,11 +114,16 @@ def capture(
     return Captured(manifest, len(missing), kept)
 
 
-def _require_local(out: Place) -> None:
-    """Raise InputError for a folder in a store, whose spans need no other."""
+def _require_apart(store: Place, out: Place) -> None:
+    """Raise InputError for a cache in a store, whose spans need no other, and for spans that would lie where the cache does."""
     if not isinstance(out, Path):
         fix = "Leave out --store, or name a folder of this machine with --data."
         raise InputError("store", expected="a cache whose manifest is on this machine", found=str(out), fix=fix)
+    if isinstance(store, Path):
+        place, folder = store / out.name, files.resolved(out)
+        if place.is_relative_to(folder) or folder.is_relative_to(place):
+            fix = "Name a folder outside of the caches."
+            raise InputError("store", expected=f"a folder apart from {out}, which is replaced", found=str(store), fix=fix)
 
 
 def _without_room(work: Work, root: Path) -> InputError:

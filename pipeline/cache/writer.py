@@ -88,6 +88,8 @@ class Work:
             work = cls(room, out.name, identity, knowledge, extents)
             work._announce_changes()
             plan = {"out": str(files.resolved(out)), "spans": work.total, "array": knowledge.main.name}
+            with contextlib.suppress(LookupError):  # an identity that no capture writes has no options
+                plan["options"] = Manifest(identity, extents, (), {}).options
             files.write(room.kept / IDENTITY, files.readable_json(dict(identity)))
             files.write(room.kept / PLAN, files.readable_json(plan))
             yield work
@@ -365,7 +367,8 @@ def require_sealed(cache: Place, root: Place) -> None:
             main = found.get("array", "logits")
             done = sum(1 for name in records_of(plan.parent) if name.startswith(f"{main}-"))
             far = f"an unsealed one: {done} of {found.get('spans')} spans captured"
-            fix = f"Run {commands.capture(cache)} to finish it."
+            options = [text for text in found.get("options") or () if isinstance(text, str)]
+            fix = f"Run {commands.capture(cache, *options)} to finish it."
             raise IntegrityError(str(cache), expected="a sealed cache", found=far, fix=fix)
 
 

@@ -72,7 +72,7 @@ def test_texts_that_name_places():
     assert [(each.root, each.key, each.name) for each in map(place, ("gs://b", "az://b/x/y"))] == [
         ("gs://b", "", ""), ("az://b", "x/y", "y")
     ]  # fmt: skip
-    for text in ("http://b/x", "s3://", "file:///x"):
+    for text in ("http://b/x", "s3://", "file:///x", "s3:/b/x"):
         with pytest.raises(InputError, match="expected a path, or s3://bucket/folder"):
             place(text)
     assert artifact(place("s3://b/caches/a/0123456789abcdef")) == artifact(place("s3://b/caches/a")) == place("s3://b/caches/a")

@@ -9,8 +9,9 @@ import pytest
 
 import projects
 import servers
-from conftest import tree
+from conftest import run_capture, tree, write_stage_one
 from pipeline.base import files
+from pipeline.base.errors import InputError
 from pipeline.base.places import Place, place
 
 DISTILL = ("distill", "s", "-T", "2")
@@ -98,3 +99,15 @@ def test_what_is_refused(tmp_path, monkeypatch):
     address.write_bytes(address.read_bytes().replace(b"store/a", b"stone/a"))
     for command in (("verify", "a"), DISTILL):
         assert "address.json: expected facts with their digest" in projects.says(3, *command)
+
+
+@pytest.mark.parametrize("inside", ["caches", "caches/a", "caches/a/deeper", "link"])
+def test_spans_are_not_kept_where_the_cache_is_replaced(tmp_path, inside):
+    """They would go with the folder that they lie in."""
+    folder = write_stage_one(tmp_path)
+    run_capture(folder)
+    before = tree(folder / "caches")
+    (folder / "link").symlink_to(folder / "caches")
+    with pytest.raises(InputError, match="store: expected a folder apart from"):
+        run_capture(folder, store=folder / inside)
+    assert tree(folder / "caches") == before
