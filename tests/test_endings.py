@@ -13,7 +13,7 @@ from conftest import run_capture, write_stage_one
 from pipeline.cache.writer import Work
 
 
-@pytest.fixture(scope="module", params=["first", "resumed"])
+@pytest.fixture(scope="module", params=["resumed", pytest.param("first", marks=pytest.mark.soak)])
 def folder(request, tmp_path_factory) -> Path:
     """Three spans of rows in two views, and two teachers; for a resumed capture, half of the first one's spans."""
     root = tmp_path_factory.mktemp(request.param)

@@ -18,7 +18,9 @@ KILLS = Path(kills.__file__)
 KEPT = {"logits": {}, "int8": {"knowledge": "hidden", "dtype": "int8", "features": ("layer1",)}}
 
 
-@pytest.fixture(scope="module", params=KEPT)
+@pytest.fixture(
+    scope="module", params=[each if each == "logits" else pytest.param(each, marks=pytest.mark.soak) for each in KEPT]
+)
 def folder(tmp_path_factory, request) -> Path:
     """Two spans of the transfer set, a teacher, and its cache of other views."""
     root = tmp_path_factory.mktemp("kills")

@@ -154,8 +154,8 @@ CREATING, OTHER = (Fault.LOST, Fault.CONFLICT), (Fault.CUT, Fault.BUSY, Fault.GO
 
 
 def unreliable() -> faults.Plan:
-    """Every second request that may not replace anything fails, and some of the others."""
-    creating, other = faults.in_turn(2, *CREATING), faults.in_turn(15, *OTHER)
+    """Every third request that may not replace anything fails, and some of the others."""
+    creating, other = faults.in_turn(3, *CREATING), faults.in_turn(30, *OTHER)
     return lambda asked: creating(asked) if asked.conditional else other(asked)
 
 
