@@ -227,7 +227,7 @@ class ObjectPlace:
             yield self.read_range(start, min(start + _PART_BYTES, size))
 
     def open(self, mode: Literal["rb"]) -> io.BufferedReader:
-        return io.BufferedReader(_Ranges(self), _BUFFER_BYTES)
+        return io.BufferedReader(Pieces(self.stat().st_size, self.read_range), _BUFFER_BYTES)
 
     def iterdir(self) -> "Iterator[ObjectPlace]":
         import obstore
@@ -372,11 +372,11 @@ class ObjectPlace:
         return InputError(str(self), expected="a store that answers", found=said, fix=fix)
 
 
-class _Ranges(io.RawIOBase):
-    """An object as a file that is read from any position, a range at a time."""
+class Pieces(io.RawIOBase):
+    """A file that is read a piece at a time, from any position. size: its bytes. read: gives those between two of them."""
 
-    def __init__(self, place: ObjectPlace):
-        self._place, self._at, self._size = place, 0, place.stat().st_size
+    def __init__(self, size: int, read: Callable[[int, int], bytes | memoryview]):
+        self._size, self._read, self._at = size, read, 0
 
     def readable(self) -> bool:
         return True
@@ -395,7 +395,7 @@ class _Ranges(io.RawIOBase):
         stop = min(self._at + len(buffer), self._size)
         if stop <= self._at:
             return 0
-        found = self._place.read_range(self._at, stop)
+        found = self._read(self._at, stop)
         buffer[: len(found)] = found
         self._at += len(found)
         return len(found)

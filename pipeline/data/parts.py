@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import io
 import os
 import struct
 import threading
@@ -19,7 +18,7 @@ import pyarrow.parquet as pq
 
 from pipeline.base import files, nearby
 from pipeline.base.background import ahead
-from pipeline.base.places import ObjectPlace, Place
+from pipeline.base.places import ObjectPlace, Pieces, Place
 
 _MAGIC = b"PAR1"  # the end of a Parquet file, after the size of its footer
 _FOOTERS = 16  # that are held at a time: one of a thousand row groups takes 3 MB
@@ -89,7 +88,7 @@ class Parts:
                 start, stop = _extent(footer, wanted)
                 name = files.sha256(files.canonical_json([digest, self._parts[number].footer, start, stop]))
                 fetch = partial(path.read_range, start, stop)
-                source = _Excerpt(stack.enter_context(nearby.sound(name, fetch)), start)
+                source = _excerpt(stack.enter_context(nearby.sound(name, fetch)), start)
             file = stack.enter_context(pq.ParquetFile(source, metadata=footer))
             yield file.iter_batches(row_groups=wanted, columns=list(columns))
 
@@ -141,28 +140,7 @@ def _extent(footer: pq.FileMetaData, groups: Sequence[int]) -> tuple[int, int]:
     return min(starts), max(start + each.total_compressed_size for start, each in zip(starts, columns, strict=True))
 
 
-class _Excerpt(io.RawIOBase):
+def _excerpt(data: nearby.Data, start: int) -> Pieces:
     """Some bytes of a file, as if they were the whole of it. start: where in the file they begin."""
-
-    def __init__(self, data: nearby.Data, start: int):
-        self._data, self._start, self._at = memoryview(data), start, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        end = self._start + len(self._data)
-        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: end}[whence]
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        found = self._data[max(self._at - self._start, 0) :][: len(buffer)]
-        buffer[: len(found)] = found
-        self._at += len(found)
-        return len(found)
+    held = memoryview(data)
+    return Pieces(start + len(held), lambda first, stop: held[max(first - start, 0) : max(stop - start, 0)])
