@@ -415,6 +415,20 @@ def remove(path: Place) -> None:
         _local(path).unlink(missing_ok=True)
 
 
+def room_bytes(room: str, variable: str, what: str) -> int:
+    """How many bytes a variable allows on a disk. room: its text, in GB; empty for none. what: is kept there, for the message.
+
+    Raises InputError for what is no number of at least 0.
+    """
+    try:
+        size = float(room or 0) * 1e9
+    except ValueError:
+        size = -1
+    if not 0 <= size < 1e18:
+        raise InputError(variable, expected=f"GB of disk for {what}", found=repr(room), fix=f"Correct {variable}.")
+    return int(size)
+
+
 def sizes(folder: Place) -> dict[str, int]:
     """The bytes of every file below a folder, by its path there; links are followed."""
     if isinstance(folder, ObjectPlace):

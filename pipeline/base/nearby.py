@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from pipeline.base.errors import InputError
+from pipeline.base import files
 
 D = TypeVar("D", bound=bytes | memoryview)
 
@@ -52,14 +52,8 @@ def use(folder: Path, room: str) -> None:
         InputError: The room is no number of at least 0.
     """
     global _room
-    try:
-        size = float(room or 0) * 1e9
-    except ValueError:
-        size = -1
-    if not 0 <= size < 1e18:
-        expected, fix = "GB of disk for what stores give, such as 50", f"Correct {NEARBY}."
-        raise InputError(NEARBY, expected=expected, found=repr(room), fix=fix)
-    _room = _Room(folder, int(size)) if size else None
+    size = files.room_bytes(room, NEARBY, "what stores give, such as 50")
+    _room = _Room(folder, size) if size else None
 
 
 @contextlib.contextmanager

@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 
 from pipeline.base import files
-from pipeline.base.errors import InputError
 from pipeline.data.settings import DECODED
 
 _DIGEST = 32  # bytes of the sha256 at the end of a file
@@ -52,18 +51,12 @@ def use(folder: Path, room: str) -> None:
         InputError: The room is no number of at least 0.
     """
     global _store
-    try:
-        size = float(room or 0) * 1e9
-    except ValueError:
-        size = -1
-    if not 0 <= size < 1e18:
-        expected, fix = "GB of disk for decoded images, such as 20", f"Correct {DECODED}."
-        raise InputError(DECODED, expected=expected, found=repr(room), fix=fix)
+    size = files.room_bytes(room, DECODED, "decoded images, such as 20")
     if not size:
         _store = None
         return
     _remove_partial(folder)
-    _store = _Store(folder, int(size), _bytes_in(folder))
+    _store = _Store(folder, size, _bytes_in(folder))
 
 
 def pixels(facts: Any, shape: Sequence[int], decode: Callable[[], np.ndarray]) -> np.ndarray:
