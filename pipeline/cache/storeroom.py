@@ -15,6 +15,7 @@ from pipeline.base.places import ObjectPlace, Place
 from pipeline.cache import room
 from pipeline.cache.knowledge.knowledge import Knowledge
 from pipeline.cache.manifest import FILE_NAME, Extent, Manifest, Record
+from pipeline.cache.workroom import plain
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,11 @@ class StoreRoom:
         return False
 
     def former_identity(self) -> Mapping[str, Any]:
-        former = self.former()
-        return {} if former is None or former[1].identity == self.identity else former[1].identity
+        """As its work has it: its manifest, which may be large, is read when spans are wanted of it."""
+        with contextlib.suppress(IntegrityError):
+            found = plain(self.out / f"{files.current(self.out).name}{files.WORK}" / room.IDENTITY)
+            return {} if found == self.identity else found
+        return {}
 
     def seal(
         self, records: Sequence[Record], others: Mapping[str, bytes], manifest: bytes, read: Iterable[files.Witness]
